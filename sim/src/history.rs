@@ -1,0 +1,272 @@
+//! What a run leaves behind: one line of events, in order, and nothing else. Checkers judge it; they see no other thing.
+//!
+//! Events are ordered by their ordinal, not by time: two events of the same simulated microsecond still have an order.
+//! An operation is an [`What::Invoke`] and, unless its instance died first, a [`What::Complete`] with the same `op`.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use crate::faults::Fault;
+
+/// The version of the event format, raised when a reader of the old one would misunderstand the new.
+pub const FORMAT: u32 = 1;
+
+/// A whole run as the checkers see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    /// What holds for all of it.
+    pub header: Header,
+    /// What happened, by ordinal.
+    pub events: Vec<Event>,
+}
+
+/// What holds for a whole run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// [`FORMAT`] of the writer.
+    pub format: u32,
+    /// The workload that was run.
+    pub workload: String,
+    /// The seed that the run grew from.
+    pub seed: u64,
+    /// The key prefix of each instance, by instance number.
+    pub prefixes: Vec<String>,
+    /// The deadline of every call, in simulated microseconds (G8).
+    pub op_deadline_us: u64,
+}
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Position in the run, from 0, without gaps.
+    pub ordinal: u64,
+    /// Simulated time since the start of the run, in microseconds.
+    pub at_us: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What can happen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum What {
+    /// A phase of the run begins.
+    Phase {
+        /// Which.
+        phase: Phase,
+    },
+    /// An instance has opened its cache and takes calls.
+    Started {
+        /// Which.
+        instance: u32,
+    },
+    /// An instance is gone; its running operations will not complete.
+    Stopped {
+        /// Which.
+        instance: u32,
+        /// How it went.
+        how: Stop,
+    },
+    /// An instance's view of Redis changed.
+    State {
+        /// Which.
+        instance: u32,
+        /// `connected`, `degraded`, `probing` or `recovering`.
+        state: String,
+    },
+    /// An operation begins.
+    Invoke {
+        /// The instance that was called.
+        instance: u32,
+        /// The operation's number, unique in the run.
+        op: u64,
+        /// What was asked.
+        call: Call,
+    },
+    /// An operation returned.
+    Complete {
+        /// The instance that was called.
+        instance: u32,
+        /// The number of the operation.
+        op: u64,
+        /// What it answered.
+        outcome: Outcome,
+    },
+    /// A fault begins.
+    FaultBegin {
+        /// The number of the fault in the plan.
+        fault: u32,
+        /// What it is.
+        what: Fault,
+    },
+    /// A fault ends.
+    FaultEnd {
+        /// The number of the fault in the plan.
+        fault: u32,
+    },
+    /// Redis lost all of its data at this point (restart without data, FLUSHALL).
+    RedisLostData,
+    /// The run did not come to rest in the time allowed; final reads follow all the same.
+    Unquiet {
+        /// The instance that was not at rest.
+        instance: u32,
+        /// What it was still doing.
+        reason: String,
+    },
+}
+
+/// The phases of a run, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Instances open their caches; nothing is wrong yet.
+    SetUp,
+    /// The workload runs, the nemesis plays.
+    Faults,
+    /// All faults have ended, all instances run again; the rest of the workload goes on.
+    Heal,
+    /// No new work; the instances have a bounded time to drain.
+    Quiesce,
+    /// Every instance reads every uid, one after the other.
+    FinalReads,
+}
+
+/// How an instance stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stop {
+    /// The process was killed; the page cache of its host survived.
+    Killed,
+    /// Its host lost power: what was not synced may be gone.
+    PowerLost,
+    /// It closed its cache and exited.
+    Closed,
+}
+
+/// What is asked of an instance. Everything happens under the instance's own prefix.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "call", rename_all = "snake_case")]
+pub enum Call {
+    /// Merge `patch` into the record.
+    Upsert {
+        /// Which record.
+        uid: String,
+        /// What to write.
+        patch: Patch,
+    },
+    /// Read a record.
+    Get {
+        /// Which record.
+        uid: String,
+    },
+    /// Remove a record.
+    Remove {
+        /// Which record.
+        uid: String,
+    },
+    /// List the uids under the prefix.
+    List,
+    /// Remove every record under the prefix.
+    Clear,
+    /// Drain pending writes now.
+    Sync,
+}
+
+/// What an upsert writes: the fields of a record as JSON, only those given.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Patch {
+    /// Contact points: objects with strings `type` and `value`, and any other fields.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contacts: Vec<Json>,
+    /// Profile fields; a null means no change.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub profile: serde_json::Map<String, Json>,
+    /// Metadata fields.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub metadata: serde_json::Map<String, Json>,
+}
+
+/// How an operation ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// It did what was asked.
+    Ok {
+        /// The answer.
+        answer: Answer,
+    },
+    /// It certainly had no effect.
+    Fail {
+        /// The error.
+        error: String,
+    },
+    /// It may have had an effect, now or later.
+    Info {
+        /// The error.
+        error: String,
+    },
+}
+
+/// The answer of an operation that succeeded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum Answer {
+    /// Of an upsert or a remove.
+    Written {
+        /// Where the write is.
+        placement: Placement,
+        /// Its stamp, if the subject has stamps: text that compares as the stamps do.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stamp: Option<String>,
+    },
+    /// Of a get.
+    Read {
+        /// Where the answer comes from.
+        source: Source,
+        /// The record in its JSON form (`uid`, `contacts`, `profile`, `metadata`, `first_revealed_at`,
+        /// `last_updated_at`); none if there is none.
+        record: Option<Json>,
+    },
+    /// Of a list.
+    Listed {
+        /// Where the answer comes from.
+        source: Source,
+        /// The uids, as answered.
+        uids: Vec<String>,
+    },
+    /// Of a clear.
+    Cleared {
+        /// `Shared` if every removal was.
+        placement: Placement,
+        /// The uids that were removed.
+        uids: Vec<String>,
+    },
+    /// Of a sync.
+    Synced {
+        /// Writes that are still pending.
+        pending: u64,
+    },
+}
+
+/// Which tier took a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Placement {
+    /// Redis holds it.
+    Shared,
+    /// It is on the instance's disk, and will be merged into Redis later.
+    Local,
+}
+
+/// Which tier answered a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// Redis's reply alone covers everything shown.
+    Shared,
+    /// Redis answered, and something held locally is newer.
+    Merged,
+    /// Redis was not asked, or did not answer.
+    Local,
+}

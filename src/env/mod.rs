@@ -1,0 +1,148 @@
+//! The seam: everything the client may do to the world outside its own memory.
+//!
+//! The client reaches the network, the disk, the clocks, randomness and the task spawner through [`Env`] and through
+//! nothing else, so that the same code runs against the real world ([`TokioEnv`]) and inside a deterministic
+//! simulation. The traits are handfuls of dumb verbs; the doc comment of each says what an implementation must honour,
+//! above all what survives a crash. One conformance suite (`tests/conformance.rs`) runs on both implementations.
+
+mod tokio;
+
+use std::{future::Future, io, path::Path, pin::pin, task::Poll, time::Duration};
+
+use ::tokio::io::{AsyncRead, AsyncWrite};
+
+pub use self::tokio::{TokioEnv, TokioTask};
+
+/// The world as one instance of the application sees it. Cloning is cheap and gives the same world.
+pub trait Env: Clone + Send + Sync + 'static {
+    /// The network of this environment.
+    type Network: Network;
+    /// The disk of this environment.
+    type Disk: Disk;
+    /// A spawned task.
+    type Task: Task;
+
+    /// The network.
+    fn network(&self) -> &Self::Network;
+
+    /// The disk.
+    fn disk(&self) -> &Self::Disk;
+
+    /// Monotonic time since an arbitrary origin. Never goes back, is not affected by steps of the wall clock, and says
+    /// nothing across a restart.
+    fn now(&self) -> Duration;
+
+    /// Wall clock, in milliseconds since the Unix epoch. May be wrong, and may jump in either direction.
+    fn wall_ms(&self) -> u64;
+
+    /// Completes once `duration` of monotonic time has passed. Dropping the future cancels the timer.
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + 'static;
+
+    /// 64 uniformly random bits, different on every instance and at every start.
+    fn random(&self) -> u64;
+
+    /// Runs `future` in the background until it ends or its [`Task`] is aborted. A task whose handle is dropped goes on.
+    fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Self::Task;
+
+    /// Runs `work`, which may block on the disk, without holding up other tasks. Once started, `work` runs to its end
+    /// even if the returned future is dropped.
+    fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = T> + Send + 'static;
+}
+
+/// A background task.
+pub trait Task: Send + Sync + 'static {
+    /// Ends the task at its next suspension point. Has no effect on a task that has ended.
+    fn abort(&self);
+}
+
+/// Connections to servers.
+pub trait Network: Send + Sync + 'static {
+    /// An ordered, reliable stream of bytes that does not delay small writes (`TCP_NODELAY`), and on which a dead peer
+    /// is noticed in bounded time (keepalive, user timeout) even while nothing is sent.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Opens a connection to `host:port`. It may take for ever (a lost SYN is silent): the caller brings its own
+    /// deadline, and drops the future, which abandons the attempt.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::ConnectionRefused`] where nobody listens; others as the operating system reports them.
+    fn connect(&self, host: &str, port: u16) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+/// A file system. Its verbs block; call them within [`Env::blocking`], save for reads and for writes that only reach
+/// the page cache, which are as quick as memory.
+///
+/// What a crash of the process keeps: every write, sync or no sync. What a power loss keeps: of a file's bytes, what
+/// [`DiskFile::sync`] returned `Ok` for, and any subset of the 512-byte sectors written since, torn and out of order; of
+/// created, renamed and removed names, those before a [`Disk::sync_dir`] that returned `Ok`, and any of the later ones.
+pub trait Disk: Clone + Send + Sync + 'static {
+    /// An open file.
+    type File: DiskFile;
+    /// An exclusive lock, held until dropped or until the process ends.
+    type Lock: Send + Sync + 'static;
+
+    /// Creates the directory and its parents. It is no error if it exists.
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
+
+    /// Opens a file for reading and writing; creates it, empty, if it does not exist.
+    fn open(&self, path: &Path) -> io::Result<Self::File>;
+
+    /// The names of the files in `dir`, sorted.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+
+    /// Renames a file; an existing file of the new name is replaced. A reader sees the one or the other.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the names in `dir` durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Locks the file at `path` (created if need be) against every other process and handle.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] if another holds the lock.
+    fn lock(&self, path: &Path) -> io::Result<Self::Lock>;
+}
+
+/// An open file. Positions and lengths are in bytes.
+pub trait DiskFile: Send + Sync + 'static {
+    /// The length of the file.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Fills `buffer` from `offset`.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::UnexpectedEof`] if the file ends before.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+
+    /// Writes all of `bytes` at `offset`; a gap behind the end reads as zeros. Durable after [`DiskFile::sync`].
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Cuts the file, or extends it with zeros. Durable after [`DiskFile::sync`].
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Makes the file's bytes and length durable. After an error the unsynced bytes may be gone for good, even if a
+    /// later sync returns `Ok`: the caller must not go on as if they were there.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// Runs `future` for at most `limit`; `None` if it did not end in time, in which case it is dropped.
+///
+/// The future is polled before the timer (a `select!` without fixed order would not replay), so a result that is there
+/// at the deadline wins.
+pub(crate) async fn timeout<E: Env, F: Future>(env: &E, limit: Duration, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut timer = pin!(env.sleep(limit));
+    std::future::poll_fn(|context| {
+        if let Poll::Ready(output) = future.as_mut().poll(context) {
+            return Poll::Ready(Some(output));
+        }
+        timer.as_mut().poll(context).map(|()| None)
+    })
+    .await
+}
