@@ -1,4 +1,36 @@
 //! A cache of contact records that many instances of an application share through Redis, and that keeps working, on its
 //! local disk, while Redis is slow, cut off or gone.
+//!
+//! [`ContactCache`] is the way in. What it promises is in `docs/GUARANTEES.md`, how it works in `ARCHITECTURE.md`. The
+//! code, from the inside out:
+//!
+//! - pure, no I/O, time is an argument: [`contact`] (what an application sees), `record` (cells and joins), `stamp` (the
+//!   order of writes), `key` (names), `health` (the breaker), [`config`], [`error`]
+//! - [`env`]: the seam to the world
+//! - `shared`: Redis; `local`: the disk
+//! - `recovery`: the task that connects, and merges what was written locally
+//! - `cache`: which tier serves a call
 
+mod cache;
+pub mod config;
+pub mod contact;
 pub mod env;
+pub mod error;
+mod health;
+mod key;
+mod local;
+mod record;
+mod recovery;
+mod shared;
+mod stamp;
+
+pub use crate::{
+    cache::{Cleared, ContactCache, Health, Listing, OpenError, Placement, Read, Source, Written},
+    config::Config,
+    contact::{CachedContact, ContactPoint, Patch, Timestamp},
+    error::Error,
+    health::State,
+    key::{NameError, PREFIX_BYTES_MAX, Prefix, UID_BYTES_MAX, Uid},
+    local::{Damage, OpenReport},
+    stamp::Stamp,
+};

@@ -1,0 +1,127 @@
+//! What a call can fail with. Each error says what failed, where, and what cures it, and whether the call may have had
+//! an effect all the same.
+
+use std::{io, path::PathBuf};
+
+use crate::{contact::Refusal, key::NameError};
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The patch cannot be kept exactly; nothing was written.
+    #[error("refused: {0}")]
+    Refused(#[from] Refusal),
+    /// A prefix or uid that is too long; nothing was done.
+    #[error("refused: {0}")]
+    Name(#[from] NameError),
+    /// The local store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The deadline passed. The call may still take effect.
+    #[error("the deadline of {deadline_ms} ms passed: is the disk of the local store stuck?")]
+    DeadlineExceeded {
+        /// The deadline, in milliseconds.
+        deadline_ms: u128,
+    },
+    /// A stamp at the end of time was seen (a clock somewhere is broken), so that nothing can be written above it.
+    #[error("no stamp is left: another instance wrote with a clock at the end of time")]
+    NoStampLeft,
+    /// The record in Redis is not one that this version of the client wrote; it is left alone.
+    #[error("key {key:?} in redis holds no contact record of this version: {reason}")]
+    NotARecord {
+        /// The key in Redis.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The cache was closed.
+    #[error("the cache is closed")]
+    Closed,
+}
+
+/// Whether a failed call left something behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It certainly had no effect, and will have none.
+    None,
+    /// It may have had an effect, or may have one later.
+    Unknown,
+}
+
+impl Error {
+    /// Whether the call may have had an effect. An error after anything was sent or handed to the disk says `Unknown`.
+    pub fn effect(&self) -> Effect {
+        match self {
+            Self::Refused(_) | Self::Name(_) | Self::Closed => Effect::None,
+            Self::Store(_) | Self::DeadlineExceeded { .. } | Self::NoStampLeft | Self::NotARecord { .. } => {
+                Effect::Unknown
+            }
+        }
+    }
+}
+
+/// Why a local store failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The operating system reported an error.
+    #[error("failed to {verb} {path:?}: {message}")]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the operating system said.
+        message: String,
+    },
+    /// A write to disk failed before. What is on disk is not known any more; the store takes no more writes.
+    #[error("the local store in {dir:?} stopped after an error ({cause}): open the cache again")]
+    Poisoned {
+        /// The directory of the store.
+        dir: PathBuf,
+        /// The first error.
+        cause: String,
+    },
+    /// Another process has the directory open.
+    #[error("the local store in {dir:?} is in use by another process: give every instance a directory of its own")]
+    Locked {
+        /// The directory of the store.
+        dir: PathBuf,
+    },
+    /// The directory holds a store of another prefix.
+    #[error("the local store in {dir:?} belongs to prefix {found:?}, not {expected:?}: name another directory")]
+    ForeignPrefix {
+        /// The directory of the store.
+        dir: PathBuf,
+        /// The prefix that it was made for.
+        found: String,
+        /// The prefix that was asked for.
+        expected: String,
+    },
+    /// The file is of a format that this version cannot read. It is left as it is.
+    #[error("{path:?} has format version {found}, this client reads {expected}: use the client that wrote it")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The version found in it.
+        found: u32,
+        /// The version that this client reads.
+        expected: u32,
+    },
+    /// A record on disk does not match its checksum; it is not served.
+    #[error("{path:?} is damaged at byte {offset}: the record is not served; open the cache again to salvage the rest")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where the record begins.
+        offset: u64,
+    },
+}
+
+impl StoreError {
+    pub(crate) fn io(verb: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |error| Self::Io { verb, path, message: error.to_string() }
+    }
+}

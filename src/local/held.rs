@@ -1,0 +1,304 @@
+//! What the local tier holds of one record: the cells, which of them Redis does not have yet, and how long ago each was
+//! seen there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::record::{CellName, NotARecord, Record};
+
+/// A record with the notes that decide what is sent to Redis.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) record: Record,
+    notes: BTreeMap<CellName, Note>,
+    /// Whether Redis lacks the times of the record.
+    times_pending: bool,
+    /// How often cells were marked pending again. An acknowledgement clears only what was sent after the last (R8).
+    marked: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Note {
+    pending: bool,
+    /// When the last request to Redis was sent whose reply covered the cell, by this instance's wall clock (R9).
+    confirmed_at_ms: u64,
+}
+
+/// What was sent to Redis, to be matched with its acknowledgement.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    pub(crate) record: Record,
+    marked: u64,
+}
+
+impl Held {
+    /// Whether Redis lacks something of it.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.times_pending || self.notes.values().any(|note| note.pending)
+    }
+
+    /// Takes in a write that Redis does not have: pending until it is acknowledged.
+    pub(crate) fn join_pending(&mut self, written: &Record) {
+        self.times_pending |= !self.record.times.covers(written.times);
+        self.join(written, Note { pending: true, confirmed_at_ms: 0 });
+    }
+
+    /// Takes in cells that Redis holds, by a reply to a request sent at `sent_at_ms`.
+    ///
+    /// A cell that is held already is confirmed anew only if its note is older than `stale_ms`: a read that tells
+    /// nothing new should not write to the disk.
+    pub(crate) fn join_confirmed(&mut self, confirmed: &Record, sent_at_ms: u64, stale_ms: u64) {
+        self.join(confirmed, Note { pending: false, confirmed_at_ms: sent_at_ms });
+        for (name, cell) in confirmed.cells() {
+            if self.record.cells().get(name) == Some(cell)
+                && let Some(note) = self.notes.get_mut(name)
+                && note.confirmed_at_ms.saturating_add(stale_ms) < sent_at_ms
+            {
+                note.confirmed_at_ms = sent_at_ms;
+            }
+        }
+    }
+
+    fn join(&mut self, other: &Record, note: Note) {
+        for (name, cell) in other.cells() {
+            if !self.record.covers_cell(name, cell) {
+                self.notes.insert(name.clone(), note);
+            }
+        }
+        self.record.join(other);
+        let cells = self.record.cells();
+        self.notes.retain(|name, _| cells.contains_key(name));
+    }
+
+    /// R5: Redis answered `reply`, which lacks something of `asked`, what was held when it was asked. The excess becomes
+    /// pending again if it was confirmed after `republish_since_ms`; an older copy yields to Redis (R9).
+    pub(crate) fn reclaim(&mut self, asked: &Record, reply: &Record, republish_since_ms: u64) {
+        let mut marked = false;
+        if asked.is_alive() && !reply.times.covers(asked.times) && !self.times_pending {
+            (self.times_pending, marked) = (true, true);
+        }
+        for (name, cell) in asked.cells().iter().filter(|(name, cell)| !reply.covers_cell(name, cell)) {
+            let Some(note) = self.notes.get_mut(name) else { continue };
+            if note.pending {
+                continue;
+            }
+            if note.confirmed_at_ms >= republish_since_ms {
+                (note.pending, marked) = (true, true);
+            } else if self.record.cells().get(name) == Some(cell) {
+                self.record.forget(name);
+                self.notes.remove(name);
+            }
+        }
+        if self.record.cells().is_empty() {
+            *self = Self::default();
+        } else {
+            self.marked += u64::from(marked);
+        }
+    }
+
+    /// R6: Redis lost its data. Every copy confirmed after `republish_since_ms` is pending again (R9).
+    pub(crate) fn reclaim_all(&mut self, republish_since_ms: u64) {
+        for note in self.notes.values_mut() {
+            note.pending |= note.confirmed_at_ms >= republish_since_ms;
+            self.times_pending |= note.pending;
+        }
+        self.marked += 1;
+    }
+
+    /// What to send: the pending cells and, with them, the times.
+    pub(crate) fn to_send(&self) -> Sent {
+        let mut record = Record::with_times(self.record.times);
+        for (name, cell) in self.record.cells() {
+            if self.notes.get(name).is_some_and(|note| note.pending) {
+                record.join_cell(name.clone(), cell.clone());
+            }
+        }
+        Sent { record, marked: self.marked }
+    }
+
+    /// R8: Redis acknowledged `sent`. A pending cell is cleared only if its stamp is not above the one sent and nothing
+    /// was marked pending again since.
+    pub(crate) fn acknowledge(&mut self, sent: &Sent, sent_at_ms: u64) {
+        if self.marked != sent.marked {
+            return;
+        }
+        self.times_pending &= !sent.record.times.covers(self.record.times);
+        for (name, note) in &mut self.notes {
+            let cell = &self.record.cells()[name];
+            if note.pending && sent.record.cells().get(name).is_some_and(|sent| sent.stamp >= cell.stamp) {
+                *note = Note { pending: false, confirmed_at_ms: sent_at_ms };
+            }
+        }
+    }
+}
+
+/// The form on disk.
+#[derive(Serialize, Deserialize)]
+pub(super) struct HeldText {
+    cells: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pending: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    times_pending: bool,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    confirmed_at_ms: BTreeMap<String, u64>,
+    #[serde(default)]
+    marked: u64,
+}
+
+impl From<&Held> for HeldText {
+    fn from(held: &Held) -> Self {
+        let pending = held.notes.iter().filter(|(_, note)| note.pending).map(|(name, _)| name.field());
+        let confirmed = held.notes.iter().filter(|(_, note)| note.confirmed_at_ms > 0);
+        Self {
+            cells: held.record.to_fields().collect(),
+            pending: pending.collect(),
+            times_pending: held.times_pending,
+            confirmed_at_ms: confirmed.map(|(name, note)| (name.field(), note.confirmed_at_ms)).collect(),
+            marked: held.marked,
+        }
+    }
+}
+
+impl TryFrom<HeldText> for Held {
+    type Error = NotARecord;
+
+    fn try_from(text: HeldText) -> Result<Self, NotARecord> {
+        let record = Record::from_fields(text.cells.iter().map(|(field, cell)| (field.as_str(), cell.as_str())))?;
+        let note = |name: &CellName| {
+            let field = name.field();
+            Note {
+                pending: text.pending.contains(&field),
+                confirmed_at_ms: text.confirmed_at_ms.get(&field).copied().unwrap_or(0),
+            }
+        };
+        let notes = record.cells().keys().map(|name| (name.clone(), note(name))).collect();
+        Ok(Self { record, notes, times_pending: text.times_pending, marked: text.marked })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        contact::Timestamp,
+        record::{Cell, Times},
+        stamp::Stamp,
+    };
+
+    fn stamp(number: u64) -> Stamp {
+        format!("{number:032x}").parse().unwrap()
+    }
+
+    fn name() -> CellName {
+        CellName::Profile("name".into())
+    }
+
+    fn record(number: u64) -> Record {
+        let mut record = Record::with_times(Times::at(Timestamp::from_millis(number)));
+        record.join_cell(name(), Cell { stamp: stamp(number), value: Some("1".into()) });
+        record
+    }
+
+    fn pending(number: u64) -> Held {
+        let mut held = Held::default();
+        held.join_pending(&record(number));
+        held
+    }
+
+    fn confirmed(number: u64, at_ms: u64) -> Held {
+        let mut held = Held::default();
+        held.join_confirmed(&record(number), at_ms, 10);
+        held
+    }
+
+    #[test]
+    fn a_write_is_pending_until_exactly_it_is_acknowledged() {
+        let mut held = pending(5);
+        let sent = held.to_send();
+        held.acknowledge(&sent, 100);
+        assert!(!held.is_pending());
+    }
+
+    #[test]
+    fn r8_an_acknowledgement_of_an_older_stamp_clears_nothing() {
+        let mut held = pending(5);
+        let sent = held.to_send();
+        held.join_pending(&record(6));
+        held.acknowledge(&sent, 100);
+        assert!(held.is_pending());
+    }
+
+    #[test]
+    fn r8_an_acknowledgement_sent_before_the_last_marking_clears_nothing() {
+        let mut held = pending(5);
+        let sent = held.to_send();
+        held.reclaim_all(0);
+        held.acknowledge(&sent, 100);
+        assert!(held.is_pending());
+    }
+
+    #[test]
+    fn r5_what_redis_lacks_of_what_was_held_when_it_was_asked_is_pending_again() {
+        let mut held = confirmed(5, 100);
+        let asked = held.record.clone();
+        held.reclaim(&asked, &Record::default(), 50);
+        assert!(held.is_pending());
+        assert_eq!(held.to_send().record, record(5));
+    }
+
+    #[test]
+    fn r7_what_came_after_the_question_is_no_excess() {
+        let mut held = confirmed(5, 100);
+        held.reclaim(&Record::default(), &Record::default(), 50);
+        assert!(!held.is_pending());
+    }
+
+    #[test]
+    fn r9_a_copy_confirmed_too_long_ago_yields_to_redis() {
+        let mut held = confirmed(5, 100);
+        let asked = held.record.clone();
+        let mut reply = Record::with_times(asked.times);
+        reply.join_cell(CellName::Existence, Cell { stamp: stamp(9), value: Some("1".into()) });
+        held.reclaim(&asked, &reply, 101);
+        assert!(!held.is_pending() && held.record.cells().is_empty());
+    }
+
+    #[test]
+    fn r9_a_pending_cell_is_published_however_old() {
+        let mut held = pending(5);
+        held.reclaim_all(u64::MAX);
+        assert_eq!(held.to_send().record, record(5));
+    }
+
+    #[test]
+    fn r6_a_new_generation_marks_young_copies_and_leaves_old_ones() {
+        let mut young = confirmed(5, 100);
+        young.reclaim_all(100);
+        assert_eq!(young.to_send().record, record(5));
+        let mut old = confirmed(5, 99);
+        old.reclaim_all(100);
+        assert!(old.to_send().record.cells().is_empty());
+    }
+
+    #[test]
+    fn a_read_that_tells_nothing_new_changes_nothing_until_the_copy_is_stale() {
+        let mut held = confirmed(5, 100);
+        let before = held.clone();
+        held.join_confirmed(&record(5), 110, 10);
+        assert_eq!(held, before);
+        held.join_confirmed(&record(5), 111, 10);
+        assert_ne!(held, before);
+    }
+
+    #[test]
+    fn it_comes_back_from_its_form_on_disk() {
+        let mut held = confirmed(5, 100);
+        held.join_pending(&record(6));
+        held.reclaim_all(0);
+        let text = serde_json::to_string(&HeldText::from(&held)).unwrap();
+        let back: Held = serde_json::from_str::<HeldText>(&text).unwrap().try_into().unwrap();
+        assert_eq!(back, held);
+    }
+}

@@ -1,0 +1,429 @@
+//! Records as the tiers keep them: a map of stamped cells, joined cell by cell.
+//!
+//! The larger stamp wins; equal stamps compare value bytes. So joins commute, are associative and idempotent: a retried,
+//! late or doubled write does no harm, and two instances that wrote different fields lose nothing. A tombstone is a cell
+//! too: every cell not above it is dead. The cells are
+//!
+//! | field of the Redis hash | cell | value |
+//! | --- | --- | --- |
+//! | `e` | existence: written by every upsert | `1` |
+//! | `d` | tombstone: written by a removal | empty |
+//! | `c["type","value"]` | a contact point | `[[head,index],{rest}]`, the first part its place in the list |
+//! | `p<name>` | a profile field | its JSON |
+//! | `m<name>` | a metadata field | its JSON |
+//!
+//! each stored as `<stamp><value>`, an empty value meaning that the cell was removed. Beside them, outside stamps and
+//! tombstones, `f` and `l` hold `first_revealed_at` (the minimum) and `last_updated_at` (the maximum) as 12 hexadecimal
+//! digits.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value as Json};
+
+use crate::{
+    contact::{CachedContact, ContactPoint, Patch, Timestamp},
+    key::Uid,
+    stamp::{STAMP_TEXT_LEN, Stamp},
+};
+
+/// The name of a cell within its record.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum CellName {
+    Existence,
+    Tombstone,
+    Contact(String, String),
+    Profile(String),
+    Metadata(String),
+}
+
+/// A stamped value; none if the cell was removed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Cell {
+    pub(crate) stamp: Stamp,
+    pub(crate) value: Option<Box<str>>,
+}
+
+/// When a record was first and last written, outside stamps and tombstones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Times {
+    pub(crate) first: Option<Timestamp>,
+    pub(crate) last: Option<Timestamp>,
+}
+
+/// A record. Always in canonical form: no cell at or below the tombstone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Record {
+    cells: BTreeMap<CellName, Cell>,
+    pub(crate) times: Times,
+}
+
+/// A hash in Redis that is no record of ours.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("field {field:?} is not one of a contact record: {reason}")]
+pub(crate) struct NotARecord {
+    field: String,
+    reason: &'static str,
+}
+
+impl CellName {
+    /// The field of the Redis hash.
+    pub(crate) fn field(&self) -> String {
+        match self {
+            Self::Existence => "e".to_owned(),
+            Self::Tombstone => "d".to_owned(),
+            Self::Contact(kind, value) => format!("c{}", Json::from([kind.as_str(), value.as_str()].as_slice())),
+            Self::Profile(name) => format!("p{name}"),
+            Self::Metadata(name) => format!("m{name}"),
+        }
+    }
+
+    fn from_field(field: &str) -> Option<Self> {
+        match field {
+            "e" => return Some(Self::Existence),
+            "d" => return Some(Self::Tombstone),
+            _ => {}
+        }
+        if let Some(name) = field.strip_prefix('p') {
+            return Some(Self::Profile(name.to_owned()));
+        }
+        if let Some(name) = field.strip_prefix('m') {
+            return Some(Self::Metadata(name.to_owned()));
+        }
+        let (kind, value) = serde_json::from_str(field.strip_prefix('c')?).ok()?;
+        Some(Self::Contact(kind, value))
+    }
+}
+
+impl Cell {
+    /// `<stamp><value>`, as Redis and the local store hold it.
+    pub(crate) fn text(&self) -> String {
+        format!("{}{}", self.stamp, self.value.as_deref().unwrap_or_default())
+    }
+
+    pub(crate) fn from_text(text: &str) -> Option<Self> {
+        let (stamp, value) = text.split_at_checked(STAMP_TEXT_LEN)?;
+        Some(Self { stamp: stamp.parse().ok()?, value: (!value.is_empty()).then(|| value.into()) })
+    }
+}
+
+impl Times {
+    pub(crate) fn at(moment: Timestamp) -> Self {
+        Self { first: Some(moment), last: Some(moment) }
+    }
+
+    pub(crate) fn join(&mut self, other: Self) {
+        self.first = [self.first, other.first].into_iter().flatten().min();
+        self.last = self.last.max(other.last);
+    }
+
+    /// Whether a join with `other` would change nothing here.
+    pub(crate) fn covers(self, other: Self) -> bool {
+        let mut joined = self;
+        joined.join(other);
+        joined == self
+    }
+}
+
+impl Record {
+    /// A record without cells.
+    pub(crate) fn with_times(times: Times) -> Self {
+        Self { times, ..Self::default() }
+    }
+
+    /// The cells, the tombstone among them.
+    pub(crate) fn cells(&self) -> &BTreeMap<CellName, Cell> {
+        &self.cells
+    }
+
+    /// Whether there is a record to show: it was written, and not removed since.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.cells.contains_key(&CellName::Existence)
+    }
+
+    /// The largest stamp in it.
+    pub(crate) fn newest(&self) -> Option<Stamp> {
+        self.cells.values().map(|cell| cell.stamp).max()
+    }
+
+    /// Takes one cell in; the larger of it and what is there stays.
+    pub(crate) fn join_cell(&mut self, name: CellName, cell: Cell) {
+        if self.covers_cell(&name, &cell) {
+            return;
+        }
+        let tombstone = (name == CellName::Tombstone).then_some(cell.stamp);
+        self.cells.insert(name, cell);
+        if let Some(tombstone) = tombstone {
+            self.cells.retain(|name, cell| *name == CellName::Tombstone || cell.stamp > tombstone);
+        }
+    }
+
+    /// Takes another record in, cell by cell.
+    pub(crate) fn join(&mut self, other: &Self) {
+        self.times.join(other.times);
+        for (name, cell) in &other.cells {
+            self.join_cell(name.clone(), cell.clone());
+        }
+    }
+
+    /// Whether a join with this cell would change nothing.
+    pub(crate) fn covers_cell(&self, name: &CellName, cell: &Cell) -> bool {
+        let dead = *name != CellName::Tombstone
+            && self.cells.get(&CellName::Tombstone).is_some_and(|tombstone| tombstone.stamp >= cell.stamp);
+        dead || self.cells.get(name).is_some_and(|held| held >= cell)
+    }
+
+    /// Whether a join with `other` would change nothing.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        self.times.covers(other.times) && other.cells.iter().all(|(name, cell)| self.covers_cell(name, cell))
+    }
+
+    /// Drops a cell. Only for a copy that yields to Redis (R9).
+    pub(crate) fn forget(&mut self, name: &CellName) {
+        self.cells.remove(name);
+    }
+
+    /// What a removal writes.
+    pub(crate) fn tombstone(stamp: Stamp) -> Self {
+        let mut record = Self::default();
+        record.cells.insert(CellName::Tombstone, Cell { stamp, value: None });
+        record
+    }
+
+    /// What an upsert writes: the cells of `patch`, all under one stamp. A contact point that `seen` shows keeps its
+    /// place in the list, a new one goes behind all that its writer could have seen.
+    pub(crate) fn patched(patch: &Patch, stamp: Stamp, now: Timestamp, seen: Option<&Self>) -> Self {
+        let mut record = Self::with_times(Times::at(now));
+        let mut put = |name, value: Option<Box<str>>| record.cells.insert(name, Cell { stamp, value });
+        put(CellName::Existence, Some("1".into()));
+        for (index, contact) in (0_u64..).zip(&patch.contacts) {
+            let name = CellName::Contact(contact.kind.clone(), contact.value.clone());
+            let place = seen.and_then(|seen| seen.place(&name)).unwrap_or((stamp.head().0, index));
+            let value = serde_json::json!([[place.0, place.1], contact.rest]);
+            put(name, Some(value.to_string().into()));
+        }
+        for (kind, value) in &patch.without_contacts {
+            put(CellName::Contact(kind.clone(), value.clone()), None);
+        }
+        for (name, value) in patch.profile.iter().filter(|(_, value)| !value.is_null()) {
+            put(CellName::Profile(name.clone()), Some(value.to_string().into()));
+        }
+        for name in &patch.without_profile {
+            put(CellName::Profile(name.clone()), None);
+        }
+        for (name, value) in &patch.metadata {
+            put(CellName::Metadata(name.clone()), Some(value.to_string().into()));
+        }
+        for name in &patch.without_metadata {
+            put(CellName::Metadata(name.clone()), None);
+        }
+        record
+    }
+
+    /// The place of a contact point in the list.
+    fn place(&self, name: &CellName) -> Option<(u64, u64)> {
+        place_and_rest(self.cells.get(name)?.value.as_deref()?).map(|(place, _)| place)
+    }
+
+    /// The record as an application sees it; none if there is none.
+    ///
+    /// # Errors
+    /// A cell whose value was not written by this client.
+    pub(crate) fn view(&self, uid: &Uid) -> Result<Option<CachedContact>, NotARecord> {
+        if !self.is_alive() {
+            return Ok(None);
+        }
+        let (mut contacts, mut profile, mut metadata) = (Vec::new(), Map::new(), Map::new());
+        for (name, cell) in &self.cells {
+            let Some(value) = cell.value.as_deref() else { continue };
+            let broken = || NotARecord { field: name.field(), reason: "its value cannot be read" };
+            match name {
+                CellName::Existence | CellName::Tombstone => {}
+                CellName::Contact(kind, value_name) => {
+                    let (place, rest) = place_and_rest(value).ok_or_else(broken)?;
+                    contacts.push((place, ContactPoint { kind: kind.clone(), value: value_name.clone(), rest }));
+                }
+                CellName::Profile(name) => {
+                    profile.insert(name.clone(), serde_json::from_str(value).map_err(|_| broken())?);
+                }
+                CellName::Metadata(name) => {
+                    metadata.insert(name.clone(), serde_json::from_str(value).map_err(|_| broken())?);
+                }
+            }
+        }
+        // Stable: points of equal place stay in the order of their names, on every instance.
+        contacts.sort_by_key(|(place, _)| *place);
+        Ok(Some(CachedContact {
+            uid: uid.clone(),
+            contacts: contacts.into_iter().map(|(_, contact)| contact).collect(),
+            profile,
+            metadata,
+            first_revealed_at: self.times.first.unwrap_or(Timestamp::from_millis(0)),
+            last_updated_at: self.times.last.unwrap_or(Timestamp::from_millis(0)),
+        }))
+    }
+
+    /// The cells and times as fields of a hash.
+    pub(crate) fn to_fields(&self) -> impl Iterator<Item = (String, String)> {
+        let times = [("f", self.times.first), ("l", self.times.last)];
+        let times = times.into_iter().filter_map(|(field, time)| Some((field.to_owned(), time_text(time?))));
+        self.cells.iter().map(|(name, cell)| (name.field(), cell.text())).chain(times)
+    }
+
+    /// The record of a hash. Fields may come in any order.
+    ///
+    /// # Errors
+    /// Names the first field that no version of this client writes.
+    pub(crate) fn from_fields<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self, NotARecord> {
+        let mut record = Self::default();
+        for (field, text) in fields {
+            let wrong = |reason| NotARecord { field: field.to_owned(), reason };
+            match field {
+                "f" => record.times.first = Some(time_from_text(text).ok_or_else(|| wrong("its time cannot be read"))?),
+                "l" => record.times.last = Some(time_from_text(text).ok_or_else(|| wrong("its time cannot be read"))?),
+                _ => {
+                    let name = CellName::from_field(field).ok_or_else(|| wrong("its name is unknown"))?;
+                    let cell = Cell::from_text(text).ok_or_else(|| wrong("it does not begin with a stamp"))?;
+                    record.join_cell(name, cell);
+                }
+            }
+        }
+        Ok(record)
+    }
+}
+
+/// 12 hexadecimal digits: 48 bits, like the milliseconds of a stamp.
+pub(crate) fn time_text(time: Timestamp) -> String {
+    format!("{:012x}", time.millis())
+}
+
+fn time_from_text(text: &str) -> Option<Timestamp> {
+    (text.len() == 12).then(|| u64::from_str_radix(text, 16).ok().map(Timestamp::from_millis))?
+}
+
+fn place_and_rest(value: &str) -> Option<((u64, u64), Map<String, Json>)> {
+    serde_json::from_str(value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn stamp(number: u128) -> Stamp {
+        format!("{number:032x}").parse().unwrap()
+    }
+
+    /// Few names, stamps and values, so that collisions are common.
+    fn records() -> impl Strategy<Value = Record> {
+        let name = prop_oneof![
+            Just(CellName::Existence),
+            Just(CellName::Tombstone),
+            "[ab]".prop_map(CellName::Profile),
+            "[ab]".prop_map(CellName::Metadata),
+            "[ab]".prop_map(|value| CellName::Contact("email".into(), value)),
+        ];
+        let cell = (0_u128..6, prop_oneof![Just(None), "[12]".prop_map(|v| Some(v.into()))])
+            .prop_map(|(n, value)| Cell { stamp: stamp(n), value });
+        let times = (proptest::option::of(0_u64..9), proptest::option::of(0_u64..9)).prop_map(|(first, last)| Times {
+            first: first.map(Timestamp::from_millis),
+            last: last.map(Timestamp::from_millis),
+        });
+        (proptest::collection::vec((name, cell), 0..8), times).prop_map(|(cells, times)| {
+            let mut record = Record { times, ..Record::default() };
+            for (name, cell) in cells {
+                record.join_cell(name, cell);
+            }
+            record
+        })
+    }
+
+    fn joined(a: &Record, b: &Record) -> Record {
+        let mut joined = a.clone();
+        joined.join(b);
+        joined
+    }
+
+    proptest! {
+        #[test]
+        fn joins_commute_associate_and_repeat_without_effect(a in records(), b in records(), c in records()) {
+            prop_assert_eq!(joined(&a, &b), joined(&b, &a));
+            prop_assert_eq!(joined(&joined(&a, &b), &c), joined(&a, &joined(&b, &c)));
+            prop_assert_eq!(joined(&a, &a), a.clone());
+            prop_assert!(joined(&a, &b).covers(&a));
+            prop_assert_eq!(a.covers(&b), joined(&a, &b) == a);
+        }
+
+        #[test]
+        fn a_record_comes_back_from_its_fields(a in records()) {
+            let fields: Vec<_> = a.to_fields().collect();
+            let back = Record::from_fields(fields.iter().map(|(f, v)| (f.as_str(), v.as_str()))).unwrap();
+            prop_assert_eq!(back, a);
+        }
+
+        #[test]
+        fn every_name_comes_back_from_its_field(kind in ".{0,6}", value in ".{0,6}") {
+            for name in [
+                CellName::Contact(kind.clone(), value.clone()),
+                CellName::Profile(kind.clone()),
+                CellName::Metadata(value.clone()),
+            ] {
+                prop_assert_eq!(CellName::from_field(&name.field()), Some(name));
+            }
+        }
+    }
+
+    fn upsert(json: Json, stamp_number: u128, seen: Option<&Record>) -> Record {
+        let contacts = serde_json::from_value(json["contacts"].clone()).unwrap();
+        let map = |name: &str| json[name].as_object().cloned().unwrap_or_default();
+        let patch = Patch { contacts, profile: map("profile"), metadata: map("metadata"), ..Patch::default() };
+        Record::patched(&patch, stamp(stamp_number << 64), Timestamp::from_millis(5), seen)
+    }
+
+    fn view(record: &Record) -> Option<CachedContact> {
+        record.view(&"u".parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn fields_merge_one_by_one_and_a_null_profile_field_means_no_change() {
+        let first = serde_json::json!({"contacts": [], "profile": {"name": "A", "age": 1}, "metadata": {"x": null}});
+        let second = serde_json::json!({"contacts": [], "profile": {"name": null, "age": 2}});
+        let record = joined(&upsert(first, 1, None), &upsert(second, 2, None));
+        let seen = view(&record).unwrap();
+        assert_eq!(Json::from(seen.profile), serde_json::json!({"name": "A", "age": 2}));
+        assert_eq!(Json::from(seen.metadata), serde_json::json!({"x": null}));
+    }
+
+    #[test]
+    fn a_contact_point_keeps_its_place_when_its_writer_has_seen_it() {
+        let point = |value: &str| serde_json::json!({"type": "email", "value": value});
+        let first = upsert(serde_json::json!({"contacts": [point("b"), point("a")]}), 1, None);
+        let again = upsert(serde_json::json!({"contacts": [point("c"), point("b")]}), 2, Some(&first));
+        let order: Vec<_> = view(&joined(&first, &again)).unwrap().contacts.into_iter().map(|c| c.value).collect();
+        assert_eq!(order, ["b", "a", "c"]);
+    }
+
+    #[test]
+    fn a_removed_record_is_gone_until_a_later_upsert_and_without_its_old_cells() {
+        let mut record = upsert(serde_json::json!({"contacts": [], "profile": {"name": "A"}}), 1, None);
+        record.join(&Record::tombstone(stamp(2 << 64)));
+        assert_eq!(view(&record), None);
+        record.join(&upsert(serde_json::json!({"contacts": [], "profile": {"late": 1}}), 1, None));
+        assert_eq!(view(&record), None, "a late write below the tombstone stays dead");
+        record.join(&upsert(serde_json::json!({"contacts": [], "metadata": {"x": 1}}), 3, None));
+        assert_eq!(Json::from(view(&record).unwrap().profile), serde_json::json!({}));
+    }
+
+    #[test]
+    fn a_record_with_nothing_in_it_exists() {
+        let record = upsert(serde_json::json!({"contacts": []}), 1, None);
+        assert!(view(&record).unwrap().contacts.is_empty());
+    }
+
+    #[test]
+    fn a_hash_that_is_no_record_is_named_by_its_field() {
+        let error = Record::from_fields([("zip", "x")].into_iter()).unwrap_err();
+        assert_eq!(error.to_string(), r#"field "zip" is not one of a contact record: its name is unknown"#);
+        assert!(Record::from_fields([("pname", "short")].into_iter()).is_err());
+    }
+}

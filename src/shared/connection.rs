@@ -1,0 +1,184 @@
+//! One connection to Redis, and what is asked of it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use redis::{AsyncConnectionConfig, Cmd, Value, aio::MultiplexedConnection};
+
+use super::{
+    CallError, record_of,
+    script::{self, Merged, Mode},
+    wrong_reply,
+};
+use crate::{
+    config::RedisUrl,
+    env::{Env, Network, Task},
+    key::{Keys, Uid},
+    record::Record,
+};
+
+/// A connection whose generation is known. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    multiplexed: MultiplexedConnection,
+    driver: Arc<dyn Task>,
+    /// Tells this connection's news from those of earlier ones.
+    pub(crate) id: u64,
+    /// The generation of Redis's data that this connection was checked to lead to (R6).
+    pub(crate) generation: Arc<str>,
+}
+
+/// A connection before its generation is known.
+pub(crate) struct Dialled {
+    pub(crate) multiplexed: MultiplexedConnection,
+    driver: Arc<dyn Task>,
+    id: u64,
+}
+
+/// Opens a connection and authenticates. `on_end` is called when it ends by itself.
+///
+/// Cancellation: the attempt is abandoned and its socket closed.
+pub(crate) async fn dial<E: Env>(
+    env: &E,
+    url: &RedisUrl,
+    id: u64,
+    on_end: impl FnOnce() + Send + 'static,
+) -> Result<Dialled, CallError> {
+    let connected = env.network().connect(url.host(), url.port()).await;
+    let stream = connected.map_err(|error| CallError::Unknown(error.to_string()))?;
+    // The crate's own timeouts need a tokio reactor and would not be covered by our deadlines: off.
+    let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+    let opened = MultiplexedConnection::new_with_config(url.connection_info(), stream, config).await;
+    let (multiplexed, driver) = opened?;
+    let task = env.spawn(async move {
+        driver.await;
+        on_end();
+    });
+    Ok(Dialled { multiplexed, driver: Arc::new(task), id })
+}
+
+impl Dialled {
+    pub(crate) fn with_generation(self, generation: &str) -> Connection {
+        Connection { multiplexed: self.multiplexed, driver: self.driver, id: self.id, generation: generation.into() }
+    }
+
+    /// Closes the socket.
+    pub(crate) fn abandon(&self) {
+        self.driver.abort();
+    }
+}
+
+/// The marker of the data's generation, set to `fresh` if there is none: Redis's data is new.
+pub(crate) async fn generation(
+    connection: &mut MultiplexedConnection,
+    keys: &Keys,
+    fresh: &str,
+) -> Result<String, CallError> {
+    if let Some(marker) = marker(connection, keys).await? {
+        return Ok(marker);
+    }
+    let mut set = redis::cmd("SET");
+    let _: Value = set.arg(keys.generation()).arg(fresh).arg("NX").query_async(connection).await?;
+    // Another instance may have been first.
+    marker(connection, keys).await?.ok_or_else(|| CallError::Unknown("redis forgot the generation at once".to_owned()))
+}
+
+async fn marker(connection: &mut MultiplexedConnection, keys: &Keys) -> Result<Option<String>, CallError> {
+    Ok(redis::cmd("GET").arg(keys.generation()).query_async(connection).await?)
+}
+
+impl Connection {
+    /// The same connection, found to lead to another generation of data.
+    pub(crate) fn regenerated(&self, generation: &str) -> Self {
+        Self { generation: generation.into(), ..self.clone() }
+    }
+
+    /// Closes the socket. Requests under way fail at once.
+    pub(crate) fn abandon(&self) {
+        self.driver.abort();
+    }
+
+    /// A sign of life, which tells the generation of the data as well; none if there is no marker.
+    pub(crate) async fn probe(&self, keys: &Keys) -> Result<Option<String>, CallError> {
+        marker(&mut self.multiplexed.clone(), keys).await
+    }
+
+    /// As [`generation`], on this connection.
+    pub(crate) async fn find_generation(&self, keys: &Keys, fresh: &str) -> Result<String, CallError> {
+        generation(&mut self.multiplexed.clone(), keys, fresh).await
+    }
+
+    /// Reads a record.
+    pub(crate) async fn read(&self, key: &str) -> Result<Record, CallError> {
+        match self.ask(redis::cmd("HGETALL").arg(key)).await {
+            Ok(Value::Array(flat)) => record_of(key, &flat),
+            Ok(other) => Err(wrong_reply("HGETALL", &other)),
+            Err(error) => Err(named(error, key)),
+        }
+    }
+
+    /// Joins cells into a record.
+    pub(crate) async fn merge(
+        &self,
+        key: &str,
+        mode: Mode,
+        record: &Record,
+        tombstone_ttl_ms: u64,
+    ) -> Result<Merged, CallError> {
+        let mut connection = self.multiplexed.clone();
+        let merged = script::merge(&mut connection, key, mode, record, tombstone_ttl_ms).await;
+        merged.map_err(|error| named(error, key))
+    }
+
+    /// The records of the prefix, each with the cells that tell whether it is alive. A uid that is there from before
+    /// the call to its end is in it, however SCAN repeats itself.
+    pub(crate) async fn scan(&self, keys: &Keys) -> Result<BTreeMap<Uid, Record>, CallError> {
+        let (mut found, mut cursor) = (BTreeMap::new(), "0".to_owned());
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            let reply = self.ask(scan.arg(&cursor).arg("MATCH").arg(keys.pattern()).arg("COUNT").arg(500)).await?;
+            let (next, page): (String, Vec<Vec<u8>>) = redis::from_redis_value(reply)
+                .map_err(|error| CallError::Unknown(format!("SCAN was answered with something else: {error}")))?;
+            let page = page.iter().filter_map(|key| std::str::from_utf8(key).ok());
+            let page: Vec<_> = page.filter_map(|key| Some((key, keys.uid(key)?))).collect();
+            for ((_, uid), cells) in page.iter().zip(self.existence(&page).await?) {
+                found.insert(uid.clone(), cells);
+            }
+            if next == "0" {
+                return Ok(found);
+            }
+            cursor = next;
+        }
+    }
+
+    /// Existence and tombstone of each key of a page.
+    async fn existence(&self, page: &[(&str, Uid)]) -> Result<Vec<Record>, CallError> {
+        if page.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = redis::pipe();
+        for (key, _) in page {
+            pipeline.cmd("HMGET").arg(key).arg("e").arg("d");
+        }
+        let cells: Vec<(Option<String>, Option<String>)> = pipeline.query_async(&mut self.multiplexed.clone()).await?;
+        page.iter()
+            .zip(cells)
+            .map(|((key, _), (existence, tombstone))| {
+                let fields = [("e", existence.as_deref()), ("d", tombstone.as_deref())];
+                let fields = fields.into_iter().filter_map(|(field, cell)| Some((field, cell?)));
+                Record::from_fields(fields).map_err(|error| CallError::not_a_record(key, error))
+            })
+            .collect()
+    }
+
+    async fn ask(&self, command: &Cmd) -> Result<Value, CallError> {
+        Ok(command.query_async(&mut self.multiplexed.clone()).await?)
+    }
+}
+
+/// An error reply does not name the key.
+fn named(error: CallError, key: &str) -> CallError {
+    match error {
+        CallError::NotARecord { reason, .. } => CallError::not_a_record(key, reason),
+        other => other,
+    }
+}

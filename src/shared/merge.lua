@@ -1,0 +1,146 @@
+-- Joins cells into one record: the only way in which this client changes a record in Redis.
+--
+-- KEYS[1]  the record, a hash of cells `<stamp><value>`; no other key is touched
+-- ARGV[1]  `all`: apply every cell, but only if each is above what is stored and above the tombstone
+--          `each`: apply those that are above, drop the rest
+-- ARGV[2]  how long a tombstone is kept, in milliseconds
+-- ARGV[3]  first_revealed_at, 12 hexadecimal digits, or empty
+-- ARGV[4]  last_updated_at, likewise
+-- ARGV[5]..  field, cell, field, cell, ...
+--
+-- Answers {1} or, in mode `each`, {1, field, cell, ...} with what won over the cells sent;
+-- in mode `all` {0, stamp} with the largest stamp in the way, and nothing changed.
+--
+-- Stamps are fixed-width lowercase hexadecimal, so they compare as text. Values are opaque bytes.
+local STAMP = 32
+local key, mode = KEYS[1], ARGV[1]
+
+local stored = {}
+local flat = redis.call('HGETALL', key)
+for i = 1, #flat, 2 do
+  stored[flat[i]] = flat[i + 1]
+end
+
+local function stamp_of(cell)
+  return string.sub(cell, 1, STAMP)
+end
+
+local function is_cell(field)
+  return field ~= 'd' and field ~= 'f' and field ~= 'l'
+end
+
+-- By bytes: `<` on values would follow the server's collation, and the tiers would disagree.
+local function is_above(a, b)
+  for i = 1, math.min(#a, #b) do
+    local x, y = string.byte(a, i), string.byte(b, i)
+    if x ~= y then
+      return x > y
+    end
+  end
+  return #a > #b
+end
+
+local tombstone = stored['d'] and stamp_of(stored['d']) or ''
+
+if mode == 'all' then
+  local in_the_way = ''
+  local function check(against, stamp)
+    if against >= stamp and against > in_the_way then
+      in_the_way = against
+    end
+  end
+  for i = 5, #ARGV, 2 do
+    local field, stamp = ARGV[i], stamp_of(ARGV[i + 1])
+    check(tombstone, stamp)
+    if field == 'd' then
+      -- A removal must be above every cell, or it would leave some of the record alive.
+      for name, cell in pairs(stored) do
+        if is_cell(name) then
+          check(stamp_of(cell), stamp)
+        end
+      end
+    elseif stored[field] then
+      check(stamp_of(stored[field]), stamp)
+    end
+  end
+  if in_the_way ~= '' then
+    return {0, in_the_way}
+  end
+end
+
+local winners, told = {1}, {}
+local set, dead = {}, {}
+
+local function won(field)
+  if not told[field] then
+    told[field] = true
+    winners[#winners + 1] = field
+    winners[#winners + 1] = stored[field]
+  end
+end
+
+-- unpack is limited by Lua's stack, so a large record goes in pieces; scripts are atomic all the same.
+local function in_pieces(command, arguments)
+  for i = 1, #arguments, 1000 do
+    redis.call(command, key, unpack(arguments, i, math.min(i + 999, #arguments)))
+  end
+end
+
+-- The tombstone first: it decides which of the other cells are dead on arrival.
+for i = 5, #ARGV, 2 do
+  if ARGV[i] == 'd' then
+    local stamp = stamp_of(ARGV[i + 1])
+    if stamp > tombstone then
+      tombstone = stamp
+      set['d'] = ARGV[i + 1]
+      for name, cell in pairs(stored) do
+        if is_cell(name) and stamp_of(cell) <= tombstone then
+          dead[#dead + 1] = name
+          stored[name] = nil
+        end
+      end
+    elseif stamp < tombstone then
+      won('d')
+    end
+  end
+end
+
+for i = 5, #ARGV, 2 do
+  local field, cell = ARGV[i], ARGV[i + 1]
+  if field ~= 'd' then
+    local stamp, held = stamp_of(cell), stored[field]
+    if stamp <= tombstone then
+      -- The tombstone just set covers it, or the stored one does and is told to the sender.
+      if not set['d'] then
+        won('d')
+      end
+    elseif held == nil or stamp > stamp_of(held) or (stamp == stamp_of(held) and is_above(cell, held)) then
+      set[field] = cell
+      stored[field] = cell
+    elseif cell ~= held then
+      won(field)
+    end
+  end
+end
+
+if ARGV[3] ~= '' and (not stored['f'] or ARGV[3] < stored['f']) then
+  set['f'] = ARGV[3]
+end
+if ARGV[4] ~= '' and (not stored['l'] or ARGV[4] > stored['l']) then
+  set['l'] = ARGV[4]
+end
+
+in_pieces('HDEL', dead)
+local arguments = {}
+for field, cell in pairs(set) do
+  arguments[#arguments + 1] = field
+  arguments[#arguments + 1] = cell
+end
+in_pieces('HSET', arguments)
+
+if stored['e'] then
+  redis.call('PERSIST', key)
+else
+  redis.call('PEXPIRE', key, ARGV[2])
+end
+return winners

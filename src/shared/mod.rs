@@ -1,0 +1,84 @@
+//! The shared tier: Redis, through the `redis` crate's own protocol code, over a stream that [`Env`]'s network opened.
+//!
+//! `connection` opens connections and asks them; `script` is the one way to write; `link` is the one connection that an
+//! instance has at a time, with its view of Redis's health. No timeouts here: the caller's deadline covers everything.
+//!
+//! [`Env`]: crate::env::Env
+
+pub(crate) mod connection;
+pub(crate) mod link;
+pub(crate) mod script;
+
+use std::fmt::Debug;
+
+use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
+
+use crate::record::Record;
+
+/// Why a request to Redis failed, by what to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CallError {
+    /// Redis answered with an error: the request had no effect. The connection is good, the request is not for now.
+    Refused(String),
+    /// Likewise, and it will answer so to every request: another connection, later, may lead to a server that works.
+    Unusable(String),
+    /// No answer: the request may have had an effect, or may have one later.
+    Unknown(String),
+    /// The key holds something that this version of the client did not write. It is left alone.
+    NotARecord { key: String, reason: String },
+}
+
+impl CallError {
+    fn not_a_record(key: &str, reason: impl ToString) -> Self {
+        Self::NotARecord { key: key.to_owned(), reason: reason.to_string() }
+    }
+
+    pub(crate) fn timed_out() -> Self {
+        Self::Unknown("no reply in time".to_owned())
+    }
+}
+
+impl From<RedisError> for CallError {
+    fn from(error: RedisError) -> Self {
+        let text = error.to_string();
+        match error.kind() {
+            ErrorKind::Server(kind) => match kind {
+                ServerErrorKind::BusyLoading
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::ReadOnly
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::Moved
+                | ServerErrorKind::Ask => Self::Unusable(text),
+                _ => Self::Refused(text),
+            },
+            // Codes that the crate has no kind for: NOAUTH, OOM, MISCONF, WRONGTYPE, BUSY, and plain ERR.
+            ErrorKind::Extension => match error.code() {
+                Some("NOAUTH" | "WRONGPASS") => Self::Unusable(text),
+                Some("WRONGTYPE") => Self::NotARecord { key: String::new(), reason: text },
+                _ => Self::Refused(text),
+            },
+            ErrorKind::AuthenticationFailed => Self::Unusable(text),
+            // Whatever else went wrong, it went wrong on the way: nobody knows what the server did.
+            _ => Self::Unknown(text),
+        }
+    }
+}
+
+fn wrong_reply(what: &str, reply: &impl Debug) -> CallError {
+    CallError::Unknown(format!("{what} was answered with {reply:?}"))
+}
+
+/// The record in a flat list of fields and values.
+fn record_of(key: &str, flat: &[Value]) -> Result<Record, CallError> {
+    let mut fields = Vec::with_capacity(flat.len() / 2);
+    for pair in flat.chunks(2) {
+        let [Value::BulkString(field), Value::BulkString(value)] = pair else {
+            return Err(wrong_reply("a hash", &pair));
+        };
+        match (std::str::from_utf8(field), std::str::from_utf8(value)) {
+            (Ok(field), Ok(value)) => fields.push((field, value)),
+            _ => return Err(CallError::not_a_record(key, "a field is no text")),
+        }
+    }
+    Record::from_fields(fields.into_iter()).map_err(|error| CallError::not_a_record(key, error))
+}

@@ -1,0 +1,85 @@
+//! The merge script: how it is called, and what it answers.
+
+use std::sync::LazyLock;
+
+use redis::{Cmd, ErrorKind, RedisResult, ServerErrorKind, Value, aio::MultiplexedConnection};
+
+use super::{CallError, wrong_reply};
+use crate::{
+    record::{Record, time_text},
+    stamp::Stamp,
+};
+
+/// The source. Its first version is the format of records in Redis: a change that older clients cannot live with needs
+/// another key space than `cc1:`.
+pub(super) const MERGE: &str = include_str!("merge.lua");
+
+static SHA: LazyLock<String> = LazyLock::new(|| sha1_smol::Sha1::from(MERGE).digest().to_string());
+
+/// How cells are joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// All of them, or none if something is in the way of one: what makes a `Shared` answer linearizable.
+    All,
+    /// Each that is above what is stored: replay and re-publishing.
+    Each,
+}
+
+/// What the script did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Merged {
+    /// The cells are in. In mode [`Mode::Each`], with what won over some of them.
+    Applied(Record),
+    /// Mode [`Mode::All`]: something with this stamp was in the way; nothing changed.
+    Conflict(Stamp),
+}
+
+/// Runs the script by its hash, and once more with its source if the server does not know it.
+pub(super) async fn merge(
+    connection: &mut MultiplexedConnection,
+    key: &str,
+    mode: Mode,
+    record: &Record,
+    tombstone_ttl_ms: u64,
+) -> Result<Merged, CallError> {
+    let call = |command: &str, script: &str| {
+        let mut call = redis::cmd(command);
+        call.arg(script).arg(1).arg(key);
+        arguments(&mut call, mode, record, tombstone_ttl_ms);
+        call
+    };
+    let reply: RedisResult<Value> = call("EVALSHA", &SHA).query_async(connection).await;
+    let reply = match reply {
+        Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+            call("EVAL", MERGE).query_async(connection).await
+        }
+        reply => reply,
+    };
+    merged(reply?, key)
+}
+
+fn arguments(call: &mut Cmd, mode: Mode, record: &Record, tombstone_ttl_ms: u64) {
+    call.arg(match mode {
+        Mode::All => "all",
+        Mode::Each => "each",
+    });
+    call.arg(tombstone_ttl_ms);
+    call.arg(record.times.first.map(time_text).unwrap_or_default());
+    call.arg(record.times.last.map(time_text).unwrap_or_default());
+    for (name, cell) in record.cells() {
+        call.arg(name.field()).arg(cell.text());
+    }
+}
+
+fn merged(reply: Value, key: &str) -> Result<Merged, CallError> {
+    let Value::Array(items) = reply else { return Err(wrong_reply("the merge script", &reply)) };
+    let mut items = items.into_iter();
+    match (items.next(), items.as_slice()) {
+        (Some(Value::Int(0)), [Value::BulkString(stamp)]) => {
+            let stamp = std::str::from_utf8(stamp).ok().and_then(|text| text.parse().ok());
+            stamp.map(Merged::Conflict).ok_or_else(|| CallError::not_a_record(key, "a stamp in it cannot be read"))
+        }
+        (Some(Value::Int(1)), fields) => super::record_of(key, fields).map(Merged::Applied),
+        (first, rest) => Err(wrong_reply("the merge script", &(first, rest))),
+    }
+}

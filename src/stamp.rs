@@ -1,0 +1,204 @@
+//! Stamps: the total order in which writes win, and the hybrid logical clock that issues them.
+//!
+//! A stamp is 48 bits of milliseconds, 16 bits of counter and 64 bits of instance id. Written as 32 lowercase
+//! hexadecimal digits it compares as text in any locale, which is what the merge script in Redis needs: Lua 5.1 compares
+//! strings by the server's collation, and its numbers lose integers above 2^53.
+//!
+//! The clock is hybrid: every stamp that an instance sees advances it, so a write made after seeing another always has
+//! the larger stamp, however wrong the wall clocks are (Kulkarni et al., "Logical Physical Clocks", 2014).
+
+use std::{fmt, str::FromStr};
+
+/// Length of a stamp as text.
+pub(crate) const STAMP_TEXT_LEN: usize = 32;
+
+/// How far above the clock the persisted ceiling is set, so that it is raised every few seconds and not at every write.
+const CEILING_AHEAD_MS: u64 = 10_000;
+
+/// The position of a write in the order of all writes. The larger stamp wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stamp(u128);
+
+impl Stamp {
+    fn new(head: Head, instance: u64) -> Self {
+        Self(u128::from(head.0) << 64 | u128::from(instance))
+    }
+
+    /// Milliseconds since the Unix epoch, by the clock that issued it.
+    pub fn millis(self) -> u64 {
+        self.head().millis()
+    }
+
+    pub(crate) fn head(self) -> Head {
+        Head(u64::try_from(self.0 >> 64).unwrap_or(u64::MAX))
+    }
+}
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// A text that is no stamp.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a stamp of {STAMP_TEXT_LEN} lowercase hexadecimal digits")]
+pub struct ParseStampError {
+    text: String,
+}
+
+impl FromStr for Stamp {
+    type Err = ParseStampError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // Upper case is refused: two texts of one stamp would compare unequal in the merge script.
+        let valid = text.len() == STAMP_TEXT_LEN && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        match u128::from_str_radix(text, 16) {
+            Ok(bits) if valid => Ok(Self(bits)),
+            _ => Err(ParseStampError { text: text.to_owned() }),
+        }
+    }
+}
+
+/// Milliseconds and counter: a stamp without its instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub(crate) struct Head(pub(crate) u64);
+
+impl Head {
+    pub(crate) fn from_millis(millis: u64) -> Self {
+        Self(millis.min((1 << 48) - 1) << 16)
+    }
+
+    pub(crate) fn millis(self) -> u64 {
+        self.0 >> 16
+    }
+}
+
+/// Why no stamp can be issued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoStamp {
+    /// The persisted ceiling must be raised to this first (R4).
+    RaiseCeiling(Head),
+    /// A stamp at the end of time was seen; nothing can be above it.
+    Exhausted,
+}
+
+/// The clock of one opened cache.
+#[derive(Debug)]
+pub(crate) struct HybridClock {
+    instance: u64,
+    latest: Head,
+    /// Durable: no stamp at or above it is issued, nor one seen answered, before a higher one is (R4).
+    ceiling: Head,
+}
+
+impl HybridClock {
+    /// A clock that starts at the ceiling that the last start left behind, under a fresh instance id. Either alone is
+    /// not enough: an instance that forgets what it issued would give two values one stamp, or write below what it read.
+    pub(crate) fn restored(instance: u64, ceiling: Head) -> Self {
+        Self { instance, latest: ceiling, ceiling }
+    }
+
+    /// A stamp above all issued and seen.
+    pub(crate) fn issue(&mut self, wall_ms: u64) -> Result<Stamp, NoStamp> {
+        let after_latest = self.latest.0.checked_add(1).ok_or(NoStamp::Exhausted)?;
+        let head = Head::from_millis(wall_ms).max(Head(after_latest));
+        if head >= self.ceiling {
+            return Err(NoStamp::RaiseCeiling(ceiling_above(head)));
+        }
+        self.latest = head;
+        Ok(Stamp::new(head, self.instance))
+    }
+
+    /// Advances the clock beyond a stamp seen. If that passes the ceiling, the answer that shows the stamp must wait
+    /// until the ceiling returned is durable.
+    pub(crate) fn observe(&mut self, seen: Stamp) -> Option<Head> {
+        self.latest = self.latest.max(seen.head());
+        (self.latest >= self.ceiling && self.ceiling.0 != u64::MAX).then(|| ceiling_above(self.latest))
+    }
+
+    /// The ceiling to persist before it is needed, so that no call has to wait for it.
+    pub(crate) fn ceiling_due(&self, wall_ms: u64) -> Option<Head> {
+        let now = self.latest.max(Head::from_millis(wall_ms));
+        (now.millis() + CEILING_AHEAD_MS / 2 >= self.ceiling.millis()).then(|| ceiling_above(now))
+    }
+
+    /// Takes a ceiling that is now durable.
+    pub(crate) fn raised(&mut self, ceiling: Head) {
+        self.ceiling = self.ceiling.max(ceiling);
+    }
+}
+
+fn ceiling_above(head: Head) -> Head {
+    // Saturates at the end of time, where `from_millis` alone would round down to below `head`.
+    let ceiling = Head::from_millis(head.millis().saturating_add(CEILING_AHEAD_MS));
+    if ceiling > head { ceiling } else { Head(u64::MAX) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clock() -> HybridClock {
+        let mut clock = HybridClock::restored(7, Head::default());
+        clock.raised(Head::from_millis(1_000_000));
+        clock
+    }
+
+    #[test]
+    fn text_form_round_trips_and_compares_like_the_stamp() {
+        let mut clock = clock();
+        let earlier = clock.issue(5).unwrap();
+        let later = clock.issue(5).unwrap();
+        assert_eq!(earlier.to_string().parse(), Ok(earlier));
+        assert!(earlier < later && earlier.to_string() < later.to_string());
+        assert!("ABCDEF00000000000000000000000000".parse::<Stamp>().is_err(), "upper case has two texts for one stamp");
+        assert!("+0000000000000000000000000000000".parse::<Stamp>().is_err());
+        assert!("00".parse::<Stamp>().is_err());
+    }
+
+    #[test]
+    fn a_write_after_seeing_a_fast_clock_is_above_it() {
+        let mut fast = clock();
+        let mut slow = clock();
+        let seen = fast.issue(900_000).unwrap();
+        slow.observe(seen);
+        assert!(slow.issue(10).unwrap() > seen);
+    }
+
+    #[test]
+    fn stamps_go_on_when_the_wall_clock_steps_back() {
+        let mut clock = clock();
+        let before = clock.issue(500).unwrap();
+        assert!(clock.issue(100).unwrap() > before);
+    }
+
+    #[test]
+    fn r4_no_stamp_at_the_ceiling_before_a_higher_one_is_durable() {
+        let mut clock = HybridClock::restored(7, Head::from_millis(100));
+        let Err(NoStamp::RaiseCeiling(higher)) = clock.issue(50) else { panic!("issued a stamp at the ceiling") };
+        clock.raised(higher);
+        assert!(clock.issue(50).unwrap().head() > Head::from_millis(100), "a restart begins at the ceiling");
+    }
+
+    #[test]
+    fn r4_a_stamp_seen_beyond_the_ceiling_asks_for_a_higher_one() {
+        let mut fast = HybridClock::restored(1, Head::default());
+        fast.raised(Head::from_millis(5_000_000));
+        let seen = fast.issue(4_000_000).unwrap();
+        let mut clock = clock();
+        let higher = clock.observe(seen).unwrap();
+        assert!(higher > seen.head());
+        clock.raised(higher);
+        assert_eq!(clock.observe(seen), None);
+    }
+
+    #[test]
+    fn the_end_of_time_is_an_error_and_not_a_wrap() {
+        let mut clock = clock();
+        let last = "ffffffffffffffffffffffffffffffff".parse().unwrap();
+        let ceiling = clock.observe(last).unwrap();
+        clock.raised(ceiling);
+        assert_eq!(clock.issue(0), Err(NoStamp::Exhausted));
+    }
+}
