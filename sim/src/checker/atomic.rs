@@ -1,8 +1,9 @@
 //! G3: no one sees half of an upsert answered `Shared`.
 //!
 //! A read from Redis that shows one cell of an upsert must show in its other cells that upsert or something newer.
-//! Older for certain is the value of a write that Redis had acknowledged before the upsert was called, and "absent" if
-//! nobody can have removed the record. Reads after a loss of Redis's data are not judged: copies come back cell by cell.
+//! Older for certain is the value of a write that Redis had acknowledged before the upsert was called, and "absent"
+//! if nobody can have removed the record. Reads after a loss of Redis's data are not judged: copies come back cell by
+//! cell.
 
 use super::{
     Verdict,

@@ -1,8 +1,8 @@
 //! G2: what was answered `Shared` behaves as one copy of each record. Judged cell by cell, each as a register.
 //!
 //! A register sees definite operations (writes and reads answered `Shared`; a loss of Redis's data, which writes
-//! "absent" at its ordinal) and optional ones: writes answered `Local` or `Info`, or not at all, take effect once at any
-//! later time or never; and after each loss every write called before it may take effect once more, since some instance
+//! "absent" at its ordinal) and optional ones: writes answered `Local` or `Info`, or not at all, take effect once at
+//! any later time or never; and after each loss every write called before it may take effect once more, since some instance
 //! may hold a copy. Answers `Merged` and `Local` promise less and are not judged here, nor are values that G7 judges.
 
 use std::collections::BTreeMap;
@@ -74,7 +74,8 @@ fn reads<'a, 'h>(
 }
 
 /// Names the first read, by its return, that cannot be explained together with all that had happened before it. Once a
-/// history is unexplained it stays so as it grows, and a write that returns makes none so: hence a read, found by halves.
+/// history is unexplained it stays so as it grows, and a write that returns makes none so: hence a read, found by
+/// halves.
 fn explain(run: &Operations<'_>, record: &Record<'_>, cell: usize) -> Verdict {
     let mut by_return: Vec<_> = reads(run, record, cell).collect();
     by_return.sort_by_key(|(_, read)| read.returned());

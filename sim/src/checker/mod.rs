@@ -1,6 +1,6 @@
 //! The judges: pure functions from a history to verdicts, one file a guarantee.
 //!
-//! They share [`operations`], which pairs calls with returns, and [`cells`], which takes records apart. None of them
+//! They share `operations`, which pairs calls with returns, and `cells`, which takes records apart. None of them
 //! calls the code that it judges. A write is known by the unique tag in its values; stamps are only a cross-check.
 
 use std::{
@@ -30,6 +30,8 @@ mod session;
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod model;
 
 /// What a checker found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,4 +1,4 @@
-//! A history as the checkers use it: calls paired with their returns, and for each record who wrote, removed and read it.
+//! A history as the checkers use it: calls paired with their returns, and who wrote, removed and read each record.
 //!
 //! Built once for all checkers. What contradicts itself is not repaired: the history is then judged unknown.
 
@@ -411,7 +411,9 @@ impl<'h> Indexer<'h> {
         } else if let Some(json) = op.record_read() {
             op.shown = vec![Seen::Absent; record.cells.len()];
             op.shown[EXISTENCE] = Seen::Present;
-            for valued in cells::of_record(json) {
+            let cells = cells::of_record(json);
+            op.values.reserve_exact(cells.len());
+            for valued in cells {
                 let cell = record.cell(valued.cell);
                 if cell >= op.shown.len() {
                     op.shown.resize(cell + 1, Seen::Absent);

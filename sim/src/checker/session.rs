@@ -98,12 +98,13 @@ impl<'a, 'h> Session<'a, 'h> {
     }
 
     fn went_back(&self, memory: &Memory<'a, 'h>, read: &Operation<'h>, cell: usize) -> Option<Verdict> {
-        let (place, instance) = (self.record.name(cell), self.instance);
+        let place = || (self.record.name(cell), self.instance);
         match read.shown[cell] {
             Seen::Tagged(tag) => {
                 let known = memory.values.iter().find(|known| known.value == Seen::Tagged(tag))?;
                 let proofs = known.superseded.into_iter().flatten();
                 let (first, later) = proofs.into_iter().find(|(_, later)| later.precedes(read))?;
+                let (place, instance) = place();
                 let message = format!(
                     "{place}: instance {instance} went back: it had the value with tag {tag} in {first}, \
                      something else in {later}, and the former again in {read}"
@@ -116,6 +117,7 @@ impl<'a, 'h> Session<'a, 'h> {
                 let had = had.find(|had| {
                     removals().filter(|op| op.called < read.returned()).all(|op| self.is_own_before(op, had))
                 })?;
+                let (place, instance) = place();
                 let message = format!(
                     "{place}: instance {instance} went back: it had a value in {had}, {read} shows none, \
                      and nobody can have removed it since"
