@@ -2,8 +2,9 @@
 //!
 //! A register sees definite operations (writes and reads answered `Shared`; a loss of Redis's data, which writes
 //! "absent" at its ordinal) and optional ones: writes answered `Local` or `Info`, or not at all, take effect once at
-//! any later time or never; and after each loss every write called before it may take effect once more, since some instance
-//! may hold a copy. Answers `Merged` and `Local` promise less and are not judged here, nor are values that G7 judges.
+//! any later time or never; and after each loss every write called before it may take effect once more, since some
+//! instance may hold a copy. Answers `Merged` and `Local` promise less and are not judged here, nor are values that G7
+//! judges.
 
 use std::collections::BTreeMap;
 
