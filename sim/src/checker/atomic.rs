@@ -1,0 +1,132 @@
+//! G3: no one sees half of an upsert answered `Shared`.
+//!
+//! A read from Redis that shows one cell of an upsert must show in its other cells that upsert or something newer.
+//! Older for certain is the value of a write that Redis had acknowledged before the upsert was called, and "absent"
+//! if nobody can have removed the record. Reads after a loss of Redis's data are not judged: copies come back cell by
+//! cell.
+
+use super::{
+    Verdict,
+    operations::{EXISTENCE, Operation, Operations, Record, Seen, numbers},
+};
+use crate::history::{Placement, Source};
+
+pub(super) fn check(run: &Operations<'_>) -> Verdict {
+    let first_loss = run.losses.first().copied().unwrap_or(u64::MAX);
+    for record in &run.records {
+        let reads = record.reads.iter().map(|&op| &run.all[op]);
+        for read in reads.filter(|op| op.source() == Some(Source::Shared) && op.returned() < first_loss) {
+            if let Some(violation) = torn(run, record, read) {
+                return violation;
+            }
+        }
+    }
+    Verdict::Pass
+}
+
+fn torn(run: &Operations<'_>, record: &Record<'_>, read: &Operation<'_>) -> Option<Verdict> {
+    let removed = record.removals.iter().any(|&op| run.all[op].called < read.returned());
+    // Usually many cells of a read are of one upsert, and it need be looked at once.
+    let mut judged = Vec::new();
+    for (shown_cell, &seen) in read.shown.iter().enumerate().skip(EXISTENCE + 1) {
+        let Some((index, upsert)) = shared_writer(run, record, shown_cell, seen) else { continue };
+        if judged.contains(&index) {
+            continue;
+        }
+        judged.push(index);
+        for write in &upsert.writes {
+            let mut ops = vec![read, upsert];
+            let older = match read.shown[write.cell] {
+                Seen::Absent if !removed => "no value, although nobody removed the record".to_owned(),
+                other => match shared_writer(run, record, write.cell, other) {
+                    Some((_, older)) if older.precedes(upsert) => {
+                        ops.push(older);
+                        format!("the older value of {older}")
+                    }
+                    _ => continue,
+                },
+            };
+            let (shown, torn) = (record.name(shown_cell), record.cells[write.cell]);
+            let message = format!("{shown}: {read} shows half of {upsert}: its value here, but in {torn} {older}");
+            return Some(Verdict::Violation { message, ops: numbers(&ops) });
+        }
+    }
+    None
+}
+
+/// The upsert, acknowledged by Redis, that wrote what a cell shows.
+fn shared_writer<'a, 'h>(
+    run: &'a Operations<'h>,
+    record: &Record<'h>,
+    cell: usize,
+    seen: Seen,
+) -> Option<(usize, &'a Operation<'h>)> {
+    let Seen::Tagged(tag) = seen else { return None };
+    let index = *record.writers.get(&(cell, tag))?;
+    let op = &run.all[index];
+    (op.acknowledged() == Some(Placement::Shared)).then_some((index, op))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::{Guarantee::Atomic, fixture::Story};
+
+    #[test]
+    fn half_of_an_upsert_over_an_older_one_is_a_violation() {
+        let mut story = Story::new(&["p", "p"]);
+        let old = story.upsert(0, "u", &["name", "@a"], Placement::Shared);
+        let new = story.upsert_begins(1, "u", &["name", "@a"]);
+        let read = story.get(0, "u", Source::Shared, &[("@a", old), ("name", new)]);
+        story.written(new, Placement::Shared);
+        story.violates(Atomic, "shows half of upsert 2 on instance 1", &[old, new, read]);
+    }
+
+    #[test]
+    fn half_of_an_upsert_over_nothing_is_a_violation() {
+        let mut story = Story::new(&["p"]);
+        let new = story.upsert(0, "u", &["name", "#source"], Placement::Shared);
+        let read = story.get(0, "u", Source::Shared, &[("name", new)]);
+        story.violates(Atomic, "no value, although nobody removed the record", &[new, read]);
+    }
+
+    #[test]
+    fn a_mix_of_concurrent_upserts_is_legal() {
+        let mut story = Story::new(&["p", "p"]);
+        let one = story.upsert_begins(0, "u", &["name", "@a"]);
+        let two = story.upsert_begins(1, "u", &["name", "@a"]);
+        story.written(one, Placement::Shared);
+        story.written(two, Placement::Local);
+        story.get(0, "u", Source::Shared, &[("name", one), ("@a", two)]);
+        story.passes(Atomic);
+    }
+
+    #[test]
+    fn a_cell_overwritten_since_is_legal() {
+        let mut story = Story::new(&["p", "p"]);
+        let both = story.upsert(0, "u", &["name", "@a"], Placement::Shared);
+        let later = story.upsert(1, "u", &["name"], Placement::Shared);
+        story.get(0, "u", Source::Shared, &[("name", later), ("@a", both)]);
+        story.passes(Atomic);
+    }
+
+    #[test]
+    fn a_record_removed_and_half_written_again_is_legal() {
+        let mut story = Story::new(&["p", "p"]);
+        let both = story.upsert_begins(0, "u", &["name", "@a"]);
+        story.remove_begins(1, "u");
+        story.written(both, Placement::Shared);
+        story.get(0, "u", Source::Shared, &[("name", both)]);
+        story.passes(Atomic);
+    }
+
+    #[test]
+    fn copies_that_come_back_after_a_loss_are_legal() {
+        let mut story = Story::new(&["p", "p"]);
+        let old = story.upsert(0, "u", &["name", "@a"], Placement::Shared);
+        let new = story.upsert(1, "u", &["name", "@a"], Placement::Shared);
+        story.loss();
+        story.get(0, "u", Source::Shared, &[("name", new), ("@a", old)]);
+        story.passes(Atomic);
+    }
+}

@@ -1,0 +1,227 @@
+//! Histories told by hand: a builder in which a test reads like the situation that it is about.
+//!
+//! A field is named by a text: `name` is a field of the profile, `#source` one of the metadata, `@a` the contact point
+//! `("email", "a")`. Its value is the tag of the operation that wrote it. Every event takes 100 µs.
+
+use serde_json::{Map, Value as Json, json};
+
+use super::{Guarantee, Verdict};
+use crate::history::{
+    Answer, Call, Event, FORMAT, Header, History, Outcome, Patch, Phase, Placement, Source, Stop, What,
+};
+
+/// A history in the making.
+pub(super) struct Story {
+    history: History,
+    next_op: u64,
+    pub(super) now_us: u64,
+}
+
+pub(super) const DEADLINE_US: u64 = 250_000;
+
+impl Story {
+    /// One instance for each prefix.
+    pub(super) fn new(prefixes: &[&str]) -> Self {
+        let prefixes = prefixes.iter().map(|&prefix| prefix.to_owned()).collect();
+        let header =
+            Header { format: FORMAT, workload: "told".to_owned(), seed: 1, prefixes, op_deadline_us: DEADLINE_US };
+        Self { history: History { header, events: Vec::new() }, next_op: 1, now_us: 0 }
+    }
+
+    pub(super) fn told(&self) -> History {
+        self.history.clone()
+    }
+
+    pub(super) fn event(&mut self, what: What) {
+        let ordinal = self.history.events.len() as u64;
+        self.now_us += 100;
+        self.history.events.push(Event { ordinal, at_us: self.now_us, what });
+    }
+
+    pub(super) fn phase(&mut self, phase: Phase) {
+        self.event(What::Phase { phase });
+    }
+
+    pub(super) fn loss(&mut self) {
+        self.event(What::RedisLostData);
+    }
+
+    pub(super) fn stop(&mut self, instance: u32, how: Stop) {
+        self.event(What::Stopped { instance, how });
+        self.event(What::Started { instance });
+    }
+
+    pub(super) fn unquiet(&mut self, instance: u32) {
+        self.event(What::Unquiet { instance, reason: "3 writes pending".to_owned() });
+    }
+
+    pub(super) fn begin(&mut self, instance: u32, call: Call) -> u64 {
+        let op = self.next_op;
+        self.next_op += 1;
+        self.event(What::Invoke { instance, op, call });
+        op
+    }
+
+    pub(super) fn end(&mut self, op: u64, outcome: Outcome) {
+        let instance = self.invoked(op).0;
+        self.event(What::Complete { instance, op, outcome });
+    }
+
+    pub(super) fn ok(&mut self, op: u64, answer: Answer) {
+        self.end(op, Outcome::Ok { answer });
+    }
+
+    pub(super) fn info(&mut self, op: u64) {
+        self.end(op, Outcome::Info { error: "the deadline passed".to_owned() });
+    }
+
+    pub(super) fn fail(&mut self, op: u64, error: &str) {
+        self.end(op, Outcome::Fail { error: error.to_owned() });
+    }
+
+    pub(super) fn upsert_begins(&mut self, instance: u32, uid: &str, fields: &[&str]) -> u64 {
+        let prefix = self.history.header.prefixes[instance as usize].clone();
+        let patch = patch(&prefix, uid, self.next_op, fields);
+        self.begin(instance, Call::Upsert { uid: uid.to_owned(), patch })
+    }
+
+    pub(super) fn written(&mut self, op: u64, placement: Placement) {
+        self.ok(op, Answer::Written { placement, stamp: None });
+    }
+
+    pub(super) fn stamped(&mut self, op: u64, placement: Placement, stamp: &str) {
+        self.ok(op, Answer::Written { placement, stamp: Some(stamp.to_owned()) });
+    }
+
+    pub(super) fn upsert(&mut self, instance: u32, uid: &str, fields: &[&str], placement: Placement) -> u64 {
+        let op = self.upsert_begins(instance, uid, fields);
+        self.written(op, placement);
+        op
+    }
+
+    pub(super) fn remove_begins(&mut self, instance: u32, uid: &str) -> u64 {
+        self.begin(instance, Call::Remove { uid: uid.to_owned() })
+    }
+
+    pub(super) fn remove(&mut self, instance: u32, uid: &str, placement: Placement) -> u64 {
+        let op = self.remove_begins(instance, uid);
+        self.written(op, placement);
+        op
+    }
+
+    pub(super) fn clear(&mut self, instance: u32, uids: &[&str]) -> u64 {
+        let op = self.begin(instance, Call::Clear);
+        let uids = uids.iter().map(|&uid| uid.to_owned()).collect();
+        self.ok(op, Answer::Cleared { placement: Placement::Shared, uids });
+        op
+    }
+
+    pub(super) fn list(&mut self, instance: u32, source: Source, uids: &[&str]) -> u64 {
+        let op = self.begin(instance, Call::List);
+        self.listed(op, source, uids);
+        op
+    }
+
+    pub(super) fn listed(&mut self, op: u64, source: Source, uids: &[&str]) {
+        self.ok(op, Answer::Listed { source, uids: uids.iter().map(|&uid| uid.to_owned()).collect() });
+    }
+
+    pub(super) fn get_begins(&mut self, instance: u32, uid: &str) -> u64 {
+        self.begin(instance, Call::Get { uid: uid.to_owned() })
+    }
+
+    /// A read that shows the fields as the given operations wrote them; none at all is an empty record.
+    pub(super) fn got(&mut self, op: u64, source: Source, fields: &[(&str, u64)]) {
+        let (instance, uid) = self.invoked(op);
+        let prefix = self.history.header.prefixes[instance as usize].clone();
+        self.got_record(op, source, record(&prefix, &uid, fields));
+    }
+
+    pub(super) fn got_record(&mut self, op: u64, source: Source, record: Json) {
+        self.ok(op, Answer::Read { source, record: Some(record) });
+    }
+
+    pub(super) fn got_none(&mut self, op: u64, source: Source) {
+        self.ok(op, Answer::Read { source, record: None });
+    }
+
+    pub(super) fn get(&mut self, instance: u32, uid: &str, source: Source, fields: &[(&str, u64)]) -> u64 {
+        let op = self.get_begins(instance, uid);
+        self.got(op, source, fields);
+        op
+    }
+
+    pub(super) fn get_none(&mut self, instance: u32, uid: &str, source: Source) -> u64 {
+        let op = self.get_begins(instance, uid);
+        self.got_none(op, source);
+        op
+    }
+
+    /// The guarantee holds in this history.
+    #[track_caller]
+    pub(super) fn passes(&self, guarantee: Guarantee) {
+        assert_eq!(super::check(guarantee, &self.history), Verdict::Pass);
+    }
+
+    /// The guarantee is broken by these operations, and the message says so in these words.
+    #[track_caller]
+    pub(super) fn violates(&self, guarantee: Guarantee, said: &str, by: &[u64]) {
+        match super::check(guarantee, &self.history) {
+            Verdict::Violation { message, ops } => {
+                assert!(message.contains(said), "{said:?} is not in {message:?}");
+                assert_eq!(ops, by, "{message}");
+            }
+            other => panic!("{guarantee} is not violated: {other:?}"),
+        }
+    }
+
+    /// Nothing can be said about the guarantee, and the reason contains these words.
+    #[track_caller]
+    pub(super) fn leaves_unknown(&self, guarantee: Guarantee, said: &str) {
+        match super::check(guarantee, &self.history) {
+            Verdict::Unknown { why } => assert!(why.contains(said), "{said:?} is not in {why:?}"),
+            other => panic!("{guarantee} is not unknown: {other:?}"),
+        }
+    }
+
+    fn invoked(&self, number: u64) -> (u32, String) {
+        let invoked = self.history.events.iter().find_map(|event| match &event.what {
+            What::Invoke { instance, op, call } if *op == number => Some((*instance, call)),
+            _ => None,
+        });
+        match invoked.expect("an operation that was begun") {
+            (instance, Call::Upsert { uid, .. } | Call::Get { uid } | Call::Remove { uid }) => (instance, uid.clone()),
+            (instance, Call::List | Call::Clear | Call::Sync) => (instance, String::new()),
+        }
+    }
+}
+
+/// The record with these fields, each as written by the operation beside it.
+pub(super) fn record(prefix: &str, uid: &str, fields: &[(&str, u64)]) -> Json {
+    let mut shown = Patch::default();
+    for &(field, op) in fields {
+        let one = patch(prefix, uid, op, &[field]);
+        shown.contacts.extend(one.contacts);
+        shown.profile.extend(one.profile);
+        shown.metadata.extend(one.metadata);
+    }
+    json!({
+        "uid": uid, "contacts": shown.contacts, "profile": shown.profile, "metadata": shown.metadata,
+        "first_revealed_at": "2026-01-31T12:00:00.000Z", "last_updated_at": "2026-02-01T08:30:00.000Z"
+    })
+}
+
+fn patch(prefix: &str, uid: &str, op: u64, fields: &[&str]) -> Patch {
+    let tag = json!([prefix, uid, op]);
+    let mut patch = Patch { contacts: Vec::new(), profile: Map::new(), metadata: Map::new() };
+    for &field in fields {
+        if let Some(value) = field.strip_prefix('@') {
+            patch.contacts.push(json!({"type": "email", "value": value, "label": tag}));
+        } else if let Some(field) = field.strip_prefix('#') {
+            patch.metadata.insert(field.to_owned(), json!({"tag": tag, "payload": [null, {}]}));
+        } else {
+            patch.profile.insert(field.to_owned(), tag.clone());
+        }
+    }
+    patch
+}

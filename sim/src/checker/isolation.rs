@@ -1,0 +1,154 @@
+//! G7: a prefix never sees, changes or clears another's data, and an answer belongs to its question.
+//!
+//! Every value read names in its tag the prefix of the instance and the uid that was asked for; `list` and `clear`
+//! name only uids that somebody under the prefix wrote; and a record does not vanish while only others were removing.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value as Json;
+
+use super::{
+    Verdict, cells,
+    operations::{Operation, Operations, Record, Seen, numbers},
+};
+use crate::history::{Answer, Call};
+
+pub(super) fn check(run: &Operations<'_>) -> Verdict {
+    let mut written = BTreeSet::new();
+    for op in run.all.iter().filter(|op| op.may_have_effect()) {
+        if let Call::Upsert { uid, .. } | Call::Remove { uid } = op.call {
+            written.insert((op.prefix, uid.as_str()));
+        }
+    }
+    for op in &run.all {
+        let found = match op.answer() {
+            Some(Answer::Read { record: Some(json), .. }) => stray(run, op, json),
+            Some(Answer::Listed { uids, .. } | Answer::Cleared { uids, .. }) => unheard_of(op, uids, &written),
+            _ => None,
+        };
+        if let Some(violation) = found {
+            return violation;
+        }
+    }
+    if run.unquiet().is_some() {
+        return Verdict::Pass;
+    }
+    run.records.iter().find_map(|record| vanished(run, record)).unwrap_or(Verdict::Pass)
+}
+
+fn stray(run: &Operations<'_>, read: &Operation<'_>, json: &Json) -> Option<Verdict> {
+    let record = &run.records[read.record?];
+    let cell = record.cells[read.shown.iter().position(|&seen| seen == Seen::Stray)?];
+    let valued = cells::of_record(json).into_iter().rfind(|valued| valued.cell == cell)?;
+    let whose = match valued.tag {
+        None => "names no write".to_owned(),
+        Some(tag) => format!("was written to record {:?} under prefix {:?} with tag {}", tag.uid, tag.prefix, tag.op),
+    };
+    let message = format!("{cell} of {record}: {read} shows {}, which {whose}", valued.value);
+    Some(Verdict::Violation { message, ops: vec![read.number] })
+}
+
+fn unheard_of(op: &Operation<'_>, uids: &[String], written: &BTreeSet<(&str, &str)>) -> Option<Verdict> {
+    let uid = uids.iter().find(|uid| !written.contains(&(op.prefix, uid.as_str())))?;
+    let other = written.iter().find(|(_, other)| other == uid);
+    let other = other.map_or_else(String::new, |(prefix, _)| format!(", but under prefix {prefix:?}"));
+    let message = format!("{op} names {uid:?}, which nobody wrote under its prefix {:?}{other}", op.prefix);
+    Some(Verdict::Violation { message, ops: vec![op.number] })
+}
+
+/// A record with an acknowledged upsert and no removal of its own that is gone in the end, after others had removed
+/// records under their prefixes. Without such others it is lost, which is for G5 to say.
+fn vanished(run: &Operations<'_>, record: &Record<'_>) -> Option<Verdict> {
+    let read = run.final_reads(record).find(|read| read.record_read().is_none())?;
+    let upsert = record.upserts.iter().map(|&op| &run.all[op]).find(|op| op.acknowledged().is_some())?;
+    if !record.removals.is_empty() {
+        return None;
+    }
+    let foreign = run.all.iter().rev().filter(|op| op.prefix != record.prefix && op.may_have_effect());
+    let removes = |op: &&Operation<'_>| matches!(op.call, Call::Clear | Call::Remove { .. }) && op.called < read.called;
+    let foreign = foreign.into_iter().find(removes)?;
+    let message = format!(
+        "{record}: {upsert} was acknowledged and nobody under its prefix removed it, but final {read} shows none; \
+         {foreign} was under prefix {:?}",
+        foreign.prefix
+    );
+    Some(Verdict::Violation { message, ops: numbers(&[upsert, foreign, read]) })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        checker::{
+            Guarantee::Isolation,
+            fixture::{Story, record},
+        },
+        history::{Phase, Placement::Shared, Source},
+    };
+
+    #[test]
+    fn a_value_of_another_prefix_is_a_violation() {
+        let mut story = Story::new(&["a", "a:b"]);
+        let write = story.upsert(1, "u", &["@x"], Shared);
+        let read = story.get_begins(0, "u");
+        story.got_record(read, Source::Shared, record("a:b", "u", &[("@x", write)]));
+        story.violates(Isolation, "was written to record \"u\" under prefix \"a:b\"", &[read]);
+    }
+
+    #[test]
+    fn the_answer_to_another_question_is_a_violation() {
+        let mut story = Story::new(&["p"]);
+        let write = story.upsert(0, "u", &["name"], Shared);
+        let read = story.get_begins(0, "v");
+        story.got_record(read, Source::Shared, record("p", "u", &[("name", write)]));
+        story.violates(Isolation, "was written to record \"u\" under prefix \"p\"", &[read]);
+    }
+
+    #[test]
+    fn a_value_without_a_tag_is_a_violation() {
+        let mut story = Story::new(&["p"]);
+        let read = story.get_begins(0, "u");
+        let mut shown = record("p", "u", &[]);
+        shown["metadata"]["source"] = "api".into();
+        story.got_record(read, Source::Local, shown);
+        story.violates(Isolation, "shows \"api\", which names no write", &[read]);
+    }
+
+    #[test]
+    fn a_uid_of_another_prefix_in_a_list_or_a_clear_is_a_violation() {
+        let mut story = Story::new(&["a", "a:b"]);
+        story.upsert(1, "u", &["name"], Shared);
+        let list = story.list(0, Source::Shared, &["u"]);
+        story.violates(Isolation, "nobody wrote under its prefix \"a\", but under prefix \"a:b\"", &[list]);
+
+        let mut story = Story::new(&["a", "a:b"]);
+        story.upsert(1, "u", &["name"], Shared);
+        let clear = story.clear(0, &["b:u"]);
+        story.violates(Isolation, "names \"b:u\"", &[clear]);
+    }
+
+    #[test]
+    fn a_record_that_only_another_prefix_cleared_is_a_violation() {
+        let mut story = Story::new(&["a", "a:b"]);
+        let write = story.upsert(1, "u", &["name"], Shared);
+        let clear = story.clear(0, &[]);
+        story.phase(Phase::FinalReads);
+        let read = story.get_none(1, "u", Source::Shared);
+        story.violates(Isolation, "clear 2 on instance 0", &[write, clear, read]);
+    }
+
+    #[test]
+    fn equal_uids_under_two_prefixes_pass() {
+        let mut story = Story::new(&["a", "a:b"]);
+        let one = story.upsert(0, "u", &["name"], Shared);
+        let two = story.upsert(1, "u", &["name"], Shared);
+        story.get(0, "u", Source::Shared, &[("name", one)]);
+        story.get(1, "u", Source::Local, &[("name", two)]);
+        story.list(0, Source::Shared, &["u"]);
+        story.clear(0, &["u"]);
+        story.clear(1, &["u"]);
+        story.phase(Phase::FinalReads);
+        story.get_none(0, "u", Source::Shared);
+        story.get_none(1, "u", Source::Shared);
+        story.passes(Isolation);
+    }
+}

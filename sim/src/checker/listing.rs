@@ -1,0 +1,174 @@
+//! G12: a uid that is there throughout a `list` is listed, once; one that is absent throughout is not.
+//!
+//! There throughout, for certain: Redis had acknowledged an upsert before the list was called, every removal called
+//! before the list returned lies below it, and Redis kept its data in between. Absent throughout: nobody had written
+//! the uid, or, the other way round, a removal lies above every upsert. Only lists answered from Redis alone are held
+//! to what Redis has; no list may name a uid twice, or one that nobody had written.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Verdict,
+    operations::{Operation, Operations, Record, numbers},
+    order::certainly_below,
+};
+use crate::history::{Answer, Placement, Source};
+
+pub(super) fn check(run: &Operations<'_>) -> Verdict {
+    let mut by_uid = BTreeMap::new();
+    for record in &run.records {
+        by_uid.insert((record.prefix, record.uid), record);
+    }
+    for list in &run.all {
+        let Some(Answer::Listed { source, uids }) = list.answer() else { continue };
+        let mut listed = BTreeSet::new();
+        for uid in uids {
+            let record = by_uid.get(&(list.prefix, uid.as_str()));
+            let wrong = if listed.insert(uid.as_str()) {
+                wrongly_listed(run, record.copied(), list, *source == Source::Shared)
+            } else {
+                Some((" a second time".to_owned(), None))
+            };
+            if let Some((why, by)) = wrong {
+                let message = format!("{list} names {uid:?} under prefix {:?}{why}", list.prefix);
+                let ops: Vec<_> = [list].into_iter().chain(by).collect();
+                return Verdict::Violation { message, ops: numbers(&ops) };
+            }
+        }
+        let expected = run.records.iter().filter(|record| record.prefix == list.prefix && *source == Source::Shared);
+        for record in expected.filter(|record| !listed.contains(record.uid)) {
+            if let Some(upsert) = there_throughout(run, record, list) {
+                let message = format!("{list} does not name {record}, which was there throughout since {upsert}");
+                return Verdict::Violation { message, ops: numbers(&[list, upsert]) };
+            }
+        }
+    }
+    Verdict::Pass
+}
+
+fn there_throughout<'a>(
+    run: &'a Operations<'_>,
+    record: &Record<'_>,
+    list: &Operation<'_>,
+) -> Option<&'a Operation<'a>> {
+    let removals = || record.removals.iter().map(|&op| &run.all[op]).filter(|op| op.called < list.returned());
+    let mut upserts = record.upserts.iter().map(|&op| &run.all[op]);
+    upserts.find(|upsert| {
+        in_redis_throughout(run, upsert, list)
+            && removals().all(|removal| certainly_below(run, removal, upsert).is_some())
+    })
+}
+
+fn wrongly_listed<'a>(
+    run: &'a Operations<'_>,
+    record: Option<&Record<'_>>,
+    list: &Operation<'_>,
+    is_shared: bool,
+) -> Option<(String, Option<&'a Operation<'a>>)> {
+    let upserts = || record.into_iter().flat_map(|record| &record.upserts).map(|&op| &run.all[op]);
+    let before = || upserts().filter(|op| op.called < list.returned());
+    if before().next().is_none() {
+        return Some((", which nobody had written".to_owned(), None));
+    }
+    let mut removals = record.into_iter().flat_map(|record| &record.removals).map(|&op| &run.all[op]);
+    let above = removals.find(|removal| {
+        is_shared
+            && in_redis_throughout(run, removal, list)
+            && before().all(|upsert| certainly_below(run, upsert, removal).is_some())
+    })?;
+    Some((format!(", although {above} lies above every upsert of it"), Some(above)))
+}
+
+fn in_redis_throughout(run: &Operations<'_>, write: &Operation<'_>, list: &Operation<'_>) -> bool {
+    write.acknowledged() == Some(Placement::Shared)
+        && write.precedes(list)
+        && !run.lost_between(write.called, list.returned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        checker::{Guarantee::Listing, fixture::Story},
+        history::{
+            Call,
+            Placement::{Local, Shared},
+        },
+    };
+
+    #[test]
+    fn a_record_there_throughout_that_is_not_listed_is_a_violation() {
+        let mut story = Story::new(&["p", "p"]);
+        story.remove(1, "u", Shared);
+        let write = story.upsert(0, "u", &["name"], Shared);
+        let list = story.list(1, Source::Shared, &[]);
+        story.violates(Listing, "does not name record \"u\"", &[write, list]);
+    }
+
+    #[test]
+    fn a_record_that_may_be_gone_need_not_be_listed() {
+        let mut story = Story::new(&["p", "p", "p"]);
+        story.upsert(0, "pending", &[], Local);
+        story.upsert(0, "lost", &[], Shared);
+        story.loss();
+        let removal = story.remove_begins(1, "removed late");
+        story.info(removal);
+        story.upsert(0, "removed late", &[], Shared);
+        story.upsert(0, "removed during", &[], Shared);
+        let list = story.begin(2, Call::List);
+        story.upsert(0, "written during", &[], Shared);
+        story.remove(1, "removed during", Shared);
+        story.listed(list, Source::Shared, &[]);
+        story.passes(Listing);
+    }
+
+    #[test]
+    fn a_local_list_may_be_incomplete() {
+        let mut story = Story::new(&["p", "p"]);
+        story.upsert(0, "u", &["name"], Shared);
+        story.list(1, Source::Local, &[]);
+        story.list(1, Source::Shared, &["u"]);
+        story.passes(Listing);
+    }
+
+    #[test]
+    fn a_uid_listed_twice_is_a_violation_from_any_source() {
+        let mut story = Story::new(&["p"]);
+        story.upsert(0, "u", &["name"], Local);
+        let list = story.list(0, Source::Local, &["u", "u"]);
+        story.violates(Listing, "names \"u\" under prefix \"p\" a second time", &[list]);
+    }
+
+    #[test]
+    fn a_uid_listed_before_anyone_wrote_it_is_a_violation() {
+        let mut story = Story::new(&["p", "q"]);
+        let refused = story.upsert_begins(0, "u", &["name"]);
+        story.fail(refused, "refused: too long");
+        story.upsert(1, "u", &["name"], Shared);
+        let list = story.list(0, Source::Merged, &["u"]);
+        story.upsert(0, "u", &["name"], Shared);
+        story.violates(Listing, "which nobody had written", &[list]);
+    }
+
+    #[test]
+    fn a_removed_uid_that_is_listed_is_a_violation() {
+        let mut story = Story::new(&["p", "p"]);
+        story.upsert(0, "u", &["name"], Shared);
+        let removal = story.remove(1, "u", Shared);
+        let list = story.list(0, Source::Shared, &["u"]);
+        story.violates(Listing, "although remove 2 on instance 1", &[removal, list]);
+    }
+
+    #[test]
+    fn a_removed_uid_that_may_have_come_back_may_be_listed() {
+        let mut story = Story::new(&["p", "p"]);
+        story.upsert(0, "u", &["name"], Local);
+        story.remove(1, "u", Shared);
+        story.list(0, Source::Shared, &["u"]);
+        story.upsert(1, "v", &["name"], Shared);
+        story.remove(1, "v", Shared);
+        story.loss();
+        story.list(0, Source::Shared, &["v"]);
+        story.passes(Listing);
+    }
+}

@@ -1,0 +1,70 @@
+//! Which of two writes certainly lies above the other, whatever the clocks of their instances show.
+
+use super::operations::{Operation, Operations};
+use crate::history::Placement;
+
+/// Why `lower` certainly lies below `upper`, both writes on one record: for a message, after "it lies below because".
+///
+/// Only acknowledged writes are placed: one that answered `Info` may have been stamped after its answer. The order of
+/// Redis holds only while Redis keeps its data: a write made after a loss need not lie above a forgotten one, whose
+/// copies come back with their old stamps.
+pub(super) fn certainly_below(
+    run: &Operations<'_>,
+    lower: &Operation<'_>,
+    upper: &Operation<'_>,
+) -> Option<&'static str> {
+    let (below, above) = (lower.acknowledged()?, upper.acknowledged()?);
+    if lower.precedes(upper) && lower.instance == upper.instance {
+        return Some("the same instance had acknowledged it before");
+    }
+    let both_shared = below == Placement::Shared && above == Placement::Shared;
+    if lower.precedes(upper) && both_shared && !run.lost_between(lower.called, upper.returned()) {
+        return Some("Redis had acknowledged it before, and kept its data in between");
+    }
+    let smaller = lower.stamp().zip(upper.stamp()).is_some_and(|(lower, upper)| lower < upper);
+    smaller.then_some("its stamp is smaller")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{checker::fixture::Story, history::History};
+
+    fn reason(history: &History) -> Option<&'static str> {
+        let run = Operations::of(history);
+        certainly_below(&run, &run.all[0], &run.all[1])
+    }
+
+    #[test]
+    fn the_order_of_one_instance_is_certain_for_local_writes_too() {
+        let mut story = Story::new(&["p", "p"]);
+        story.upsert(0, "u", &["name"], Placement::Local);
+        story.upsert(0, "u", &["name"], Placement::Shared);
+        assert!(reason(&story.told()).is_some());
+    }
+
+    #[test]
+    fn the_order_of_two_instances_is_certain_only_through_redis_and_without_a_loss() {
+        for (first, lost, certain) in
+            [(Placement::Shared, false, true), (Placement::Local, false, false), (Placement::Shared, true, false)]
+        {
+            let mut story = Story::new(&["p", "p"]);
+            story.upsert(0, "u", &["name"], first);
+            if lost {
+                story.loss();
+            }
+            story.upsert(1, "u", &["name"], Placement::Shared);
+            assert_eq!(reason(&story.told()).is_some(), certain, "{first:?}, lost: {lost}");
+        }
+    }
+
+    #[test]
+    fn stamps_order_what_time_does_not() {
+        let mut story = Story::new(&["p", "p"]);
+        let first = story.upsert_begins(0, "u", &["name"]);
+        let second = story.upsert_begins(1, "u", &["name"]);
+        story.stamped(first, Placement::Local, "01");
+        story.stamped(second, Placement::Local, "02");
+        assert_eq!(reason(&story.told()), Some("its stamp is smaller"));
+    }
+}

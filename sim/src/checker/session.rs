@@ -1,0 +1,308 @@
+//! G6: an instance reads its own writes and never goes back.
+//!
+//! Judged for each instance and cell over its operations that answered `Ok`, from any tier. One operation is later than
+//! another if it was called after the other had returned. Two rules:
+//!
+//! - A value, once the instance had it (read or written) and later had something else, never shows again: what it had
+//!   later is newer, since a read joins all that the instance holds.
+//! - Once the instance had a value, a later read shows none only if somebody may have removed the record: not if every
+//!   removal was its own and came before that value.
+//!
+//! A crash takes away what the instance had seen and what it wrote to Redis alone; its acknowledged local writes were
+//! synced, and still bind it. An orderly stop and a loss of Redis's data take nothing away.
+
+use super::{
+    Verdict,
+    operations::{EXISTENCE, Operation, Operations, Record, Seen, numbers},
+};
+use crate::history::{Call, Placement, Stop};
+
+pub(super) fn check(run: &Operations<'_>) -> Verdict {
+    for record in &run.records {
+        for instance in (0_u32..).take(run.history.header.prefixes.len()) {
+            if let Some(violation) = (Session { run, record, instance }).judge() {
+                return violation;
+            }
+        }
+    }
+    Verdict::Pass
+}
+
+struct Session<'a, 'h> {
+    run: &'a Operations<'h>,
+    record: &'a Record<'h>,
+    instance: u32,
+}
+
+/// What the instance knows of one cell.
+#[derive(Default)]
+struct Memory<'a, 'h> {
+    values: Vec<Known<'a, 'h>>,
+    /// The operations that gave the cell any value, by their return; of earlier lives only local writes.
+    had: Vec<&'a Operation<'h>>,
+}
+
+/// A value that the instance had. For each fact there are two proofs: one of this life, and one that outlives a crash.
+struct Known<'a, 'h> {
+    value: Seen,
+    first: [Option<&'a Operation<'h>>; 2],
+    /// The operation that had it, and the later one that had something else.
+    superseded: [Option<(&'a Operation<'h>, &'a Operation<'h>)>; 2],
+}
+
+const THIS_LIFE: usize = 0;
+const DURABLE: usize = 1;
+
+impl<'a, 'h> Session<'a, 'h> {
+    fn judge(&self) -> Option<Verdict> {
+        let (run, record) = (self.run, self.record);
+        let lists = [&record.reads, &record.upserts, &record.removals];
+        let ops = lists.into_iter().flatten().map(|&op| &run.all[op]);
+        let mut ops: Vec<_> = ops.filter(|op| op.instance == self.instance && op.answer().is_some()).collect();
+        ops.sort_by_key(|op| op.returned());
+        let mut crashes = self.crashes().peekable();
+        let mut memories: Vec<_> = record.cells.iter().map(|_| Memory::default()).collect();
+        for op in ops {
+            while crashes.next_if(|&crash| crash < op.returned()).is_some() {
+                memories.iter_mut().for_each(Memory::crash);
+            }
+            match op.call {
+                Call::Upsert { .. } => {
+                    memories[EXISTENCE].learn(op, Seen::Present);
+                    for write in &op.writes {
+                        memories[write.cell].learn(op, Seen::Tagged(write.tag));
+                    }
+                }
+                Call::Get { .. } => {
+                    for (cell, memory) in memories.iter_mut().enumerate() {
+                        if let Some(violation) = self.went_back(memory, op, cell) {
+                            return Some(violation);
+                        }
+                        memory.learn(op, op.shown[cell]);
+                    }
+                }
+                Call::Remove { .. } | Call::Clear => {
+                    for memory in &mut memories {
+                        memory.learn(op, Seen::Absent);
+                    }
+                }
+                Call::List | Call::Sync => {}
+            }
+        }
+        None
+    }
+
+    fn crashes(&self) -> impl Iterator<Item = u64> {
+        let stops = self.run.stops.iter().filter(|(_, instance, _)| *instance == self.instance);
+        stops.filter(|(_, _, how)| matches!(how, Stop::Killed | Stop::PowerLost)).map(|&(at, ..)| at)
+    }
+
+    fn went_back(&self, memory: &Memory<'a, 'h>, read: &Operation<'h>, cell: usize) -> Option<Verdict> {
+        let place = || (self.record.name(cell), self.instance);
+        match read.shown[cell] {
+            Seen::Tagged(tag) => {
+                let known = memory.values.iter().find(|known| known.value == Seen::Tagged(tag))?;
+                let proofs = known.superseded.into_iter().flatten();
+                let (first, later) = proofs.into_iter().find(|(_, later)| later.precedes(read))?;
+                let (place, instance) = place();
+                let message = format!(
+                    "{place}: instance {instance} went back: it had the value with tag {tag} in {first}, \
+                     something else in {later}, and the former again in {read}"
+                );
+                Some(Verdict::Violation { message, ops: numbers(&[first, later, read]) })
+            }
+            Seen::Absent => {
+                let removals = || self.record.removals.iter().map(|&op| &self.run.all[op]);
+                let mut had = memory.had.iter().rev().filter(|had| had.precedes(read));
+                let had = had.find(|had| {
+                    removals().filter(|op| op.called < read.returned()).all(|op| self.is_own_before(op, had))
+                })?;
+                let (place, instance) = place();
+                let message = format!(
+                    "{place}: instance {instance} went back: it had a value in {had}, {read} shows none, \
+                     and nobody can have removed it since"
+                );
+                Some(Verdict::Violation { message, ops: numbers(&[had, read]) })
+            }
+            Seen::Present | Seen::Stray => None,
+        }
+    }
+
+    /// Whether `had` is above this removal because the instance itself had made it before, and still knew.
+    fn is_own_before(&self, removal: &Operation<'_>, had: &Operation<'_>) -> bool {
+        let crashed = || self.crashes().any(|crash| removal.returned() < crash && crash < had.called);
+        removal.instance == self.instance
+            && removal.acknowledged().is_some()
+            && removal.precedes(had)
+            && (is_synced(removal) || !crashed())
+    }
+}
+
+impl<'a, 'h> Memory<'a, 'h> {
+    /// Takes in what an operation read or wrote. Operations come in the order of their returns, so the first proof of a
+    /// fact is the one that holds earliest.
+    fn learn(&mut self, op: &'a Operation<'h>, value: Seen) {
+        if value == Seen::Stray {
+            return;
+        }
+        for known in self.values.iter_mut().filter(|known| known.value != value) {
+            if let Some(first) = known.first.into_iter().flatten().find(|first| first.precedes(op)) {
+                known.superseded[THIS_LIFE].get_or_insert((first, op));
+                if is_synced(op) {
+                    known.superseded[DURABLE].get_or_insert((first, op));
+                }
+            }
+        }
+        if value != Seen::Absent {
+            self.had.push(op);
+        }
+        if matches!(value, Seen::Tagged(_)) {
+            let place = self.values.iter().position(|known| known.value == value).unwrap_or_else(|| {
+                self.values.push(Known { value, first: [None; 2], superseded: [None; 2] });
+                self.values.len() - 1
+            });
+            let first = &mut self.values[place].first;
+            first[THIS_LIFE].get_or_insert(op);
+            if is_synced(op) {
+                first[DURABLE].get_or_insert(op);
+            }
+        }
+    }
+
+    fn crash(&mut self) {
+        for known in &mut self.values {
+            known.first[THIS_LIFE] = None;
+            known.superseded[THIS_LIFE] = None;
+        }
+        self.had.retain(|op| is_synced(op));
+    }
+}
+
+/// A local write is synced before it is acknowledged. Some removals of a clear may be in Redis alone.
+fn is_synced(op: &Operation<'_>) -> bool {
+    op.acknowledged() == Some(Placement::Local) && !matches!(op.call, Call::Clear)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        checker::{Guarantee::Session, fixture::Story},
+        history::{
+            Placement::{Local, Shared},
+            Source,
+        },
+    };
+
+    #[test]
+    fn a_read_that_goes_back_is_a_violation_across_a_fallback() {
+        let mut story = Story::new(&["p", "p"]);
+        let old = story.upsert(1, "u", &["name"], Shared);
+        let first = story.get(0, "u", Source::Shared, &[("name", old)]);
+        let new = story.upsert(1, "u", &["name"], Shared);
+        let second = story.get(0, "u", Source::Shared, &[("name", new)]);
+        story.loss();
+        story.stop(0, Stop::Closed);
+        let third = story.get(0, "u", Source::Local, &[("name", old)]);
+        story.violates(Session, "instance 0 went back: it had the value with tag 1", &[first, second, third]);
+    }
+
+    #[test]
+    fn an_own_write_that_is_not_seen_is_a_violation() {
+        let mut story = Story::new(&["p"]);
+        let old = story.upsert(0, "u", &["name"], Shared);
+        let new = story.upsert(0, "u", &["name"], Shared);
+        let read = story.get(0, "u", Source::Merged, &[("name", old)]);
+        story.violates(Session, "something else in upsert 2", &[old, new, read]);
+    }
+
+    #[test]
+    fn an_own_write_that_vanishes_is_a_violation() {
+        let mut story = Story::new(&["p", "p"]);
+        story.remove(0, "u", Local);
+        let write = story.upsert(0, "u", &[], Local);
+        let read = story.get_none(0, "u", Source::Shared);
+        story.violates(Session, "nobody can have removed it since", &[write, read]);
+    }
+
+    #[test]
+    fn a_removed_value_that_comes_back_is_a_violation() {
+        let mut story = Story::new(&["p"]);
+        let write = story.upsert(0, "u", &["name"], Shared);
+        let removal = story.remove(0, "u", Shared);
+        let read = story.get(0, "u", Source::Local, &[("name", write)]);
+        story.violates(Session, "went back", &[write, removal, read]);
+    }
+
+    #[test]
+    fn an_own_local_write_binds_across_a_crash() {
+        let mut story = Story::new(&["p"]);
+        let old = story.upsert(0, "u", &["name"], Shared);
+        let new = story.upsert(0, "u", &["name"], Local);
+        story.stop(0, Stop::PowerLost);
+        let read = story.get(0, "u", Source::Local, &[("name", old)]);
+        story.violates(Session, "went back", &[old, new, read]);
+
+        let mut story = Story::new(&["p"]);
+        let write = story.upsert(0, "u", &["name"], Local);
+        story.stop(0, Stop::PowerLost);
+        let read = story.get_none(0, "u", Source::Local);
+        story.violates(Session, "nobody can have removed it since", &[write, read]);
+    }
+
+    #[test]
+    fn an_old_local_write_must_not_come_back_after_a_crash_and_a_newer_value() {
+        let mut story = Story::new(&["p", "p"]);
+        let own = story.upsert(0, "u", &["name"], Local);
+        let other = story.upsert(1, "u", &["name"], Local);
+        story.stop(0, Stop::Killed);
+        let newer = story.get(0, "u", Source::Shared, &[("name", other)]);
+        let read = story.get(0, "u", Source::Local, &[("name", own)]);
+        story.violates(Session, "went back", &[own, newer, read]);
+    }
+
+    #[test]
+    fn a_crash_forgets_what_was_only_seen_or_written_to_redis() {
+        let mut story = Story::new(&["p", "p"]);
+        let old = story.upsert(0, "u", &["name"], Local);
+        let new = story.upsert(0, "u", &["name"], Shared);
+        let other = story.upsert(1, "v", &["name"], Shared);
+        story.get(0, "v", Source::Shared, &[("name", other)]);
+        story.stop(0, Stop::Killed);
+        story.get(0, "u", Source::Local, &[("name", old)]);
+        story.get_none(0, "v", Source::Local);
+        story.get(0, "u", Source::Shared, &[("name", new)]);
+        story.get(0, "v", Source::Shared, &[("name", other)]);
+        story.passes(Session);
+    }
+
+    #[test]
+    fn overlapping_operations_have_no_order() {
+        let mut story = Story::new(&["p", "p"]);
+        let old = story.upsert(0, "u", &["name"], Shared);
+        let slow = story.get_begins(0, "u");
+        let new = story.upsert(0, "u", &["name"], Shared);
+        story.get(0, "u", Source::Shared, &[("name", new)]);
+        story.got(slow, Source::Shared, &[("name", old)]);
+        story.passes(Session);
+    }
+
+    #[test]
+    fn a_concurrent_write_of_another_instance_may_win() {
+        let mut story = Story::new(&["p", "p"]);
+        let other = story.upsert(1, "u", &["name"], Local);
+        story.upsert(0, "u", &["name"], Local);
+        story.get(0, "u", Source::Shared, &[("name", other)]);
+        story.passes(Session);
+    }
+
+    #[test]
+    fn a_removal_by_anyone_else_explains_an_absence() {
+        let mut story = Story::new(&["p", "p"]);
+        let removal = story.remove_begins(1, "u");
+        story.info(removal);
+        story.upsert(0, "u", &["name"], Shared);
+        story.get_none(0, "u", Source::Shared);
+        story.passes(Session);
+    }
+}
