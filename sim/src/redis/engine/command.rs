@@ -1,0 +1,213 @@
+//! The table of commands, the checks before one runs, and what a command sees while it runs.
+
+use std::{borrow::Cow, collections::BTreeMap, sync::LazyLock};
+
+use super::{
+    connection,
+    data::{Database, Server},
+    hash, keyspace, number, reply, scan,
+    scripting::{self, Scripts},
+    server, string,
+};
+
+/// A command of the table.
+pub(super) struct Command {
+    /// Its name in lower case; a subcommand's with its container, as in `client|id`.
+    pub(super) name: &'static str,
+    /// The number of words with the name; at least so many if negative.
+    pub(super) arity: i32,
+    /// What it does.
+    pub(super) run: Run,
+}
+
+/// What a command does.
+pub(super) enum Run {
+    /// Works on the data.
+    Data(fn(&mut Call<'_>, &Args<'_>) -> Done),
+    /// Works on the data or the connection, and scripts may not call it.
+    NotFromScripts(fn(&mut Call<'_>, &Args<'_>) -> Done),
+    /// Works on the script cache; scripts may not call it.
+    Scripts(fn(&mut Call<'_>, &mut Scripts, &Args<'_>) -> Done),
+    /// Its second word says which of these.
+    Container(&'static [Command]),
+}
+
+/// A command's words, its name first. There are as many as its arity demands.
+pub(super) type Args<'a> = [Cow<'a, [u8]>];
+
+/// A command has written its reply, or refuses.
+pub(super) type Done = Result<(), Refusal>;
+
+/// Why a command refuses: the text of the error, code first.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// A text of Redis.
+    Fixed(&'static str),
+    /// A text with words of the client in it.
+    Formatted(Vec<u8>),
+}
+
+pub(super) const WRONG_TYPE: Refusal =
+    Refusal::Fixed("WRONGTYPE Operation against a key holding the wrong kind of value");
+pub(super) const NOT_AN_INTEGER: Refusal = Refusal::Fixed("ERR value is not an integer or out of range");
+pub(super) const SYNTAX: Refusal = Refusal::Fixed("ERR syntax error");
+pub(super) const OVERFLOW: Refusal = Refusal::Fixed("ERR increment or decrement would overflow");
+
+/// What the server knows of a connection.
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    /// What CLIENT ID answers.
+    pub(super) id: i64,
+    /// What CLIENT GETNAME answers; empty if none.
+    pub(super) name: Vec<u8>,
+    /// The selected database.
+    pub(super) database: usize,
+}
+
+/// What a command sees.
+pub(super) struct Call<'a> {
+    pub(super) server: &'a mut Server,
+    pub(super) session: &'a mut Session,
+    /// The server's clock, in milliseconds since the epoch.
+    pub(super) now_ms: i64,
+    pub(super) out: &'a mut Vec<u8>,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(server: &'a mut Server, session: &'a mut Session, now_ms: u64, out: &'a mut Vec<u8>) -> Self {
+        let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
+        server.started_at_ms.get_or_insert(now_ms);
+        Self { server, session, now_ms, out }
+    }
+
+    /// The selected database.
+    pub(super) fn database(&mut self) -> &mut Database {
+        self.server.database(self.session.database)
+    }
+}
+
+/// Runs a command that a client sent, and writes its reply.
+pub(super) fn execute(call: &mut Call<'_>, scripts: &mut Scripts, args: &Args<'_>) {
+    let done = match find(args) {
+        Err(refusal) => Err(refusal),
+        Ok(command) if !command.takes(args.len()) => Err(wrong_arity(command.name)),
+        Ok(command) => {
+            call.server.commands += 1;
+            match command.run {
+                Run::Data(run) | Run::NotFromScripts(run) => run(call, args),
+                Run::Scripts(run) => run(call, scripts, args),
+                Run::Container(_) => Err(wrong_arity(command.name)),
+            }
+        }
+    };
+    refuse(call.out, done);
+}
+
+/// Runs a command that a script called, and writes its reply; an error if scripts may not call it so.
+pub(super) fn execute_from_script(call: &mut Call<'_>, args: &Args<'_>) -> Result<(), &'static str> {
+    let Ok(command) = find(args) else { return Err("ERR Unknown Redis command called from script") };
+    if !command.takes(args.len()) {
+        return Err("ERR Wrong number of args calling Redis command from script");
+    }
+    let Run::Data(run) = command.run else { return Err("ERR This Redis command is not allowed from script") };
+    call.server.commands += 1;
+    let done = run(call, args);
+    refuse(call.out, done);
+    Ok(())
+}
+
+/// The error for a command with too few or too many words.
+pub(super) fn wrong_arity(name: &str) -> Refusal {
+    Refusal::Formatted(format!("ERR wrong number of arguments for '{name}' command").into_bytes())
+}
+
+/// A word as a number.
+pub(super) fn integer(word: &[u8]) -> Result<i64, Refusal> {
+    number::parse(word).ok_or(NOT_AN_INTEGER)
+}
+
+impl Command {
+    fn takes(&self, words: usize) -> bool {
+        let words = i32::try_from(words).unwrap_or(i32::MAX);
+        if self.arity < 0 { words >= -self.arity } else { words == self.arity }
+    }
+}
+
+static COMMANDS: LazyLock<BTreeMap<&'static str, &'static Command>> = LazyLock::new(|| {
+    [
+        connection::COMMANDS,
+        string::COMMANDS,
+        hash::COMMANDS,
+        keyspace::COMMANDS,
+        scan::COMMANDS,
+        server::COMMANDS,
+        scripting::COMMANDS,
+    ]
+    .into_iter()
+    .flatten()
+    .map(|command| (command.name, command))
+    .collect()
+});
+
+fn find(args: &Args<'_>) -> Result<&'static Command, Refusal> {
+    let Some(command) = args.first().and_then(|name| lookup(name)) else { return Err(unknown_command(args)) };
+    let (Run::Container(members), Some(member)) = (&command.run, args.get(1)) else { return Ok(command) };
+    let found = members.iter().find(|candidate| {
+        candidate.name.split_once('|').is_some_and(|(_, name)| member.eq_ignore_ascii_case(name.as_bytes()))
+    });
+    found.ok_or_else(|| {
+        let member = reply::c_string(member);
+        let container = command.name.to_ascii_uppercase();
+        let parts: [&[u8]; 5] = [
+            b"ERR unknown subcommand '",
+            &member[..member.len().min(128)],
+            b"'. Try ",
+            container.as_bytes(),
+            b" HELP.",
+        ];
+        Refusal::Formatted(parts.concat())
+    })
+}
+
+fn lookup(name: &[u8]) -> Option<&'static Command> {
+    let mut buffer = [0; 16];
+    let lower = buffer.get_mut(..name.len())?;
+    lower.copy_from_slice(name);
+    lower.make_ascii_lowercase();
+    COMMANDS.get(std::str::from_utf8(lower).ok()?).copied()
+}
+
+fn unknown_command(args: &Args<'_>) -> Refusal {
+    let name = args.first().map(|name| reply::c_string(name)).unwrap_or_default();
+    let mut shown = Vec::new();
+    for arg in args.iter().skip(1) {
+        // Redis cuts what it shows at 128 bytes, but the quotes and the space come on top.
+        let Some(room) = 128_usize.checked_sub(shown.len()).filter(|&room| room > 0) else { break };
+        let arg = reply::c_string(arg);
+        shown.push(b'\'');
+        shown.extend_from_slice(&arg[..arg.len().min(room)]);
+        shown.extend_from_slice(b"' ");
+    }
+    let parts = [&b"ERR unknown command '"[..], &name[..name.len().min(128)], b"', with args beginning with: ", &shown];
+    Refusal::Formatted(parts.concat())
+}
+
+fn refuse(out: &mut Vec<u8>, done: Done) {
+    match done {
+        Ok(()) => {}
+        Err(Refusal::Fixed(text)) => reply::error(out, text),
+        Err(Refusal::Formatted(text)) => reply::error_format(out, &[&text]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_lower_case_and_fits_the_lookup() {
+        for name in COMMANDS.keys() {
+            assert!(lookup(name.to_ascii_uppercase().as_bytes()).is_some(), "{name}");
+        }
+    }
+}

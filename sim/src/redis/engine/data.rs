@@ -1,0 +1,251 @@
+//! The data of a server: databases of keys, each a string or a hash, with a deadline or without.
+//!
+//! Keys are kept in the order of a hash of their bytes, because SCAN needs an order that inserts and removals do not
+//! disturb: a cursor is the hash at which to go on, and so holds no state. Two keys of one hash share a slot and are
+//! answered together.
+
+use std::collections::BTreeMap;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{
+    Content, Dumped,
+    command::{Refusal, WRONG_TYPE},
+};
+
+/// The number of databases, as in the default configuration.
+pub(super) const DATABASES: usize = 16;
+
+/// The data and the counters of one process.
+#[derive(Debug, Default)]
+pub(super) struct Server {
+    databases: Vec<Database>,
+    /// Which process on this data this is, from 0.
+    generation: u64,
+    /// When the first bytes came, in milliseconds since the epoch.
+    pub(super) started_at_ms: Option<i64>,
+    /// Connections so far.
+    pub(super) connections: i64,
+    /// Commands executed so far.
+    pub(super) commands: u64,
+}
+
+/// One database.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Database {
+    slots: BTreeMap<u64, Vec<(Vec<u8>, Entry)>>,
+}
+
+/// What a key holds, and until when.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) value: Value,
+    /// The deadline, in milliseconds since the epoch.
+    pub(super) expires_at_ms: Option<i64>,
+}
+
+/// What a key holds.
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    String(Vec<u8>),
+    Hash(Hash),
+}
+
+/// A hash, whose fields keep the order in which they came, as in a small hash of Redis.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Hash {
+    fields: BTreeMap<Vec<u8>, (u64, Vec<u8>)>,
+    came: u64,
+}
+
+impl Server {
+    pub(super) fn new(generation: u64) -> Self {
+        Self { databases: vec![Database::default(); DATABASES], generation, ..Self::default() }
+    }
+
+    pub(super) fn restarted(&self) -> Self {
+        Self { databases: self.databases.clone(), ..Self::new(self.generation + 1) }
+    }
+
+    /// The id of this process: a hash of which process it is, because nothing here is random.
+    pub(super) fn run_id(&self) -> String {
+        sha1_smol::Sha1::from(format!("process {}", self.generation)).digest().to_string()
+    }
+
+    pub(super) fn number_client(&mut self) -> i64 {
+        self.connections += 1;
+        self.connections
+    }
+
+    /// The database of this number; SELECT has checked it.
+    pub(super) fn database(&mut self, number: usize) -> &mut Database {
+        &mut self.databases[number]
+    }
+
+    pub(super) fn flush_all(&mut self) {
+        self.databases.iter_mut().for_each(Database::clear);
+    }
+
+    pub(super) fn dump(&self, database: usize, now_ms: u64) -> BTreeMap<Vec<u8>, Dumped> {
+        let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
+        let live = self.databases.get(database).into_iter().flat_map(Database::entries);
+        live.filter(|(_, entry)| !entry.is_expired(now_ms))
+            .map(|(key, entry)| {
+                let content = match &entry.value {
+                    Value::String(bytes) => Content::String(bytes.clone()),
+                    Value::Hash(hash) => Content::Hash(
+                        hash.fields.iter().map(|(field, (_, value))| (field.clone(), value.clone())).collect(),
+                    ),
+                };
+                let expires_at_ms = entry.expires_at_ms.and_then(|at| u64::try_from(at).ok());
+                (key.clone(), Dumped { content, expires_at_ms })
+            })
+            .collect()
+    }
+}
+
+impl Database {
+    /// The live entry of a key; an expired one is removed.
+    pub(super) fn get(&mut self, key: &[u8], now_ms: i64) -> Option<&mut Entry> {
+        let hash = xxh3_64(key);
+        let slot = self.slots.get_mut(&hash)?;
+        let at = slot.iter().position(|(held, _)| held == key)?;
+        if slot[at].1.is_expired(now_ms) {
+            self.remove_at(hash, at);
+            return None;
+        }
+        self.slots.get_mut(&hash).map(|slot| &mut slot[at].1)
+    }
+
+    /// Puts an entry under a key in place of any other.
+    pub(super) fn put(&mut self, key: &[u8], entry: Entry) {
+        let slot = self.slots.entry(xxh3_64(key)).or_default();
+        match slot.iter_mut().find(|(held, _)| held == key) {
+            Some((_, held)) => *held = entry,
+            None => slot.push((key.to_vec(), entry)),
+        }
+    }
+
+    /// Removes a key; answers whether it was live.
+    pub(super) fn remove(&mut self, key: &[u8], now_ms: i64) -> bool {
+        let live = self.get(key, now_ms).is_some();
+        if live {
+            let hash = xxh3_64(key);
+            if let Some(at) = self.slots.get(&hash).and_then(|slot| slot.iter().position(|(held, _)| held == key)) {
+                self.remove_at(hash, at);
+            }
+        }
+        live
+    }
+
+    /// The string at a key.
+    pub(super) fn string(&mut self, key: &[u8], now_ms: i64) -> Result<Option<&mut Vec<u8>>, Refusal> {
+        match self.get(key, now_ms).map(|entry| &mut entry.value) {
+            None => Ok(None),
+            Some(Value::String(bytes)) => Ok(Some(bytes)),
+            Some(Value::Hash(_)) => Err(WRONG_TYPE),
+        }
+    }
+
+    /// The hash at a key.
+    pub(super) fn hash(&mut self, key: &[u8], now_ms: i64) -> Result<Option<&mut Hash>, Refusal> {
+        match self.get(key, now_ms).map(|entry| &mut entry.value) {
+            None => Ok(None),
+            Some(Value::Hash(hash)) => Ok(Some(hash)),
+            Some(Value::String(_)) => Err(WRONG_TYPE),
+        }
+    }
+
+    /// The hash at a key, which is there afterwards.
+    pub(super) fn hash_or_new(&mut self, key: &[u8], now_ms: i64) -> Result<&mut Hash, Refusal> {
+        if self.get(key, now_ms).is_none() {
+            self.put(key, Entry { value: Value::Hash(Hash::default()), expires_at_ms: None });
+        }
+        self.hash(key, now_ms)?.ok_or(WRONG_TYPE)
+    }
+
+    /// Every key and entry, expired ones included, in the order of SCAN.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&Vec<u8>, &Entry)> {
+        self.slots.values().flatten().map(|(key, entry)| (key, entry))
+    }
+
+    /// Keys and entries from `cursor` on, expired ones included: whole slots until there are `count`; and the cursor of
+    /// the rest, 0 if there is none.
+    pub(super) fn page(&self, cursor: u64, count: usize) -> (u64, Vec<(&[u8], &Entry)>) {
+        let mut page = Vec::new();
+        for (&hash, slot) in self.slots.range(cursor..) {
+            if page.len() >= count {
+                // Not 0: at least one slot with a smaller hash came before.
+                return (hash, page);
+            }
+            page.extend(slot.iter().map(|(key, entry)| (key.as_slice(), entry)));
+        }
+        (0, page)
+    }
+
+    pub(super) fn remove_expired(&mut self, now_ms: i64) {
+        self.slots.retain(|_, slot| {
+            slot.retain(|(_, entry)| !entry.is_expired(now_ms));
+            !slot.is_empty()
+        });
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.slots.clear();
+    }
+
+    fn remove_at(&mut self, hash: u64, at: usize) {
+        if let Some(slot) = self.slots.get_mut(&hash) {
+            slot.remove(at);
+            if slot.is_empty() {
+                self.slots.remove(&hash);
+            }
+        }
+    }
+}
+
+impl Entry {
+    pub(super) fn is_expired(&self, now_ms: i64) -> bool {
+        self.expires_at_ms.is_some_and(|at| at <= now_ms)
+    }
+
+    /// What TYPE answers.
+    pub(super) fn type_name(&self) -> &'static str {
+        match self.value {
+            Value::String(_) => "string",
+            Value::Hash(_) => "hash",
+        }
+    }
+}
+
+impl Hash {
+    pub(super) fn get(&self, field: &[u8]) -> Option<&[u8]> {
+        self.fields.get(field).map(|(_, value)| value.as_slice())
+    }
+
+    /// Sets a field, which keeps its place if it has one; answers whether it is new.
+    pub(super) fn set(&mut self, field: &[u8], value: &[u8]) -> bool {
+        if let Some((_, held)) = self.fields.get_mut(field) {
+            value.clone_into(held);
+            return false;
+        }
+        self.came += 1;
+        self.fields.insert(field.to_vec(), (self.came, value.to_vec()));
+        true
+    }
+
+    pub(super) fn remove(&mut self, field: &[u8]) -> bool {
+        self.fields.remove(field).is_some()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// Fields and values in the order in which the fields came.
+    pub(super) fn in_order(&self) -> Vec<(&[u8], &[u8])> {
+        let mut all: Vec<_> = self.fields.iter().map(|(field, (came, value))| (*came, field, value)).collect();
+        all.sort_unstable_by_key(|&(came, ..)| came);
+        all.into_iter().map(|(_, field, value)| (field.as_slice(), value.as_slice())).collect()
+    }
+}

@@ -1,0 +1,149 @@
+//! Commands on hashes.
+
+use super::{
+    command::{Args, Call, Command, Done, OVERFLOW, Refusal, Run, integer, wrong_arity},
+    data::Hash,
+    number, reply,
+};
+
+pub(super) const COMMANDS: &[Command] = &[
+    Command { name: "hdel", arity: -3, run: Run::Data(hdel) },
+    Command { name: "hexists", arity: 3, run: Run::Data(hexists) },
+    Command { name: "hget", arity: 3, run: Run::Data(hget) },
+    Command { name: "hgetall", arity: 2, run: Run::Data(hgetall) },
+    Command { name: "hincrby", arity: 4, run: Run::Data(hincrby) },
+    Command { name: "hkeys", arity: 2, run: Run::Data(hkeys) },
+    Command { name: "hlen", arity: 2, run: Run::Data(hlen) },
+    Command { name: "hmget", arity: -3, run: Run::Data(hmget) },
+    Command { name: "hmset", arity: -4, run: Run::Data(hmset) },
+    Command { name: "hset", arity: -4, run: Run::Data(hset) },
+    Command { name: "hsetnx", arity: 4, run: Run::Data(hsetnx) },
+    Command { name: "hstrlen", arity: 3, run: Run::Data(hstrlen) },
+    Command { name: "hvals", arity: 2, run: Run::Data(hvals) },
+];
+
+fn hget(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+    let hash = call.server.database(call.session.database).hash(&args[1], call.now_ms)?;
+    reply::bulk_or_null(call.out, hash.and_then(|hash| hash.get(&args[2])));
+    Ok(())
+}
+
+fn hmget(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+    let hash = call.server.database(call.session.database).hash(&args[1], call.now_ms)?;
+    reply::array(call.out, args.len() - 2);
+    for field in &args[2..] {
+        reply::bulk_or_null(call.out, hash.as_ref().and_then(|hash| hash.get(field)));
+    }
+    Ok(())
+}
+
+fn hexists(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+    let found = read(call, args, |hash| hash.get(&args[2]).is_some())?;
+    reply::integer(call.out, i64::from(found.unwrap_or(false)));
+    Ok(())
+}
+
+fn hlen(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+    let fields = read(call, args, Hash::len)?;
+    reply_length(call, fields)
+}
+
+fn hstrlen(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+    let length = read(call, args, |hash| hash.get(&args[2]).map_or(0, <[u8]>::len))?;
+    reply_length(call, length)
+}
+
+fn hgetall(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+    list(call, args, true, true)
+}
+
+fn hkeys(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+    list(call, args, true, false)
+}
+
+fn hvals(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+    list(call, args, false, true)
+}
+
+fn hset(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+    let added = set(call, args, "hset")?;
+    reply::integer(call.out, added);
+    Ok(())
+}
+
+fn hmset(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+    set(call, args, "hmset")?;
+    reply::status(call.out, b"OK");
+    Ok(())
+}
+
+fn hsetnx(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+    let now_ms = call.now_ms;
+    let hash = call.database().hash_or_new(&args[1], now_ms)?;
+    let free = hash.get(&args[2]).is_none() && hash.set(&args[2], &args[3]);
+    reply::integer(call.out, i64::from(free));
+    Ok(())
+}
+
+fn hdel(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+    let now_ms = call.now_ms;
+    let database = call.database();
+    let mut removed = 0;
+    if let Some(hash) = database.hash(&args[1], now_ms)? {
+        removed = args[2..].iter().map(|field| i64::from(hash.remove(field))).sum();
+        if hash.len() == 0 {
+            database.remove(&args[1], now_ms);
+        }
+    }
+    reply::integer(call.out, removed);
+    Ok(())
+}
+
+fn hincrby(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+    let (amount, now_ms) = (integer(&args[3])?, call.now_ms);
+    let database = call.database();
+    let before = match database.hash(&args[1], now_ms)?.and_then(|hash| hash.get(&args[2])) {
+        Some(value) => number::parse(value).ok_or(Refusal::Fixed("ERR hash value is not an integer"))?,
+        None => 0,
+    };
+    // Redis makes the hash before it looks at the sum, but a hash that is there has a field, so that is not seen.
+    let after = before.checked_add(amount).ok_or(OVERFLOW)?;
+    database.hash_or_new(&args[1], now_ms)?.set(&args[2], after.to_string().as_bytes());
+    reply::integer(call.out, after);
+    Ok(())
+}
+
+fn read<T>(call: &mut Call<'_>, args: &Args<'_>, view: impl FnOnce(&Hash) -> T) -> Result<Option<T>, Refusal> {
+    let now_ms = call.now_ms;
+    Ok(call.database().hash(&args[1], now_ms)?.map(|hash| view(hash)))
+}
+
+fn reply_length(call: &mut Call<'_>, length: Option<usize>) -> Done {
+    reply::integer(call.out, i64::try_from(length.unwrap_or(0)).unwrap_or(i64::MAX));
+    Ok(())
+}
+
+fn list(call: &mut Call<'_>, args: &Args<'_>, fields: bool, values: bool) -> Done {
+    let hash = call.server.database(call.session.database).hash(&args[1], call.now_ms)?;
+    let all = hash.as_ref().map(|hash| hash.in_order()).unwrap_or_default();
+    reply::array(call.out, all.len() * (usize::from(fields) + usize::from(values)));
+    for (field, value) in all {
+        if fields {
+            reply::bulk(call.out, field);
+        }
+        if values {
+            reply::bulk(call.out, value);
+        }
+    }
+    Ok(())
+}
+
+fn set(call: &mut Call<'_>, args: &Args<'_>, name: &str) -> Result<i64, Refusal> {
+    let pairs = &args[2..];
+    if pairs.len() % 2 == 1 {
+        return Err(wrong_arity(name));
+    }
+    let now_ms = call.now_ms;
+    let hash = call.database().hash_or_new(&args[1], now_ms)?;
+    Ok(pairs.chunks_exact(2).map(|pair| i64::from(hash.set(&pair[0], &pair[1]))).sum())
+}

@@ -1,0 +1,319 @@
+//! One redis-server process as a pure value: bytes and time in, bytes out.
+//!
+//! | where | what |
+//! | --- | --- |
+//! | `mod` | [`Engine`]: clients, their buffers, the loop from bytes to commands |
+//! | `request` | the request parser, with Redis's limits and its protocol errors |
+//! | `command` | the table of commands, the checks before one runs, what a command sees |
+//! | `reply` | replies as bytes |
+//! | `data` | databases, keys, expiry, hashes; the order of SCAN |
+//! | `connection`, `string`, `hash`, `keyspace`, `scan`, `server`, `scripting` | the commands, by family |
+//! | `lua`, `convert`, `random`, `prelude.lua` | the Lua 5.1 that scripts run in |
+//! | `glob`, `number` | patterns and numbers as Redis reads them |
+//!
+//! Time is the caller's: `now_ms` is the server's wall clock and stands still during a command and during a script.
+//! Keys expire when they are looked at; there is no cycle that removes them in between, and DBSIZE counts live keys
+//! only. Persistence is assumed perfect (AOF, always): [`Engine::restart_keeping_data`].
+//!
+//! Known to differ from redis-server 7.0.15:
+//!
+//! * Commands that are not in the table answer as an unknown command does, also those that Redis knows.
+//! * RESP3 is refused: `HELLO 3` answers `NOPROTO`, `redis.setresp(3)` fails.
+//! * `cjson`, `cmsgpack`, `bit` and `struct` are not provided: a script that touches one fails as on any other global
+//!   that does not exist.
+//! * A script cannot be killed, and one that loops forever hangs the engine.
+//! * Read-only tables are stand-ins: `pairs(_G)` sees nothing, `setmetatable(string, ..)` fails with Lua's own text, and
+//!   `table.insert(string, ..)` works. The flags of a `#!lua flags=..` line are accepted and have no effect.
+//! * As arguments of `redis.call`, `-0` and numbers nearer to a whole number than 2.2e-16 lose that difference.
+//! * `error({})`, a table without `err`, crashes redis-server 7.0.15; here it is an error like others.
+//! * SCAN cursors are other numbers, with the same guarantee; HGETALL keeps the order of insertion in large hashes too.
+
+#![expect(clippy::unnecessary_wraps, reason = "all commands have one signature, whether they can refuse or not")]
+
+mod command;
+mod connection;
+mod convert;
+mod data;
+mod glob;
+mod hash;
+mod keyspace;
+mod lua;
+mod number;
+mod random;
+mod reply;
+mod request;
+mod scan;
+mod scripting;
+mod server;
+mod string;
+
+use std::{borrow::Cow, collections::BTreeMap, fmt, mem};
+
+use self::{
+    command::{Call, Session},
+    data::Server,
+    request::Request,
+    scripting::Scripts,
+};
+
+/// The data, script cache and clients of one redis-server process.
+#[derive(Debug)]
+pub struct Engine {
+    server: Server,
+    scripts: Scripts,
+    clients: BTreeMap<ClientId, Client>,
+}
+
+/// A connection, as the caller numbers it. What CLIENT ID answers is the server's own number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId(pub u64);
+
+/// What becomes of a connection after bytes were fed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// It stays open.
+    Open,
+    /// It is to be closed once the replies are sent: after QUIT, a protocol error, or an HTTP request.
+    Close,
+}
+
+/// A live key as it is at the end of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dumped {
+    /// What it holds.
+    pub content: Content,
+    /// When it expires, in milliseconds since the epoch of the server's clock; none if never.
+    pub expires_at_ms: Option<u64>,
+}
+
+/// What a key holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A string.
+    String(Vec<u8>),
+    /// A hash, by field.
+    Hash(BTreeMap<Vec<u8>, Vec<u8>>),
+}
+
+struct Client {
+    session: Session,
+    unread: Vec<u8>,
+    open: bool,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Engine {
+    /// An empty server that has just started.
+    pub fn new() -> Self {
+        Self { server: Server::new(0), scripts: Scripts::default(), clients: BTreeMap::new() }
+    }
+
+    /// The next process on the same data: scripts and clients are forgotten, the run id is another.
+    pub fn restart_keeping_data(&self) -> Self {
+        Self { server: self.server.restarted(), scripts: Scripts::default(), clients: BTreeMap::new() }
+    }
+
+    /// The next process without the data, as after the loss of its disk; the run id is another.
+    pub fn restart_losing_data(&self) -> Self {
+        let mut next = self.restart_keeping_data();
+        next.flush_all();
+        next
+    }
+
+    /// A client has connected. One that was connected under this number before is forgotten.
+    pub fn connect(&mut self, client: ClientId) {
+        let id = self.server.number_client();
+        let session = Session { id, ..Session::default() };
+        self.clients.insert(client, Client { session, unread: Vec::new(), open: true });
+    }
+
+    /// A client is gone, with whatever it had sent in part.
+    pub fn disconnect(&mut self, client: ClientId) {
+        self.clients.remove(&client);
+    }
+
+    /// Takes bytes that arrived from a client at `now_ms` (the server's own wall clock, in milliseconds since the
+    /// epoch), executes what is complete, and appends the replies to `out`. Bytes of a client that is not connected, or
+    /// whose connection was closed by an earlier answer, are ignored and answer [`Flow::Close`].
+    pub fn feed(&mut self, client: ClientId, bytes: &[u8], now_ms: u64, out: &mut Vec<u8>) -> Flow {
+        let Some(Client { session, unread, open }) = self.clients.get_mut(&client) else { return Flow::Close };
+        if !*open {
+            return Flow::Close;
+        }
+        // INFO counts clients, and runs below where the map is borrowed.
+        unread.extend_from_slice(bytes);
+        let input = mem::take(unread);
+        let mut used = 0;
+        let mut call = Call::new(&mut self.server, session, now_ms, out);
+        let flow = loop {
+            match request::parse(&input[used..]) {
+                Request::Incomplete => break Flow::Open,
+                Request::Nothing { length } => used += length,
+                Request::Command { args, length } => {
+                    used += length;
+                    if execute(&mut call, &mut self.scripts, &args) == Flow::Close {
+                        break Flow::Close;
+                    }
+                }
+                Request::Invalid(error) => {
+                    reply::error_format(call.out, &[b"ERR Protocol error: ", &error]);
+                    break Flow::Close;
+                }
+            }
+        };
+        match flow {
+            Flow::Open => unread.extend_from_slice(&input[used..]),
+            Flow::Close => *open = false,
+        }
+        flow
+    }
+
+    /// Commands executed so far, those that scripts called included: what service time is charged for.
+    pub fn commands(&self) -> u64 {
+        self.server.commands
+    }
+
+    /// Empties every database, as an operator's FLUSHALL does.
+    pub fn flush_all(&mut self) {
+        self.server.flush_all();
+    }
+
+    /// Empties the script cache, as an operator's SCRIPT FLUSH does.
+    pub fn script_flush(&mut self) {
+        self.scripts.flush();
+    }
+
+    /// Every live key of database 0 at `now_ms`, which is the one that clients of the bed use.
+    pub fn dump(&self, now_ms: u64) -> BTreeMap<Vec<u8>, Dumped> {
+        self.server.dump(0, now_ms)
+    }
+
+    /// The id of this process, as INFO shows it.
+    pub fn run_id(&self) -> String {
+        self.server.run_id()
+    }
+}
+
+fn execute(call: &mut Call<'_>, scripts: &mut Scripts, args: &[Cow<'_, [u8]>]) -> Flow {
+    let Some(name) = args.first() else { return Flow::Open };
+    // What a browser sends to a port that it was tricked into: Redis drops it without a word.
+    if name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:") {
+        return Flow::Close;
+    }
+    if name.eq_ignore_ascii_case(b"quit") {
+        reply::status(call.out, b"OK");
+        return Flow::Close;
+    }
+    command::execute(call, scripts, args);
+    Flow::Open
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("session", &self.session)
+            .field("unread", &self.unread.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connected() -> Engine {
+        let mut engine = Engine::new();
+        engine.connect(ClientId(1));
+        engine
+    }
+
+    fn ask(engine: &mut Engine, line: &str) -> String {
+        ask_at(engine, line, 1_000)
+    }
+
+    fn ask_at(engine: &mut Engine, line: &str, now_ms: u64) -> String {
+        let mut out = Vec::new();
+        engine.feed(ClientId(1), format!("{line}\r\n").as_bytes(), now_ms, &mut out);
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    #[test]
+    fn an_engine_can_move_between_threads() {
+        fn check<T: Send>() {}
+        check::<Engine>();
+    }
+
+    #[test]
+    fn requests_split_at_any_byte_answer_as_whole_ones() {
+        let input = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4\r\na\r\nb\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\nPING\r\n";
+        for cut in 0..=input.len() {
+            let (mut engine, mut out) = (connected(), Vec::new());
+            engine.feed(ClientId(1), &input[..cut], 0, &mut out);
+            engine.feed(ClientId(1), &input[cut..], 0, &mut out);
+            assert_eq!(out, b"+OK\r\n$4\r\na\r\nb\r\n+PONG\r\n", "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_executed_after_quit() {
+        let (mut engine, mut out) = (connected(), Vec::new());
+        assert_eq!(engine.feed(ClientId(1), b"QUIT\r\nSET k v\r\n", 0, &mut out), Flow::Close);
+        assert_eq!(engine.feed(ClientId(1), b"SET k v\r\n", 0, &mut out), Flow::Close);
+        assert_eq!(out, b"+OK\r\n");
+        assert!(engine.dump(0).is_empty());
+    }
+
+    #[test]
+    fn bytes_of_an_unknown_client_are_ignored() {
+        let mut out = Vec::new();
+        assert_eq!(Engine::new().feed(ClientId(7), b"PING\r\n", 0, &mut out), Flow::Close);
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn a_key_is_gone_at_its_deadline_and_not_before() {
+        let mut engine = connected();
+        assert_eq!(ask_at(&mut engine, "SET k v PX 10", 1_000), "+OK\r\n");
+        assert_eq!(ask_at(&mut engine, "GET k", 1_009), "$1\r\nv\r\n");
+        assert_eq!(engine.dump(1_009).len(), 1);
+        assert_eq!(engine.dump(1_010).len(), 0);
+        assert_eq!(ask_at(&mut engine, "DBSIZE", 1_010), ":0\r\n");
+        assert_eq!(ask_at(&mut engine, "GET k", 1_010), "$-1\r\n");
+    }
+
+    #[test]
+    fn a_restart_keeps_data_and_forgets_scripts_and_clients() {
+        let mut engine = connected();
+        ask(&mut engine, "HSET h f v");
+        ask(&mut engine, "SCRIPT LOAD 'return 1'");
+        let mut next = engine.restart_keeping_data();
+        assert_ne!(next.run_id(), engine.run_id());
+        assert_eq!(ask(&mut next, "PING"), "");
+        next.connect(ClientId(1));
+        assert_eq!(ask(&mut next, "HGET h f"), "$1\r\nv\r\n");
+        assert!(ask(&mut next, "EVALSHA e0e1f9fabfc9d4800c877a703b823ac0578ff8db 0").starts_with("-NOSCRIPT"));
+        assert!(engine.restart_losing_data().dump(0).is_empty());
+    }
+
+    #[test]
+    fn databases_are_apart_and_selected_by_each_client() {
+        let mut engine = connected();
+        ask(&mut engine, "SELECT 3");
+        ask(&mut engine, "SET k v");
+        assert!(engine.dump(0).is_empty());
+        engine.connect(ClientId(1));
+        assert_eq!(ask(&mut engine, "GET k"), "$-1\r\n");
+    }
+
+    #[test]
+    fn commands_count_what_scripts_call() {
+        let mut engine = connected();
+        ask(&mut engine, "EVAL \"redis.call('get','k') return redis.call('get','k')\" 0");
+        assert_eq!(engine.commands(), 3);
+    }
+}

@@ -1,0 +1,47 @@
+//! The random numbers of scripts: Redis puts its own `drand48` in the place of Lua's `math.random`, so that scripts see
+//! the same numbers on every platform. It starts at the same point in every process and goes on from script to script.
+
+/// The state of the generator: 48 bits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Random(u64);
+
+const BITS: u64 = (1 << 48) - 1;
+
+impl Default for Random {
+    fn default() -> Self {
+        Self(0x1234_ABCD_330E)
+    }
+}
+
+impl Random {
+    /// What `math.randomseed` does.
+    pub(super) fn seed(&mut self, seed: i64) {
+        // Redis takes 32 bits of it, whatever its sign.
+        self.0 = (seed.cast_unsigned() & 0xFFFF_FFFF) << 16 | 0x330E;
+    }
+
+    /// The next number of at least 0 and less than 1.
+    pub(super) fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_mul(0x5_DEEC_E66D).wrapping_add(0xB) & BITS;
+        let top = u32::try_from(self.0 >> 17).unwrap_or(0) % i32::MAX.cast_unsigned();
+        f64::from(top) / f64::from(i32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_numbers_are_those_of_redis() {
+        // From redis-server 7.0.15: `return math.random(1000000)`, three times after its start, and once after
+        // `math.randomseed(5)`.
+        let mut random = Random::default();
+        let mut draw = |random: &mut Random| (random.next() * 1_000_000.0).floor() + 1.0;
+        assert_eq!([draw(&mut random), draw(&mut random), draw(&mut random)], [396_465.0, 840_486.0, 353_337.0]);
+        random.seed(5);
+        assert_eq!(draw(&mut random), 524_840.0);
+        random.seed(-5);
+        assert_eq!(draw(&mut random), 816_817.0);
+    }
+}

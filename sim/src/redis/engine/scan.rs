@@ -1,0 +1,117 @@
+//! SCAN and KEYS.
+//!
+//! SCAN promises that a key that is there from the first call to the last is answered at least once. The cursor is a
+//! position in the order of `data`, so it holds however many keys come and go in between.
+
+use super::{
+    command::{Args, Call, Command, Done, Refusal, Run, SYNTAX, integer},
+    glob, number, reply,
+};
+
+pub(super) const COMMANDS: &[Command] = &[
+    Command { name: "keys", arity: 2, run: Run::Data(keys) },
+    Command { name: "scan", arity: -2, run: Run::Data(scan) },
+];
+
+fn keys(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+    let (now_ms, pattern) = (call.now_ms, &args[1]);
+    let database = call.server.database(call.session.database);
+    database.remove_expired(now_ms);
+    let found: Vec<_> = database.entries().filter(|(key, _)| glob::matches(pattern, key)).collect();
+    reply::array(call.out, found.len());
+    for (key, _) in found {
+        reply::bulk(call.out, key);
+    }
+    Ok(())
+}
+
+struct Options<'a> {
+    count: usize,
+    pattern: Option<&'a [u8]>,
+    type_name: Option<&'a [u8]>,
+}
+
+fn scan(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+    let cursor = number::parse_cursor(&args[1]).ok_or(Refusal::Fixed("ERR invalid cursor"))?;
+    let options = options(&args[2..])?;
+    let database = call.server.database(call.session.database);
+    let (next, page) = database.page(cursor, options.count);
+    let found: Vec<_> = page
+        .into_iter()
+        .filter(|(_, entry)| !entry.is_expired(call.now_ms))
+        .filter(|(key, _)| options.pattern.is_none_or(|pattern| glob::matches(pattern, key)))
+        .filter(|(_, entry)| {
+            options.type_name.is_none_or(|name| name.eq_ignore_ascii_case(entry.type_name().as_bytes()))
+        })
+        .collect();
+    reply::array(call.out, 2);
+    reply::bulk(call.out, next.to_string().as_bytes());
+    reply::array(call.out, found.len());
+    for (key, _) in found {
+        reply::bulk(call.out, key);
+    }
+    Ok(())
+}
+
+fn options<'a>(mut words: &'a Args<'_>) -> Result<Options<'a>, Refusal> {
+    let mut options = Options { count: 10, pattern: None, type_name: None };
+    while let [name, rest @ ..] = words {
+        let [value, rest @ ..] = rest else { return Err(SYNTAX) };
+        match name.to_ascii_lowercase().as_slice() {
+            b"count" => {
+                let count = integer(value)?;
+                if count < 1 {
+                    return Err(SYNTAX);
+                }
+                options.count = usize::try_from(count).unwrap_or(usize::MAX);
+            }
+            b"match" => options.pattern = Some(value),
+            b"type" => options.type_name = Some(value),
+            _ => return Err(SYNTAX),
+        }
+        words = rest;
+    }
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use crate::redis::{ClientId, Engine};
+
+    fn ask(engine: &mut Engine, line: &str) -> Vec<String> {
+        let mut out = Vec::new();
+        engine.feed(ClientId(1), format!("{line}\r\n").as_bytes(), 0, &mut out);
+        // Only the words: lengths and counts start with '$' and '*'.
+        let text = String::from_utf8_lossy(&out).into_owned();
+        text.lines().filter(|line| !line.starts_with(['$', '*'])).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn keys_that_stay_are_found_while_others_come_and_go() {
+        let mut engine = Engine::new();
+        engine.connect(ClientId(1));
+        let stay: BTreeSet<String> = (0..200).map(|n| format!("stay{n}")).collect();
+        for key in &stay {
+            ask(&mut engine, &format!("SET {key} v"));
+        }
+        for n in 0..200 {
+            ask(&mut engine, &format!("SET goes{n} v"));
+        }
+        let (mut cursor, mut found, mut calls) = ("0".to_owned(), BTreeSet::new(), 0);
+        loop {
+            let answer = ask(&mut engine, &format!("SCAN {cursor} COUNT 3"));
+            found.extend(answer[1..].iter().filter(|key| key.starts_with("stay")).cloned());
+            ask(&mut engine, &format!("DEL goes{calls}"));
+            ask(&mut engine, &format!("SET comes{calls} v"));
+            cursor.clone_from(&answer[0]);
+            calls += 1;
+            if cursor == "0" {
+                break;
+            }
+        }
+        assert!(calls > 50);
+        assert_eq!(found, stay);
+    }
+}
