@@ -1,4 +1,16 @@
 //! The test bed: from one integer it grows a whole run of the contact cache, judges it, and replays it exactly.
+//!
+//! ```text
+//! seed -> scenario { workload, faults } -> runner { world, subject, redis, nemesis } -> history -> checker -> verdict
+//! ```
+//!
+//! - plain data: [`seed`], [`scenario`], [`faults`], [`history`]
+//! - what is asked: [`workload`]; what goes wrong: [`nemesis`], which plays a fault plan
+//! - the simulated world: [`world`] (network, disks, clocks, processes on `madsim`), [`redis`] (a pure engine with real
+//!   Lua, served in the world or on a real port)
+//! - what is under test, behind a trait: [`subject`]
+//! - one run: [`runner`], with its pen, [`recorder`]; many: [`explore`]; the proof that a seed is a run: [`determinism`]
+//! - the judges, who see only histories: [`checker`]; what a person is told: [`report`]
 
 #[cfg(not(madsim))]
 compile_error!(
@@ -7,8 +19,17 @@ compile_error!(
 );
 
 pub mod checker;
+pub mod determinism;
+pub mod explore;
 pub mod faults;
 pub mod history;
+pub mod nemesis;
+pub mod recorder;
 pub mod redis;
+pub mod report;
+pub mod runner;
+pub mod scenario;
 pub mod seed;
+pub mod subject;
+pub mod workload;
 pub mod world;

@@ -1,2 +1,286 @@
-//! placeholder
-fn main() {}
+//! The command line of the test bed. Without arguments: explore.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, IsTerminal},
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode as ProcessExit,
+};
+
+use clap::{Args, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use seedbed::{
+    determinism,
+    explore::{Judged, Summary, Task, explore, judge_scenario, replay_command, worst},
+    report::{ExitCode, summary, timeline, word},
+    scenario::{ReplayFile, Scenario},
+    seed::Seed,
+    workload::{ALL, Workload},
+};
+
+/// Seeds of each workload in an exploration without arguments: over a thousand runs, within a minute on two cores.
+const SEEDS_DEFAULT: u64 = 500;
+
+/// A deterministic test bed for the contact cache: grows whole runs from seeds, judges them, replays them.
+#[derive(Parser)]
+#[command(name = "seedbed", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 every guarantee held, 1 a violation, 2 bad input, 3 could not be judged, \
+                          4 not deterministic";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Explore seeds of all workloads, or of one, and report (what happens without a command)
+    Run(Explore),
+    /// Show one run again, event by event, with its verdicts
+    Replay(Replay),
+    /// Run seeds in separate processes, in batches and alone, and compare the event streams
+    Determinism(Determinism),
+    /// Serve the simulated Redis on a real loopback port, until interrupted
+    RedisServer(RedisServer),
+    /// List workloads, guarantees and kinds of faults
+    List,
+    /// Print the hashes of runs: what `determinism` compares
+    #[command(hide = true)]
+    Hashes(Explore),
+}
+
+#[derive(Args, Clone)]
+struct Explore {
+    /// Only this workload: serialization, fallback, consistency or isolation
+    #[arg(long, value_name = "NAME")]
+    workload: Option<Workload>,
+    /// The first seed
+    #[arg(long, value_name = "SEED", default_value = "0")]
+    seed: Seed,
+    /// How many seeds of each workload
+    #[arg(long, value_name = "N", default_value_t = SEEDS_DEFAULT, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+    /// How many runs at the same time; all cores if not given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+}
+
+#[derive(Args)]
+struct Replay {
+    /// A seed, or a replay file
+    #[arg(value_name = "SEED|FILE")]
+    what: String,
+    /// The workload of the seed
+    #[arg(long, value_name = "NAME")]
+    workload: Option<Workload>,
+    /// Write the run to a replay file
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Determinism {
+    #[command(flatten)]
+    explore: Explore,
+    /// How many seeds of each workload are run in a process of their own as well
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    alone: u64,
+}
+
+#[derive(Args)]
+struct RedisServer {
+    /// The port on 127.0.0.1; 0 takes a free one
+    #[arg(long, default_value_t = 6379)]
+    port: u16,
+}
+
+/// What cannot be used, and what to do instead.
+struct BadInput(String);
+
+impl<E: std::error::Error> From<E> for BadInput {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+fn main() -> ProcessExit {
+    let cli = Cli::parse();
+    let code = match cli.command {
+        None => Explore::parse_from_nothing().and_then(|explore| run(&explore)),
+        Some(Command::Run(explore)) => run(&explore),
+        Some(Command::Replay(replay_arguments)) => replay(&replay_arguments),
+        Some(Command::Determinism(arguments)) => compare(&arguments),
+        Some(Command::RedisServer(arguments)) => serve(&arguments),
+        Some(Command::List) => Ok(list()),
+        Some(Command::Hashes(explore)) => hashes(&explore),
+    };
+    match code {
+        Ok(code) => code.into(),
+        Err(BadInput(message)) => {
+            eprintln!("error: {message}");
+            ExitCode::BadInput.into()
+        }
+    }
+}
+
+impl Explore {
+    /// The defaults.
+    fn parse_from_nothing() -> Result<Self, BadInput> {
+        #[derive(Parser)]
+        struct Nothing {
+            #[command(flatten)]
+            explore: Explore,
+        }
+        Ok(Nothing::try_parse_from(["seedbed"])?.explore)
+    }
+
+    fn workloads(&self) -> Vec<Workload> {
+        self.workload.map_or(ALL.to_vec(), |workload| vec![workload])
+    }
+
+    /// Seed by seed rather than workload by workload, so that a short look at the progress has seen all of them.
+    fn tasks(&self) -> Vec<Task> {
+        let seeds = (0..self.seeds).map(|offset| Seed(self.seed.0.wrapping_add(offset)));
+        seeds.flat_map(|seed| self.workloads().into_iter().map(move |workload| (workload, seed))).collect()
+    }
+
+    fn jobs(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.jobs.map_or_else(cores, usize::from)
+    }
+}
+
+fn run(explore_arguments: &Explore) -> Result<ExitCode, BadInput> {
+    let tasks = explore_arguments.tasks();
+    let last = Seed(explore_arguments.seed.0.wrapping_add(explore_arguments.seeds - 1));
+    println!(
+        "Exploring seeds {} to {last} of {}, {} at a time.\n",
+        explore_arguments.seed,
+        explore_arguments.workloads().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        explore_arguments.jobs()
+    );
+    let progress = progress(tasks.len() as u64);
+    let mut summaries = BTreeMap::<Workload, Summary>::new();
+    explore(&tasks, explore_arguments.jobs(), |judged: Judged| {
+        let summary = summaries.entry(judged.task.0).or_default();
+        summary.add(&judged);
+        progress.inc(1);
+        let failed: usize = summaries.values().map(|summary| summary.failed.len()).sum();
+        if failed > 0 {
+            progress.set_message(format!("{failed} did not pass"));
+        }
+    });
+    progress.finish_and_clear();
+    print!("{}", summary::text(&summaries));
+    Ok(ExitCode::from(&summary::total(&summaries).worst()))
+}
+
+/// A bar on a terminal, nothing elsewhere.
+fn progress(tasks: u64) -> ProgressBar {
+    let target =
+        if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} runs  {per_sec}  {eta} left  {msg}");
+    ProgressBar::with_draw_target(Some(tasks), target).with_style(style.expect("a constant template"))
+}
+
+fn replay(arguments: &Replay) -> Result<ExitCode, BadInput> {
+    let scenario = match arguments.what.parse::<Seed>() {
+        Ok(seed) => {
+            let Some(workload) = arguments.workload else {
+                let names = ALL.map(Workload::name).join(", ");
+                return Err(BadInput(format!("which workload of seed {seed}? Add --workload NAME, one of {names}")));
+            };
+            Scenario::generate(workload, seed)
+        }
+        Err(not_a_seed) => {
+            let path = PathBuf::from(&arguments.what);
+            if !path.exists() {
+                return Err(BadInput(format!("{not_a_seed}, and there is no replay file of that name")));
+            }
+            let file = ReplayFile::read(&path)?;
+            for difference in file.differences() {
+                eprintln!("warning: {}: {difference}; the run may differ", arguments.what);
+            }
+            file.scenario
+        }
+    };
+    if let Some(path) = &arguments.save {
+        ReplayFile::of(scenario.clone()).write(path)?;
+        eprintln!("wrote {}", path.display());
+    }
+    let (judged, history) = judge_scenario(&scenario);
+    if let Some(history) = history {
+        print!("{}", timeline::text(&history));
+    }
+    match &judged.outcome {
+        Ok(outcomes) => {
+            let worst = worst(&outcomes.judgements);
+            println!("\nVerdicts\n\n{}", timeline::verdicts(&outcomes.judgements));
+            println!("{}: event stream {:016x}", word(&worst), outcomes.hash);
+            Ok(ExitCode::from(&worst))
+        }
+        Err(panic) => {
+            println!("\nFAILED: {panic}");
+            Ok(ExitCode::Violation)
+        }
+    }
+}
+
+fn hashes(arguments: &Explore) -> Result<ExitCode, BadInput> {
+    explore(&arguments.tasks(), arguments.jobs(), |judged| {
+        let hash = judged.outcome.map_or_else(|panic| panic.to_string(), |outcomes| format!("{:016x}", outcomes.hash));
+        println!("{} {hash}", judged.task.1);
+    });
+    Ok(ExitCode::Held)
+}
+
+fn compare(arguments: &Determinism) -> Result<ExitCode, BadInput> {
+    let plan = determinism::Plan {
+        workloads: arguments.explore.workloads(),
+        base: arguments.explore.seed,
+        seeds: arguments.explore.seeds,
+        alone: arguments.alone,
+    };
+    let comparison = determinism::compare(&plan)?;
+    for difference in comparison.differences.iter().take(10) {
+        let determinism::Difference { task, first, other } = difference;
+        println!("seed {} of {}: {} with {}, {} with {}", task.1, task.0, first.1, first.0, other.1, other.0);
+        println!("  {}", replay_command(*task));
+    }
+    let count = comparison.differences.len();
+    println!(
+        "{}: {} runs in two processes (--jobs 1 and 2), {} of each workload alone: {count} differences",
+        if count == 0 { "PASSED" } else { "FAILED" },
+        comparison.runs,
+        plan.alone.min(plan.seeds)
+    );
+    Ok(if count == 0 { ExitCode::Held } else { ExitCode::NotDeterministic })
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn serve(arguments: &RedisServer) -> Result<ExitCode, BadInput> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port));
+    let listener = tokio::net::TcpListener::bind(address).await.map_err(|error| {
+        BadInput(format!("failed to listen on {address}: {error}; name another port with --port, 0 for a free one"))
+    })?;
+    println!("redis://{}/", listener.local_addr()?);
+    seedbed::redis::serve_tcp::serve(listener).await?;
+    Ok(ExitCode::Held)
+}
+
+fn list() -> ExitCode {
+    println!("Workloads\n");
+    for workload in ALL {
+        println!("  {:<15}{}", workload.name(), workload.about());
+    }
+    println!("\nGuarantees\n");
+    for guarantee in seedbed::checker::Guarantee::ALL {
+        println!("  {guarantee}");
+    }
+    println!("\nFaults\n");
+    for kind in seedbed::faults::KIND_NAMES {
+        println!("  {kind}");
+    }
+    ExitCode::Held
+}

@@ -1,0 +1,239 @@
+//! Many runs: grown from seeds, on all cores, judged and counted.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
+};
+
+use crate::{
+    checker::{Guarantee, Judgement, Verdict, judge},
+    history::{Answer, History, Outcome, Placement, Source, What},
+    runner::{self, Panicked},
+    scenario::Scenario,
+    seed::Seed,
+    workload::Workload,
+};
+
+/// How long a run may take on the machine's clock. The simulated clock cannot end a run that spins without letting time
+/// pass, and a thread cannot be ended from outside: the process is.
+const STUCK_AFTER: Duration = Duration::from_mins(2);
+
+/// One seed of one workload.
+pub type Task = (Workload, Seed);
+
+/// What a judged run left behind.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// Which run.
+    pub task: Task,
+    /// The hash of its event stream, and what it was judged; or the panic that ended it.
+    pub outcome: Result<Outcomes, Panicked>,
+}
+
+/// The outcomes of one run.
+#[derive(Clone, Debug)]
+pub struct Outcomes {
+    /// [`runner::Run::hash`].
+    pub hash: u64,
+    /// Verdicts by guarantee.
+    pub judgements: Vec<Judgement>,
+    /// What happened in it, counted.
+    pub counts: Counts,
+}
+
+/// What happened in runs, counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Operations invoked, by how they ended: outcome, and tier where there is one.
+    pub operations: BTreeMap<&'static str, u64>,
+    /// Faults injected, by kind.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Simulated time, in microseconds.
+    pub simulated_us: u64,
+}
+
+impl Counts {
+    fn of(run: &runner::Run) -> Self {
+        let mut counts = Self { simulated_us: run.simulated_us, ..Self::default() };
+        let (mut invoked, mut completed) = (0, 0);
+        for event in &run.history.events {
+            match &event.what {
+                What::Invoke { .. } => invoked += 1,
+                What::Complete { outcome, .. } => {
+                    completed += 1;
+                    *counts.operations.entry(ending(outcome)).or_default() += 1;
+                }
+                What::FaultBegin { what, .. } => *counts.faults.entry(what.kind()).or_default() += 1,
+                _ => {}
+            }
+        }
+        if invoked > completed {
+            counts.operations.insert("cut off by a crash", invoked - completed);
+        }
+        counts
+    }
+
+    /// Adds others up.
+    pub fn add(&mut self, other: &Self) {
+        self.simulated_us += other.simulated_us;
+        for (sum, addends) in [(&mut self.operations, &other.operations), (&mut self.faults, &other.faults)] {
+            for (kind, count) in addends {
+                *sum.entry(kind).or_default() += count;
+            }
+        }
+    }
+}
+
+/// How an operation ended, in the words of reports.
+pub fn ending(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Fail { .. } => "failed, no effect",
+        Outcome::Info { .. } => "failed, effect unknown",
+        Outcome::Ok { answer } => match answer {
+            Answer::Written { placement: Placement::Shared, .. } => "written shared",
+            Answer::Written { placement: Placement::Local, .. } => "written local",
+            Answer::Read { source: Source::Shared, .. } => "read shared",
+            Answer::Read { source: Source::Merged, .. } => "read merged",
+            Answer::Read { source: Source::Local, .. } => "read local",
+            Answer::Listed { source: Source::Shared, .. } => "listed shared",
+            Answer::Listed { source: Source::Merged, .. } => "listed merged",
+            Answer::Listed { source: Source::Local, .. } => "listed local",
+            Answer::Cleared { placement: Placement::Shared, .. } => "cleared shared",
+            Answer::Cleared { placement: Placement::Local, .. } => "cleared local",
+            Answer::Synced { .. } => "synced",
+        },
+    }
+}
+
+impl Judged {
+    /// The worst of it, a panic being the worst of all.
+    pub fn worst(&self) -> Verdict {
+        match &self.outcome {
+            Ok(outcomes) => worst(&outcomes.judgements),
+            Err(panic) => Verdict::Violation { message: panic.to_string(), ops: Vec::new() },
+        }
+    }
+}
+
+/// The worst verdict of a run.
+pub fn worst(judgements: &[Judgement]) -> Verdict {
+    judgements.iter().map(|judgement| judgement.verdict.clone()).fold(Verdict::Pass, Verdict::merge)
+}
+
+/// Runs and judges one seed.
+pub fn judge_seed((workload, seed): Task) -> Judged {
+    judge_scenario(&Scenario::generate(workload, seed)).0
+}
+
+/// Runs and judges one scenario; gives its history as well.
+pub fn judge_scenario(scenario: &Scenario) -> (Judged, Option<History>) {
+    let task = (scenario.workload, scenario.seed);
+    match runner::run(scenario) {
+        Ok(run) => {
+            let outcomes = Outcomes { hash: run.hash, judgements: judge(&run.history), counts: Counts::of(&run) };
+            (Judged { task, outcome: Ok(outcomes) }, Some(run.history))
+        }
+        Err(panic) => (Judged { task, outcome: Err(panic) }, None),
+    }
+}
+
+/// Runs and judges all tasks on `jobs` threads; `each` sees every result, in the order in which they are done.
+#[expect(clippy::disallowed_methods, reason = "outside of any run: real threads and a real clock for the watchdog")]
+pub fn explore(tasks: &[Task], jobs: usize, mut each: impl FnMut(Judged)) {
+    let next = AtomicUsize::new(0);
+    let (done, results) = mpsc::channel();
+    let running: Vec<_> = (0..jobs).map(|_| Arc::new(Mutex::new(None::<(Task, Instant)>))).collect();
+    std::thread::scope(|scope| {
+        for slot in &running {
+            let (done, next) = (done.clone(), &next);
+            scope.spawn(move || {
+                while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some((*task, Instant::now()));
+                    if done.send(judge_seed(*task)).is_err() {
+                        return;
+                    }
+                }
+                *slot.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            });
+        }
+        drop(done);
+        loop {
+            match results.recv_timeout(Duration::from_secs(1)) {
+                Ok(judged) => each(judged),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                Err(mpsc::RecvTimeoutError::Timeout) => end_if_stuck(&running),
+            }
+        }
+    });
+}
+
+fn end_if_stuck(running: &[Arc<Mutex<Option<(Task, Instant)>>>]) {
+    for slot in running {
+        if let Some(((workload, seed), since)) = *slot.lock().unwrap_or_else(PoisonError::into_inner)
+            && since.elapsed() > STUCK_AFTER
+        {
+            eprintln!("error: seed {seed} of {workload} is stuck: it spins without letting simulated time pass.");
+            eprintln!("Watch it with: {}", replay_command((workload, seed)));
+            std::process::exit(i32::from(crate::report::ExitCode::Unknown));
+        }
+    }
+}
+
+/// The command that shows a run again, complete.
+pub fn replay_command((workload, seed): Task) -> String {
+    format!("cargo run --release -- replay {seed} --workload {workload}")
+}
+
+/// Verdicts by guarantee, over many runs.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Runs in which it held.
+    pub pass: u64,
+    /// Runs of which it could not be said.
+    pub unknown: u64,
+    /// Runs in which it was broken.
+    pub violation: u64,
+}
+
+/// All runs of one workload.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Runs.
+    pub seeds: u64,
+    /// What happened in them.
+    pub counts: Counts,
+    /// Verdicts by guarantee.
+    pub tallies: BTreeMap<Guarantee, Tally>,
+    /// Runs that did not pass, by seed.
+    pub failed: BTreeMap<Seed, Verdict>,
+}
+
+impl Summary {
+    /// Takes a run in.
+    pub fn add(&mut self, judged: &Judged) {
+        self.seeds += 1;
+        if judged.worst() != Verdict::Pass {
+            self.failed.insert(judged.task.1, judged.worst());
+        }
+        let Ok(outcomes) = &judged.outcome else { return };
+        self.counts.add(&outcomes.counts);
+        for judgement in &outcomes.judgements {
+            let tally = self.tallies.entry(judgement.guarantee).or_default();
+            match judgement.verdict {
+                Verdict::Pass => tally.pass += 1,
+                Verdict::Unknown { .. } => tally.unknown += 1,
+                Verdict::Violation { .. } => tally.violation += 1,
+            }
+        }
+    }
+
+    /// The worst verdict of all runs.
+    pub fn worst(&self) -> Verdict {
+        self.failed.values().cloned().fold(Verdict::Pass, Verdict::merge)
+    }
+}

@@ -1,0 +1,138 @@
+//! Plays a fault plan against the world. It does not know the workload; they meet in the runner.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    faults::{Direction, Fault, Persistence, PlannedFault},
+    history::{Stop, What},
+    recorder::Recorder,
+    runner::{Instances, RedisHost},
+    world::{Host, World},
+};
+
+/// What the nemesis may touch.
+pub struct Nemesis<'a> {
+    /// Network, disks, clocks and processes.
+    pub world: &'a World,
+    /// The simulated Redis.
+    pub redis: &'a RedisHost,
+    /// The instances of the subject.
+    pub instances: &'a Instances,
+    /// Where it notes what it did.
+    pub recorder: &'a Recorder,
+}
+
+/// How many faults hold a link cut, and how much they slow it: faults overlap, and each takes back only its own.
+#[derive(Default)]
+struct Links(BTreeMap<(Host, Host), Link>);
+
+#[derive(Default)]
+struct Link {
+    cuts: u32,
+    extra_us: u64,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Edge {
+    Begin,
+    End,
+}
+
+impl Nemesis<'_> {
+    /// Plays the plan to its end. Every fault has ended then.
+    pub async fn play(&self, plan: &[PlannedFault], start_us: u64) {
+        let mut edges: Vec<_> = (0..plan.len())
+            .flat_map(|index| [(plan[index].start_us, index, Edge::Begin), (plan[index].end_us, index, Edge::End)])
+            .collect();
+        // Of one moment: in the order of the plan, each beginning before its end.
+        edges.sort_by_key(|(at_us, index, _)| (*at_us, *index));
+        let mut links = Links::default();
+        for (at_us, index, edge) in edges {
+            let now_us = self.world.now_us();
+            self.world.sleep_us((start_us + at_us).saturating_sub(now_us)).await;
+            let fault = &plan[index].fault;
+            let number = u32::try_from(index).expect("a handful of faults");
+            match edge {
+                Edge::Begin => {
+                    self.recorder.note(What::FaultBegin { fault: number, what: fault.clone() });
+                    self.begin(fault, &mut links);
+                }
+                Edge::End => {
+                    self.end(fault, &mut links);
+                    self.recorder.note(What::FaultEnd { fault: number });
+                }
+            }
+        }
+    }
+
+    fn begin(&self, fault: &Fault, links: &mut Links) {
+        match fault {
+            Fault::Partition { .. } | Fault::SlowLink { .. } => links.change(self.world, fault, Edge::Begin),
+            Fault::ResetConnections { instances } => {
+                for instance in instances {
+                    self.world.net().reset_between(*instance, Host::Redis);
+                }
+            }
+            Fault::RedisCrash { data } => {
+                self.redis.crash(self.world, *data);
+                if *data == Persistence::Lost {
+                    self.recorder.note(What::RedisLostData);
+                }
+            }
+            Fault::RedisPause => self.world.pause(Host::Redis),
+            Fault::ScriptFlush => self.redis.with_engine(crate::redis::Engine::script_flush),
+            Fault::FlushAll => {
+                self.redis.with_engine(crate::redis::Engine::flush_all);
+                self.recorder.note(What::RedisLostData);
+            }
+            Fault::InstanceCrash { instance, power_loss } => {
+                let how = if *power_loss { Stop::PowerLost } else { Stop::Killed };
+                self.instances.stop(self.world, *instance, how);
+                self.recorder.note(What::Stopped { instance: *instance, how });
+            }
+        }
+    }
+
+    fn end(&self, fault: &Fault, links: &mut Links) {
+        match fault {
+            Fault::Partition { .. } | Fault::SlowLink { .. } => links.change(self.world, fault, Edge::End),
+            Fault::ResetConnections { .. } | Fault::ScriptFlush | Fault::FlushAll => {}
+            Fault::RedisCrash { .. } => self.redis.start(self.world),
+            Fault::RedisPause => self.world.resume(Host::Redis),
+            Fault::InstanceCrash { instance, .. } => self.instances.start(self.world, *instance),
+        }
+    }
+}
+
+impl Links {
+    fn change(&mut self, world: &World, fault: &Fault, edge: Edge) {
+        for instance in fault.instances() {
+            let host = Host::from(*instance);
+            let there = (host, Host::Redis);
+            let back = (Host::Redis, host);
+            match fault {
+                Fault::Partition { direction, .. } => {
+                    let cut = match direction {
+                        Direction::Both => vec![there, back],
+                        Direction::ToRedis => vec![there],
+                        Direction::FromRedis => vec![back],
+                    };
+                    for (from, to) in cut {
+                        let link = self.0.entry((from, to)).or_default();
+                        link.cuts = if edge == Edge::Begin { link.cuts + 1 } else { link.cuts - 1 };
+                        world.net().cut(from, to, link.cuts > 0);
+                    }
+                }
+                Fault::SlowLink { extra_us, .. } => {
+                    for (from, to) in [there, back] {
+                        let link = self.0.entry((from, to)).or_default();
+                        link.extra_us =
+                            if edge == Edge::Begin { link.extra_us + extra_us } else { link.extra_us - extra_us };
+                        world.net().set_extra_us(from, to, link.extra_us);
+                    }
+                }
+                _ => unreachable!("only faults of links come here"),
+            }
+        }
+    }
+}

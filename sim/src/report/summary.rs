@@ -1,0 +1,177 @@
+//! The report of an exploration.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use super::word;
+use crate::{
+    checker::{Guarantee, Verdict},
+    explore::{Counts, Summary, Tally, replay_command},
+    workload::{ALL, Workload},
+};
+
+/// Failing seeds that are shown of each workload; their number is always told.
+const SHOWN: usize = 3;
+
+/// The report as text. The same runs give the same text, whatever the machine.
+pub fn text(summaries: &BTreeMap<Workload, Summary>) -> String {
+    let mut text = String::new();
+    let total = total(summaries);
+    let _ = writeln!(text, "Validations\n");
+    for workload in ALL {
+        if let Some(summary) = summaries.get(&workload) {
+            validation(&mut text, workload, summary);
+        }
+    }
+    let _ = writeln!(text, "\nGuarantees, over all runs\n");
+    for guarantee in Guarantee::ALL {
+        if let Some(tally) = total.tallies.get(&guarantee) {
+            let _ = writeln!(text, "  {:<8}{:<20}{}", tally_word(tally), guarantee.to_string(), tally_text(tally));
+        }
+    }
+    let _ = writeln!(text, "\nOperations, by how they ended\n");
+    table(&mut text, &total.counts.operations);
+    let _ = writeln!(text, "\nFaults injected\n");
+    table(&mut text, &total.counts.faults);
+    failures(&mut text, summaries);
+    let verdict = total.worst();
+    let _ = writeln!(
+        text,
+        "\n{}: {} seeds, {} operations, {} faults, {} of simulated time",
+        word(&verdict),
+        grouped(total.seeds),
+        grouped(sum(&total.counts.operations)),
+        grouped(sum(&total.counts.faults)),
+        hours(total.counts.simulated_us)
+    );
+    text
+}
+
+/// All workloads together. Failing seeds of different workloads may be the same number; the worst of each is kept.
+pub fn total(summaries: &BTreeMap<Workload, Summary>) -> Summary {
+    let mut total = Summary { counts: Counts::default(), ..Summary::default() };
+    for summary in summaries.values() {
+        total.seeds += summary.seeds;
+        total.counts.add(&summary.counts);
+        for (guarantee, tally) in &summary.tallies {
+            let sum = total.tallies.entry(*guarantee).or_default();
+            sum.pass += tally.pass;
+            sum.unknown += tally.unknown;
+            sum.violation += tally.violation;
+        }
+        for (seed, verdict) in &summary.failed {
+            let worst = total.failed.remove(seed).unwrap_or(Verdict::Pass).merge(verdict.clone());
+            total.failed.insert(*seed, worst);
+        }
+    }
+    total
+}
+
+fn validation(text: &mut String, workload: Workload, summary: &Summary) {
+    let _ = writeln!(
+        text,
+        "  {:<8}{:<15}{}\n  {:<23}{} seeds, {} operations, {} faults, {} of simulated time",
+        word(&summary.worst()),
+        workload.name(),
+        workload.about(),
+        "",
+        grouped(summary.seeds),
+        grouped(sum(&summary.counts.operations)),
+        grouped(sum(&summary.counts.faults)),
+        hours(summary.counts.simulated_us)
+    );
+}
+
+fn failures(text: &mut String, summaries: &BTreeMap<Workload, Summary>) {
+    for (workload, summary) in summaries {
+        if summary.failed.is_empty() {
+            continue;
+        }
+        let _ = writeln!(text, "\n{workload}: {} of {} seeds did not pass", summary.failed.len(), summary.seeds);
+        // Violations first: a run of which nothing can be said should not hide one that is wrong.
+        let mut failed: Vec<_> = summary.failed.iter().collect();
+        failed.sort_by_key(|(seed, verdict)| (!matches!(verdict, Verdict::Violation { .. }), **seed));
+        for (seed, verdict) in failed.into_iter().take(SHOWN) {
+            let why = match verdict {
+                Verdict::Pass => continue,
+                Verdict::Unknown { why } => why,
+                Verdict::Violation { message, .. } => message,
+            };
+            let _ = writeln!(text, "\n  {} seed {seed}: {why}\n  {}", word(verdict), replay_command((*workload, *seed)));
+        }
+    }
+}
+
+fn tally_word(tally: &Tally) -> &'static str {
+    match tally {
+        Tally { violation: 1.., .. } => "FAILED",
+        Tally { unknown: 1.., .. } => "UNKNOWN",
+        Tally { .. } => "PASSED",
+    }
+}
+
+fn tally_text(tally: &Tally) -> String {
+    let mut text = format!("held in {} runs", grouped(tally.pass));
+    if tally.violation > 0 {
+        let _ = write!(text, ", broken in {}", grouped(tally.violation));
+    }
+    if tally.unknown > 0 {
+        let _ = write!(text, ", could not be judged in {}", grouped(tally.unknown));
+    }
+    text
+}
+
+fn table(text: &mut String, counts: &BTreeMap<&'static str, u64>) {
+    for (kind, count) in counts {
+        let _ = writeln!(text, "  {:>10}  {kind}", grouped(*count));
+    }
+}
+
+fn sum(counts: &BTreeMap<&'static str, u64>) -> u64 {
+    counts.values().sum()
+}
+
+fn hours(us: u64) -> String {
+    let minutes = us / 60_000_000;
+    if minutes < 1 { format!("{} s", us / 1_000_000) } else { format!("{} h {:02} min", minutes / 60, minutes % 60) }
+}
+
+/// `1234567` as `1,234,567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seed::Seed;
+
+    #[test]
+    fn a_failing_seed_is_shown_with_the_command_that_replays_it() {
+        let violation = Verdict::Violation { message: "u1 was lost".to_owned(), ops: vec![3] };
+        let summary = Summary { seeds: 2, failed: BTreeMap::from([(Seed(7), violation)]), ..Summary::default() };
+        let text = text(&BTreeMap::from([(Workload::Fallback, summary)]));
+        assert!(text.contains("FAILED seed 7: u1 was lost\n  cargo run --release -- replay 7 --workload fallback"), "{text}");
+        assert!(text.contains("\nFAILED: 2 seeds"), "{text}");
+    }
+
+    #[test]
+    fn a_guarantee_that_could_not_be_judged_is_not_called_passed() {
+        let tallies = BTreeMap::from([(Guarantee::Session, Tally { pass: 9, unknown: 1, violation: 0 })]);
+        let summary = Summary { seeds: 10, tallies, ..Summary::default() };
+        let text = text(&BTreeMap::from([(Workload::Fallback, summary)]));
+        assert!(text.contains("UNKNOWN G6 session          held in 9 runs, could not be judged in 1"), "{text}");
+    }
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+}

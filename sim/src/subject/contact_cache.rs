@@ -1,0 +1,125 @@
+//! The contact cache as a subject: the only place in which the bed touches the client's interface.
+
+use std::time::Duration;
+
+use contact_cache::{
+    Config, ContactCache, ContactPoint, Error, OpenError, Patch, Uid, config::RedisUrl, env::Env, error::Effect,
+};
+
+use super::{Pending, Status, Subject};
+use crate::history::{self, Answer, Call, Outcome, Placement, Source};
+
+/// An opened cache.
+pub struct ContactCacheSubject<E: Env>(ContactCache<E>);
+
+/// What the bed decides about a cache.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The Redis to use.
+    pub redis: RedisUrl,
+    /// The key prefix.
+    pub prefix: String,
+    /// The directory of the local store.
+    pub directory: std::path::PathBuf,
+}
+
+impl Settings {
+    /// The client's own settings. Small where a run is short: the log is rewritten often enough to be seen doing it.
+    pub fn config(&self) -> Config {
+        let prefix = self.prefix.parse().expect("workloads use prefixes within the limit");
+        let mut config = Config::new(self.redis.clone(), prefix, &self.directory);
+        config.compact_bytes = 16 << 10;
+        config
+    }
+
+    /// The deadline of every call.
+    pub fn op_deadline(&self) -> Duration {
+        self.config().op_deadline
+    }
+}
+
+impl<E: Env> ContactCacheSubject<E> {
+    /// Opens a cache.
+    pub async fn open(env: E, settings: &Settings) -> Result<Self, OpenError> {
+        ContactCache::open(env, settings.config()).await.map(Self)
+    }
+
+    async fn answer(&self, call: &Call) -> Result<Answer, Error> {
+        match call {
+            Call::Upsert { uid, patch } => Ok(written(self.0.upsert(&uid.parse()?, &patch_of(patch)).await?)),
+            Call::Remove { uid } => Ok(written(self.0.remove(&uid.parse()?).await?)),
+            Call::Get { uid } => {
+                let read = self.0.get(&uid.parse()?).await?;
+                let record = read.record.map(|record| serde_json::to_value(record).expect("a record becomes JSON"));
+                Ok(Answer::Read { source: source(read.source), record })
+            }
+            Call::List => {
+                let listing = self.0.list().await?;
+                Ok(Answer::Listed { source: source(listing.source), uids: texts(listing.uids.iter()) })
+            }
+            Call::Clear => {
+                let cleared = self.0.clear().await?;
+                let lowest = cleared.removed.values().max().copied();
+                Ok(Answer::Cleared {
+                    placement: placement(lowest.unwrap_or(contact_cache::Placement::Shared)),
+                    uids: texts(cleared.removed.keys()),
+                })
+            }
+            Call::Sync => Ok(Answer::Synced { pending: self.0.sync().await? }),
+        }
+    }
+}
+
+impl<E: Env> Subject for ContactCacheSubject<E> {
+    fn call<'a>(&'a self, call: &'a Call) -> Pending<'a, Outcome> {
+        Box::pin(async {
+            match self.answer(call).await {
+                Ok(answer) => Outcome::Ok { answer },
+                Err(error) => match error.effect() {
+                    Effect::None => Outcome::Fail { error: error.to_string() },
+                    Effect::Unknown => Outcome::Info { error: error.to_string() },
+                },
+            }
+        })
+    }
+
+    fn status(&self) -> Status {
+        let health = self.0.health();
+        Status { state: health.state.to_string(), pending: health.pending_records }
+    }
+}
+
+fn patch_of(patch: &history::Patch) -> Patch {
+    let contact = |json: &serde_json::Value| {
+        serde_json::from_value::<ContactPoint>(json.clone()).expect("workloads write contact points with type and value")
+    };
+    Patch {
+        contacts: patch.contacts.iter().map(contact).collect(),
+        profile: patch.profile.clone(),
+        metadata: patch.metadata.clone(),
+        ..Patch::default()
+    }
+}
+
+fn written(written: contact_cache::Written) -> Answer {
+    Answer::Written { placement: placement(written.placement), stamp: Some(written.stamp.to_string()) }
+}
+
+fn placement(placement: contact_cache::Placement) -> Placement {
+    match placement {
+        contact_cache::Placement::Shared => Placement::Shared,
+        contact_cache::Placement::Local => Placement::Local,
+    }
+}
+
+fn source(source: contact_cache::Source) -> Source {
+    match source {
+        contact_cache::Source::Shared => Source::Shared,
+        contact_cache::Source::Merged => Source::Merged,
+        contact_cache::Source::Local => Source::Local,
+    }
+}
+
+fn texts<'a>(uids: impl Iterator<Item = &'a Uid>) -> Vec<String> {
+    uids.map(ToString::to_string).collect()
+}

@@ -1,0 +1,36 @@
+//! What is under test, behind one trait: the bed knows no more of it than this.
+
+mod contact_cache;
+
+use std::{future::Future, pin::Pin};
+
+pub use self::contact_cache::{ContactCacheSubject, Settings};
+use crate::history::{Call, Outcome};
+
+/// A future of a subject.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// One opened instance of what is under test.
+pub trait Subject: Send + Sync {
+    /// Does what is asked. May be dropped at any await.
+    fn call<'a>(&'a self, call: &'a Call) -> Pending<'a, Outcome>;
+
+    /// How it is, without waiting.
+    fn status(&self) -> Status;
+}
+
+/// How a subject is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Its view of Redis.
+    pub state: String,
+    /// Records with something that Redis does not have yet.
+    pub pending: u64,
+}
+
+impl Status {
+    /// Connected, and nothing pending.
+    pub fn is_at_rest(&self) -> bool {
+        self.state == "connected" && self.pending == 0
+    }
+}

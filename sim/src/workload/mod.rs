@@ -1,0 +1,247 @@
+//! What the instances are asked to do. A workload draws a list of operations from its own stream of the seed; it knows
+//! nothing of the faults beside it, nor of the checkers behind it.
+//!
+//! Every value written carries a tag `[prefix, uid, number]`, unique in the run: checkers know a write by it.
+
+mod consistency;
+mod fallback;
+mod isolation;
+mod serialization;
+
+use std::{fmt, str::FromStr};
+
+use rand::{RngExt, seq::IndexedRandom};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json, json};
+
+use crate::{
+    history::{Call, Patch},
+    scenario::PlannedCall,
+    seed::{Seed, Stream},
+};
+
+/// The four validations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Workload {
+    /// What is written comes back equal, from every tier.
+    Serialization,
+    /// While Redis is away the instances go on, and nothing is lost.
+    Fallback,
+    /// The instances of one prefix agree.
+    Consistency,
+    /// Prefixes do not see each other.
+    Isolation,
+}
+
+/// All workloads, in the order of reports.
+pub const ALL: [Workload; 4] =
+    [Workload::Serialization, Workload::Fallback, Workload::Consistency, Workload::Isolation];
+
+/// What a workload asks for.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The key prefix of each instance.
+    pub prefixes: Vec<String>,
+    /// Operations under way at the same time on one instance, at most.
+    pub workers: u32,
+    /// The operations, in the order of their times.
+    pub operations: Vec<PlannedCall>,
+    /// How long it lasts, and the phase of faults with it, in simulated microseconds.
+    pub length_us: u64,
+}
+
+impl Workload {
+    /// What grows from a seed.
+    pub fn plan(self, seed: Seed) -> Plan {
+        let mut draw = seed.stream("workload");
+        match self {
+            Self::Serialization => serialization::plan(&mut draw),
+            Self::Fallback => fallback::plan(&mut draw),
+            Self::Consistency => consistency::plan(&mut draw),
+            Self::Isolation => isolation::plan(&mut draw),
+        }
+    }
+
+    /// The name on the command line and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Serialization => "serialization",
+            Self::Fallback => "fallback",
+            Self::Consistency => "consistency",
+            Self::Isolation => "isolation",
+        }
+    }
+
+    /// What it validates, in a few words.
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::Serialization => "what is written comes back equal, from every tier",
+            Self::Fallback => "without Redis the instances go on, and lose nothing",
+            Self::Consistency => "the instances of one prefix agree",
+            Self::Isolation => "prefixes do not see each other",
+        }
+    }
+}
+
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A name that no workload has.
+#[derive(Debug, thiserror::Error)]
+#[error("unknown workload {name:?}: there are serialization, fallback, consistency and isolation")]
+pub struct UnknownWorkload {
+    name: String,
+}
+
+impl FromStr for Workload {
+    type Err = UnknownWorkload;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let found = ALL.into_iter().find(|workload| workload.name() == name);
+        found.ok_or_else(|| UnknownWorkload { name: name.to_owned() })
+    }
+}
+
+/// Collects operations and numbers them.
+struct Planner<'a> {
+    draw: &'a mut Stream,
+    prefixes: Vec<String>,
+    operations: Vec<PlannedCall>,
+}
+
+/// How often each kind of operation is drawn.
+struct Mix {
+    upsert: u32,
+    get: u32,
+    remove: u32,
+    list: u32,
+    clear: u32,
+}
+
+impl<'a> Planner<'a> {
+    fn new(draw: &'a mut Stream, prefixes: Vec<String>) -> Self {
+        Self { draw, prefixes, operations: Vec::new() }
+    }
+
+    fn instances(&self) -> u32 {
+        u32::try_from(self.prefixes.len()).expect("a handful of instances")
+    }
+
+    /// The tag of the next write.
+    fn tag(&self, instance: u32, uid: &str) -> Json {
+        json!([self.prefixes[instance as usize], uid, self.operations.len()])
+    }
+
+    fn push(&mut self, at_us: u64, instance: u32, call: Call) {
+        self.operations.push(PlannedCall { at_us, instance, call });
+    }
+
+    /// Operations of a mix, over the whole length; `patch` makes what an upsert writes from its tag.
+    fn mixed(
+        &mut self,
+        count: usize,
+        length_us: u64,
+        mix: &Mix,
+        uids: &[String],
+        mut patch: impl FnMut(&mut Stream, &Json) -> Patch,
+    ) {
+        let weights = [mix.upsert, mix.get, mix.remove, mix.list, mix.clear];
+        for _ in 0..count {
+            let at_us = self.draw.random_range(0..length_us);
+            let instance = self.draw.random_range(0..self.instances());
+            let uid = uids.choose(self.draw).expect("at least one uid").clone();
+            let kind = (0..weights.len()).collect::<Vec<_>>();
+            let kind = *kind.choose_weighted(self.draw, |kind| weights[*kind]).expect("some weight");
+            let call = match kind {
+                0 => {
+                    let tag = self.tag(instance, &uid);
+                    Call::Upsert { patch: patch(self.draw, &tag), uid }
+                }
+                1 => Call::Get { uid },
+                2 => Call::Remove { uid },
+                3 => Call::List,
+                _ => Call::Clear,
+            };
+            self.push(at_us, instance, call);
+        }
+    }
+
+    fn finish(mut self, workers: u32, length_us: u64) -> Plan {
+        self.operations.sort_by_key(|planned| planned.at_us);
+        Plan { prefixes: self.prefixes, workers, operations: self.operations, length_us }
+    }
+}
+
+/// A patch over a few fields, each written or not; at least one is.
+fn fields(draw: &mut Stream, tag: &Json) -> Patch {
+    let mut patch = Patch::default();
+    for value in ["a@x.org", "b@x.org"] {
+        if draw.random_bool(0.3) {
+            patch.contacts.push(json!({"type": "email", "value": value, "label": tag}));
+        }
+    }
+    for name in ["name", "title"] {
+        if draw.random_bool(0.4) {
+            patch.profile.insert(name.to_owned(), tag.clone());
+        }
+    }
+    if patch == Patch::default() || draw.random_bool(0.3) {
+        patch.metadata = Map::from_iter([("source".to_owned(), tag.clone())]);
+    }
+    patch
+}
+
+fn numbered(prefix: &str, count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("{prefix}{number}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_write_of_a_run_has_a_tag_of_its_own_that_names_its_prefix_and_uid() {
+        for workload in ALL {
+            for seed in 0..50 {
+                let plan = workload.plan(Seed(seed));
+                let mut tags = BTreeSet::new();
+                for planned in &plan.operations {
+                    let Call::Upsert { uid, patch } = &planned.call else { continue };
+                    let prefix = &plan.prefixes[planned.instance as usize];
+                    let text = serde_json::to_string(patch).unwrap();
+                    let start = serde_json::to_string(&json!([prefix, uid])).unwrap();
+                    let start = start.trim_end_matches(']');
+                    let at = text.find(start).unwrap_or_else(|| panic!("{workload} {seed}: no tag in {text}"));
+                    let number = &text[at + start.len() + 1..];
+                    assert!(tags.insert(number[..number.find(']').unwrap()].to_owned()), "{workload} {seed}: twice");
+                }
+                assert!(!tags.is_empty(), "{workload} {seed} writes nothing");
+            }
+        }
+    }
+
+    #[test]
+    fn every_kind_of_operation_is_asked_for() {
+        let mut kinds = BTreeSet::new();
+        for workload in ALL {
+            for seed in 0..20 {
+                for planned in workload.plan(Seed(seed)).operations {
+                    kinds.insert(serde_json::to_value(&planned.call).unwrap()["call"].to_string());
+                }
+            }
+        }
+        assert_eq!(kinds.len(), 6, "{kinds:?}");
+    }
+
+    #[test]
+    fn an_unknown_workload_is_an_error_that_names_those_there_are() {
+        let error = "mixed".parse::<Workload>().unwrap_err().to_string();
+        assert!(error.contains("\"mixed\"") && error.contains("isolation"), "{error}");
+    }
+}
