@@ -19,7 +19,6 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use rand::RngExt;
 use seedbed::{
     redis::{ClientId, Engine},
     seed::{Seed, Stream},

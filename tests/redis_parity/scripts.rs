@@ -2,6 +2,10 @@
 
 /// Scripts that run once each, with keys `k` and `h`.
 pub(crate) const FIXED: &[&str] = &[
+    "\x1bLua",
+    "local f, e = loadstring('\\27Lua') return e",
+    "local a = {} local b = a for i = 1, 300 do b[1] = {} b = b[1] end return a",
+    "return getmetatable('').__index == string",
     "for i = 1, 300 do redis.call('HSET', 'big', i, i) end return #redis.call('HGETALL', 'big')",
     "return math.random(1000000)",
     "math.randomseed(ARGV[1] == 'one' and 7 or 8) return math.random(1000000)",

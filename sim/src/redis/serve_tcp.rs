@@ -38,6 +38,7 @@ pub struct Embedded {
 
 /// Starts an engine on a free port of the loopback interface, on a thread of its own; it takes connections when this
 /// returns. Dropping the future early stops it.
+#[expect(clippy::unused_async, reason = "room to wait for the server without changing its callers")]
 pub async fn spawn_embedded() -> io::Result<Embedded> {
     // Bound here and not on the thread, so that an error has somebody to go to.
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -130,6 +131,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "a real client of a real port")]
     async fn an_embedded_server_answers_until_it_is_dropped() {
         let server = spawn_embedded().await.unwrap();
         let mut stream = TcpStream::connect(server.address()).await.unwrap();

@@ -61,7 +61,7 @@ impl Interpreter {
         let lua = Lua::new_with(StdLib::STRING | StdLib::TABLE | StdLib::MATH, options)?;
         let frame = Shared::default();
         let host = lua.create_table()?;
-        host.raw_set("reveal", lua.create_function(|lua, problem| reveal(lua, problem))?)?;
+        host.raw_set("reveal", lua.create_function(reveal)?)?;
         host.raw_set("handler", {
             let frame = frame.clone();
             lua.create_function(move |lua, problem| describe(lua, &frame, problem))?
@@ -148,11 +148,11 @@ fn library(lua: &Lua, frame: &Shared<Option<Frame>>) -> Result<Table> {
         let invoke = move |lua: &Lua, args: Variadic<Value>| invoke(lua, &frame, &args, raise);
         library.raw_set(name, lua.create_function(invoke)?)?;
     }
-    library.raw_set("error_reply", lua.create_function(error_reply)?)?;
-    library.raw_set("status_reply", lua.create_function(status_reply)?)?;
-    library.raw_set("sha1hex", lua.create_function(sha1hex)?)?;
-    library.raw_set("log", lua.create_function(log)?)?;
-    library.raw_set("setresp", lua.create_function(setresp)?)?;
+    library.raw_set("error_reply", lua.create_function(|lua, args: Variadic<Value>| error_reply(lua, &args))?)?;
+    library.raw_set("status_reply", lua.create_function(|lua, args: Variadic<Value>| status_reply(lua, &args))?)?;
+    library.raw_set("sha1hex", lua.create_function(|lua, args: Variadic<Value>| sha1hex(lua, &args))?)?;
+    library.raw_set("log", lua.create_function(|_, args: Variadic<Value>| log(&args))?)?;
+    library.raw_set("setresp", lua.create_function(|_, args: Variadic<Value>| setresp(&args))?)?;
     library.raw_set("replicate_commands", lua.create_function(|_, ()| Ok(true))?)?;
     library.raw_set("set_repl", lua.create_function(|_, _: Value| Ok(()))?)?;
     for (level, name) in (0..).zip(["LOG_DEBUG", "LOG_VERBOSE", "LOG_NOTICE", "LOG_WARNING"]) {
@@ -193,8 +193,8 @@ fn invoke(lua: &Lua, frame: &Shared<Option<Frame>>, args: &[Value], raise: bool)
     }
 }
 
-fn error_reply(lua: &Lua, args: Variadic<Value>) -> Result<Value> {
-    let [Value::String(text)] = args.as_slice() else { return wrong_arguments(lua) };
+fn error_reply(lua: &Lua, args: &[Value]) -> Result<Value> {
+    let [Value::String(text)] = args else { return wrong_arguments(lua) };
     let text = text.as_bytes();
     let text = reply::c_string(text.strip_prefix(b"-").unwrap_or(&text));
     let end = text.iter().rposition(|&byte| byte != b'\r' && byte != b'\n').map_or(0, |last| last + 1);
@@ -204,8 +204,8 @@ fn error_reply(lua: &Lua, args: Variadic<Value>) -> Result<Value> {
     Raised::Reply { text: [code, text].concat(), counted: false }.value(lua)
 }
 
-fn status_reply(lua: &Lua, args: Variadic<Value>) -> Result<Value> {
-    let [Value::String(text)] = args.as_slice() else { return wrong_arguments(lua) };
+fn status_reply(lua: &Lua, args: &[Value]) -> Result<Value> {
+    let [Value::String(text)] = args else { return wrong_arguments(lua) };
     let table = lua.create_table()?;
     table.raw_set("ok", text)?;
     Ok(Value::Table(table))
@@ -215,8 +215,8 @@ fn wrong_arguments(lua: &Lua) -> Result<Value> {
     Raised::Reply { text: b"ERR wrong number or type of arguments".to_vec(), counted: false }.value(lua)
 }
 
-fn sha1hex(lua: &Lua, args: Variadic<Value>) -> Result<String> {
-    let [value] = args.as_slice() else { return Err(raise("ERR wrong number of arguments")) };
+fn sha1hex(lua: &Lua, args: &[Value]) -> Result<String> {
+    let [value] = args else { return Err(raise("ERR wrong number of arguments")) };
     // What is no string counts as the empty one.
     let text = match value {
         Value::String(_) | Value::Integer(_) | Value::Number(_) => lua.coerce_string(value.clone())?,
@@ -226,8 +226,8 @@ fn sha1hex(lua: &Lua, args: Variadic<Value>) -> Result<String> {
     Ok(text.map_or_else(|| digest(b""), |text| digest(&text.as_bytes())))
 }
 
-fn log(_: &Lua, args: Variadic<Value>) -> Result<()> {
-    match args.as_slice() {
+fn log(args: &[Value]) -> Result<()> {
+    match args {
         [Value::Integer(0..=3), _, ..] => Ok(()),
         [Value::Integer(_), _, ..] => Err(raise("ERR Invalid debug level.")),
         [_, _, ..] => Err(raise("ERR First argument must be a number (log level).")),
@@ -235,8 +235,8 @@ fn log(_: &Lua, args: Variadic<Value>) -> Result<()> {
     }
 }
 
-fn setresp(_: &Lua, args: Variadic<Value>) -> Result<()> {
-    match args.as_slice() {
+fn setresp(args: &[Value]) -> Result<()> {
+    match args {
         [Value::Integer(2)] => Ok(()),
         [_] => Err(raise("ERR RESP version must be 2 or 3.")),
         _ => Err(raise("ERR redis.setresp() requires one argument.")),

@@ -26,6 +26,7 @@
 //!   `table.insert(string, ..)` works. The flags of a `#!lua flags=..` line are accepted and have no effect.
 //! * As arguments of `redis.call`, `-0` and numbers nearer to a whole number than 2.2e-16 lose that difference.
 //! * `error({})`, a table without `err`, crashes redis-server 7.0.15; here it is an error like others.
+//! * A script's answer may be nested 500 deep, not 7,995.
 //! * SCAN cursors are other numbers, with the same guarantee; HGETALL keeps the order of insertion in large hashes too.
 
 #![expect(clippy::unnecessary_wraps, reason = "all commands have one signature, whether they can refuse or not")]
@@ -114,11 +115,13 @@ impl Engine {
     }
 
     /// The next process on the same data: scripts and clients are forgotten, the run id is another.
+    #[must_use]
     pub fn restart_keeping_data(&self) -> Self {
         Self { server: self.server.restarted(), scripts: Scripts::default(), clients: BTreeMap::new() }
     }
 
     /// The next process without the data, as after the loss of its disk; the run id is another.
+    #[must_use]
     pub fn restart_losing_data(&self) -> Self {
         let mut next = self.restart_keeping_data();
         next.flush_all();
@@ -308,6 +311,23 @@ mod tests {
         assert!(engine.dump(0).is_empty());
         engine.connect(ClientId(1));
         assert_eq!(ask(&mut engine, "GET k"), "$-1\r\n");
+    }
+
+    #[test]
+    fn an_answer_that_contains_itself_ends_in_an_error() {
+        let answer = ask(&mut connected(), "EVAL 'local a = {} a[1] = a return a' 0");
+        assert!(answer.ends_with("*1\r\n-ERR reached lua stack limit\r\n"));
+    }
+
+    #[test]
+    fn a_script_leaves_nothing_behind_in_lua() {
+        let mut engine = connected();
+        for script in ["x = 1", "rawset(_G, \"x\", 1)", "string.x = 1", "redis.call = 1", "KEYS = 1"] {
+            let answer = ask(&mut engine, &format!("EVAL '{script}' 0"));
+            assert!(answer.contains("Attempt to modify a readonly table"), "{script}: {answer}");
+        }
+        let answer = ask(&mut engine, "EVAL 'return x' 0");
+        assert!(answer.contains("nonexistent global variable 'x'"), "{answer}");
     }
 
     #[test]

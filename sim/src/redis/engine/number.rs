@@ -16,11 +16,8 @@ pub(super) fn parse(text: &[u8]) -> Option<i64> {
 /// the number.
 pub(super) fn parse_cursor(text: &[u8]) -> Option<u64> {
     let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
-    let (negative, digits) = match text {
-        [b'-', digits @ ..] => (true, digits),
-        [b'+', digits @ ..] => (false, digits),
-        digits => (false, digits),
-    };
+    let negative = text.starts_with(b"-");
+    let digits = text.strip_prefix(b"-").or_else(|| text.strip_prefix(b"+")).unwrap_or(text);
     if digits.is_empty() {
         // A sign alone is no number: strtoul stops before it, and what it left over is refused.
         return text.is_empty().then_some(0);

@@ -220,8 +220,8 @@ mod tests {
 
     #[test]
     fn a_line_without_an_end_is_refused_only_beyond_its_limit() {
-        assert_eq!(parse(&[b'x'; LINE_BYTES_MAX]), Request::Incomplete);
-        assert_eq!(refused(&[b'x'; LINE_BYTES_MAX + 1]), "too big inline request");
+        assert_eq!(parse(&vec![b'x'; LINE_BYTES_MAX]), Request::Incomplete);
+        assert_eq!(refused(&vec![b'x'; LINE_BYTES_MAX + 1]), "too big inline request");
     }
 
     #[test]
