@@ -215,6 +215,13 @@ pub fn generate(seed: Seed, instances: u32, length_us: u64) -> Vec<PlannedFault>
     within_budget(plan)
 }
 
+/// How wrong the instances' wall clocks are: in half of the seeds not at all, else each by up to a quarter of an hour.
+pub fn clock_offsets_ms(seed: Seed, instances: u32) -> Vec<i64> {
+    let mut draw = seed.stream("clocks");
+    let wrong = draw.random();
+    (0..instances).map(|_| if wrong { draw.random_range(-900_000..=900_000) } else { 0 }).collect()
+}
+
 /// From a blink to most of the phase: the logarithm is uniform, as no length is more typical than another.
 fn duration_us(draw: &mut Stream, length_us: u64) -> u64 {
     let (shortest, longest) = (10_000_f64, length_us as f64);

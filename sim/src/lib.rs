@@ -9,7 +9,8 @@
 //! - the simulated world: [`world`] (network, disks, clocks, processes on `madsim`), [`redis`] (a pure engine with real
 //!   Lua, served in the world or on a real port)
 //! - what is under test, behind a trait: [`subject`]
-//! - one run: [`runner`], with its pen, [`recorder`]; many: [`explore`]; the proof that a seed is a run: [`determinism`]
+//! - one run: [`runner`] in the simulated world, [`live`] on a real server, the [`instances`] being the same; its pen,
+//!   [`recorder`]; many: [`explore`]; the proof that a seed is a run: [`determinism`]
 //! - the judges, who see only histories: [`checker`]; what a person is told: [`report`]
 
 #[cfg(not(madsim))]
@@ -23,6 +24,8 @@ pub mod determinism;
 pub mod explore;
 pub mod faults;
 pub mod history;
+pub mod instances;
+pub mod live;
 pub mod nemesis;
 pub mod recorder;
 pub mod redis;

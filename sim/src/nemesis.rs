@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use crate::{
     faults::{Direction, Fault, Persistence, PlannedFault},
     history::{Stop, What},
+    instances::Instances,
     recorder::Recorder,
-    runner::{Instances, RedisHost},
+    redis::serve_world::RedisHost,
+    runner::start_instance,
     world::{Host, World},
 };
 
@@ -87,8 +89,8 @@ impl Nemesis<'_> {
             }
             Fault::InstanceCrash { instance, power_loss } => {
                 let how = if *power_loss { Stop::PowerLost } else { Stop::Killed };
-                self.instances.stop(self.world, *instance, how);
-                self.recorder.note(What::Stopped { instance: *instance, how });
+                self.instances.stopped(*instance, how);
+                self.world.kill(*instance, how);
             }
         }
     }
@@ -99,7 +101,7 @@ impl Nemesis<'_> {
             Fault::ResetConnections { .. } | Fault::ScriptFlush | Fault::FlushAll => {}
             Fault::RedisCrash { .. } => self.redis.start(self.world),
             Fault::RedisPause => self.world.resume(Host::Redis),
-            Fault::InstanceCrash { instance, .. } => self.instances.start(self.world, *instance),
+            Fault::InstanceCrash { instance, .. } => start_instance(self.world, self.instances, *instance),
         }
     }
 }

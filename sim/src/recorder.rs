@@ -27,15 +27,20 @@ impl Recorder {
         Self { inner: Arc::new(Mutex::new(inner)), clock: Arc::new(clock) }
     }
 
+    /// Microseconds since the start of the run.
+    pub fn now_us(&self) -> u64 {
+        (self.clock)()
+    }
+
     /// Notes that something happened now.
     pub fn note(&self, what: What) {
-        let at_us = (self.clock)();
+        let at_us = self.now_us();
         push(&mut self.lock(), at_us, what);
     }
 
     /// Notes the beginning of an operation, and gives it its number.
     pub fn invoke(&self, instance: u32, call: &Call) -> u64 {
-        let at_us = (self.clock)();
+        let at_us = self.now_us();
         let mut inner = self.lock();
         let op = inner.calls;
         inner.calls += 1;
@@ -50,7 +55,7 @@ impl Recorder {
 
     /// Notes an instance's view of Redis, if it is another than the last noted.
     pub fn state(&self, instance: u32, state: String) {
-        let at_us = (self.clock)();
+        let at_us = self.now_us();
         let mut inner = self.lock();
         if inner.states.get(&instance) != Some(&state) {
             inner.states.insert(instance, state.clone());

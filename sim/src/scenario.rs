@@ -29,6 +29,8 @@ pub struct Scenario {
     pub scheduler_seed: u64,
     /// The key prefix of each instance.
     pub prefixes: Vec<String>,
+    /// How wrong the wall clock of each instance is, in milliseconds.
+    pub clock_offsets_ms: Vec<i64>,
     /// How many operations an instance has under way at the same time, at most.
     pub workers: u32,
     /// The operations, in the order of their times.
@@ -57,6 +59,7 @@ impl Scenario {
             workload,
             seed,
             scheduler_seed: rand::Rng::next_u64(&mut seed.stream("scheduler")),
+            clock_offsets_ms: faults::clock_offsets_ms(seed, instances),
             prefixes: plan.prefixes,
             workers: plan.workers,
             operations: plan.operations,
@@ -171,6 +174,9 @@ impl Scenario {
         if self.workers == 0 || count == 0 {
             return Err("it has no instance or no worker: at least one of each is needed".to_owned());
         }
+        if self.clock_offsets_ms.len() != count {
+            return Err(format!("it has {count} prefixes and {} clock offsets", self.clock_offsets_ms.len()));
+        }
         if let Some(planned) = self.operations.iter().find(|planned| !known(&planned.instance)) {
             return Err(format!("an operation at {} us names instance {}", planned.at_us, planned.instance));
         }
@@ -220,10 +226,14 @@ mod tests {
         assert_eq!(error, r#"replay file "FILE" has format version 99, this seedbed reads 1: build commit abc"#);
     }
 
+    fn crash() -> serde_json::Value {
+        serde_json::json!({"fault": "instance_crash", "instance": 99, "power_loss": true})
+    }
+
     #[test]
     fn a_fault_on_an_instance_that_is_not_there_is_an_error() {
-        let error = saved(|json| json["scenario"]["prefixes"] = serde_json::json!(["only"])).unwrap_err();
-        assert!(error.contains("names instance"), "{error}");
+        let error = saved(|json| json["scenario"]["faults"][0]["fault"] = crash()).unwrap_err();
+        assert!(error.contains("names instance 99"), "{error}");
     }
 
     #[test]

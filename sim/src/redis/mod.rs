@@ -3,6 +3,7 @@
 //! | where | what |
 //! | --- | --- |
 //! | [`engine`] | the server itself: bytes and time in, bytes out; no clock, no socket, no task |
+//! | [`serve_world`] | one engine as a process of the simulated world |
 //! | [`serve_tcp`] | the real edge: one engine on a loopback port with the real clock, for examples and tests |
 //!
 //! The measure is redis-server 7.0.15 in its default configuration: where the two answer differently, this one is
@@ -10,5 +11,6 @@
 
 pub mod engine;
 pub mod serve_tcp;
+pub mod serve_world;
 
 pub use engine::{ClientId, Content, Dumped, Engine, Flow};

@@ -1,6 +1,6 @@
 //! The contact cache as a subject: the only place in which the bed touches the client's interface.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use contact_cache::{
     Config, ContactCache, ContactPoint, Error, OpenError, Patch, Uid, config::RedisUrl, env::Env, error::Effect,
@@ -20,15 +20,24 @@ pub struct Settings {
     /// The key prefix.
     pub prefix: String,
     /// The directory of the local store.
-    pub directory: std::path::PathBuf,
+    pub directory: PathBuf,
+    /// The longest delay before a reconnect.
+    pub backoff_max: Duration,
 }
 
 impl Settings {
-    /// The client's own settings. Small where a run is short: the log is rewritten often enough to be seen doing it.
+    /// The client's own settings, for this Redis, prefix and directory.
+    pub fn new(redis: RedisUrl, prefix: &str, directory: impl Into<PathBuf>) -> Self {
+        let backoff_max = Duration::from_secs(8);
+        Self { redis, prefix: prefix.to_owned(), directory: directory.into(), backoff_max }
+    }
+
+    /// As the client takes them. Small where a run is short: the log is rewritten often enough to be seen doing it.
     pub fn config(&self) -> Config {
         let prefix = self.prefix.parse().expect("workloads use prefixes within the limit");
         let mut config = Config::new(self.redis.clone(), prefix, &self.directory);
         config.compact_bytes = 16 << 10;
+        config.backoff_max = self.backoff_max;
         config
     }
 

@@ -1,0 +1,71 @@
+//! One run on a real server: the same operations, instances and judges, in real time over real sockets and a real disk.
+//!
+//! Nothing here replays. It is the proof that what is simulated is what is shipped: the tests of the real world play
+//! workloads through this, while they kill and stop the server.
+
+use std::{path::Path, time::Duration};
+
+use contact_cache::{
+    config::RedisUrl,
+    env::{Env, TokioEnv},
+};
+
+use crate::{
+    history::{History, Phase, What},
+    instances::Instances,
+    recorder::Recorder,
+    scenario::Scenario,
+    subject::Settings,
+};
+
+/// How long the instances may take for anything that the runner waits for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Plays the operations of a scenario on the server at `redis`, with the local stores under `directory`, while `chaos`
+/// runs; `chaos` must leave the server running. The scenario's own faults and clocks stay out.
+pub async fn run<F: Future<Output = ()>>(
+    scenario: &Scenario,
+    redis: &RedisUrl,
+    directory: &Path,
+    chaos: impl FnOnce(Recorder) -> F,
+) -> History {
+    let env = TokioEnv::new();
+    let (clock, start) = (env.clone(), env.now());
+    let recorder = Recorder::new(move || u64::try_from((clock.now() - start).as_micros()).expect("minutes"));
+    let settings: Vec<_> = (0..).zip(&scenario.prefixes).map(|(number, prefix)| settings(redis, prefix, directory, number)).collect();
+    let deadline_us = u64::try_from(settings[0].op_deadline().as_micros()).expect("seconds");
+    let instances = Instances::new(scenario, settings, &recorder);
+
+    recorder.note(What::Phase { phase: Phase::SetUp });
+    for instance in 0..instances.count() {
+        env.spawn(instances.clone().live(env.clone(), instance));
+    }
+    wait_until(&env, || instances.all_open()).await;
+    recorder.note(What::Phase { phase: Phase::Faults });
+    instances.open_gate();
+    chaos(recorder.clone()).await;
+    recorder.note(What::Phase { phase: Phase::Heal });
+    wait_until(&env, || instances.all_done()).await;
+    recorder.note(What::Phase { phase: Phase::Quiesce });
+    // As in the simulated world: an instance looks for lost data once a second.
+    env.sleep(Duration::from_secs(2)).await;
+    wait_until(&env, || instances.all_at_rest()).await;
+    instances.note_states();
+    recorder.note(What::Phase { phase: Phase::FinalReads });
+    instances.read_everything(scenario).await;
+    recorder.finish(scenario.workload.name(), scenario.seed.0, scenario.prefixes.clone(), deadline_us)
+}
+
+fn settings(redis: &RedisUrl, prefix: &str, directory: &Path, number: u32) -> Settings {
+    let mut settings = Settings::new(redis.clone(), prefix, directory.join(format!("instance-{number}")));
+    // Real seconds: a test should not wait eight of them.
+    settings.backoff_max = Duration::from_secs(1);
+    settings
+}
+
+async fn wait_until(env: &TokioEnv, mut over: impl FnMut() -> bool) {
+    let end = env.now() + PATIENCE;
+    while !over() && env.now() < end {
+        env.sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,74 @@
+//! The engine as a process of the simulated world.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use contact_cache::env::Env as _;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{ClientId, Engine, Flow};
+use crate::{
+    faults::Persistence,
+    history::Stop,
+    world::{Host, SimEnv, SimStream, World},
+};
+
+/// The port that it listens on, on [`Host::Redis`].
+pub const PORT: u16 = 6379;
+
+/// The simulated Redis: a process on a host of its own, and the data that outlives it or not.
+#[derive(Clone, Default)]
+pub struct RedisHost {
+    engine: Arc<Mutex<Engine>>,
+}
+
+impl RedisHost {
+    /// Starts the process.
+    pub fn start(&self, world: &World) {
+        let redis = self.clone();
+        // The task ends with its process.
+        drop(world.start(Host::Redis, |env| redis.serve(env)));
+    }
+
+    /// Kills the process; what the next one holds is decided now.
+    pub fn crash(&self, world: &World, data: Persistence) {
+        world.kill(Host::Redis, Stop::Killed);
+        self.with_engine(|engine| {
+            *engine = match data {
+                Persistence::Kept => engine.restart_keeping_data(),
+                Persistence::Lost => engine.restart_losing_data(),
+            };
+        });
+    }
+
+    /// Does something inside the server, as an operator would.
+    pub fn with_engine<T>(&self, work: impl FnOnce(&mut Engine) -> T) -> T {
+        work(&mut self.engine.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn serve(self, env: SimEnv) {
+        let listener = env.network().listen(PORT).expect("nothing else listens on this host");
+        for number in 0.. {
+            let Ok(stream) = listener.accept().await else { return };
+            let client = ClientId(number);
+            self.with_engine(|engine| engine.connect(client));
+            let redis = self.clone();
+            let server = env.clone();
+            env.spawn(async move {
+                redis.converse(&server, client, stream).await;
+                redis.with_engine(|engine| engine.disconnect(client));
+            });
+        }
+    }
+
+    /// However a connection ends, it is the client's to notice.
+    async fn converse(&self, env: &SimEnv, client: ClientId, mut stream: SimStream) {
+        let (mut input, mut output) = (vec![0; 16 * 1024], Vec::new());
+        while let Ok(length @ 1..) = stream.read(&mut input).await {
+            output.clear();
+            let flow = self.with_engine(|engine| engine.feed(client, &input[..length], env.wall_ms(), &mut output));
+            if stream.write_all(&output).await.is_err() || flow == Flow::Close {
+                return;
+            }
+        }
+    }
+}
