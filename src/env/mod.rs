@@ -11,7 +11,7 @@ use std::{future::Future, io, path::Path, pin::pin, task::Poll, time::Duration};
 
 use ::tokio::io::{AsyncRead, AsyncWrite};
 
-pub use self::tokio::{TokioEnv, TokioTask};
+pub use self::tokio::{TokioDisk, TokioEnv, TokioFile, TokioLock, TokioNetwork, TokioTask};
 
 /// The world as one instance of the application sees it. Cloning is cheap and gives the same world.
 pub trait Env: Clone + Send + Sync + 'static {
@@ -44,8 +44,8 @@ pub trait Env: Clone + Send + Sync + 'static {
     /// Runs `future` in the background until it ends or its [`Task`] is aborted. A task whose handle is dropped goes on.
     fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Self::Task;
 
-    /// Runs `work`, which may block on the disk, without holding up other tasks. Once started, `work` runs to its end
-    /// even if the returned future is dropped.
+    /// Runs `work`, which may block on the disk, without holding up other tasks. It starts when the returned future is
+    /// first polled; once started, `work` runs to its end even if the future is dropped. Its panic is the caller's.
     fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -84,13 +84,14 @@ pub trait Disk: Clone + Send + Sync + 'static {
     /// An exclusive lock, held until dropped or until the process ends.
     type Lock: Send + Sync + 'static;
 
-    /// Creates the directory and its parents. It is no error if it exists.
+    /// Creates the directory and its parents, durably: no [`Disk::sync_dir`] is needed for directories. It is no error if
+    /// it exists.
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
 
     /// Opens a file for reading and writing; creates it, empty, if it does not exist.
     fn open(&self, path: &Path) -> io::Result<Self::File>;
 
-    /// The names of the files in `dir`, sorted.
+    /// The names of the files in `dir`, sorted; neither directories nor names that are not Unicode.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
 
     /// Renames a file; an existing file of the new name is replaced. A reader sees the one or the other.

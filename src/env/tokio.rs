@@ -1,9 +1,247 @@
-//! The real world, on tokio.
+//! The real world, on tokio and `std::fs`: what production runs on, and the other half of the conformance suite.
+
+#![expect(clippy::disallowed_methods, reason = "this is the one place where the client touches the real world")]
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    future::{self, Future},
+    io,
+    os::unix::fs::FileExt,
+    panic,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use rand::Rng;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{net::TcpStream, runtime::Handle, task::AbortHandle};
+
+use super::{Disk, DiskFile, Env, Network, Task};
+
+/// How long a connection is silent before the kernel asks whether the peer is still there, in seconds.
+const KEEPALIVE_IDLE_S: u64 = 10;
+/// Time between two unanswered questions, in seconds.
+const KEEPALIVE_INTERVAL_S: u64 = 5;
+/// Unanswered questions after which the peer is dead. (On Linux the user timeout overrides this number.)
+const KEEPALIVE_PROBES: u32 = 3;
+/// How long sent data, or a question, may stay unacknowledged before the connection fails, in seconds (RFC 5482).
+#[cfg(target_os = "linux")]
+const USER_TIMEOUT_S: u64 = 30;
 
 /// The environment of production.
 #[derive(Clone, Debug)]
-pub struct TokioEnv;
+pub struct TokioEnv {
+    runtime: Handle,
+    origin: Instant,
+}
+
+impl TokioEnv {
+    /// An environment whose tasks and timers live on the current tokio runtime, which must have its I/O and time
+    /// drivers enabled.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn new() -> Self {
+        Self { runtime: Handle::current(), origin: Instant::now() }
+    }
+}
+
+impl Default for TokioEnv {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Env for TokioEnv {
+    type Network = TokioNetwork;
+    type Disk = TokioDisk;
+    type Task = TokioTask;
+
+    fn network(&self) -> &TokioNetwork {
+        &TokioNetwork
+    }
+
+    fn disk(&self) -> &TokioDisk {
+        &TokioDisk
+    }
+
+    fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    fn wall_ms(&self) -> u64 {
+        // Before 1970 is as wrong as any other wrong clock: the contract allows it.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + 'static {
+        let _context = self.runtime.enter();
+        tokio::time::sleep(duration)
+    }
+
+    fn random(&self) -> u64 {
+        rand::rng().next_u64()
+    }
+
+    fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> TokioTask {
+        TokioTask(self.runtime.spawn(future).abort_handle())
+    }
+
+    fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = T> + Send + 'static {
+        let runtime = self.runtime.clone();
+        async move {
+            match runtime.spawn_blocking(work).await {
+                Ok(output) => output,
+                Err(error) if error.is_panic() => panic::resume_unwind(error.into_panic()),
+                // The runtime is shutting down and will not poll this future again.
+                Err(_) => future::pending().await,
+            }
+        }
+    }
+}
 
 /// A task of tokio's runtime.
 #[derive(Debug)]
-pub struct TokioTask;
+pub struct TokioTask(AbortHandle);
+
+impl Task for TokioTask {
+    fn abort(&self) {
+        self.0.abort();
+    }
+}
+
+/// The operating system's TCP. Names are resolved by the operating system too.
+#[derive(Clone, Copy, Debug)]
+pub struct TokioNetwork;
+
+impl Network for TokioNetwork {
+    type Stream = TcpStream;
+
+    async fn connect(&self, host: &str, port: u16) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect((host, port)).await?;
+        stream.set_nodelay(true)?;
+        let socket = SockRef::from(&stream);
+        let keepalive = TcpKeepalive::new()
+            .with_time(Duration::from_secs(KEEPALIVE_IDLE_S))
+            .with_interval(Duration::from_secs(KEEPALIVE_INTERVAL_S))
+            .with_retries(KEEPALIVE_PROBES);
+        socket.set_tcp_keepalive(&keepalive)?;
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_user_timeout(Some(Duration::from_secs(USER_TIMEOUT_S)))?;
+        Ok(stream)
+    }
+}
+
+/// The operating system's file system.
+#[derive(Clone, Copy, Debug)]
+pub struct TokioDisk;
+
+impl Disk for TokioDisk {
+    type File = TokioFile;
+    type Lock = TokioLock;
+
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        // Without the sync of its parent, a directory can vanish in a power loss, and all that is in it.
+        let missing: Vec<&Path> =
+            dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
+        fs::create_dir_all(dir).map_err(naming(dir))?;
+        missing.into_iter().rev().try_for_each(|created| self.sync_dir(parent(created)))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<TokioFile> {
+        let file = open(path).map_err(naming(path))?;
+        Ok(TokioFile { file: Arc::new(file), path: path.into() })
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir).map_err(naming(dir))? {
+            let entry = entry.map_err(naming(dir))?;
+            if entry.file_type().map_err(naming(&entry.path()))?.is_file() {
+                names.extend(entry.file_name().into_string());
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to).map_err(naming(from))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path).map_err(naming(path))
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(naming(dir))
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<TokioLock> {
+        let file = open(path).map_err(naming(path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(TokioLock { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(naming(path)(io::ErrorKind::WouldBlock.into())),
+            Err(TryLockError::Error(error)) => Err(naming(path)(error)),
+        }
+    }
+}
+
+/// An open file of the operating system.
+#[derive(Clone, Debug)]
+pub struct TokioFile {
+    file: Arc<File>,
+    path: Arc<Path>,
+}
+
+impl DiskFile for TokioFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.metadata().map(|metadata| metadata.len()).map_err(naming(&self.path))
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset).map_err(naming(&self.path))
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset).map_err(naming(&self.path))
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len).map_err(naming(&self.path))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        // fdatasync: a changed length counts as data, times do not.
+        self.file.sync_data().map_err(naming(&self.path))
+    }
+}
+
+/// A lock on a file (`flock`), which the operating system releases when its file is closed.
+#[derive(Debug)]
+pub struct TokioLock {
+    _file: File,
+}
+
+/// Opens a file for reading and writing; creates it if need be.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+}
+
+/// The directory that `path` is named in.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Puts the path in front of an error, which the operating system's errors do not name.
+fn naming(path: &Path) -> impl Fn(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
