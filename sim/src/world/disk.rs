@@ -1,0 +1,412 @@
+//! The disk of a host: a small file system whose page cache and durable image are kept apart.
+//!
+//! The death of a process loses nothing. A power loss keeps what was synced and, of the rest, what the stream
+//! `disk <host>` says: any subset of the unsynced 512-byte sectors, each whole or torn, an unsynced length or the one
+//! before, and a prefix of the unsynced changes of names. Locks end with the process that took them. A sync that fails
+//! drops the unsynced sectors from the cache, as Linux may.
+//!
+//! Verbs are synchronous, so they cannot let time pass: each adds its latency to an account, which `Env::blocking`
+//! sleeps off after the work is done. Reads cost nothing: they come from the page cache.
+//!
+//! A crash can be set for "after n more operations" (those that change something): the operation after them fails,
+//! nothing changes any more, and the process counts as dead from that instant, on the network too, although it is
+//! `World::kill` that ends it. Not modelled: a full disk by itself (inject `StorageFull`), hard links, permissions,
+//! reads that come back short, writes that a disk acknowledges and forgets.
+
+mod image;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Poll, Waker},
+};
+
+use contact_cache::env;
+use rand::RngExt;
+
+use self::image::{FileRef, Image};
+use super::{Host, Trace, clock::Clock, process::Incarnation};
+use crate::{
+    history::Stop,
+    seed::{Seed, Stream},
+};
+
+/// How long a sync takes, in simulated microseconds: a data centre's SSD.
+const SYNC_US: std::ops::RangeInclusive<u64> = 100..=800;
+/// How long any other change takes.
+const CHANGE_US: std::ops::RangeInclusive<u64> = 2..=10;
+
+/// What a process may ask of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verb {
+    /// Bytes are read.
+    Read,
+    /// Bytes or a length are written to the page cache.
+    Write,
+    /// A file or a directory is synced.
+    Sync,
+    /// A name is made, changed or removed.
+    Name,
+}
+
+/// The disk of a host, whichever process runs there. Cloning gives the same disk.
+#[derive(Clone)]
+pub struct Disk(Arc<Mutex<State>>);
+
+struct State {
+    image: Image,
+    latency: Stream,
+    chance: Stream,
+    /// Time that the verbs since the last [`SimDisk::take_account_us`] would have taken.
+    account_us: u64,
+    sync_extra_us: u64,
+    /// Errors to come: the verb, the kind, how many times more.
+    faults: Vec<(Verb, io::ErrorKind, u32)>,
+    crash: Option<(u64, Arc<CrashPoint>)>,
+    locks: u64,
+}
+
+impl Disk {
+    pub(super) fn new(seed: Seed, host: Host) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            image: Image::new(),
+            latency: seed.stream(&format!("disk {host} latency")),
+            chance: seed.stream(&format!("disk {host}")),
+            account_us: 0,
+            sync_extra_us: 0,
+            faults: Vec::new(),
+            crash: None,
+            locks: 0,
+        })))
+    }
+
+    /// Makes the next `times` uses of `verb` fail: [`io::ErrorKind::StorageFull`] for a full disk, `ReadOnlyFilesystem`,
+    /// `Other` for a device error.
+    pub fn inject(&self, verb: Verb, error: io::ErrorKind, times: u32) {
+        self.state().faults.push((verb, error, times));
+    }
+
+    /// Takes back all injected errors that have not happened.
+    pub fn heal(&self) {
+        let mut state = self.state();
+        state.faults.clear();
+        state.sync_extra_us = 0;
+    }
+
+    /// Makes every sync take this much longer, in simulated microseconds.
+    pub fn set_sync_extra_us(&self, extra_us: u64) {
+        self.state().sync_extra_us = extra_us;
+    }
+
+    /// Flips one random bit of one random file. Says where; `None` if no file holds a durable byte.
+    pub fn flip_bit(&self) -> Option<(PathBuf, u64)> {
+        let mut state = self.state();
+        let State { image, chance, .. } = &mut *state;
+        let files: Vec<_> = image.files().filter(|(_, file)| !file.content().bytes().is_empty()).collect();
+        if files.is_empty() {
+            return None;
+        }
+        let (path, file) = files[chance.random_range(0..files.len())];
+        let at = file.content().flip_bit(chance)?;
+        Some((path.into(), at))
+    }
+
+    /// Sets a crash after `ops` more operations that change something; see the file header.
+    pub(super) fn crash_after(&self, ops: u64) -> Arc<CrashPoint> {
+        let point = Arc::new(CrashPoint::default());
+        self.state().crash = Some((ops, Arc::clone(&point)));
+        point
+    }
+
+    /// The process has ended.
+    pub(super) fn stop(&self, how: Stop) {
+        let mut state = self.state();
+        let State { image, chance, crash, account_us, .. } = &mut *state;
+        *crash = None;
+        *account_us = 0;
+        if how == Stop::PowerLost {
+            image.lose_power(chance);
+        }
+        image.files().for_each(|(_, file)| file.content().locked_by = None);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A crash to come, at an operation on a disk.
+#[derive(Default)]
+pub(super) struct CrashPoint(Mutex<(bool, Option<Waker>)>);
+
+impl CrashPoint {
+    /// Completes when the operation is asked for.
+    pub(super) async fn reached(&self) {
+        std::future::poll_fn(|context| {
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            state.1 = Some(context.waker().clone());
+            if state.0 { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    fn reach(&self) {
+        let waker = {
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            state.0 = true;
+            state.1.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl State {
+    fn charge(&mut self, verb: Verb) {
+        self.account_us += match verb {
+            Verb::Read => 0,
+            Verb::Write | Verb::Name => self.latency.random_range(CHANGE_US),
+            Verb::Sync => self.latency.random_range(SYNC_US) + self.sync_extra_us,
+        };
+    }
+
+    /// The error that was injected for this verb, if any.
+    fn fault(&mut self, verb: Verb) -> Option<io::ErrorKind> {
+        let (_, error, times) = self.faults.iter_mut().find(|(of, _, times)| *of == verb && *times > 0)?;
+        *times -= 1;
+        Some(*error)
+    }
+
+    /// Whether the crash that was set comes before this operation.
+    fn crashes(&mut self, verb: Verb) -> bool {
+        match &mut self.crash {
+            Some((0, point)) if verb != Verb::Read => {
+                point.reach();
+                self.crash = None;
+                true
+            }
+            Some((left, _)) if verb != Verb::Read => {
+                *left -= 1;
+                false
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The disk as one incarnation of a host's process sees it.
+#[derive(Clone)]
+pub struct SimDisk {
+    disk: Disk,
+    incarnation: Arc<Incarnation>,
+    clock: Clock,
+    trace: Arc<Trace>,
+}
+
+impl SimDisk {
+    pub(super) fn new(disk: Disk, incarnation: Arc<Incarnation>, clock: Clock, trace: Arc<Trace>) -> Self {
+        Self { disk, incarnation, clock, trace }
+    }
+
+    /// How long the verbs since the last call would have taken, in simulated microseconds.
+    pub(super) fn take_account_us(&self) -> u64 {
+        std::mem::take(&mut self.disk.state().account_us)
+    }
+
+    /// Lets an operation begin, or says why it cannot.
+    fn begin(&self, verb: Verb, path: &Path, at: u64, bytes: &[u8]) -> io::Result<MutexGuard<'_, State>> {
+        self.incarnation.check()?;
+        let mut state = self.disk.state();
+        if state.crashes(verb) {
+            self.incarnation.end();
+            return Err(named(path, io::ErrorKind::BrokenPipe.into()));
+        }
+        self.trace.fold(
+            [self.incarnation.host.code(), self.clock.now_us(), verb as u64, at],
+            path.as_os_str().as_encoded_bytes(),
+        );
+        if !bytes.is_empty() {
+            self.trace.fold([bytes.len() as u64; 4], bytes);
+        }
+        state.charge(verb);
+        match state.fault(verb) {
+            Some(error) => Err(named(path, error.into())),
+            None => Ok(state),
+        }
+    }
+
+    /// Opens a file, and makes it if need be.
+    fn open_file(&self, path: &Path) -> io::Result<FileRef> {
+        self.incarnation.check()?;
+        if let Some(file) = self.disk.state().image.file(path) {
+            return Ok(Arc::clone(file));
+        }
+        let mut state = self.begin(Verb::Name, path, 0, &[])?;
+        has_parent(&state.image, path)?;
+        if state.image.is_dir(path) {
+            return Err(named(path, io::ErrorKind::IsADirectory.into()));
+        }
+        Ok(state.image.create(path))
+    }
+}
+
+impl env::Disk for SimDisk {
+    type File = SimFile;
+    type Lock = SimLock;
+
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.begin(Verb::Name, dir, 1, &[])?;
+        if dir.ancestors().any(|dir| state.image.file(dir).is_some()) {
+            return Err(named(dir, io::ErrorKind::NotADirectory.into()));
+        }
+        state.image.create_dir_all(dir);
+        Ok(())
+    }
+
+    fn open(&self, path: &Path) -> io::Result<SimFile> {
+        Ok(SimFile { file: self.open_file(path)?, path: path.into(), disk: self.clone() })
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let state = self.begin(Verb::Read, dir, 0, &[])?;
+        if !state.image.is_dir(dir) {
+            return Err(named(dir, io::ErrorKind::NotFound.into()));
+        }
+        let inside = state.image.files().filter(|(path, _)| path.parent() == Some(dir));
+        Ok(inside.filter_map(|(path, _)| Some(path.file_name()?.to_str()?.to_owned())).collect())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.begin(Verb::Name, from, 2, to.as_os_str().as_encoded_bytes())?;
+        has_parent(&state.image, to)?;
+        if state.image.rename(from, to) { Ok(()) } else { Err(named(from, io::ErrorKind::NotFound.into())) }
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.begin(Verb::Name, path, 3, &[])?;
+        if state.image.remove(path) { Ok(()) } else { Err(named(path, io::ErrorKind::NotFound.into())) }
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.begin(Verb::Sync, dir, 0, &[])?;
+        if !state.image.is_dir(dir) {
+            return Err(named(dir, io::ErrorKind::NotFound.into()));
+        }
+        state.image.sync_dir(dir);
+        Ok(())
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<SimLock> {
+        let file = self.open_file(path)?;
+        let number = {
+            let mut state = self.disk.state();
+            state.locks += 1;
+            state.locks
+        };
+        let holder = *file.content().locked_by.get_or_insert(number);
+        if holder == number { Ok(SimLock { file, number }) } else { Err(named(path, io::ErrorKind::WouldBlock.into())) }
+    }
+}
+
+/// An open file.
+#[derive(Clone)]
+pub struct SimFile {
+    file: FileRef,
+    path: Arc<Path>,
+    disk: SimDisk,
+}
+
+impl env::DiskFile for SimFile {
+    fn len(&self) -> io::Result<u64> {
+        self.disk.incarnation.check()?;
+        Ok(self.file.content().bytes().len() as u64)
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let _state = self.disk.begin(Verb::Read, &self.path, offset, &[])?;
+        let content = self.file.content();
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let bytes = start.checked_add(buffer.len()).and_then(|end| content.bytes().get(start..end));
+        let bytes = bytes.ok_or_else(|| named(&self.path, io::ErrorKind::UnexpectedEof.into()))?;
+        buffer.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let _state = self.disk.begin(Verb::Write, &self.path, offset, bytes)?;
+        self.file.content().write(self.position(offset)?, bytes);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let _state = self.disk.begin(Verb::Write, &self.path, len, &[])?;
+        self.file.content().set_len(self.position(len)?);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let _state = self.disk.begin(Verb::Sync, &self.path, 0, &[]).inspect_err(|_| {
+            if self.disk.incarnation.check().is_ok() {
+                self.file.content().lose_unsynced();
+            }
+        })?;
+        self.file.content().sync();
+        Ok(())
+    }
+}
+
+impl SimFile {
+    /// A position, if a simulated file may be that large.
+    fn position(&self, at: u64) -> io::Result<usize> {
+        const FILE_BYTES_MAX: u64 = 1 << 32;
+        match usize::try_from(at) {
+            Ok(position) if at <= FILE_BYTES_MAX => Ok(position),
+            _ => Err(named(&self.path, io::ErrorKind::FileTooLarge.into())),
+        }
+    }
+}
+
+/// A lock on a file.
+pub struct SimLock {
+    file: FileRef,
+    number: u64,
+}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        // After the end of its process another may hold it.
+        let mut content = self.file.content();
+        if content.locked_by == Some(self.number) {
+            content.locked_by = None;
+        }
+    }
+}
+
+impl fmt::Debug for SimDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimDisk").field("of", &self.incarnation).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SimFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimFile").field("path", &self.path).field("disk", &self.disk).finish_non_exhaustive()
+    }
+}
+
+fn has_parent(image: &Image, path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if image.is_dir(parent) => Ok(()),
+        _ => Err(named(path, io::ErrorKind::NotFound.into())),
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "an error is made to be given away")]
+fn named(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}

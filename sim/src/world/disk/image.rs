@@ -1,0 +1,270 @@
+//! What is on a disk: for every file what the page cache shows and what is durable, and the same for the names.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rand::RngExt;
+
+use crate::seed::Stream;
+
+/// What a disk writes in one piece, or tears.
+pub(super) const SECTOR_BYTES: usize = 512;
+
+/// A file, whatever its name.
+#[derive(Debug, Default)]
+pub(super) struct FileData(Mutex<Content>);
+
+/// A file for those who hold it: names, and open handles.
+pub(super) type FileRef = Arc<FileData>;
+
+impl FileData {
+    pub(super) fn content(&self) -> MutexGuard<'_, Content> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The bytes of a file.
+#[derive(Debug, Default)]
+pub(super) struct Content {
+    /// What every process sees.
+    cached: Vec<u8>,
+    /// What a power loss leaves at least.
+    durable: Vec<u8>,
+    unsynced: Sectors,
+    /// Who holds the lock on the file: a number that is drawn for each lock.
+    pub(super) locked_by: Option<u64>,
+}
+
+impl Content {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.cached
+    }
+
+    pub(super) fn write(&mut self, offset: usize, bytes: &[u8]) {
+        let end = offset + bytes.len();
+        let old = self.cached.len();
+        if end > old {
+            self.cached.resize(end, 0);
+        }
+        self.cached[offset..end].copy_from_slice(bytes);
+        self.unsynced.insert(offset.min(old)..end);
+    }
+
+    pub(super) fn set_len(&mut self, len: usize) {
+        let old = self.cached.len();
+        self.cached.resize(len, 0);
+        self.unsynced.insert(old.min(len)..len);
+    }
+
+    pub(super) fn sync(&mut self) {
+        self.durable.resize(self.cached.len(), 0);
+        for sector in self.unsynced.take() {
+            copy(&self.cached, &mut self.durable, sector, SECTOR_BYTES);
+        }
+    }
+
+    /// A sync failed: what was not durable is gone from the cache too.
+    pub(super) fn lose_unsynced(&mut self) {
+        self.unsynced = Sectors::default();
+        self.cached.clone_from(&self.durable);
+    }
+
+    /// Keeps what is durable and any of the rest: all, nothing, or each sector by itself, whole, torn or not at all; and
+    /// the one length or the other.
+    fn lose_power(&mut self, stream: &mut Stream) {
+        let len = if stream.random() { self.durable.len() } else { self.cached.len() };
+        self.durable.resize(len, 0);
+        let mood = stream.random_range(0..4);
+        for sector in self.unsynced.take() {
+            let kept = match (mood, stream.random_range(0..3)) {
+                (0, _) | (2.., 0) => 0,
+                (1, _) | (2.., 1) => SECTOR_BYTES,
+                _ => stream.random_range(1..SECTOR_BYTES),
+            };
+            copy(&self.cached, &mut self.durable, sector, kept);
+        }
+        self.cached.clone_from(&self.durable);
+    }
+
+    /// Flips one bit of the durable bytes and of the cache, as rot does that is noticed after a restart.
+    pub(super) fn flip_bit(&mut self, stream: &mut Stream) -> Option<u64> {
+        let len = self.cached.len().min(self.durable.len());
+        if len == 0 {
+            return None;
+        }
+        let (at, bit) = (stream.random_range(0..len), 1 << stream.random_range(0..8));
+        self.cached[at] ^= bit;
+        self.durable[at] ^= bit;
+        Some(at as u64)
+    }
+}
+
+/// Copies the first `kept` bytes of a sector, as far as both files reach.
+fn copy(from: &[u8], to: &mut [u8], sector: usize, kept: usize) {
+    let start = sector * SECTOR_BYTES;
+    let end = (start + kept).min(from.len()).min(to.len());
+    if start < end {
+        to[start..end].copy_from_slice(&from[start..end]);
+    }
+}
+
+/// A set of sectors, by number: one bit each.
+#[derive(Debug, Default)]
+struct Sectors(Vec<u64>);
+
+impl Sectors {
+    /// Adds the sectors that these bytes touch.
+    fn insert(&mut self, bytes: std::ops::Range<usize>) {
+        if bytes.is_empty() {
+            return;
+        }
+        let last = (bytes.end - 1) / SECTOR_BYTES;
+        if self.0.len() <= last / 64 {
+            self.0.resize(last / 64 + 1, 0);
+        }
+        for sector in bytes.start / SECTOR_BYTES..=last {
+            self.0[sector / 64] |= 1 << (sector % 64);
+        }
+    }
+
+    /// Empties the set; gives its members in order.
+    fn take(&mut self) -> impl Iterator<Item = usize> + use<> {
+        let words = std::mem::take(&mut self.0).into_iter().enumerate();
+        words.flat_map(|(index, word)| (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| index * 64 + bit))
+    }
+}
+
+/// A change of a name that is not durable yet.
+#[derive(Debug)]
+enum Change {
+    Create { path: PathBuf, file: FileRef },
+    Rename { from: PathBuf, to: PathBuf },
+    Remove { path: PathBuf },
+}
+
+impl Change {
+    fn dirs(&self) -> impl Iterator<Item = &Path> {
+        let (path, other) = match self {
+            Self::Create { path, .. } | Self::Remove { path } => (path, None),
+            Self::Rename { from, to } => (from, Some(to)),
+        };
+        [Some(path), other].into_iter().flatten().filter_map(|path| path.parent())
+    }
+
+    fn touches(&self, dirs: &BTreeSet<PathBuf>) -> bool {
+        self.dirs().any(|dir| dirs.contains(dir))
+    }
+}
+
+/// The directories and files of one disk.
+#[derive(Debug)]
+pub(super) struct Image {
+    dirs: BTreeSet<PathBuf>,
+    names: BTreeMap<PathBuf, FileRef>,
+    durable_names: BTreeMap<PathBuf, FileRef>,
+    /// What leads from the durable names to the others, in order.
+    changes: Vec<Change>,
+}
+
+impl Image {
+    pub(super) fn new() -> Self {
+        Self {
+            dirs: [PathBuf::new(), PathBuf::from("/")].into(),
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            changes: Vec::new(),
+        }
+    }
+
+    /// Directories are durable at once, as the contract has it.
+    pub(super) fn create_dir_all(&mut self, dir: &Path) {
+        self.dirs.extend(dir.ancestors().map(PathBuf::from));
+    }
+
+    pub(super) fn is_dir(&self, path: &Path) -> bool {
+        self.dirs.contains(path)
+    }
+
+    pub(super) fn file(&self, path: &Path) -> Option<&FileRef> {
+        self.names.get(path)
+    }
+
+    /// All files with their paths, in the order of these.
+    pub(super) fn files(&self) -> impl Iterator<Item = (&Path, &FileRef)> {
+        self.names.iter().map(|(path, file)| (path.as_path(), file))
+    }
+
+    pub(super) fn create(&mut self, path: &Path) -> FileRef {
+        let file = FileRef::default();
+        self.names.insert(path.into(), Arc::clone(&file));
+        self.changes.push(Change::Create { path: path.into(), file: Arc::clone(&file) });
+        file
+    }
+
+    /// Whether there was such a file.
+    pub(super) fn rename(&mut self, from: &Path, to: &Path) -> bool {
+        let Some(file) = self.names.remove(from) else { return false };
+        self.names.insert(to.into(), file);
+        self.changes.push(Change::Rename { from: from.into(), to: to.into() });
+        true
+    }
+
+    /// Whether there was such a file.
+    pub(super) fn remove(&mut self, path: &Path) -> bool {
+        let existed = self.names.remove(path).is_some();
+        if existed {
+            self.changes.push(Change::Remove { path: path.into() });
+        }
+        existed
+    }
+
+    pub(super) fn sync_dir(&mut self, dir: &Path) {
+        // A rename ties two directories together: neither is durable without what the other needs for it.
+        let mut dirs = BTreeSet::from([dir.to_path_buf()]);
+        let mut known = 0;
+        while known < dirs.len() {
+            known = dirs.len();
+            for change in &self.changes {
+                if change.touches(&dirs) {
+                    dirs.extend(change.dirs().map(PathBuf::from));
+                }
+            }
+        }
+        let (durable, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.changes).into_iter().partition(|change| change.touches(&dirs));
+        self.changes = later;
+        for change in durable {
+            self.make_durable(change);
+        }
+    }
+
+    /// Keeps the durable names and a prefix of the later changes, and of every file what [`Content::lose_power`] says.
+    pub(super) fn lose_power(&mut self, stream: &mut Stream) {
+        let kept = stream.random_range(0..=self.changes.len());
+        let changes = std::mem::take(&mut self.changes);
+        changes.into_iter().take(kept).for_each(|change| self.make_durable(change));
+        self.names.clone_from(&self.durable_names);
+        for file in self.names.values() {
+            file.content().lose_power(stream);
+        }
+    }
+
+    fn make_durable(&mut self, change: Change) {
+        match change {
+            Change::Create { path, file } => {
+                self.durable_names.insert(path, file);
+            }
+            Change::Rename { from, to } => {
+                if let Some(file) = self.durable_names.remove(&from) {
+                    self.durable_names.insert(to, file);
+                }
+            }
+            Change::Remove { path } => {
+                self.durable_names.remove(&path);
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The world as one process sees it: the simulated [`Env`].
+
+use std::{
+    fmt,
+    future::Future,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use contact_cache::env::{Env, Task};
+use madsim::{runtime::NodeHandle, task::AbortHandle};
+use rand::Rng;
+
+use super::{
+    Host, SimDisk, SimNetwork, World,
+    clock::Clock,
+    disk::Disk,
+    process::{self, Incarnation},
+};
+use crate::seed::Stream;
+
+/// The environment of one incarnation of a process. Once that has ended, nothing done with it has an effect.
+#[derive(Clone)]
+pub struct SimEnv(Arc<Inner>);
+
+struct Inner {
+    clock: Clock,
+    network: SimNetwork,
+    disk: SimDisk,
+    node: NodeHandle,
+    incarnation: Arc<Incarnation>,
+    wall_offset_ms: Arc<AtomicI64>,
+    stream: Mutex<Stream>,
+}
+
+impl SimEnv {
+    pub(super) fn new(
+        world: &World,
+        incarnation: Arc<Incarnation>,
+        node: NodeHandle,
+        disk: Disk,
+        wall_offset_ms: Arc<AtomicI64>,
+    ) -> Self {
+        let clock = world.clock().clone();
+        let purpose = match incarnation.host {
+            Host::Redis => format!("redis start {}", incarnation.start),
+            Host::Instance(number) => format!("instance {number} start {}", incarnation.start),
+        };
+        Self(Arc::new(Inner {
+            network: SimNetwork::new(world.net().clone(), Arc::clone(&incarnation)),
+            disk: SimDisk::new(disk, Arc::clone(&incarnation), clock.clone(), Arc::clone(&world.0.trace)),
+            stream: Mutex::new(world.0.seed.stream(&purpose)),
+            clock,
+            node,
+            incarnation,
+            wall_offset_ms,
+        }))
+    }
+
+    /// The host that the process runs on.
+    pub fn host(&self) -> Host {
+        self.0.incarnation.host
+    }
+
+    /// Counts the starts on this host, from 1.
+    pub fn start(&self) -> u32 {
+        self.0.incarnation.start
+    }
+
+    /// Whether the process has neither been killed nor reached its crash point. What one that has not observes is no
+    /// part of the history.
+    pub fn is_alive(&self) -> bool {
+        self.0.incarnation.check().is_ok()
+    }
+
+    pub(super) fn node(&self) -> &NodeHandle {
+        &self.0.node
+    }
+
+    pub(super) fn incarnation(&self) -> &Incarnation {
+        &self.0.incarnation
+    }
+}
+
+impl Env for SimEnv {
+    type Network = SimNetwork;
+    type Disk = SimDisk;
+    type Task = SimTask;
+
+    fn network(&self) -> &SimNetwork {
+        &self.0.network
+    }
+
+    fn disk(&self) -> &SimDisk {
+        &self.0.disk
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_micros(self.0.clock.now_us())
+    }
+
+    fn wall_ms(&self) -> u64 {
+        process::wall_ms(self.0.clock.now_us(), self.0.wall_offset_ms.load(Ordering::Relaxed))
+    }
+
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + 'static {
+        self.0.clock.sleep(duration)
+    }
+
+    fn random(&self) -> u64 {
+        self.0.stream.lock().unwrap_or_else(PoisonError::into_inner).next_u64()
+    }
+
+    fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> SimTask {
+        // On the node of this incarnation, not on that of the caller: a destructor may run anywhere.
+        SimTask(self.0.node.spawn(future).abort_handle())
+    }
+
+    fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = T> + Send + 'static {
+        let env = self.clone();
+        async move {
+            // Reads and writes outside `blocking` are as quick as memory: their time is not charged to this work.
+            env.0.disk.take_account_us();
+            let output = work();
+            let us = env.0.disk.take_account_us();
+            if us > 0 {
+                env.0.clock.sleep_us(us).await;
+            }
+            output
+        }
+    }
+}
+
+impl fmt::Debug for SimEnv {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SimEnv").field(&self.0.incarnation).finish()
+    }
+}
+
+/// A task of a simulated process.
+pub struct SimTask(AbortHandle);
+
+impl Task for SimTask {
+    fn abort(&self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,228 @@
+//! A connection: two ends and the two directions between them.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::Arc,
+    task::{Context, Waker},
+};
+
+use super::half::Half;
+use crate::world::{Host, process::Incarnation};
+
+/// Names a connection for as long as it lasts; never used again for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ConnId {
+    index: usize,
+    generation: u64,
+}
+
+/// Which end: the one that connected, or the one that accepted. [`Half`] number `n` runs away from end number `n`.
+pub(super) type Side = usize;
+pub(super) const CLIENT: Side = 0;
+pub(super) const SERVER: Side = 1;
+
+/// Where an end is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The client has sent a SYN.
+    Connecting,
+    /// The server's kernel knows of the connection at most from a SYN.
+    Embryo,
+    /// Established, and in the listener's queue.
+    Queued,
+    /// Established, and in the hands of an application.
+    Open,
+    /// Closed by the application; the kernel still sends what is left.
+    Closed,
+    /// The host's kernel knows nothing of it (any more), and answers with a reset if it is running.
+    Gone,
+}
+
+/// After what time an end decides that its peer is dead.
+#[derive(Debug)]
+#[expect(clippy::struct_field_names, reason = "the unit stands last in the name of every time")]
+pub(super) struct Liveness {
+    /// Sent bytes stay unacknowledged for this long.
+    pub(super) unacked_us: u64,
+    /// Silence after which the kernel asks.
+    pub(super) idle_us: u64,
+    /// Time between two unanswered questions.
+    pub(super) probe_us: u64,
+    /// Silence, questions unanswered, after which the connection fails.
+    pub(super) silence_us: u64,
+}
+
+/// What `Env::connect` promises: keepalive 10 s, then every 5 s, and a user timeout of 30 s, which on Linux decides about
+/// unanswered keepalives too (`tcp_keepalive_timer`), whatever their number.
+pub(super) const CLIENT_LIVENESS: Liveness =
+    Liveness { unacked_us: 30_000_000, idle_us: 10_000_000, probe_us: 5_000_000, silence_us: 30_000_000 };
+
+/// What a Redis server sets (`tcp-keepalive 300`: idle 300 s, three probes every 100 s); no user timeout, so that sent
+/// bytes are given up after 15 retransmissions, `tcp_retries2`: 924.6 s.
+pub(super) const SERVER_LIVENESS: Liveness =
+    Liveness { unacked_us: 924_600_000, idle_us: 300_000_000, probe_us: 100_000_000, silence_us: 600_000_000 };
+
+/// What an orphan (closed by its application) is given to get its last bytes through: 8 retransmissions.
+pub(super) const ORPHAN_UNACKED_US: u64 = 102_200_000;
+
+/// One end of a connection.
+pub(super) struct End {
+    pub(super) host: Host,
+    pub(super) incarnation: Option<Arc<Incarnation>>,
+    pub(super) phase: Phase,
+    /// An application holds a stream (or a connect that is under way).
+    pub(super) handle: bool,
+    /// What the application has yet to be told.
+    pub(super) error: Option<io::ErrorKind>,
+    pub(super) read_waker: Option<Waker>,
+    pub(super) write_waker: Option<Waker>,
+    /// Everything that the peer will send has arrived.
+    pub(super) fin_received: bool,
+    pub(super) fin_sent: bool,
+    /// When something last arrived, or a keepalive was answered.
+    pub(super) heard_us: u64,
+    pub(super) liveness: &'static Liveness,
+    received: VecDeque<Vec<u8>>,
+    /// Bytes of the first of `received` that were read.
+    consumed: usize,
+}
+
+impl End {
+    pub(super) fn new(host: Host, phase: Phase, liveness: &'static Liveness) -> Self {
+        Self {
+            host,
+            incarnation: None,
+            phase,
+            handle: false,
+            error: None,
+            read_waker: None,
+            write_waker: None,
+            fin_received: false,
+            fin_sent: false,
+            heard_us: 0,
+            liveness,
+            received: VecDeque::new(),
+            consumed: 0,
+        }
+    }
+
+    pub(super) fn receive(&mut self, bytes: Vec<u8>) {
+        self.received.push_back(bytes);
+    }
+
+    pub(super) fn has_unread(&self) -> bool {
+        !self.received.is_empty()
+    }
+
+    /// Moves received bytes to `buffer`; says how many.
+    pub(super) fn read(&mut self, buffer: &mut tokio::io::ReadBuf<'_>) -> usize {
+        let mut count = 0;
+        while buffer.remaining() > 0
+            && let Some(front) = self.received.front()
+        {
+            let rest = &front[self.consumed..];
+            let taken = rest.len().min(buffer.remaining());
+            buffer.put_slice(&rest[..taken]);
+            count += taken;
+            self.consumed += taken;
+            if self.consumed == front.len() {
+                self.received.pop_front();
+                self.consumed = 0;
+            }
+        }
+        count
+    }
+
+    /// The application has let go.
+    pub(super) fn release(&mut self) {
+        self.handle = false;
+        self.received.clear();
+        self.consumed = 0;
+        self.read_waker = None;
+        self.write_waker = None;
+    }
+
+    /// The kernel forgets the connection. An application that holds it is told `error`.
+    pub(super) fn die(&mut self, error: io::ErrorKind, wakers: &mut Vec<Waker>) {
+        if matches!(self.phase, Phase::Connecting | Phase::Queued | Phase::Open) {
+            self.error = Some(error);
+        }
+        self.phase = Phase::Gone;
+        self.wake(wakers);
+    }
+
+    /// Wakes whoever waits for this end.
+    pub(super) fn wake(&mut self, wakers: &mut Vec<Waker>) {
+        wakers.extend(self.read_waker.take());
+        wakers.extend(self.write_waker.take());
+    }
+}
+
+/// A connection.
+pub(super) struct Conn {
+    pub(super) port: u16,
+    pub(super) ends: [End; 2],
+    pub(super) halves: [Half; 2],
+}
+
+impl Conn {
+    /// Nothing will ever happen on it again, and nobody will ask.
+    pub(super) fn is_over(&self) -> bool {
+        self.ends.iter().all(|end| !end.handle && matches!(end.phase, Phase::Embryo | Phase::Closed | Phase::Gone))
+            && self.halves.iter().all(Half::is_quiet)
+    }
+}
+
+/// All connections of a run, by [`ConnId`].
+#[derive(Default)]
+pub(super) struct Conns {
+    slots: Vec<Slot>,
+    free: Vec<usize>,
+}
+
+struct Slot {
+    generation: u64,
+    conn: Option<Box<Conn>>,
+}
+
+impl Conns {
+    pub(super) fn insert(&mut self, conn: Conn) -> ConnId {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { generation: 0, conn: None });
+            self.slots.len() - 1
+        });
+        let slot = &mut self.slots[index];
+        slot.generation += 1;
+        slot.conn = Some(Box::new(conn));
+        ConnId { index, generation: slot.generation }
+    }
+
+    pub(super) fn get(&mut self, id: ConnId) -> Option<&mut Conn> {
+        let slot = self.slots.get_mut(id.index)?;
+        if slot.generation == id.generation { slot.conn.as_deref_mut() } else { None }
+    }
+
+    pub(super) fn remove(&mut self, id: ConnId) {
+        if self.get(id).is_some() {
+            self.slots[id.index].conn = None;
+            self.free.push(id.index);
+        }
+    }
+
+    /// All of them, in a fixed order.
+    pub(super) fn ids(&self) -> Vec<ConnId> {
+        let ids = self.slots.iter().enumerate();
+        ids.filter(|(_, slot)| slot.conn.is_some())
+            .map(|(index, slot)| ConnId { index, generation: slot.generation })
+            .collect()
+    }
+}
+
+/// Leaves `waker` with the task of `context`.
+pub(super) fn wait(waker: &mut Option<Waker>, context: &Context<'_>) {
+    match waker {
+        Some(waker) => waker.clone_from(context.waker()),
+        None => *waker = Some(context.waker().clone()),
+    }
+}
