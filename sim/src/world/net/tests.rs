@@ -392,8 +392,8 @@ async fn keep_echoing(env: SimEnv, served_us: Arc<AtomicU64>) {
             continue;
         };
         let mut position = 0;
-        while env.random() % 20 != 0 {
-            let size = usize::try_from(env.random() % 3_000 + 1).expect("it is small");
+        while !env.random().is_multiple_of(20) {
+            let size = usize::try_from(env.random() % 40_000 + 1).expect("it is small");
             let bytes: Vec<u8> = (position..position + size).map(|at| byte(number, connection, at)).collect();
             let Ok(reply) = echo(&mut stream, &bytes).await else { break };
             assert_eq!(reply, bytes, "bytes were lost, changed or taken for another's");
@@ -413,9 +413,14 @@ async fn disturb(world: &World, seed: u64, until_us: u64) {
         let [from, to] =
             if stream.random() { [Host::Instance(client), Host::Redis] } else { [Host::Redis, Host::Instance(client)] };
         match stream.random_range(0..10) {
-            0..4 => world.net().cut(from, to, true),
-            4..8 => world.net().cut(from, to, false),
-            8 => world.net().set_extra_us(from, to, stream.random_range(0..30_000)),
+            0..2 => world.net().cut(from, to, true),
+            2..5 => world.net().cut(from, to, false),
+            5..7 => {
+                // A cut of a moment loses what is on the wire.
+                world.net().cut(from, to, true);
+                world.net().cut(from, to, false);
+            }
+            7..9 => world.net().set_extra_us(from, to, stream.random_range(0..300_000)),
             _ => drop(world.net().reset_between(from, to)),
         }
         if stream.random_range(0..20) == 0 {
@@ -428,7 +433,7 @@ async fn disturb(world: &World, seed: u64, until_us: u64) {
             world.sleep_us(stream.random_range(1..1_000_000)).await;
             world.resume(Host::Redis);
         }
-        world.sleep_us(stream.random_range(1..2_000_000)).await;
+        world.sleep_us(stream.random_range(1..500_000)).await;
     }
     for client in 1..=4_u32 {
         world.net().cut(client, Host::Redis, false);
@@ -440,8 +445,8 @@ async fn disturb(world: &World, seed: u64, until_us: u64) {
 
 #[test]
 fn whatever_the_nemesis_does_streams_keep_their_bytes_and_everyone_is_served_after_heal() {
-    const FAULTS_END_US: u64 = 120_000_000;
-    for seed in 0..1500 {
+    const FAULTS_END_US: u64 = 60_000_000;
+    for seed in 0..20 {
         let run = move || {
             simulate(seed, async move |world| {
                 start_echo(&world);
