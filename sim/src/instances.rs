@@ -152,9 +152,11 @@ impl Instances {
     /// Whether nothing is left to do.
     pub fn all_done(&self) -> bool {
         let state = self.lock();
-        state.instances.iter().zip(&self.shared.queues).all(|(instance, queue)| {
-            instance.running == 0 && instance.next >= queue.len()
-        })
+        state
+            .instances
+            .iter()
+            .zip(&self.shared.queues)
+            .all(|(instance, queue)| instance.running == 0 && instance.next >= queue.len())
     }
 
     /// Whether each is connected and has nothing pending.

@@ -178,8 +178,7 @@ fn run(explore_arguments: &Explore) -> Result<ExitCode, BadInput> {
 
 /// A bar on a terminal, nothing elsewhere.
 fn progress(tasks: u64) -> ProgressBar {
-    let target =
-        if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let target = if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} runs  {per_sec}  {eta} left  {msg}");
     ProgressBar::with_draw_target(Some(tasks), target).with_style(style.expect("a constant template"))
 }

@@ -96,8 +96,7 @@ async fn play(scenario: &Scenario) -> Run {
     instances.read_everything(scenario).await;
 
     let deadline_us = u64::try_from(instances.settings(0).op_deadline().as_micros()).expect("seconds");
-    let history =
-        recorder.finish(scenario.workload.name(), scenario.seed.0, scenario.prefixes.clone(), deadline_us);
+    let history = recorder.finish(scenario.workload.name(), scenario.seed.0, scenario.prefixes.clone(), deadline_us);
     let hash = hash(&history, world.trace());
     let simulated_us = world.now_us();
     drop(instances);

@@ -96,7 +96,8 @@ fn failures(text: &mut String, summaries: &BTreeMap<Workload, Summary>) {
                 Verdict::Unknown { why } => why,
                 Verdict::Violation { message, .. } => message,
             };
-            let _ = writeln!(text, "\n  {} seed {seed}: {why}\n  {}", word(verdict), replay_command((*workload, *seed)));
+            let _ =
+                writeln!(text, "\n  {} seed {seed}: {why}\n  {}", word(verdict), replay_command((*workload, *seed)));
         }
     }
 }
@@ -158,7 +159,10 @@ mod tests {
         let violation = Verdict::Violation { message: "u1 was lost".to_owned(), ops: vec![3] };
         let summary = Summary { seeds: 2, failed: BTreeMap::from([(Seed(7), violation)]), ..Summary::default() };
         let text = text(&BTreeMap::from([(Workload::Fallback, summary)]));
-        assert!(text.contains("FAILED seed 7: u1 was lost\n  cargo run --release -- replay 7 --workload fallback"), "{text}");
+        assert!(
+            text.contains("FAILED seed 7: u1 was lost\n  cargo run --release -- replay 7 --workload fallback"),
+            "{text}"
+        );
         assert!(text.contains("\nFAILED: 2 seeds"), "{text}");
     }
 

@@ -36,7 +36,9 @@ pub fn verdicts(judgements: &[Judgement]) -> String {
         let _ = match verdict {
             Verdict::Pass => writeln!(text),
             Verdict::Unknown { why } => writeln!(text, "\n          {why}"),
-            Verdict::Violation { message, ops } => writeln!(text, "\n          {message}\n          operations {ops:?}"),
+            Verdict::Violation { message, ops } => {
+                writeln!(text, "\n          {message}\n          operations {ops:?}")
+            }
         };
     }
     text
@@ -46,7 +48,12 @@ fn line(text: &mut String, event: &Event) {
     let (instance, op, kind, what) = match &event.what {
         What::Phase { phase } => {
             let name = serde_json::to_value(phase).unwrap_or_default();
-            let _ = writeln!(text, "{:>14}  -- {} --", seconds(event.at_us), name.as_str().unwrap_or_default().replace('_', " "));
+            let _ = writeln!(
+                text,
+                "{:>14}  -- {} --",
+                seconds(event.at_us),
+                name.as_str().unwrap_or_default().replace('_', " ")
+            );
             return;
         }
         What::Started { instance } => (Some(instance), None, "started", String::new()),

@@ -100,7 +100,8 @@ impl<E: Env> Subject for ContactCacheSubject<E> {
 
 fn patch_of(patch: &history::Patch) -> Patch {
     let contact = |json: &serde_json::Value| {
-        serde_json::from_value::<ContactPoint>(json.clone()).expect("workloads write contact points with type and value")
+        serde_json::from_value::<ContactPoint>(json.clone())
+            .expect("workloads write contact points with type and value")
     };
     Patch {
         contacts: patch.contacts.iter().map(contact).collect(),

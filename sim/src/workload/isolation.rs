@@ -16,8 +16,7 @@ const FAMILIES: [&[&str]; 6] = [
     &["ü\n", "u", "\\u"],
 ];
 
-const UIDS: [&str; 12] =
-    ["u", "b:u", "*", "?", "[^x]", "\\", "", "%", "a:u", "{u}", "line\nbreak", "🦀"];
+const UIDS: [&str; 12] = ["u", "b:u", "*", "?", "[^x]", "\\", "", "%", "a:u", "{u}", "line\nbreak", "🦀"];
 
 pub(super) fn plan(draw: &mut Stream) -> Plan {
     let family = *FAMILIES.choose(draw).expect("six");

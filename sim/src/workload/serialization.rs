@@ -43,7 +43,21 @@ fn hostile(draw: &mut Stream, tag: &Json) -> Patch {
 
 fn text(draw: &mut Stream) -> String {
     const HOSTILE: [&str; 16] = [
-        "", "name", "e", "d", "f", "a:b", "\"\\/", "\n\r\t\0", "\u{202e}rtl", "e\u{301}", "é", "🦀👩‍👩‍👧", "null", "p", "%2F",
+        "",
+        "name",
+        "e",
+        "d",
+        "f",
+        "a:b",
+        "\"\\/",
+        "\n\r\t\0",
+        "\u{202e}rtl",
+        "e\u{301}",
+        "é",
+        "🦀👩‍👩‍👧",
+        "null",
+        "p",
+        "%2F",
         "\u{7f}\u{80}\u{ffff}",
     ];
     let mut text = (*HOSTILE.choose(draw).expect("sixteen")).to_owned();
@@ -55,8 +69,16 @@ fn text(draw: &mut Stream) -> String {
 
 fn value(draw: &mut Stream, depth: u32) -> Json {
     const NUMBERS: [&str; 10] = [
-        "0", "-0.0", "9007199254740993", "-9223372036854775808", "18446744073709551616", "12345678901234567890123",
-        "1.10", "1e-7", "0.1", "1e400",
+        "0",
+        "-0.0",
+        "9007199254740993",
+        "-9223372036854775808",
+        "18446744073709551616",
+        "12345678901234567890123",
+        "1.10",
+        "1e-7",
+        "0.1",
+        "1e400",
     ];
     match draw.random_range(0..if depth < 4 { 9 } else { 6 }) {
         0 => Json::Null,
