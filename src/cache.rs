@@ -333,11 +333,9 @@ impl<E: Env> Inner<E> {
             held.reclaim(&asked.record, reply, republish_since_ms);
             held.join_confirmed(reply, sent_at_ms, self.stale_ms());
         };
-        match self.local.update_in_generation(uid, &connection.generation, take) {
-            Ok(true) => {}
-            Ok(false) => return Ok(None),
-            // A store that takes no writes: the answer stands, only no copy of it is kept.
-            Err(_) => {}
+        // An error is a store that takes no writes: the answer stands, only no copy of it is kept.
+        if matches!(self.local.update_in_generation(uid, &connection.generation, take), Ok(false)) {
+            return Ok(None);
         }
         let mut shown = asked.clone();
         take(&mut shown);

@@ -165,7 +165,7 @@ impl Connection {
             .map(|((key, _), (existence, tombstone))| {
                 let fields = [("e", existence.as_deref()), ("d", tombstone.as_deref())];
                 let fields = fields.into_iter().filter_map(|(field, cell)| Some((field, cell?)));
-                Record::from_fields(fields).map_err(|error| CallError::not_a_record(key, error))
+                Record::from_fields(fields).map_err(|error| CallError::not_a_record(key, &error))
             })
             .collect()
     }
@@ -178,7 +178,7 @@ impl Connection {
 /// An error reply does not name the key.
 fn named(error: CallError, key: &str) -> CallError {
     match error {
-        CallError::NotARecord { reason, .. } => CallError::not_a_record(key, reason),
+        CallError::NotARecord { reason, .. } => CallError::not_a_record(key, &reason),
         other => other,
     }
 }

@@ -29,7 +29,7 @@ pub(crate) enum CallError {
 }
 
 impl CallError {
-    fn not_a_record(key: &str, reason: impl ToString) -> Self {
+    fn not_a_record(key: &str, reason: &(impl ToString + ?Sized)) -> Self {
         Self::NotARecord { key: key.to_owned(), reason: reason.to_string() }
     }
 
@@ -80,5 +80,5 @@ fn record_of(key: &str, flat: &[Value]) -> Result<Record, CallError> {
             _ => return Err(CallError::not_a_record(key, "a field is no text")),
         }
     }
-    Record::from_fields(fields.into_iter()).map_err(|error| CallError::not_a_record(key, error))
+    Record::from_fields(fields.into_iter()).map_err(|error| CallError::not_a_record(key, &error))
 }
