@@ -106,6 +106,10 @@ impl<E: std::error::Error> From<E> for BadInput {
 
 fn main() -> ProcessExit {
     let cli = Cli::parse();
+    // madsim tells what its scheduler does; without RUST_LOG nothing is said. No times: those of a run are simulated.
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let colours = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).without_time().init();
     let code = match cli.command {
         None => Explore::parse_from_nothing().map(|explore| run(&explore)),
         Some(Command::Run(explore)) => Ok(run(&explore)),
