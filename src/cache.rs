@@ -390,7 +390,7 @@ impl<E: Env> Inner<E> {
 
     async fn list(&self) -> Result<Listing, Error> {
         if let Some(connection) = self.link.usable()
-            && let Ok(mut found) = self.ask(&connection, connection.scan(&self.keys)).await
+            && let Ok(mut found) = self.scan(&connection).await
             && self.local.generation().as_deref() == Some(&*connection.generation)
         {
             let mut source = Source::Shared;
@@ -408,6 +408,22 @@ impl<E: Env> Inner<E> {
             return Ok(Listing { source, uids: found.into_keys().collect() });
         }
         Ok(Listing { source: Source::Local, uids: self.local.uids()? })
+    }
+
+    /// All records of the prefix in Redis: each page within the time of a reply, all within half of the deadline, so that
+    /// there is time to fall back. A uid that is there from before the call to its end is in it.
+    async fn scan(&self, connection: &Connection) -> Result<BTreeMap<Uid, Record>, CallError> {
+        let end = self.env.now() + self.config.op_deadline / 2;
+        let (mut found, mut cursor) = (BTreeMap::new(), "0".to_owned());
+        while self.env.now() < end {
+            let (next, page) = self.ask(connection, connection.scan_page(&self.keys, &cursor)).await?;
+            found.extend(page);
+            if next == "0" {
+                return Ok(found);
+            }
+            cursor = next;
+        }
+        Err(CallError::Refused("the list takes longer than half of the deadline".to_owned()))
     }
 
     fn view(&self, uid: &Uid, record: &Record) -> Result<Option<CachedContact>, Error> {

@@ -16,6 +16,9 @@ use crate::{
     record::Record,
 };
 
+/// Keys that Redis looks at for a page of a list: some tenths of a millisecond of its time.
+const SCAN_COUNT: u32 = 500;
+
 /// A connection whose generation is known. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Connection {
@@ -129,25 +132,21 @@ impl Connection {
         merged.map_err(|error| named(error, key))
     }
 
-    /// The records of the prefix, each with the cells that tell whether it is alive. A uid that is there from before
-    /// the call to its end is in it, however SCAN repeats itself.
-    pub(crate) async fn scan(&self, keys: &Keys) -> Result<BTreeMap<Uid, Record>, CallError> {
-        let (mut found, mut cursor) = (BTreeMap::new(), "0".to_owned());
-        loop {
-            let mut scan = redis::cmd("SCAN");
-            let reply = self.ask(scan.arg(&cursor).arg("MATCH").arg(keys.pattern()).arg("COUNT").arg(500)).await?;
-            let (next, page): (String, Vec<Vec<u8>>) = redis::from_redis_value(reply)
-                .map_err(|error| CallError::Unknown(format!("SCAN was answered with something else: {error}")))?;
-            let page = page.iter().filter_map(|key| std::str::from_utf8(key).ok());
-            let page: Vec<_> = page.filter_map(|key| Some((key, keys.uid(key)?))).collect();
-            for ((_, uid), cells) in page.iter().zip(self.existence(&page).await?) {
-                found.insert(uid.clone(), cells);
-            }
-            if next == "0" {
-                return Ok(found);
-            }
-            cursor = next;
-        }
+    /// A page of the records of the prefix, each with the cells that tell whether it is alive, and the cursor of the
+    /// next page; `0` begins and ends. A page may repeat what an earlier one told.
+    pub(crate) async fn scan_page(
+        &self,
+        keys: &Keys,
+        cursor: &str,
+    ) -> Result<(String, BTreeMap<Uid, Record>), CallError> {
+        let mut scan = redis::cmd("SCAN");
+        let reply = self.ask(scan.arg(cursor).arg("MATCH").arg(keys.pattern()).arg("COUNT").arg(SCAN_COUNT)).await?;
+        let (next, page): (String, Vec<Vec<u8>>) = redis::from_redis_value(reply)
+            .map_err(|error| CallError::Unknown(format!("SCAN was answered with something else: {error}")))?;
+        let page = page.iter().filter_map(|key| std::str::from_utf8(key).ok());
+        let page: Vec<_> = page.filter_map(|key| Some((key, keys.uid(key)?))).collect();
+        let existence = self.existence(&page).await?;
+        Ok((next, page.into_iter().map(|(_, uid)| uid).zip(existence).collect()))
     }
 
     /// Existence and tombstone of each key of a page.
