@@ -105,6 +105,9 @@ impl HybridClock {
     pub(crate) fn issue(&mut self, wall_ms: u64) -> Result<Stamp, NoStamp> {
         let after_latest = self.latest.0.checked_add(1).ok_or(NoStamp::Exhausted)?;
         let head = Head::from_millis(wall_ms).max(Head(after_latest));
+        if head.0 == u64::MAX {
+            return Err(NoStamp::Exhausted);
+        }
         if head >= self.ceiling {
             return Err(NoStamp::RaiseCeiling(ceiling_above(head)));
         }

@@ -148,3 +148,16 @@ pub(crate) async fn timeout<E: Env, F: Future>(env: &E, limit: Duration, future:
     })
     .await
 }
+
+/// Lets other tasks run.
+pub(crate) async fn yield_now() {
+    let mut yielded = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}

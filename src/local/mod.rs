@@ -10,7 +10,8 @@ mod state;
 mod storage;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
     ops::Bound,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -19,7 +20,7 @@ use std::{
 use tokio::sync::Notify;
 
 pub(crate) use self::held::Held;
-use self::state::{Entry, LOG, State, encode, rewrite};
+use self::state::{Entry, LOG, State, encode, rewrite, set_aside};
 pub use self::storage::Damage;
 use crate::{
     config::Config,
@@ -28,6 +29,9 @@ use crate::{
     key::{Prefix, Uid},
     stamp::Head,
 };
+
+/// Records looked at in one search for stale copies: a thousand take some tens of microseconds.
+const STALE_LOOKS_MAX: usize = 1000;
 
 /// A point in the sequence of updates. [`LocalStore::durable`] waits until it is on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -162,9 +166,10 @@ impl<E: Env> LocalStore<E> {
         Ok(ticket)
     }
 
-    /// The generation of Redis's data that the copies here were confirmed in.
-    pub(crate) fn generation(&self) -> Option<String> {
-        self.lock().generation.clone()
+    /// The generation of Redis's data that the copies here were confirmed in, and the ticket of its entry.
+    pub(crate) fn generation(&self) -> (Option<String>, Ticket) {
+        let state = self.lock();
+        (state.generation.clone(), state.generation_ticket)
     }
 
     /// R6: Redis holds another generation than the copies here. One durable commit stores it and marks every copy
@@ -173,6 +178,7 @@ impl<E: Env> LocalStore<E> {
         let mut state = self.usable()?;
         state.change_generation(generation, reclaim_since_ms);
         let ticket = state.push(Entry::Generation { generation: generation.to_owned(), reclaim_since_ms });
+        state.generation_ticket = ticket;
         // After the entry in the log, so that a reader of the log does not mark them twice.
         state.reclaim_overlay(reclaim_since_ms);
         self.work.notify_one();
@@ -199,9 +205,41 @@ impl<E: Env> LocalStore<E> {
         Ok(flushed.map(|(uid, _)| uid.clone()).chain(unflushed.map(|(uid, _)| uid.clone())).collect())
     }
 
-    /// The uids of records with something pending.
-    pub(crate) fn pending_uids(&self) -> BTreeSet<Uid> {
-        self.lock().pending.clone()
+    /// What is held of each record with something pending.
+    pub(crate) fn pending(&self) -> Result<BTreeMap<Uid, Arc<Held>>, StoreError> {
+        let mut state = self.usable()?;
+        let uids = state.pending.clone();
+        let mut pending = BTreeMap::new();
+        for uid in uids {
+            if let Some(held) = state.held(&uid)? {
+                pending.insert(uid, held);
+            }
+        }
+        Ok(pending)
+    }
+
+    /// At most `count` records on disk, after `after`, with a copy confirmed before `before_ms` (R9); and where the
+    /// search ended, if there is more.
+    pub(crate) fn stale_after(&self, after: Option<&Uid>, before_ms: u64, count: usize) -> (Vec<Uid>, Option<Uid>) {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let state = self.lock();
+        let (mut stale, mut last) = (Vec::new(), None);
+        for (uid, slot) in state.index.range::<Uid, _>((start, Bound::Unbounded)).take(STALE_LOOKS_MAX) {
+            last = Some(uid.clone());
+            if slot.oldest_confirmed_ms.is_some_and(|confirmed| confirmed < before_ms) {
+                stale.push(uid.clone());
+            }
+            if stale.len() == count {
+                break;
+            }
+        }
+        (stale, last)
+    }
+
+    /// # Errors
+    /// The store has stopped: what it holds may not be what was last held.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        self.lock().check(&self.dir)
     }
 
     /// Why the store takes no more writes, if it does not.
@@ -214,21 +252,37 @@ impl<E: Env> LocalStore<E> {
         self.lock().damaged
     }
 
-    /// Writes everything, ends the flusher, and gives the directory back.
+    /// Writes everything, waits until the flusher has ended, and gives the directory back.
     pub(crate) async fn close(&self) -> Result<(), StoreError> {
         let ticket = {
             let mut state = self.lock();
             state.closing = true;
             Ticket(state.version)
         };
-        let result = self.durable(ticket).await;
         self.work.notify_one();
-        self.lock().lock = None;
-        result
+        let result = self.durable(ticket).await;
+        loop {
+            let mut flushed = std::pin::pin!(self.flushed.notified());
+            flushed.as_mut().enable();
+            {
+                let mut state = self.lock();
+                if state.ended {
+                    state.lock = None;
+                    return result;
+                }
+            }
+            flushed.await;
+        }
     }
 
-    /// The background task that writes to the log.
+    /// The background task that writes to the log. It ends when the store is closed or has failed.
     pub(crate) async fn flush_loop(self: Arc<Self>) {
+        self.flush_until_closed().await;
+        self.lock().ended = true;
+        self.flushed.notify_waiters();
+    }
+
+    async fn flush_until_closed(&self) {
         loop {
             let (dirty, wanted, closing, dead) = {
                 let state = self.lock();
@@ -246,16 +300,15 @@ impl<E: Env> LocalStore<E> {
                 let _ = timeout(&self.env, self.flush_interval, self.hurry.notified()).await;
             }
             self.flush().await;
-            self.compact().await;
+            if !closing {
+                self.compact().await;
+            }
         }
     }
 
     async fn flush(&self) {
         let (log, entries, uids, version) = self.lock().batch();
-        let appended = {
-            let log = log.clone();
-            self.env.blocking(move || log.append(&encode(&entries))).await
-        };
+        let appended = self.blocking(move || log.append(&encode(&entries))).await;
         let mut state = self.lock();
         match appended {
             Ok(locations) => state.settle(&locations, uids, version),
@@ -269,25 +322,52 @@ impl<E: Env> LocalStore<E> {
     async fn compact(&self) {
         let (old, slots, head) = {
             let state = self.lock();
+            let len = state.log.len();
+            if state.poisoned.is_some() || len <= self.compact_bytes.max(state.compact_above) {
+                return;
+            }
             let live: u64 = state.index.values().map(|slot| u64::from(slot.location.len)).sum();
-            let worth_it = state.log.len() > self.compact_bytes && live * 2 < state.log.len();
-            if state.poisoned.is_some() || !worth_it {
+            if live * 2 >= len {
                 return;
             }
             (state.log.clone(), state.index.clone(), state.head(&self.prefix))
         };
         let (disk, path) = (self.env.disk().clone(), self.dir.join(LOG));
-        let rewritten = self.env.blocking(move || rewrite::<E>(&disk, &path, &old, slots, head)).await;
-        let mut state = self.lock();
-        match rewritten {
-            Ok((log, locations)) => {
-                state.log = Arc::new(log);
-                // Nothing else moves entries, so each slot still stands for what was copied. What was not is damaged.
-                state.damaged += (state.index.len() - locations.len()) as u64;
-                state.index.retain(|uid, slot| locations.get(uid).map(|at| slot.location = *at).is_some());
+        let rewritten = self.blocking(move || rewrite::<E>(&disk, &path, &old, slots, head)).await;
+        let Ok(rewritten) = rewritten else {
+            // The old log is as good as before. A full disk should not be tried again at every write.
+            let mut state = self.lock();
+            state.compact_above = state.log.len() * 2;
+            return;
+        };
+        let (disk, dir) = (self.env.disk().clone(), self.dir.clone());
+        let placed = self.blocking(move || {
+            if rewritten.lossy {
+                set_aside(&disk, &dir)?;
             }
+            rewritten.log.put_in_place(&disk)?;
+            Ok(rewritten)
+        });
+        let placed: Result<_, StoreError> = placed.await;
+        let mut state = self.lock();
+        match placed {
+            // Nothing but this task moves entries, so each slot still stands for what was copied.
+            Ok(rewritten) => state.moved(rewritten),
             Err(error) => state.poisoned = Some(error.to_string()),
         }
+        drop(state);
+        self.flushed.notify_waiters();
+    }
+
+    /// Work on the disk that keeps the directory locked until it has ended, even if nobody waits for it any more: the
+    /// next opening must not find the file half written.
+    fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> impl Future<Output = T> {
+        let lock = self.lock().lock.clone();
+        self.env.blocking(move || {
+            let result = work();
+            drop(lock);
+            result
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State<E>> {

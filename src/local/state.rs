@@ -39,21 +39,29 @@ pub(super) struct State<E: Env> {
     pub(super) pending: BTreeSet<Uid>,
     pub(super) ceiling: Head,
     pub(super) generation: Option<String>,
+    /// When the generation is durable.
+    pub(super) generation_ticket: Ticket,
     pub(super) version: u64,
     pub(super) flushed: u64,
     pub(super) wanted: u64,
     pub(super) poisoned: Option<String>,
     pub(super) closing: bool,
+    /// The flusher has ended: nothing reaches the disk any more.
+    pub(super) ended: bool,
+    /// The log is not rewritten below this length: the last attempt failed.
+    pub(super) compact_above: u64,
     /// Records found damaged since opening.
     pub(super) damaged: u64,
     /// The directory's lock, until the store has closed.
-    pub(super) lock: Option<<E::Disk as Disk>::Lock>,
+    pub(super) lock: Option<Arc<<E::Disk as Disk>::Lock>>,
 }
 
 #[derive(Clone, Copy)]
 pub(super) struct Slot {
     pub(super) location: Location,
     pub(super) alive: bool,
+    /// When the cell that was confirmed longest ago was (R9).
+    pub(super) oldest_confirmed_ms: Option<u64>,
     /// R6: set by a generation that is newer than the entry; applied when the entry is read.
     pub(super) reclaim_since_ms: Option<u64>,
 }
@@ -78,6 +86,13 @@ pub(super) enum Entry {
     Record { uid: Uid, held: HeldText },
 }
 
+impl Slot {
+    fn of(location: Location, held: &Held) -> Self {
+        let alive = held.record.is_alive();
+        Self { location, alive, oldest_confirmed_ms: held.oldest_confirmed_ms(), reclaim_since_ms: None }
+    }
+}
+
 impl<E: Env> State<E> {
     pub(super) fn open(disk: &E::Disk, dir: &Path, prefix: &Prefix) -> Result<(Self, OpenReport), StoreError> {
         disk.create_dir_all(dir).map_err(StoreError::io("create the directory", dir))?;
@@ -89,7 +104,8 @@ impl<E: Env> State<E> {
         let names = disk.list(dir).map_err(StoreError::io("list", dir))?;
         if !names.iter().any(|name| name == LOG) {
             let first = encode(&[Entry::Prefix { prefix: prefix.as_str().to_owned() }]);
-            let (log, _) = Log::create(disk, &path, &first)?;
+            let (log, _) = Log::write_beside(disk, &path, &first)?;
+            log.put_in_place(disk)?;
             return Ok((Self::empty(log, lock), OpenReport::default()));
         }
         let (log, scan) = Log::open(disk, &path)?;
@@ -109,7 +125,14 @@ impl<E: Env> State<E> {
                 Err(_) => unreadable(&mut damage, location),
             }
         }
-        let set_aside = if damage.is_loss() { Some(state.salvage(disk, dir, &names, prefix)?) } else { None };
+        let set_aside = if damage.is_loss() {
+            Some(state.salvage(disk, dir, prefix)?)
+        } else {
+            if damage.torn_tail_bytes > 0 {
+                state.log.cut_tail()?;
+            }
+            None
+        };
         let report = OpenReport { records: state.index.len() as u64, damage, set_aside };
         Ok((state, report))
     }
@@ -123,13 +146,16 @@ impl<E: Env> State<E> {
             pending: BTreeSet::new(),
             ceiling: Head::default(),
             generation: None,
+            generation_ticket: Ticket::default(),
             version: 0,
             flushed: 0,
             wanted: 0,
             poisoned: None,
             closing: false,
+            ended: false,
+            compact_above: 0,
             damaged: 0,
-            lock: Some(lock),
+            lock: Some(Arc::new(lock)),
         }
     }
 
@@ -144,29 +170,32 @@ impl<E: Env> State<E> {
             Entry::Record { uid, held } => {
                 let held = Held::try_from(held)?;
                 self.note_pending(&uid, held.is_pending());
-                let slot = Slot { location, alive: held.record.is_alive(), reclaim_since_ms: None };
-                self.index.insert(uid, slot);
+                if let Some(newest) = held.record.newest() {
+                    // A ceiling that was lost with a damaged entry is no lower than what was written under it.
+                    self.ceiling = self.ceiling.max(newest.head());
+                }
+                self.index.insert(uid, Slot::of(location, &held));
             }
         }
         Ok(())
     }
 
     /// Sets a damaged log aside, whole, and goes on with a new one that holds what could be read.
-    fn salvage(
-        &mut self,
-        disk: &E::Disk,
-        dir: &Path,
-        names: &[String],
-        prefix: &Prefix,
-    ) -> Result<PathBuf, StoreError> {
-        let path = dir.join(LOG);
-        let number = names.iter().filter(|name| name.starts_with("damaged-")).count();
-        let aside = dir.join(format!("damaged-{number}.log"));
-        copy(disk, &path, &aside)?;
-        let (log, locations) = rewrite::<E>(disk, &path, &self.log, self.index.clone(), self.head(prefix))?;
-        self.log = Arc::new(log);
-        self.index.retain(|uid, slot| locations.get(uid).map(|at| slot.location = *at).is_some());
+    fn salvage(&mut self, disk: &E::Disk, dir: &Path, prefix: &Prefix) -> Result<PathBuf, StoreError> {
+        let aside = set_aside(disk, dir)?;
+        let rewritten = rewrite::<E>(disk, &dir.join(LOG), &self.log, self.index.clone(), self.head(prefix))?;
+        rewritten.log.put_in_place(disk)?;
+        self.moved(rewritten);
         Ok(aside)
+    }
+
+    /// The log was rewritten, and is in place. A record that is not in the new one was found damaged.
+    pub(super) fn moved(&mut self, rewritten: Rewritten<E>) {
+        self.log = Arc::new(rewritten.log);
+        let before = self.index.len();
+        self.index.retain(|uid, slot| rewritten.locations.get(uid).map(|at| slot.location = *at).is_some());
+        self.damaged += (before - self.index.len()) as u64;
+        self.pending.retain(|uid| self.index.contains_key(uid) || self.overlay.contains_key(uid));
     }
 
     pub(super) fn check(&self, dir: &Path) -> Result<(), StoreError> {
@@ -194,7 +223,11 @@ impl<E: Env> State<E> {
                 self.damaged += 1;
                 Ok(None)
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                // What is held is not known any more: an answer without it could go back behind an earlier one.
+                self.poisoned.get_or_insert(error.to_string());
+                Err(error)
+            }
         }
     }
 
@@ -267,11 +300,11 @@ impl<E: Env> State<E> {
         for (uid, location) in uids.into_iter().zip(records) {
             let Some(unflushed) = self.overlay.get(&uid) else { continue };
             // Updated while it was written: the overlay stays, and stays in front of this slot.
-            let alive = unflushed.held.record.is_alive();
+            let slot = Slot::of(*location, &unflushed.held);
             if unflushed.version <= version {
                 self.overlay.remove(&uid);
             }
-            self.index.insert(uid, Slot { location: *location, alive, reclaim_since_ms: None });
+            self.index.insert(uid, slot);
         }
     }
 }
@@ -285,21 +318,29 @@ pub(super) fn encode(entries: &[Entry]) -> Vec<Vec<u8>> {
     entries.iter().map(|entry| serde_json::to_vec(entry).expect("maps with text for keys become JSON")).collect()
 }
 
+/// Reads a record of the index. What verifies and is no record is as good as damaged.
 fn read_record<F: DiskFile>(log: &Log<F>, slot: Slot) -> Result<Held, StoreError> {
     let payload = log.read(slot.location)?;
-    let entry =
-        serde_json::from_slice(&payload).expect("an entry that verifies was read before, at opening or writing");
-    let Entry::Record { held, .. } = entry else { panic!("the index points at an entry that is no record") };
-    let mut held = Held::try_from(held).expect("a record that verifies was read before, at opening or writing");
+    let held = match serde_json::from_slice(&payload) {
+        Ok(Entry::Record { held, .. }) => Held::try_from(held).ok(),
+        Ok(_) | Err(_) => None,
+    };
+    let mut held = held.ok_or_else(|| log.damaged(slot.location))?;
     if let Some(since_ms) = slot.reclaim_since_ms {
         held.reclaim_all(since_ms);
     }
     Ok(held)
 }
 
-pub(super) type Rewritten<E> = (Log<FileOf<E>>, BTreeMap<Uid, Location>);
+/// A new log beside the old one.
+pub(super) struct Rewritten<E: Env> {
+    pub(super) log: Log<FileOf<E>>,
+    locations: BTreeMap<Uid, Location>,
+    /// Whether records stayed behind because they are damaged.
+    pub(super) lossy: bool,
+}
 
-/// Writes a new log with everything live, and puts it in the place of the old one. Damaged records stay behind.
+/// Writes a new log with everything live beside the old one. Damaged records stay behind.
 pub(super) fn rewrite<E: Env>(
     disk: &E::Disk,
     path: &Path,
@@ -307,7 +348,7 @@ pub(super) fn rewrite<E: Env>(
     slots: BTreeMap<Uid, Slot>,
     mut entries: Vec<Entry>,
 ) -> Result<Rewritten<E>, StoreError> {
-    let first = entries.len();
+    let (first, count) = (entries.len(), slots.len());
     let mut uids = Vec::new();
     for (uid, slot) in slots {
         match read_record(old, slot) {
@@ -317,17 +358,23 @@ pub(super) fn rewrite<E: Env>(
         }
         uids.push(uid);
     }
-    let (log, locations) = Log::create(disk, path, &encode(&entries))?;
-    Ok((log, uids.into_iter().zip(locations.into_iter().skip(first)).collect()))
+    let lossy = uids.len() < count;
+    let (log, locations) = Log::write_beside(disk, path, &encode(&entries))?;
+    Ok(Rewritten { log, locations: uids.into_iter().zip(locations.into_iter().skip(first)).collect(), lossy })
 }
 
-fn copy<D: Disk>(disk: &D, from: &Path, to: &Path) -> Result<(), StoreError> {
-    let source = disk.open(from).map_err(StoreError::io("open", from))?;
-    let len = source.len().map_err(StoreError::io("measure", from))?;
+/// Copies the log to a name that nothing has yet.
+pub(super) fn set_aside<D: Disk>(disk: &D, dir: &Path) -> Result<PathBuf, StoreError> {
+    let (from, names) = (dir.join(LOG), disk.list(dir).map_err(StoreError::io("list", dir))?);
+    let free = (0..).map(|number| format!("damaged-{number}.log")).find(|name| !names.contains(name));
+    let to = dir.join(free.expect("a number that no file has"));
+    let source = disk.open(&from).map_err(StoreError::io("open", &from))?;
+    let len = source.len().map_err(StoreError::io("measure", &from))?;
     let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
-    source.read_at(0, &mut bytes).map_err(StoreError::io("read", from))?;
-    let target = disk.open(to).map_err(StoreError::io("create", to))?;
-    target.write_at(0, &bytes).map_err(StoreError::io("write to", to))?;
-    target.sync().map_err(StoreError::io("sync", to))?;
-    storage::sync_parent(disk, to)
+    source.read_at(0, &mut bytes).map_err(StoreError::io("read", &from))?;
+    let target = disk.open(&to).map_err(StoreError::io("create", &to))?;
+    target.write_at(0, &bytes).map_err(StoreError::io("write to", &to))?;
+    target.sync().map_err(StoreError::io("sync", &to))?;
+    storage::sync_parent(disk, &to)?;
+    Ok(to)
 }

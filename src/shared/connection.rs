@@ -1,6 +1,12 @@
 //! One connection to Redis, and what is asked of it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use redis::{AsyncConnectionConfig, Cmd, Value, aio::MultiplexedConnection};
 
@@ -23,7 +29,7 @@ const SCAN_COUNT: u32 = 500;
 #[derive(Clone)]
 pub(crate) struct Connection {
     multiplexed: MultiplexedConnection,
-    driver: Arc<dyn Task>,
+    driver: Arc<Driver>,
     /// Tells this connection's news from those of earlier ones.
     pub(crate) id: u64,
     /// The generation of Redis's data that this connection was checked to lead to (R6).
@@ -33,8 +39,21 @@ pub(crate) struct Connection {
 /// A connection before its generation is known.
 pub(crate) struct Dialled {
     pub(crate) multiplexed: MultiplexedConnection,
-    driver: Arc<dyn Task>,
+    driver: Arc<Driver>,
     id: u64,
+}
+
+/// The task that moves a connection's bytes. It ends with the last handle: a driver that waits for a dead peer to read
+/// would otherwise hold its socket for ever.
+struct Driver {
+    task: Box<dyn Task>,
+    ended: Arc<AtomicBool>,
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// Opens a connection and authenticates. `on_end` is called when it ends by itself.
@@ -52,21 +71,19 @@ pub(crate) async fn dial<E: Env>(
     let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
     let opened = MultiplexedConnection::new_with_config(url.connection_info(), stream, config).await;
     let (multiplexed, driver) = opened?;
+    let ended = Arc::new(AtomicBool::new(false));
+    let flag = ended.clone();
     let task = env.spawn(async move {
         driver.await;
+        flag.store(true, Ordering::Relaxed);
         on_end();
     });
-    Ok(Dialled { multiplexed, driver: Arc::new(task), id })
+    Ok(Dialled { multiplexed, driver: Arc::new(Driver { task: Box::new(task), ended }), id })
 }
 
 impl Dialled {
     pub(crate) fn with_generation(self, generation: &str) -> Connection {
         Connection { multiplexed: self.multiplexed, driver: self.driver, id: self.id, generation: generation.into() }
-    }
-
-    /// Closes the socket.
-    pub(crate) fn abandon(&self) {
-        self.driver.abort();
     }
 }
 
@@ -97,7 +114,12 @@ impl Connection {
 
     /// Closes the socket. Requests under way fail at once.
     pub(crate) fn abandon(&self) {
-        self.driver.abort();
+        self.driver.task.abort();
+    }
+
+    /// Whether it ended by itself.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.driver.ended.load(Ordering::Relaxed)
     }
 
     /// A sign of life, which tells the generation of the data as well; none if there is no marker.
@@ -140,7 +162,9 @@ impl Connection {
         cursor: &str,
     ) -> Result<(String, BTreeMap<Uid, Record>), CallError> {
         let mut scan = redis::cmd("SCAN");
-        let reply = self.ask(scan.arg(cursor).arg("MATCH").arg(keys.pattern()).arg("COUNT").arg(SCAN_COUNT)).await?;
+        let reply = self
+            .ask(scan.arg(cursor).arg("MATCH").arg(keys.pattern()).arg("COUNT").arg(SCAN_COUNT).arg("TYPE").arg("hash"))
+            .await?;
         let (next, page): (String, Vec<Vec<u8>>) = redis::from_redis_value(reply)
             .map_err(|error| CallError::Unknown(format!("SCAN was answered with something else: {error}")))?;
         let page = page.iter().filter_map(|key| std::str::from_utf8(key).ok());
@@ -158,20 +182,20 @@ impl Connection {
         for (key, _) in page {
             pipeline.cmd("HMGET").arg(key).arg("e").arg("d");
         }
-        let cells: Vec<(Option<String>, Option<String>)> = pipeline.query_async(&mut self.multiplexed.clone()).await?;
-        page.iter()
-            .zip(cells)
-            .map(|((key, _), (existence, tombstone))| {
-                let fields = [("e", existence.as_deref()), ("d", tombstone.as_deref())];
-                let fields = fields.into_iter().filter_map(|(field, cell)| Some((field, cell?)));
-                Record::from_fields(fields).map_err(|error| CallError::not_a_record(key, &error))
-            })
-            .collect()
+        let cells: Vec<[Option<Vec<u8>>; 2]> = pipeline.query_async(&mut self.multiplexed.clone()).await?;
+        Ok(cells.iter().map(existence_of).collect())
     }
 
     async fn ask(&self, command: &Cmd) -> Result<Value, CallError> {
         Ok(command.query_async(&mut self.multiplexed.clone()).await?)
     }
+}
+
+/// A hash that is no record of ours has neither cell, and is no record in a list either.
+fn existence_of(cells: &[Option<Vec<u8>>; 2]) -> Record {
+    let fields = ["e", "d"].into_iter().zip(cells);
+    let texts = fields.filter_map(|(field, cell)| Some((field, std::str::from_utf8(cell.as_deref()?).ok()?)));
+    Record::from_fields(texts).unwrap_or_default()
 }
 
 /// An error reply does not name the key.

@@ -18,7 +18,8 @@ use crate::record::Record;
 /// Why a request to Redis failed, by what to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CallError {
-    /// Redis answered with an error: the request had no effect. The connection is good, the request is not for now.
+    /// Redis answered with an error. The connection is good, the request is not for now. It had no effect, or, where the
+    /// merge script failed at its last command, all of its effect.
     Refused(String),
     /// Likewise, and it will answer so to every request: another connection, later, may lead to a server that works.
     Unusable(String),
