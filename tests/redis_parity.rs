@@ -4,17 +4,14 @@
 //! replies have to be equal to the byte. KEYS and SCAN are compared as sets, moments and remaining times to within two
 //! seconds. Hashes are kept as small as Redis needs to keep the order of their fields, which is then compared too.
 //!
-//! `CONTACT_CACHE_TEST_REDIS` names another redis-server than the one on the PATH. Without any, the tests pass and say
-//! that they were skipped, unless `CONTACT_CACHE_REQUIRE_REDIS` is 1. The measure is 7.0: another series differs in
-//! texts, and fails here.
+//! `servers/program.rs` says which redis-server that is. The measure is 7.0: another series differs in texts, and fails
+//! here.
 
 use std::{
     collections::BTreeSet,
-    env,
     io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::Shutdown,
     os::unix::net::UnixStream,
-    path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -167,10 +164,9 @@ struct Server {
 }
 
 impl Server {
-    /// Starts it; none, with a word about it, if there is no redis-server.
+    /// Starts it; none if there is no redis-server.
     fn start() -> Option<Self> {
-        let program =
-            env::var_os("CONTACT_CACHE_TEST_REDIS").map_or_else(|| PathBuf::from("redis-server"), PathBuf::from);
+        let program = program::redis_server()?;
         let directory = tempfile::tempdir().expect("a directory for the server");
         // A socket file instead of a port: no other process can have taken it.
         let started = Command::new(program)
@@ -178,16 +174,7 @@ impl Server {
             .current_dir(directory.path())
             .stdout(Stdio::piped())
             .spawn();
-        let mut process = match started {
-            Ok(process) => process,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let required = env::var_os("CONTACT_CACHE_REQUIRE_REDIS").is_some_and(|value| value == "1");
-                assert!(!required, "no redis-server on the PATH, and CONTACT_CACHE_REQUIRE_REDIS is 1");
-                println!("skipped: no redis-server on the PATH");
-                return None;
-            }
-            Err(error) => panic!("failed to start redis-server: {error}"),
-        };
+        let mut process = started.expect("it ran before, to say its version");
         let log = BufReader::new(process.stdout.take().expect("its log is piped"));
         let server = Self { process, directory };
         let ready = log.lines().map_while(Result::ok).any(|line| line.contains("ready to accept connections"));
@@ -390,5 +377,7 @@ fn wall_ms() -> u64 {
 
 #[path = "redis_parity/generate.rs"]
 mod generate;
+#[path = "servers/program.rs"]
+mod program;
 #[path = "redis_parity/scripts.rs"]
 mod scripts;

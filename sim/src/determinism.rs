@@ -7,6 +7,7 @@
 use std::{
     collections::BTreeMap,
     io::{self, BufRead, BufReader},
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -48,18 +49,19 @@ pub struct Difference {
     pub other: (String, String),
 }
 
-/// Compares: one process with one job, one with two jobs that says all it does in its log, and single runs.
-pub fn compare(plan: &Plan) -> io::Result<Comparison> {
+/// Compares: one process with one job, one with two jobs that says all it does in its log, and single runs. `seedbed`
+/// is the program that they run.
+pub fn compare(seedbed: &Path, plan: &Plan) -> io::Result<Comparison> {
     let mut comparison = Comparison::default();
     for workload in &plan.workloads {
-        let batch = |jobs: &str, log: &str| child(*workload, plan.base, plan.seeds, jobs, log);
+        let batch = |jobs: &str, log: &str| child(seedbed, *workload, plan.base, plan.seeds, jobs, log);
         let first = batch("1", "off")?;
         let second = batch("2", "debug")?;
         comparison.runs += first.len() as u64;
         comparison.note("--jobs 1", &first, "--jobs 2", &second);
         for offset in 0..plan.alone.min(plan.seeds) {
-            let seed = Seed(plan.base.0 + offset * (plan.seeds / plan.alone.max(1)).max(1));
-            let alone = child(*workload, seed, 1, "1", "off")?;
+            let seed = Seed(plan.base.0.wrapping_add(offset * (plan.seeds / plan.alone.max(1)).max(1)));
+            let alone = child(seedbed, *workload, seed, 1, "1", "off")?;
             comparison.note("alone", &alone, "--jobs 1", &first);
         }
     }
@@ -82,9 +84,9 @@ impl Comparison {
     }
 }
 
-/// The hashes that another process of this program finds.
-fn child(workload: Workload, base: Seed, seeds: u64, jobs: &str, log: &str) -> io::Result<Hashes> {
-    let mut child = Command::new(std::env::current_exe()?)
+/// The hashes that a process of its own finds.
+fn child(seedbed: &Path, workload: Workload, base: Seed, seeds: u64, jobs: &str, log: &str) -> io::Result<Hashes> {
+    let mut child = Command::new(seedbed)
         .args(["hashes", "--workload", workload.name(), "--jobs", jobs])
         .args(["--seed", &base.to_string(), "--seeds", &seeds.to_string()])
         .env("RUST_LOG", log)

@@ -245,7 +245,7 @@ fn compare(arguments: &Determinism) -> Result<ExitCode, BadInput> {
         seeds: arguments.explore.seeds,
         alone: arguments.alone,
     };
-    let comparison = determinism::compare(&plan)?;
+    let comparison = determinism::compare(&std::env::current_exe()?, &plan)?;
     for difference in comparison.differences.iter().take(10) {
         let determinism::Difference { task, first, other } = difference;
         println!("seed {} of {}: {} with {}, {} with {}", task.1, task.0, first.1, first.0, other.1, other.0);

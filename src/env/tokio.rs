@@ -185,7 +185,7 @@ impl Disk for TokioDisk {
     fn lock(&self, path: &Path) -> io::Result<TokioLock> {
         let file = open(path).map_err(naming(path))?;
         match file.try_lock() {
-            Ok(()) => Ok(TokioLock { _file: file }),
+            Ok(()) => Ok(TokioLock { file }),
             Err(TryLockError::WouldBlock) => Err(naming(path)(io::ErrorKind::WouldBlock.into())),
             Err(TryLockError::Error(error)) => Err(naming(path)(error)),
         }
@@ -222,10 +222,18 @@ impl DiskFile for TokioFile {
     }
 }
 
-/// A lock on a file (`flock`), which the operating system releases when its file is closed.
+/// A lock on a file (`flock`), which the operating system releases when its process ends.
 #[derive(Debug)]
 pub struct TokioLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for TokioLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: while the application starts another program, that process holds a copy of
+        // every open file, and the lock with it, from its fork to its exec.
+        let _ = self.file.unlock();
+    }
 }
 
 /// Opens a file for reading and writing; creates it if need be.

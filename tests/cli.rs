@@ -1,0 +1,169 @@
+//! The command line as a user meets it: what is printed, and how the process ends.
+
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    path::Path,
+    process::Command,
+};
+
+use seedbed::workload::ALL;
+
+#[test]
+fn an_exploration_ends_with_a_report_of_the_validations_and_guarantees() {
+    let run = seedbed(&["run", "--seeds", "3"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    for workload in ALL {
+        let row = format!("  PASSED  {:<15}{}", workload.name(), workload.about());
+        assert!(run.out.contains(&row), "{row}\n{}", run.out);
+    }
+    for guarantee in seedbed::checker::Guarantee::ALL {
+        assert!(run.out.contains(&format!("  PASSED  {guarantee}")), "{guarantee}\n{}", run.out);
+    }
+    assert!(run.out.lines().last().is_some_and(|line| line.starts_with("PASSED: 12 seeds, ")), "{}", run.out);
+}
+
+#[test]
+fn one_workload_can_be_explored_alone() {
+    let run = seedbed(&["run", "--seeds", "2", "--workload", "isolation", "--jobs", "1"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(run.out.contains("isolation") && !run.out.contains("fallback"), "{}", run.out);
+}
+
+#[test]
+fn a_seed_is_replayed_as_a_timeline_of_the_run_that_was_explored() {
+    let replay = seedbed(&["replay", "1", "--workload", "consistency"]);
+    assert_eq!(replay.code, 0, "{replay:?}");
+    for part in ["Seed 1 of consistency", "-- set up --", "-- faults --", "-- final reads --", "upsert", "Verdicts"] {
+        assert!(replay.out.contains(part), "no {part} in\n{}", replay.out);
+    }
+    let hashes = seedbed(&["hashes", "--workload", "consistency", "--seed", "1", "--seeds", "1"]);
+    assert_eq!((hashes.code, hashes.out), (0, format!("1 {}\n", hash(&replay))));
+}
+
+#[test]
+fn a_saved_run_replays_to_the_same_event_stream() {
+    let directory = tempfile::tempdir().expect("room for a directory");
+    let file = text(&directory.path().join("run.json"));
+    let saved = seedbed(&["replay", "1", "--workload", "fallback", "--save", &file]);
+    let again = seedbed(&["replay", &file]);
+    assert_eq!((saved.code, again.code), (0, 0), "{saved:?}\n{again:?}");
+    assert_eq!(saved.out, again.out);
+    assert_eq!((saved.err, again.err), (format!("wrote {file}\n"), String::new()));
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a user's editor")]
+fn a_replay_file_that_cannot_be_used_is_bad_input() {
+    let directory = tempfile::tempdir().expect("room for a directory");
+    let file = text(&directory.path().join("run.json"));
+    seedbed(&["replay", "1", "--workload", "isolation", "--save", &file]);
+    let saved = std::fs::read_to_string(&file).expect("it was written");
+
+    std::fs::write(&file, saved.replacen("\"format\": 1", "\"format\": 99", 1)).expect("room for a file");
+    assert_bad_input(&["replay", &file], &[&file, "format version 99", "build commit"]);
+    std::fs::write(&file, &saved[..saved.len() / 2]).expect("room for a file");
+    assert_bad_input(&["replay", &file], &[&file, "is no replay file", "--save FILE"]);
+    std::fs::write(&file, saved.replacen("\"commit\": \"", "\"commit\": \"not-", 1)).expect("room for a file");
+    let other = seedbed(&["replay", &file]);
+    assert!(other.code == 0 && other.err.starts_with(&format!("warning: {file}: commit not-")), "{other:?}");
+}
+
+#[test]
+fn a_replay_file_that_cannot_be_written_is_bad_input() {
+    let directory = tempfile::tempdir().expect("room for a directory");
+    let file = text(&directory.path().join("missing").join("run.json"));
+    assert_bad_input(&["replay", "1", "--workload", "fallback", "--save", &file], &["failed to write", &file]);
+}
+
+#[test]
+fn a_seed_without_its_workload_is_bad_input() {
+    assert_bad_input(&["replay", "1"], &["which workload of seed 1", "--workload NAME", "serialization, fallback"]);
+}
+
+#[test]
+fn neither_a_seed_nor_a_file_is_bad_input() {
+    for what in ["nonsense", "-1", "18446744073709551616"] {
+        assert_bad_input(&["replay", "--", what], &[what, "whole number from 0 to", "no replay file"]);
+    }
+}
+
+#[test]
+fn an_argument_out_of_its_range_is_bad_input() {
+    assert_bad_input(&["run", "--workload", "mixed"], &["--workload", "\"mixed\"", "serialization, fallback"]);
+    assert_bad_input(&["run", "--seeds", "0"], &["--seeds", "'0'", "1.."]);
+    assert_bad_input(&["run", "--seeds", "many"], &["--seeds", "many"]);
+    assert_bad_input(&["run", "--jobs", "0"], &["--jobs", "'0'", "1.."]);
+    assert_bad_input(&["run", "--seed", "x"], &["--seed", "\"x\" is not a whole number"]);
+    assert_bad_input(&["redis-server", "--port", "99999"], &["--port", "99999", "65535"]);
+    assert_bad_input(&["explore"], &["'explore'", "--help"]);
+}
+
+#[test]
+fn a_port_in_use_is_bad_input() {
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let address = taken.local_addr().expect("it is bound");
+    let port = address.port().to_string();
+    assert_bad_input(&["redis-server", "--port", &port], &[&address.to_string(), "in use", "--port", "0 for a free"]);
+}
+
+#[test]
+fn the_same_seeds_are_the_same_runs_in_every_process() {
+    for seed in ["0", "18446744073709551612"] {
+        let run = seedbed(&["determinism", "--seeds", "5", "--alone", "2", "--seed", seed]);
+        assert_eq!(run.code, 0, "{run:?}");
+        assert!(run.out.starts_with("PASSED: 20 runs in two processes"), "{}", run.out);
+    }
+}
+
+#[test]
+fn what_there_is_can_be_listed() {
+    let run = seedbed(&["list"]);
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+    let workloads = ALL.map(|workload| workload.name().to_owned());
+    let guarantees = seedbed::checker::Guarantee::ALL.map(|guarantee| guarantee.to_string());
+    let faults = seedbed::faults::KIND_NAMES.map(str::to_owned);
+    for name in workloads.iter().chain(&guarantees).chain(&faults) {
+        assert!(run.out.contains(&format!("\n  {name}")), "no {name} in\n{}", run.out);
+    }
+}
+
+#[test]
+fn help_tells_the_exit_codes() {
+    let run = seedbed(&["--help"]);
+    assert_eq!(run.code, 0);
+    assert!(run.out.contains("0 every guarantee held, 1 a violation, 2 bad input"), "{}", run.out);
+}
+
+/// A process that has ended.
+#[derive(Debug)]
+struct Run {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn seedbed(arguments: &[&str]) -> Run {
+    let output = Command::new(env!("CARGO_BIN_EXE_seedbed")).args(arguments).output().expect("it was built");
+    let text = |bytes| String::from_utf8(bytes).expect("output in UTF-8");
+    Run { code: output.status.code().expect("no signal ended it"), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// Nothing is printed but an error that says these things.
+fn assert_bad_input(arguments: &[&str], said: &[&str]) {
+    let run = seedbed(arguments);
+    assert_eq!((run.code, run.out.as_str()), (2, ""), "{arguments:?}: {}", run.err);
+    assert!(run.err.starts_with("error: "), "{arguments:?}: {}", run.err);
+    for part in said {
+        assert!(run.err.contains(part), "{arguments:?}: no {part:?} in {}", run.err);
+    }
+}
+
+/// Of the last line of a replay.
+fn hash(replay: &Run) -> &str {
+    let last = replay.out.lines().last().expect("a verdict");
+    last.strip_prefix("PASSED: event stream ").expect("it passes")
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().expect("a path in UTF-8").to_owned()
+}

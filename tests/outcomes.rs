@@ -1,0 +1,65 @@
+//! What comes out of a few seeds, as snapshots to be read in review: a change of the client or of the bed that shifts
+//! outcomes shows as a diff of a line or two. Verdicts and counts only; times, paths and hashes would change with
+//! everything.
+//!
+//! After a change that is meant to shift them: `INSTA_UPDATE=always cargo test --test outcomes`, and read the diff.
+
+use std::{collections::BTreeMap, fmt::Write as _, path::Path};
+
+use seedbed::{checker::Verdict, explore::judge_seed, report::word, seed::Seed, workload::Workload};
+
+/// Seeds of each workload.
+const SEEDS: u64 = 5;
+
+#[test]
+fn serialization_comes_out_as_reviewed() {
+    assert_outcomes(Workload::Serialization);
+}
+
+#[test]
+fn fallback_comes_out_as_reviewed() {
+    assert_outcomes(Workload::Fallback);
+}
+
+#[test]
+fn consistency_comes_out_as_reviewed() {
+    assert_outcomes(Workload::Consistency);
+}
+
+#[test]
+fn isolation_comes_out_as_reviewed() {
+    assert_outcomes(Workload::Isolation);
+}
+
+fn assert_outcomes(workload: Workload) {
+    let text: String = (0..SEEDS).map(|seed| line(workload, Seed(seed))).collect();
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("../snapshots"));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(workload.name(), text));
+}
+
+fn line(workload: Workload, seed: Seed) -> String {
+    let judged = judge_seed((workload, seed));
+    let mut line = format!("seed {seed} {}", word(&judged.worst()));
+    match &judged.outcome {
+        Ok(outcomes) => {
+            for judgement in outcomes.judgements.iter().filter(|judgement| judgement.verdict != Verdict::Pass) {
+                let _ = write!(line, ", {} {}", word(&judgement.verdict), judgement.guarantee);
+            }
+            for counts in [&outcomes.counts.operations, &outcomes.counts.faults] {
+                let _ = write!(line, " | {}", list(counts));
+            }
+        }
+        Err(panic) => {
+            let _ = write!(line, ", {panic}");
+        }
+    }
+    line + "\n"
+}
+
+fn list(counts: &BTreeMap<&'static str, u64>) -> String {
+    let each: Vec<_> = counts.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+    each.join("; ")
+}

@@ -1,0 +1,59 @@
+//! What is simulated is what is shipped: the same client, over real sockets and a real disk, on real processes of Redis
+//! that are killed, stopped and emptied. Each test runs on two servers: the embedded one, which is the simulated Redis
+//! behind a port, and a redis-server.
+//!
+//! `workloads` plays what the bed plays and judges it by the same checkers; `interface` meets the client as an
+//! application does. Nothing here replays: a failure prints its whole history.
+
+mod servers;
+
+#[path = "real_redis/interface.rs"]
+mod interface;
+#[path = "real_redis/workloads.rs"]
+mod workloads;
+
+use servers::{Kind, program};
+
+/// Declares tests: those of the first list on both servers, those of the second on a redis-server alone.
+macro_rules! on_servers {
+    (both: $($module:ident::$test:ident,)* ; real: $($real_module:ident::$real_test:ident,)*) => {
+        mod embedded {
+            $(#[test] fn $test() { super::on(super::Kind::Embedded, super::$module::$test) })*
+        }
+        mod real {
+            $(#[test] fn $test() { super::on(super::Kind::Real, super::$module::$test) })*
+            $(#[test] fn $real_test() { super::on(super::Kind::Real, super::$real_module::$real_test) })*
+        }
+    };
+}
+
+on_servers! {
+    both:
+    workloads::what_is_written_comes_back_equal,
+    workloads::instances_go_on_and_lose_nothing,
+    workloads::instances_of_one_prefix_agree,
+    workloads::prefixes_do_not_see_each_other,
+    workloads::nothing_is_lost_when_redis_is_killed_and_comes_back_empty,
+    workloads::every_call_is_in_time_while_redis_is_stopped,
+    workloads::nothing_is_lost_when_redis_forgets_its_scripts,
+    workloads::nothing_is_lost_when_an_operator_empties_redis,
+    workloads::instances_that_open_before_redis_is_there_catch_up,
+    interface::a_record_comes_back_exactly_on_another_instance,
+    interface::a_cache_opens_without_redis_and_merges_once_it_is_there,
+    interface::a_key_of_another_type_is_a_typed_error_and_left_alone,
+    interface::a_damaged_store_is_set_aside_and_its_pending_writes_are_merged,
+    interface::what_was_pending_at_the_end_of_a_process_is_merged_by_the_next,
+    ;
+    real:
+    workloads::nothing_is_lost_when_redis_is_killed_and_comes_back_with_its_data,
+    interface::a_wrong_password_leaves_the_cache_local_until_the_right_one,
+}
+
+/// Runs `test` on a runtime of tokio's; not at all if there is no such server.
+fn on(kind: Kind, test: impl AsyncFnOnce(Kind)) {
+    if kind == Kind::Real && program::redis_server().is_none() {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("room for a runtime").block_on(test(kind));
+}
