@@ -3,10 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -32,13 +29,17 @@ use crate::{
 /// How often a write is stamped again after a definite conflict, before it is kept locally (R10).
 const CONFLICTS_MAX: u32 = 4;
 
+/// How often [`ContactCache::sync`] looks.
+const SYNC_LOOK: Duration = Duration::from_millis(5);
+
 /// A cache of contact records, shared by the instances of an application.
 ///
 /// Every call returns within [`Config::op_deadline`]. Dropping a call's future harms no other call; a write whose future
 /// is dropped may take effect, or not.
 pub struct ContactCache<E: Env = TokioEnv> {
     inner: Arc<Inner<E>>,
-    tasks: Vec<E::Task>,
+    flusher: E::Task,
+    supervisor: E::Task,
     report: OpenReport,
 }
 
@@ -94,7 +95,7 @@ pub struct Listing {
 pub struct Cleared {
     /// The uids removed, and which tier took each removal.
     pub removed: BTreeMap<Uid, Placement>,
-    /// Whether every uid that was there at the start was removed within the deadline.
+    /// Whether Redis was asked for the list, and every uid of it removed within the deadline.
     pub complete: bool,
 }
 
@@ -145,13 +146,12 @@ impl<E: Env> ContactCache<E> {
             clock: Mutex::new(HybridClock::restored(env.random(), local.ceiling())),
             link: Link::new(patience, env.now()),
             local: local.clone(),
-            closed: AtomicBool::new(false),
             config,
             env: env.clone(),
         });
-        let tasks = vec![env.spawn(local.flush_loop()), env.spawn(recovery::supervise(inner.clone()))];
         // From here on, dropping ends the tasks.
-        let cache = Self { inner: inner.clone(), tasks, report };
+        let (flusher, supervisor) = (env.spawn(local.flush_loop()), env.spawn(recovery::supervise(inner.clone())));
+        let cache = Self { inner: inner.clone(), flusher, supervisor, report };
         inner.keep_ceiling_ahead().await;
         timeout(&env, connect_timeout, inner.first_attempt()).await;
         Ok(cache)
@@ -197,40 +197,41 @@ impl<E: Env> ContactCache<E> {
     }
 
     /// Removes every record that [`Self::list`] sees; a record that it does not see is untouched. Within the deadline:
-    /// what was not reached is left, and the answer says so.
+    /// what was not reached or could not be removed is left, and the answer says so.
     ///
     /// # Errors
     /// The list failed.
     pub async fn clear(&self) -> Result<Cleared, Error> {
         let deadline = self.inner.env.now() + self.inner.config.op_deadline;
-        let uids = self.list().await?.uids;
+        let Listing { source, uids } = self.list().await?;
         let mut removed = BTreeMap::new();
         for uid in &uids {
             let left = deadline.saturating_sub(self.inner.env.now());
             match timeout(&self.inner.env, left, self.remove(uid)).await {
-                Some(Ok(written)) => removed.insert(uid.clone(), written.placement),
-                Some(Err(_)) | None => break,
-            };
+                Some(Ok(written)) => {
+                    removed.insert(uid.clone(), written.placement);
+                }
+                // One that cannot be removed should not keep the others.
+                Some(Err(_)) => {}
+                None => break,
+            }
         }
-        Ok(Cleared { complete: removed.len() == uids.len(), removed })
+        // Without Redis, only what is held here was seen.
+        Ok(Cleared { complete: source != Source::Local && removed.len() == uids.len(), removed })
     }
 
-    /// Merges what is pending now, without waiting for the next attempt's time; returns how many records are still
-    /// pending at the deadline, zero as soon as none is.
-    ///
-    /// # Errors
-    /// The cache is closed.
-    pub async fn sync(&self) -> Result<u64, Error> {
-        self.check_open()?;
+    /// Waits until nothing is pending, at most until the deadline, and returns how many records still are. While Redis is
+    /// away it waits for the next attempt like everything else: a caller in a hurry is no reason for a stampede.
+    pub async fn sync(&self) -> u64 {
         let inner = &self.inner;
         let drained = async {
             while inner.local.pending_count() > 0 {
                 inner.link.pending(Event::Pending, inner.env.now());
-                inner.env.sleep(Duration::from_millis(5)).await;
+                inner.env.sleep(SYNC_LOOK).await;
             }
         };
         timeout(&inner.env, inner.config.op_deadline, drained).await;
-        Ok(inner.local.pending_count())
+        inner.local.pending_count()
     }
 
     /// How the instance is.
@@ -251,33 +252,24 @@ impl<E: Env> ContactCache<E> {
     /// # Errors
     /// Not everything could be written within the deadline.
     pub async fn close(self) -> Result<(), Error> {
-        self.inner.closed.store(true, Ordering::Relaxed);
-        self.bounded_even_if_closed(async { Ok(self.inner.local.close().await?) }).await
+        // Nothing new to write from there.
+        self.supervisor.abort();
+        self.bounded(async { Ok(self.inner.local.close().await?) }).await
     }
 
     async fn bounded<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        self.check_open()?;
-        self.bounded_even_if_closed(call).await
-    }
-
-    async fn bounded_even_if_closed<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let deadline = self.inner.config.op_deadline;
         match timeout(&self.inner.env, deadline, call).await {
             Some(result) => result,
             None => Err(Error::DeadlineExceeded { deadline_ms: deadline.as_millis() }),
         }
     }
-
-    fn check_open(&self) -> Result<(), Error> {
-        if self.inner.closed.load(Ordering::Relaxed) { Err(Error::Closed) } else { Ok(()) }
-    }
 }
 
 impl<E: Env> Drop for ContactCache<E> {
     fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
+        self.flusher.abort();
+        self.supervisor.abort();
         if let Some(connection) = self.inner.link.connection() {
             connection.abandon();
         }
@@ -292,11 +284,10 @@ pub(crate) struct Inner<E: Env> {
     pub(crate) local: Arc<LocalStore<E>>,
     pub(crate) link: Link,
     clock: Mutex<HybridClock>,
-    closed: AtomicBool,
 }
 
 impl<E: Env> Inner<E> {
-    async fn get(&self, uid: &Uid) -> Result<Read, Error> {
+    pub(crate) async fn get(&self, uid: &Uid) -> Result<Read, Error> {
         if let Some(connection) = self.link.usable() {
             // R7: what is held when the request is sent. A store that fails here holds nothing for this answer.
             let asked = self.local.read(uid).ok().flatten().unwrap_or_default();
@@ -312,6 +303,7 @@ impl<E: Env> Inner<E> {
                 Err(CallError::Refused(_) | CallError::Unusable(_) | CallError::Unknown(_)) => {}
             }
         }
+        self.local.check()?;
         let held = self.local.read(uid)?.unwrap_or_default();
         self.observe(held.record.newest()).await?;
         Ok(Read { source: Source::Local, record: self.view(uid, &held.record)? })
@@ -333,11 +325,9 @@ impl<E: Env> Inner<E> {
             held.reclaim(&asked.record, reply, republish_since_ms);
             held.join_confirmed(reply, sent_at_ms, self.stale_ms());
         };
-        match self.local.update_in_generation(uid, &connection.generation, take) {
-            Ok(true) => {}
-            Ok(false) => return Ok(None),
-            // A store that takes no writes: the answer stands, only no copy of it is kept.
-            Err(_) => {}
+        // An error is a store that takes no writes: the answer stands, only no copy of it is kept.
+        if matches!(self.local.update_in_generation(uid, &connection.generation, take), Ok(false)) {
+            return Ok(None);
         }
         let mut shown = asked.clone();
         take(&mut shown);
@@ -353,6 +343,10 @@ impl<E: Env> Inner<E> {
     async fn write(&self, uid: &Uid, cells: impl Fn(Stamp, Option<&Record>) -> Record) -> Result<Written, Error> {
         let held = self.local.read(uid).ok().flatten();
         let seen = held.as_ref().map(|held| &held.record);
+        // What is held was seen, whoever brought it here.
+        if let Some(newest) = seen.and_then(Record::newest) {
+            self.with_clock(|clock| clock.observe(newest));
+        }
         let mut stamp = self.issue().await?;
         let mut written = cells(stamp, seen);
         if let Some(connection) = self.link.usable() {
@@ -361,6 +355,9 @@ impl<E: Env> Inner<E> {
             for _ in 0..CONFLICTS_MAX {
                 let sent_at_ms = self.env.wall_ms();
                 let left = deadline.saturating_sub(self.env.now());
+                if left.is_zero() {
+                    break;
+                }
                 let merge = connection.merge(&key, Mode::All, &written, self.tombstone_ttl_ms());
                 match self.ask_within(&connection, left, merge).await {
                     Ok(Merged::Applied(_)) => {
@@ -391,25 +388,36 @@ impl<E: Env> Inner<E> {
     }
 
     async fn list(&self) -> Result<Listing, Error> {
-        if let Some(connection) = self.link.usable()
-            && let Ok(mut found) = self.ask(&connection, connection.scan(&self.keys)).await
-            && self.local.generation().as_deref() == Some(&*connection.generation)
-        {
-            let mut source = Source::Shared;
-            // R2: with what Redis does not have yet.
-            for uid in self.local.pending_uids() {
-                let Some(held) = self.local.read(&uid)? else { continue };
-                let record = found.entry(uid).or_default();
-                let before = record.is_alive();
-                record.join(&held.record);
-                if record.is_alive() != before {
-                    source = Source::Merged;
-                }
+        if let Some(connection) = self.link.usable() {
+            // R7: from before the scan. It may pass a key before what was pending is merged there, and nothing is
+            // pending any more when it ends.
+            let pending = self.local.pending().unwrap_or_default();
+            if let Ok(mut found) = self.scan(&connection).await
+                && self.local.generation().0.as_deref() == Some(&*connection.generation)
+            {
+                self.observe(found.values().filter_map(Record::newest).max()).await?;
+                let source = join_existence(&mut found, &pending);
+                found.retain(|_, record| record.is_alive());
+                return Ok(Listing { source, uids: found.into_keys().collect() });
             }
-            found.retain(|_, record| record.is_alive());
-            return Ok(Listing { source, uids: found.into_keys().collect() });
         }
         Ok(Listing { source: Source::Local, uids: self.local.uids()? })
+    }
+
+    /// All records of the prefix in Redis: each page within the time of a reply, all within half of the deadline, so that
+    /// there is time to fall back. A uid that is there from before the call to its end is in it.
+    async fn scan(&self, connection: &Connection) -> Result<BTreeMap<Uid, Record>, CallError> {
+        let end = self.env.now() + self.config.op_deadline / 2;
+        let (mut found, mut cursor) = (BTreeMap::new(), "0".to_owned());
+        while self.env.now() < end {
+            let (next, page) = self.ask(connection, connection.scan_page(&self.keys, &cursor)).await?;
+            found.extend(page);
+            if next == "0" {
+                return Ok(found);
+            }
+            cursor = next;
+        }
+        Err(CallError::Refused("the list takes longer than half of the deadline".to_owned()))
     }
 
     fn view(&self, uid: &Uid, record: &Record) -> Result<Option<CachedContact>, Error> {
@@ -469,7 +477,7 @@ impl<E: Env> Inner<E> {
     }
 
     /// Advances the clock beyond a stamp that is about to be answered (R4).
-    async fn observe(&self, seen: Option<Stamp>) -> Result<(), Error> {
+    pub(crate) async fn observe(&self, seen: Option<Stamp>) -> Result<(), Error> {
         if let Some(ceiling) = seen.and_then(|seen| self.with_clock(|clock| clock.observe(seen))) {
             self.raise_ceiling(ceiling).await?;
         }
@@ -509,4 +517,18 @@ impl<E: Env> Inner<E> {
     pub(crate) fn stale_ms(&self) -> u64 {
         self.tombstone_ttl_ms() / 16
     }
+}
+
+/// R2: joins what Redis does not have yet into what it listed.
+fn join_existence(found: &mut BTreeMap<Uid, Record>, pending: &BTreeMap<Uid, Arc<Held>>) -> Source {
+    let mut source = Source::Shared;
+    for (uid, held) in pending {
+        let record = found.entry(uid.clone()).or_default();
+        let before = record.is_alive();
+        record.join(&held.record);
+        if record.is_alive() != before {
+            source = Source::Merged;
+        }
+    }
+    source
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
-use redis::{ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
+use redis::{ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
 
 use crate::key::Prefix;
 
@@ -58,7 +58,19 @@ impl Config {
 
     /// Whether the settings fit together.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        if self.reply_timeout * 2 > self.op_deadline {
+        // Nobody means longer, and sums of them must not overflow.
+        for (key, duration) in [
+            ("op_deadline", self.op_deadline),
+            ("connect_timeout", self.connect_timeout),
+            ("probe_interval", self.probe_interval),
+            ("backoff_max", self.backoff_max),
+            ("flush_interval", self.flush_interval),
+        ] {
+            if duration > Duration::from_hours(24) {
+                return Err(ConfigError { key, reason: "must be at most a day" });
+            }
+        }
+        if self.reply_timeout > self.op_deadline / 2 {
             return Err(ConfigError { key: "reply_timeout", reason: "must be at most half of op_deadline" });
         }
         for (key, duration) in [
@@ -75,8 +87,8 @@ impl Config {
         if self.backoff_max < self.backoff_first {
             return Err(ConfigError { key: "backoff_max", reason: "must not be less than backoff_first" });
         }
-        if self.tombstone_ttl < Duration::from_mins(1) {
-            return Err(ConfigError { key: "tombstone_ttl", reason: "must be at least a minute" });
+        if self.tombstone_ttl < Duration::from_mins(1) || self.tombstone_ttl > Duration::from_hours(24 * 366 * 10) {
+            return Err(ConfigError { key: "tombstone_ttl", reason: "must be from a minute to ten years" });
         }
         Ok(())
     }
@@ -130,6 +142,9 @@ impl FromStr for RedisUrl {
             // The category is fixed text; the detail could repeat the URL.
             error(&format!("does not parse ({})", cause.category()))
         })?;
+        if info.redis_settings().protocol() != ProtocolVersion::RESP2 {
+            return Err(error("asks for RESP3, which this version does not speak"));
+        }
         match info.addr() {
             ConnectionAddr::Tcp(host, port) => {
                 Ok(Self { host: host.clone(), port: *port, info: info.redis_settings().clone() })
@@ -167,6 +182,7 @@ mod tests {
             let error = text.parse::<RedisUrl>().unwrap_err().to_string();
             assert!(error.contains("redis://[user[:password]@]host") && !error.contains("secret"), "{error}");
         }
+        assert!("redis://x/?protocol=resp3".parse::<RedisUrl>().unwrap_err().to_string().contains("RESP3"));
         assert!("redis+unix:///tmp/x".parse::<RedisUrl>().unwrap_err().to_string().contains("Unix socket"));
     }
 
@@ -174,7 +190,9 @@ mod tests {
     fn settings_that_do_not_fit_together_are_named() {
         let mut config = Config::new("redis://x".parse().unwrap(), "p".parse().unwrap(), "dir");
         assert_eq!(config.check(), Ok(()));
-        config.reply_timeout = config.op_deadline;
+        config.op_deadline = Duration::MAX;
+        assert_eq!(config.check().unwrap_err().to_string(), "setting op_deadline must be at most a day");
+        config.op_deadline = config.reply_timeout;
         assert_eq!(
             config.check().unwrap_err().to_string(),
             "setting reply_timeout must be at most half of op_deadline"

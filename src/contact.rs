@@ -11,8 +11,9 @@ use crate::key::Uid;
 /// a few.
 pub const NESTING_MAX: usize = 100;
 
-/// The name under which `serde_json` keeps the text of a number: a map with this key would be read back as a number.
-const NUMBER_TOKEN: &str = "$serde_json::private::Number";
+/// The names under which `serde_json` keeps the text of a number or of a raw value: a map with one of these as its key
+/// would be read back as something else.
+const RESERVED: [&str; 2] = ["$serde_json::private::Number", "$serde_json::private::RawValue"];
 
 /// A contact record, as it is read.
 ///
@@ -94,6 +95,9 @@ impl Patch {
             (&self.profile, "profile field", &self.without_profile),
             (&self.metadata, "metadata field", &self.without_metadata),
         ] {
+            if is_reserved(map) {
+                return Err(refusal(format!("a {what}"), "has a reserved name: rename it"));
+            }
             for (name, value) in map {
                 check_value(value, || format!("{what} {name:?}"))?;
                 if without.contains(name) {
@@ -111,7 +115,7 @@ impl ContactPoint {
         if self.rest.contains_key("type") || self.rest.contains_key("value") {
             return Err(refusal(place(), "has another `type` or `value` in `rest`: leave it out"));
         }
-        if self.rest.contains_key(NUMBER_TOKEN) {
+        if is_reserved(&self.rest) {
             return Err(refusal(place(), "uses a reserved field name: rename it"));
         }
         self.rest.values().try_for_each(|value| check_value(value, place))
@@ -146,6 +150,10 @@ fn refusal(place: String, reason: &str) -> Refusal {
     Refusal { place, reason: reason.to_owned() }
 }
 
+fn is_reserved(map: &Map<String, Json>) -> bool {
+    RESERVED.iter().any(|name| map.contains_key(*name))
+}
+
 fn check_value(value: &Json, place: impl Fn() -> String) -> Result<(), Refusal> {
     // A stack of our own: a value built in memory may be deeper than the thread's stack allows.
     let mut open = vec![(value, 0)];
@@ -155,7 +163,7 @@ fn check_value(value: &Json, place: impl Fn() -> String) -> Result<(), Refusal> 
         }
         match value {
             Json::Array(items) => open.extend(items.iter().map(|item| (item, depth + 1))),
-            Json::Object(map) if map.contains_key(NUMBER_TOKEN) => {
+            Json::Object(map) if is_reserved(map) => {
                 return Err(refusal(place(), "contains a map with a reserved field name: rename it"));
             }
             Json::Object(map) => open.extend(map.values().map(|item| (item, depth + 1))),
@@ -251,7 +259,7 @@ mod tests {
 
     #[test]
     fn numbers_keep_every_digit() {
-        let text = r#"[9007199254740993,12345678901234567890123,1.10,-0.0,1e400]"#;
+        let text = "[9007199254740993,12345678901234567890123,1.10,-0.0,1e400]";
         let value: Json = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string(&value).unwrap(), text.replace("1e400", "1e+400"));
     }
@@ -269,7 +277,9 @@ mod tests {
         let refused = |patch: Patch| patch.check().unwrap_err().to_string();
         let profile = |value: Json| Patch { profile: Map::from_iter([("x".into(), value)]), ..Patch::default() };
         assert_eq!(refused(profile(deep)), r#"profile field "x" is nested deeper than 100 levels: flatten it"#);
-        assert!(refused(profile(json!({NUMBER_TOKEN: "1"}))).contains("reserved field name"));
+        assert!(refused(profile(json!({RESERVED[0]: "1"}))).contains("reserved field name"));
+        let named = Patch { metadata: Map::from_iter([(RESERVED[0].into(), json!("1"))]), ..Patch::default() };
+        assert_eq!(refused(named), "a metadata field has a reserved name: rename it");
         let point = ContactPoint { kind: "email".into(), value: "a".into(), rest: Map::new() };
         let twice = Patch { contacts: vec![point.clone(), point], ..Patch::default() };
         assert_eq!(refused(twice), r#"contact point "email" "a" is given twice: give it once"#);

@@ -35,9 +35,6 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// The cache was closed.
-    #[error("the cache is closed")]
-    Closed,
 }
 
 /// Whether a failed call left something behind.
@@ -53,7 +50,7 @@ impl Error {
     /// Whether the call may have had an effect. An error after anything was sent or handed to the disk says `Unknown`.
     pub fn effect(&self) -> Effect {
         match self {
-            Self::Refused(_) | Self::Name(_) | Self::Closed => Effect::None,
+            Self::Refused(_) | Self::Name(_) => Effect::None,
             Self::Store(_) | Self::DeadlineExceeded { .. } | Self::NoStampLeft | Self::NotARecord { .. } => {
                 Effect::Unknown
             }

@@ -53,8 +53,10 @@ pub(crate) enum Event {
     ProbeAnswered,
     /// Something is pending.
     Pending,
-    /// Nothing is pending any more.
-    Drained,
+    /// A pass over everything pending begins.
+    PassBegan,
+    /// It is over: what was pending when it began is merged, or cannot be for now.
+    PassEnded,
 }
 
 /// What the task that owns the connection does next.
@@ -92,7 +94,7 @@ pub(crate) struct Health {
     due: Duration,
     /// Whether the probe under way is one of a suspect connection rather than an attempt to connect.
     suspect: bool,
-    /// Whether something may be pending.
+    /// Whether something may be pending that no pass has met: news that come during a pass call for another.
     pending: bool,
 }
 
@@ -119,11 +121,10 @@ impl Health {
         match self.state {
             State::Degraded if now >= self.due => Next::Connect,
             State::Probing if self.suspect => Next::Probe,
-            // An attempt to connect is under way in the very task that asks: it reports before it asks again.
-            State::Degraded | State::Probing => Next::Wait(self.due),
             State::Connected | State::Recovering if now >= self.due => Next::Probe,
             State::Recovering => Next::Replay,
-            State::Connected => Next::Wait(self.due),
+            // Probing without a suspect: an attempt to connect, made by the very task that asks; it does not ask meanwhile.
+            State::Connected | State::Degraded | State::Probing => Next::Wait(self.due),
         }
     }
 
@@ -137,41 +138,45 @@ impl Health {
     /// so that instances that lost Redis in the same moment do not return in one.
     pub(crate) fn on(&mut self, event: Event, now: Duration, random: u64) {
         match (event, self.state) {
-            (Event::Established, _) | (Event::ProbeAnswered, State::Probing | State::Connected | State::Recovering) => {
-                self.failures = if event == Event::Established { self.failures } else { 0 };
+            (Event::Established, _) => {
                 self.suspect = false;
                 self.due = now + self.patience.probe_interval;
-                self.state = if self.pending || self.state == State::Recovering || event == Event::Established {
-                    State::Recovering
-                } else {
-                    State::Connected
-                };
+                self.pending = true;
+                self.state = State::Recovering;
             }
-            // A connection that went while nothing was asked of it, or late news of one that was given up already.
-            (Event::Lost, State::Degraded) | (Event::ProbeAnswered, State::Degraded) => {}
+            (Event::ProbeAnswered, State::Probing | State::Connected | State::Recovering) => {
+                self.failures = 0;
+                self.suspect = false;
+                self.due = now + self.patience.probe_interval;
+                let recovering = self.pending || self.state == State::Recovering;
+                self.state = if recovering { State::Recovering } else { State::Connected };
+            }
+            // Late news of a connection that was given up already, or is suspect already.
+            (Event::Lost | Event::ProbeAnswered | Event::ReplyTimedOut, State::Degraded)
+            | (Event::ReplyTimedOut, State::Probing) => {}
             (Event::Lost, State::Connected | State::Probing | State::Recovering) => {
                 self.state = State::Degraded;
                 self.due = now + self.delay(random);
                 self.failures = self.failures.saturating_add(1);
             }
             (Event::ReplyTimedOut, State::Connected | State::Recovering) => {
+                // The pass under way, if any, is cut short.
+                self.pending |= self.state == State::Recovering;
                 self.state = State::Probing;
                 self.suspect = true;
             }
-            (Event::ReplyTimedOut, State::Degraded | State::Probing) => {}
             (Event::Pending, state) => {
                 self.pending = true;
                 if state == State::Connected {
                     self.state = State::Recovering;
                 }
             }
-            (Event::Drained, state) => {
-                self.pending = false;
-                if state == State::Recovering {
-                    self.state = State::Connected;
-                    self.failures = 0;
-                }
+            (Event::PassBegan, _) => self.pending = false,
+            (Event::PassEnded, State::Recovering) if !self.pending => {
+                self.state = State::Connected;
+                self.failures = 0;
             }
+            (Event::PassEnded, _) => {}
         }
     }
 
@@ -179,7 +184,6 @@ impl Health {
         let range =
             self.patience.backoff_first.saturating_mul(1 << self.failures.min(16)).min(self.patience.backoff_max);
         // 32 bits are finer than any timer, and keep the product within a Duration.
-        #[expect(clippy::cast_possible_truncation, reason = "the upper half of 64 bits fits in 32")]
         let fraction = (random >> 32) as u32;
         range.mul_f64(f64::from(fraction) / f64::from(u32::MAX))
     }
@@ -223,7 +227,8 @@ mod tests {
             (health.state(), health.next(at(10)), health.allows_calls()),
             (State::Recovering, Next::Replay, true)
         );
-        health.on(Event::Drained, at(10), 0);
+        health.on(Event::PassBegan, at(10), 0);
+        health.on(Event::PassEnded, at(10), 0);
         assert_eq!((health.state(), health.next(at(10))), (State::Connected, Next::Wait(at(12))));
         health.on(Event::Pending, at(10), 0);
         assert_eq!(health.state(), State::Recovering);
@@ -231,10 +236,38 @@ mod tests {
 
     #[test]
     fn a_reply_that_does_not_come_opens_the_breaker_and_asks_one_probe() {
-        let mut health = after(&[Event::Established, Event::Drained, Event::ReplyTimedOut, Event::ReplyTimedOut]);
+        let mut health = after(&[
+            Event::Established,
+            Event::PassBegan,
+            Event::PassEnded,
+            Event::ReplyTimedOut,
+            Event::ReplyTimedOut,
+        ]);
         assert_eq!((health.state(), health.next(at(10)), health.allows_calls()), (State::Probing, Next::Probe, false));
         health.on(Event::ProbeAnswered, at(10), 0);
         assert_eq!(health.state(), State::Connected);
+    }
+
+    #[test]
+    fn what_becomes_pending_during_a_pass_calls_for_another() {
+        let mut health = after(&[Event::Established, Event::PassBegan, Event::Pending, Event::PassEnded]);
+        assert_eq!((health.state(), health.next(at(10))), (State::Recovering, Next::Replay));
+        health.on(Event::PassBegan, at(10), 0);
+        health.on(Event::PassEnded, at(10), 0);
+        assert_eq!(health.state(), State::Connected);
+    }
+
+    #[test]
+    fn a_pass_cut_short_by_a_suspicion_is_made_again() {
+        let cut_short = [Event::Established, Event::PassBegan, Event::ReplyTimedOut, Event::ProbeAnswered];
+        assert_eq!(after(&cut_short).state(), State::Recovering);
+    }
+
+    #[test]
+    fn data_lost_under_a_living_connection_is_recovered_from_although_nothing_was_pending() {
+        let connected = [Event::Established, Event::PassBegan, Event::PassEnded];
+        let lost = [Event::Established, Event::ReplyTimedOut, Event::ProbeAnswered];
+        assert_eq!(after(&[&connected[..], &lost].concat()).state(), State::Recovering);
     }
 
     #[test]
@@ -247,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_healthy_connection_is_asked_for_a_sign_of_life_now_and_then() {
-        let mut health = after(&[Event::Established, Event::Drained]);
+        let mut health = after(&[Event::Established, Event::PassBegan, Event::PassEnded]);
         assert_eq!((health.next(at(12)), health.allows_calls()), (Next::Probe, true));
         health.on(Event::ProbeAnswered, at(12), 0);
         assert_eq!((health.state(), health.next(at(12))), (State::Connected, Next::Wait(at(14))));
@@ -259,7 +292,7 @@ mod tests {
         let mut delays = Vec::new();
         for _ in 0..40 {
             let Next::Wait(due) = health.next(at(10)) else { panic!("no delay") };
-            delays.push((due - at(10)).as_secs());
+            delays.push(due.as_secs() - 10);
             health.begin_attempt();
             health.on(Event::Lost, at(10), u64::MAX);
         }
@@ -276,7 +309,7 @@ mod tests {
         };
         assert_eq!(first(0), Next::Connect);
         let Next::Wait(middle) = first(u64::MAX / 2) else { panic!("no delay") };
-        assert_eq!((middle - at(10)).as_millis(), 500);
+        assert_eq!(middle.as_millis(), 10_500);
     }
 
     #[test]
@@ -291,7 +324,7 @@ mod tests {
     #[test]
     fn late_news_of_a_connection_already_given_up_changes_nothing() {
         let mut health = after(&[Event::Established, Event::Lost]);
-        for event in [Event::Lost, Event::ReplyTimedOut, Event::ProbeAnswered, Event::Pending, Event::Drained] {
+        for event in [Event::Lost, Event::ReplyTimedOut, Event::ProbeAnswered, Event::Pending, Event::PassEnded] {
             health.on(event, at(10), 0);
             assert_eq!((health.state(), health.next(at(10))), (State::Degraded, Next::Wait(at(11))), "{event:?}");
         }

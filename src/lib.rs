@@ -34,3 +34,8 @@ pub use crate::{
     local::{Damage, OpenReport},
     stamp::Stamp,
 };
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -373,7 +373,7 @@ mod tests {
         }
     }
 
-    fn upsert(json: Json, stamp_number: u128, seen: Option<&Record>) -> Record {
+    fn upsert(json: &Json, stamp_number: u128, seen: Option<&Record>) -> Record {
         let contacts = serde_json::from_value(json["contacts"].clone()).unwrap();
         let map = |name: &str| json[name].as_object().cloned().unwrap_or_default();
         let patch = Patch { contacts, profile: map("profile"), metadata: map("metadata"), ..Patch::default() };
@@ -388,7 +388,7 @@ mod tests {
     fn fields_merge_one_by_one_and_a_null_profile_field_means_no_change() {
         let first = serde_json::json!({"contacts": [], "profile": {"name": "A", "age": 1}, "metadata": {"x": null}});
         let second = serde_json::json!({"contacts": [], "profile": {"name": null, "age": 2}});
-        let record = joined(&upsert(first, 1, None), &upsert(second, 2, None));
+        let record = joined(&upsert(&first, 1, None), &upsert(&second, 2, None));
         let seen = view(&record).unwrap();
         assert_eq!(Json::from(seen.profile), serde_json::json!({"name": "A", "age": 2}));
         assert_eq!(Json::from(seen.metadata), serde_json::json!({"x": null}));
@@ -397,26 +397,26 @@ mod tests {
     #[test]
     fn a_contact_point_keeps_its_place_when_its_writer_has_seen_it() {
         let point = |value: &str| serde_json::json!({"type": "email", "value": value});
-        let first = upsert(serde_json::json!({"contacts": [point("b"), point("a")]}), 1, None);
-        let again = upsert(serde_json::json!({"contacts": [point("c"), point("b")]}), 2, Some(&first));
+        let first = upsert(&serde_json::json!({"contacts": [point("b"), point("a")]}), 1, None);
+        let again = upsert(&serde_json::json!({"contacts": [point("c"), point("b")]}), 2, Some(&first));
         let order: Vec<_> = view(&joined(&first, &again)).unwrap().contacts.into_iter().map(|c| c.value).collect();
         assert_eq!(order, ["b", "a", "c"]);
     }
 
     #[test]
     fn a_removed_record_is_gone_until_a_later_upsert_and_without_its_old_cells() {
-        let mut record = upsert(serde_json::json!({"contacts": [], "profile": {"name": "A"}}), 1, None);
+        let mut record = upsert(&serde_json::json!({"contacts": [], "profile": {"name": "A"}}), 1, None);
         record.join(&Record::tombstone(stamp(2 << 64)));
         assert_eq!(view(&record), None);
-        record.join(&upsert(serde_json::json!({"contacts": [], "profile": {"late": 1}}), 1, None));
+        record.join(&upsert(&serde_json::json!({"contacts": [], "profile": {"late": 1}}), 1, None));
         assert_eq!(view(&record), None, "a late write below the tombstone stays dead");
-        record.join(&upsert(serde_json::json!({"contacts": [], "metadata": {"x": 1}}), 3, None));
+        record.join(&upsert(&serde_json::json!({"contacts": [], "metadata": {"x": 1}}), 3, None));
         assert_eq!(Json::from(view(&record).unwrap().profile), serde_json::json!({}));
     }
 
     #[test]
     fn a_record_with_nothing_in_it_exists() {
-        let record = upsert(serde_json::json!({"contacts": []}), 1, None);
+        let record = upsert(&serde_json::json!({"contacts": []}), 1, None);
         assert!(view(&record).unwrap().contacts.is_empty());
     }
 

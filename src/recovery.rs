@@ -8,8 +8,8 @@ use futures_util::future::join_all;
 
 use crate::{
     cache::Inner,
-    env::{Env, timeout},
-    health::{Event, Next},
+    env::{Env, timeout, yield_now},
+    health::{Event, Next, State},
     key::Uid,
     shared::{
         CallError,
@@ -22,18 +22,25 @@ use crate::{
 /// application find room between them.
 const REPLAY_CONCURRENCY: usize = 16;
 
+/// Copies that are read again at each probe of an instance that has nothing else to do, if they are due (R9).
+const REVALIDATED_PER_PROBE: usize = 8;
+
 /// Runs until it is aborted.
 pub(crate) async fn supervise<E: Env>(inner: Arc<Inner<E>>) {
-    let mut pass = Pass::default();
+    let (mut pass, mut revalidated) = (Pass::default(), None);
     loop {
-        inner.keep_ceiling_ahead().await;
+        // A disk that is stuck must not keep the instance from Redis: a call that needs the ceiling waits for it itself.
+        timeout(&inner.env, inner.config.op_deadline, inner.keep_ceiling_ahead()).await;
         let now = inner.env.now();
         match inner.link.next(now) {
             Next::Connect => {
                 connect(&inner).await;
                 pass = Pass::default();
             }
-            Next::Probe => probe(&inner).await,
+            Next::Probe => {
+                probe(&inner).await;
+                revalidate(&inner, &mut revalidated).await;
+            }
             Next::Replay => replay(&inner, &mut pass).await,
             Next::Wait(until) => {
                 let wait = until.saturating_sub(now).max(Duration::from_millis(1));
@@ -47,9 +54,10 @@ async fn connect<E: Env>(inner: &Arc<Inner<E>>) {
     inner.link.begin_attempt();
     let id = inner.env.random();
     let established = timeout(&inner.env, inner.config.connect_timeout, establish(inner, id)).await;
+    let (now, random) = (inner.env.now(), inner.env.random());
     match established {
-        Some(Ok(connection)) => inner.link.establish(connection, inner.env.now()),
-        Some(Err(_)) | None => inner.link.fail(inner.env.now(), inner.env.random()),
+        Some(Ok(connection)) => inner.link.establish(connection, now, random),
+        Some(Err(_)) | None => inner.link.fail(now, random),
     }
 }
 
@@ -62,26 +70,23 @@ async fn establish<E: Env>(inner: &Arc<Inner<E>>, id: u64) -> Result<Connection,
     };
     let mut dialled = dial(&inner.env, &inner.config.redis, id, on_end).await?;
     let fresh = format!("{:016x}", inner.env.random());
-    match generation(&mut dialled.multiplexed, &inner.keys, &fresh).await {
-        Ok(found) => {
-            adopt(inner, &found).await;
-            Ok(dialled.with_generation(&found))
-        }
-        Err(error) => {
-            dialled.abandon();
-            Err(error)
-        }
-    }
+    let found = generation(&mut dialled.multiplexed, &inner.keys, &fresh).await?;
+    adopt(inner, &found).await;
+    Ok(dialled.with_generation(&found))
 }
 
 /// R6: takes Redis's generation as the current one. If it is another than that of the copies held, those that R9 allows
 /// become pending, in one durable commit with the new generation.
 async fn adopt<E: Env>(inner: &Inner<E>, found: &str) {
-    if inner.local.generation().as_deref() == Some(found) {
-        return;
-    }
+    let (current, ticket) = inner.local.generation();
+    let ticket = if current.as_deref() == Some(found) {
+        // An attempt that was given up may have begun the change.
+        Ok(ticket)
+    } else {
+        inner.local.change_generation(found, inner.republish_since_ms())
+    };
     // A store that takes no writes keeps no copies either: the cache goes on without.
-    if let Ok(ticket) = inner.local.change_generation(found, inner.republish_since_ms()) {
+    if let Ok(ticket) = ticket {
         let _ = inner.local.durable(ticket).await;
     }
 }
@@ -89,26 +94,48 @@ async fn adopt<E: Env>(inner: &Inner<E>, found: &str) {
 async fn probe<E: Env>(inner: &Arc<Inner<E>>) {
     let Some(connection) = inner.link.connection() else { return };
     let answer = timeout(&inner.env, inner.config.reply_timeout, connection.probe(&inner.keys)).await;
-    let now = inner.env.now();
     match answer {
         Some(Ok(Some(found))) if *found == *connection.generation => {
-            inner.link.report(connection.id, Event::ProbeAnswered, now);
-        }
-        // Redis lost its data under a living connection.
-        Some(Ok(_)) => {
-            let fresh = format!("{:016x}", inner.env.random());
-            let found =
-                timeout(&inner.env, inner.config.reply_timeout, connection.find_generation(&inner.keys, &fresh));
-            match found.await {
-                Some(Ok(found)) => {
-                    adopt(inner, &found).await;
-                    inner.link.establish(connection.regenerated(&found), inner.env.now());
-                }
-                Some(Err(_)) | None => inner.link.lose(connection.id, inner.env.now(), inner.env.random()),
+            inner.link.report(connection.id, Event::ProbeAnswered, inner.env.now());
+            if inner.local.pending_count() > 0 {
+                // What could not be merged in the last pass is tried again.
+                inner.link.pending(Event::Pending, inner.env.now());
             }
         }
-        Some(Err(_)) | None => inner.link.lose(connection.id, now, inner.env.random()),
+        Some(Ok(_)) => regenerate(inner, &connection).await,
+        Some(Err(_)) | None => inner.link.lose(connection.id, inner.env.now(), inner.env.random()),
     }
+}
+
+/// Redis lost its data under a living connection.
+async fn regenerate<E: Env>(inner: &Arc<Inner<E>>, connection: &Connection) {
+    let fresh = format!("{:016x}", inner.env.random());
+    let adopted = async {
+        let found = connection.find_generation(&inner.keys, &fresh).await?;
+        adopt(inner, &found).await;
+        Ok::<_, CallError>(found)
+    };
+    let adopted = timeout(&inner.env, inner.config.connect_timeout, adopted).await;
+    let (now, random) = (inner.env.now(), inner.env.random());
+    match adopted {
+        Some(Ok(found)) => inner.link.establish(connection.regenerated(&found), now, random),
+        Some(Err(_)) | None => inner.link.lose(connection.id, now, random),
+    }
+}
+
+/// R9: reads copies again that were confirmed long ago, so that they may be published if Redis loses its data. `after`
+/// is where the search goes on.
+async fn revalidate<E: Env>(inner: &Inner<E>, after: &mut Option<Uid>) {
+    if inner.link.state() != State::Connected {
+        return;
+    }
+    let before_ms = inner.env.wall_ms().saturating_sub(2 * inner.stale_ms());
+    let (stale, last) = inner.local.stale_after(after.as_ref(), before_ms, REVALIDATED_PER_PROBE);
+    for uid in &stale {
+        // A failure is the next round's.
+        let _ = timeout(&inner.env, inner.config.op_deadline, inner.get(uid)).await;
+    }
+    *after = last;
 }
 
 /// How far a pass over everything pending has come.
@@ -116,19 +143,17 @@ async fn probe<E: Env>(inner: &Arc<Inner<E>>) {
 struct Pass {
     /// The last record that was merged, in the order of uids.
     after: Option<Uid>,
-    /// Whether something was merged in this pass.
-    progressed: bool,
 }
 
 /// Merges the next batch of what is pending.
 async fn replay<E: Env>(inner: &Inner<E>, pass: &mut Pass) {
     let Some(connection) = inner.link.usable() else { return };
+    if pass.after.is_none() {
+        inner.link.pending(Event::PassBegan, inner.env.now());
+    }
     let batch = inner.local.pending_after(pass.after.as_ref(), REPLAY_CONCURRENCY);
     let Some(last) = batch.last() else {
-        // What is left after a whole pass came meanwhile, or cannot be merged now and waits for the next news.
-        if !(pass.progressed && inner.local.pending_count() > 0) {
-            inner.link.pending(Event::Drained, inner.env.now());
-        }
+        inner.link.pending(Event::PassEnded, inner.env.now());
         *pass = Pass::default();
         return;
     };
@@ -138,10 +163,9 @@ async fn replay<E: Env>(inner: &Inner<E>, pass: &mut Pass) {
     });
     for result in join_all(merges).await {
         match result {
-            Ok(progressed) => pass.progressed |= progressed,
-            // It stays pending and must not hold up the others.
-            Err(CallError::NotARecord { .. }) => {}
-            Err(CallError::Refused(_) | CallError::Unusable(_) | CallError::Unknown(_)) => {
+            // A refusal concerns this record, for now: it stays pending and must not hold up the others.
+            Ok(()) | Err(CallError::NotARecord { .. } | CallError::Refused(_)) => {}
+            Err(CallError::Unusable(_) | CallError::Unknown(_)) => {
                 inner.link.lose(connection.id, inner.env.now(), inner.env.random());
                 *pass = Pass::default();
                 return;
@@ -149,13 +173,15 @@ async fn replay<E: Env>(inner: &Inner<E>, pass: &mut Pass) {
         }
     }
     pass.after = Some(last.clone());
+    // Copies that turn out to have nothing pending are merged without a wait: others should run all the same.
+    yield_now().await;
 }
 
-/// Merges one record; says whether its acknowledgement was taken in.
-async fn merge<E: Env>(inner: &Inner<E>, connection: &Connection, uid: &Uid) -> Result<bool, CallError> {
-    let Ok(Some(held)) = inner.local.read(uid) else { return Ok(false) };
+/// Merges one record.
+async fn merge<E: Env>(inner: &Inner<E>, connection: &Connection, uid: &Uid) -> Result<(), CallError> {
+    let Ok(Some(held)) = inner.local.read(uid) else { return Ok(()) };
     if !held.is_pending() {
-        return Ok(false);
+        return Ok(());
     }
     let sent = held.to_send();
     let sent_at_ms = inner.env.wall_ms();
@@ -163,11 +189,15 @@ async fn merge<E: Env>(inner: &Inner<E>, connection: &Connection, uid: &Uid) -> 
     let Merged::Applied(winners) = merged else {
         return Err(CallError::Unknown("the merge script answered a conflict in mode each".to_owned()));
     };
+    // R4: what won is held from now on, so it is below a durable ceiling. Without one it stays pending.
+    if inner.observe(winners.newest()).await.is_err() {
+        return Ok(());
+    }
     // R6: an acknowledgement from an older generation clears nothing. A store that takes no writes any more keeps the
     // cells pending; merging them again does no harm.
-    let acknowledged = inner.local.update_in_generation(uid, &connection.generation, |held| {
+    let _ = inner.local.update_in_generation(uid, &connection.generation, |held| {
         held.acknowledge(&sent, sent_at_ms);
         held.join_confirmed(&winners, sent_at_ms, inner.stale_ms());
     });
-    Ok(acknowledged.unwrap_or(false))
+    Ok(())
 }

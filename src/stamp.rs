@@ -90,42 +90,48 @@ pub(crate) struct HybridClock {
     latest: Head,
     /// Durable: no stamp at or above it is issued, nor one seen answered, before a higher one is (R4).
     ceiling: Head,
+    /// Whether a stamp was issued or seen since the ceiling was raised: an idle instance leaves its disk alone.
+    used: bool,
 }
 
 impl HybridClock {
     /// A clock that starts at the ceiling that the last start left behind, under a fresh instance id. Either alone is
     /// not enough: an instance that forgets what it issued would give two values one stamp, or write below what it read.
     pub(crate) fn restored(instance: u64, ceiling: Head) -> Self {
-        Self { instance, latest: ceiling, ceiling }
+        Self { instance, latest: ceiling, ceiling, used: true }
     }
 
     /// A stamp above all issued and seen.
     pub(crate) fn issue(&mut self, wall_ms: u64) -> Result<Stamp, NoStamp> {
         let after_latest = self.latest.0.checked_add(1).ok_or(NoStamp::Exhausted)?;
         let head = Head::from_millis(wall_ms).max(Head(after_latest));
+        if head.0 == u64::MAX {
+            return Err(NoStamp::Exhausted);
+        }
         if head >= self.ceiling {
             return Err(NoStamp::RaiseCeiling(ceiling_above(head)));
         }
-        self.latest = head;
+        (self.latest, self.used) = (head, true);
         Ok(Stamp::new(head, self.instance))
     }
 
     /// Advances the clock beyond a stamp seen. If that passes the ceiling, the answer that shows the stamp must wait
     /// until the ceiling returned is durable.
     pub(crate) fn observe(&mut self, seen: Stamp) -> Option<Head> {
-        self.latest = self.latest.max(seen.head());
+        (self.latest, self.used) = (self.latest.max(seen.head()), true);
         (self.latest >= self.ceiling && self.ceiling.0 != u64::MAX).then(|| ceiling_above(self.latest))
     }
 
     /// The ceiling to persist before it is needed, so that no call has to wait for it.
     pub(crate) fn ceiling_due(&self, wall_ms: u64) -> Option<Head> {
         let now = self.latest.max(Head::from_millis(wall_ms));
-        (now.millis() + CEILING_AHEAD_MS / 2 >= self.ceiling.millis()).then(|| ceiling_above(now))
+        let near = now.millis() + CEILING_AHEAD_MS / 2 >= self.ceiling.millis();
+        (self.used && near).then(|| ceiling_above(now))
     }
 
     /// Takes a ceiling that is now durable.
     pub(crate) fn raised(&mut self, ceiling: Head) {
-        self.ceiling = self.ceiling.max(ceiling);
+        (self.ceiling, self.used) = (self.ceiling.max(ceiling), false);
     }
 }
 
@@ -191,6 +197,14 @@ mod tests {
         assert!(higher > seen.head());
         clock.raised(higher);
         assert_eq!(clock.observe(seen), None);
+    }
+
+    #[test]
+    fn an_idle_clock_asks_for_no_higher_ceiling() {
+        let mut clock = clock();
+        assert_eq!(clock.ceiling_due(2_000_000), None);
+        clock.issue(999_000).unwrap();
+        assert!(clock.ceiling_due(999_000).unwrap() > Head::from_millis(1_000_000));
     }
 
     #[test]

@@ -23,6 +23,9 @@ use crate::{
 /// pass, and a thread cannot be ended from outside: the process is.
 const STUCK_AFTER: Duration = Duration::from_mins(2);
 
+/// What a thread is at, and since when.
+type Running = Arc<Mutex<Option<(Task, Instant)>>>;
+
 /// One seed of one workload.
 pub type Task = (Workload, Seed);
 
@@ -147,7 +150,7 @@ pub fn judge_scenario(scenario: &Scenario) -> (Judged, Option<History>) {
 pub fn explore(tasks: &[Task], jobs: usize, mut each: impl FnMut(Judged)) {
     let next = AtomicUsize::new(0);
     let (done, results) = mpsc::channel();
-    let running: Vec<_> = (0..jobs).map(|_| Arc::new(Mutex::new(None::<(Task, Instant)>))).collect();
+    let running: Vec<_> = (0..jobs).map(|_| Running::default()).collect();
     std::thread::scope(|scope| {
         for slot in &running {
             let (done, next) = (done.clone(), &next);
@@ -172,7 +175,7 @@ pub fn explore(tasks: &[Task], jobs: usize, mut each: impl FnMut(Judged)) {
     });
 }
 
-fn end_if_stuck(running: &[Arc<Mutex<Option<(Task, Instant)>>>]) {
+fn end_if_stuck(running: &[Running]) {
     for slot in running {
         if let Some(((workload, seed), since)) = *slot.lock().unwrap_or_else(PoisonError::into_inner)
             && since.elapsed() > STUCK_AFTER

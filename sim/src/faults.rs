@@ -224,6 +224,7 @@ pub fn clock_offsets_ms(seed: Seed, instances: u32) -> Vec<i64> {
 
 /// From a blink to most of the phase: the logarithm is uniform, as no length is more typical than another.
 fn duration_us(draw: &mut Stream, length_us: u64) -> u64 {
+    #[expect(clippy::cast_precision_loss, reason = "a phase is minutes long: far below 2^52 microseconds")]
     let (shortest, longest) = (10_000_f64, length_us as f64);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 10^4 and length_us")]
     let drawn = (shortest * (longest / shortest).powf(draw.random::<f64>())) as u64;

@@ -189,7 +189,8 @@ impl Instances {
     /// Final reads: every record on every instance, one after the other.
     pub async fn read_everything(&self, scenario: &Scenario) {
         let uids = uids_by_prefix(scenario);
-        for (number, instance) in (0..).zip(self.lock().instances.clone()) {
+        let instances = self.lock().instances.clone();
+        for (number, instance) in (0..).zip(instances) {
             let Some(subject) = instance.subject else { continue };
             let prefix = &scenario.prefixes[number as usize];
             for uid in uids.get(prefix).into_iter().flatten() {

@@ -106,14 +106,18 @@ impl<E: std::error::Error> From<E> for BadInput {
 
 fn main() -> ProcessExit {
     let cli = Cli::parse();
+    // madsim tells what its scheduler does; without RUST_LOG nothing is said. No times: those of a run are simulated.
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let colours = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).without_time().init();
     let code = match cli.command {
-        None => Explore::parse_from_nothing().and_then(|explore| run(&explore)),
-        Some(Command::Run(explore)) => run(&explore),
+        None => Explore::parse_from_nothing().map(|explore| run(&explore)),
+        Some(Command::Run(explore)) => Ok(run(&explore)),
         Some(Command::Replay(replay_arguments)) => replay(&replay_arguments),
         Some(Command::Determinism(arguments)) => compare(&arguments),
         Some(Command::RedisServer(arguments)) => serve(&arguments),
         Some(Command::List) => Ok(list()),
-        Some(Command::Hashes(explore)) => hashes(&explore),
+        Some(Command::Hashes(explore)) => Ok(hashes(&explore)),
     };
     match code {
         Ok(code) => code.into(),
@@ -151,7 +155,7 @@ impl Explore {
     }
 }
 
-fn run(explore_arguments: &Explore) -> Result<ExitCode, BadInput> {
+fn run(explore_arguments: &Explore) -> ExitCode {
     let tasks = explore_arguments.tasks();
     let last = Seed(explore_arguments.seed.0.wrapping_add(explore_arguments.seeds - 1));
     println!(
@@ -173,7 +177,7 @@ fn run(explore_arguments: &Explore) -> Result<ExitCode, BadInput> {
     });
     progress.finish_and_clear();
     print!("{}", summary::text(&summaries));
-    Ok(ExitCode::from(&summary::total(&summaries).worst()))
+    ExitCode::from(&summary::total(&summaries).worst())
 }
 
 /// A bar on a terminal, nothing elsewhere.
@@ -226,12 +230,12 @@ fn replay(arguments: &Replay) -> Result<ExitCode, BadInput> {
     }
 }
 
-fn hashes(arguments: &Explore) -> Result<ExitCode, BadInput> {
+fn hashes(arguments: &Explore) -> ExitCode {
     explore(&arguments.tasks(), arguments.jobs(), |judged| {
         let hash = judged.outcome.map_or_else(|panic| panic.to_string(), |outcomes| format!("{:016x}", outcomes.hash));
         println!("{} {hash}", judged.task.1);
     });
-    Ok(ExitCode::Held)
+    ExitCode::Held
 }
 
 fn compare(arguments: &Determinism) -> Result<ExitCode, BadInput> {

@@ -200,6 +200,7 @@ fn lock_hash() -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "files of tests")]
 mod tests {
     use super::*;
 

@@ -111,6 +111,7 @@ pub trait Disk: Clone + Send + Sync + 'static {
 }
 
 /// An open file. Positions and lengths are in bytes.
+#[expect(clippy::len_without_is_empty, reason = "nobody asks whether a file is empty")]
 pub trait DiskFile: Send + Sync + 'static {
     /// The length of the file.
     fn len(&self) -> io::Result<u64>;
@@ -146,4 +147,17 @@ pub(crate) async fn timeout<E: Env, F: Future>(env: &E, limit: Duration, future:
         timer.as_mut().poll(context).map(|()| None)
     })
     .await
+}
+
+/// Lets other tasks run.
+pub(crate) async fn yield_now() {
+    let mut yielded = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

@@ -51,7 +51,10 @@ impl Held {
     pub(crate) fn join_confirmed(&mut self, confirmed: &Record, sent_at_ms: u64, stale_ms: u64) {
         self.join(confirmed, Note { pending: false, confirmed_at_ms: sent_at_ms });
         for (name, cell) in confirmed.cells() {
-            if self.record.cells().get(name) == Some(cell)
+            // Not a tombstone: readers that confirm it to each other, and publish it again when Redis has forgotten it,
+            // would keep it for ever.
+            if *name != CellName::Tombstone
+                && self.record.cells().get(name) == Some(cell)
                 && let Some(note) = self.notes.get_mut(name)
                 && note.confirmed_at_ms.saturating_add(stale_ms) < sent_at_ms
             {
@@ -104,6 +107,12 @@ impl Held {
             self.times_pending |= note.pending;
         }
         self.marked += 1;
+    }
+
+    /// When the cell that was confirmed longest ago was; none if there is no cell but a tombstone.
+    pub(crate) fn oldest_confirmed_ms(&self) -> Option<u64> {
+        let notes = self.notes.iter().filter(|(name, note)| **name != CellName::Tombstone && !note.pending);
+        notes.map(|(_, note)| note.confirmed_at_ms).min()
     }
 
     /// What to send: the pending cells and, with them, the times.

@@ -6,36 +6,32 @@
 //! (group commit). The store is changed by joins alone, and keeps tombstones.
 
 mod held;
+mod state;
 mod storage;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future::Future,
     ops::Bound,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 pub(crate) use self::held::Held;
+use self::state::{Entry, LOG, State, encode, rewrite, set_aside};
 pub use self::storage::Damage;
-use self::{
-    held::HeldText,
-    storage::{Location, Log},
-};
 use crate::{
     config::Config,
-    env::{Disk, Env, timeout},
+    env::{Env, timeout},
     error::StoreError,
     key::{Prefix, Uid},
     stamp::Head,
 };
 
-const LOG: &str = "store.log";
-const LOCK: &str = "lock";
-
-type FileOf<E> = <<E as Env>::Disk as Disk>::File;
+/// Records looked at in one search for stale copies: a thousand take some tens of microseconds.
+const STALE_LOOKS_MAX: usize = 1000;
 
 /// A point in the sequence of updates. [`LocalStore::durable`] waits until it is on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,54 +51,6 @@ pub(crate) struct LocalStore<E: Env> {
     hurry: Notify,
     /// Wakes those who wait for durability.
     flushed: Notify,
-}
-
-struct State<E: Env> {
-    log: Arc<Log<FileOf<E>>>,
-    index: BTreeMap<Uid, Slot>,
-    overlay: BTreeMap<Uid, Unflushed>,
-    /// Entries other than records that are not on disk yet.
-    unflushed: Vec<Entry>,
-    pending: BTreeSet<Uid>,
-    ceiling: Head,
-    generation: Option<String>,
-    version: u64,
-    flushed: u64,
-    wanted: u64,
-    poisoned: Option<String>,
-    closing: bool,
-    /// Records found damaged since opening.
-    damaged: u64,
-    /// The directory's lock, until the store has closed.
-    lock: Option<<E::Disk as Disk>::Lock>,
-}
-
-#[derive(Clone, Copy)]
-struct Slot {
-    location: Location,
-    alive: bool,
-    /// R6: set by a generation that is newer than the entry; applied when the entry is read.
-    reclaim_since_ms: Option<u64>,
-}
-
-struct Unflushed {
-    held: Arc<Held>,
-    version: u64,
-}
-
-/// An entry of the log.
-#[derive(Serialize, Deserialize)]
-#[serde(tag = "entry", rename_all = "snake_case")]
-enum Entry {
-    /// Always the first: whose store this is.
-    Prefix { prefix: String },
-    /// The clock's ceiling (R4).
-    Ceiling { head: u64 },
-    /// Redis's generation; every record before it was marked pending if confirmed since (R6). One entry, however many
-    /// records, makes the change one durable commit.
-    Generation { generation: String, reclaim_since_ms: u64 },
-    /// A record, whole.
-    Record { uid: Uid, held: HeldText },
 }
 
 /// What opening a store found.
@@ -218,9 +166,10 @@ impl<E: Env> LocalStore<E> {
         Ok(ticket)
     }
 
-    /// The generation of Redis's data that the copies here were confirmed in.
-    pub(crate) fn generation(&self) -> Option<String> {
-        self.lock().generation.clone()
+    /// The generation of Redis's data that the copies here were confirmed in, and the ticket of its entry.
+    pub(crate) fn generation(&self) -> (Option<String>, Ticket) {
+        let state = self.lock();
+        (state.generation.clone(), state.generation_ticket)
     }
 
     /// R6: Redis holds another generation than the copies here. One durable commit stores it and marks every copy
@@ -229,6 +178,7 @@ impl<E: Env> LocalStore<E> {
         let mut state = self.usable()?;
         state.change_generation(generation, reclaim_since_ms);
         let ticket = state.push(Entry::Generation { generation: generation.to_owned(), reclaim_since_ms });
+        state.generation_ticket = ticket;
         // After the entry in the log, so that a reader of the log does not mark them twice.
         state.reclaim_overlay(reclaim_since_ms);
         self.work.notify_one();
@@ -255,9 +205,41 @@ impl<E: Env> LocalStore<E> {
         Ok(flushed.map(|(uid, _)| uid.clone()).chain(unflushed.map(|(uid, _)| uid.clone())).collect())
     }
 
-    /// The uids of records with something pending.
-    pub(crate) fn pending_uids(&self) -> BTreeSet<Uid> {
-        self.lock().pending.clone()
+    /// What is held of each record with something pending.
+    pub(crate) fn pending(&self) -> Result<BTreeMap<Uid, Arc<Held>>, StoreError> {
+        let mut state = self.usable()?;
+        let uids = state.pending.clone();
+        let mut pending = BTreeMap::new();
+        for uid in uids {
+            if let Some(held) = state.held(&uid)? {
+                pending.insert(uid, held);
+            }
+        }
+        Ok(pending)
+    }
+
+    /// At most `count` records on disk, after `after`, with a copy confirmed before `before_ms` (R9); and where the
+    /// search ended, if there is more.
+    pub(crate) fn stale_after(&self, after: Option<&Uid>, before_ms: u64, count: usize) -> (Vec<Uid>, Option<Uid>) {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let state = self.lock();
+        let (mut stale, mut last) = (Vec::new(), None);
+        for (uid, slot) in state.index.range::<Uid, _>((start, Bound::Unbounded)).take(STALE_LOOKS_MAX) {
+            last = Some(uid.clone());
+            if slot.oldest_confirmed_ms.is_some_and(|confirmed| confirmed < before_ms) {
+                stale.push(uid.clone());
+            }
+            if stale.len() == count {
+                break;
+            }
+        }
+        (stale, last)
+    }
+
+    /// # Errors
+    /// The store has stopped: what it holds may not be what was last held.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        self.lock().check(&self.dir)
     }
 
     /// Why the store takes no more writes, if it does not.
@@ -270,21 +252,37 @@ impl<E: Env> LocalStore<E> {
         self.lock().damaged
     }
 
-    /// Writes everything, ends the flusher, and gives the directory back.
+    /// Writes everything, waits until the flusher has ended, and gives the directory back.
     pub(crate) async fn close(&self) -> Result<(), StoreError> {
         let ticket = {
             let mut state = self.lock();
             state.closing = true;
             Ticket(state.version)
         };
-        let result = self.durable(ticket).await;
         self.work.notify_one();
-        self.lock().lock = None;
-        result
+        let result = self.durable(ticket).await;
+        loop {
+            let mut flushed = std::pin::pin!(self.flushed.notified());
+            flushed.as_mut().enable();
+            {
+                let mut state = self.lock();
+                if state.ended {
+                    state.lock = None;
+                    return result;
+                }
+            }
+            flushed.await;
+        }
     }
 
-    /// The background task that writes to the log.
+    /// The background task that writes to the log. It ends when the store is closed or has failed.
     pub(crate) async fn flush_loop(self: Arc<Self>) {
+        self.flush_until_closed().await;
+        self.lock().ended = true;
+        self.flushed.notify_waiters();
+    }
+
+    async fn flush_until_closed(&self) {
         loop {
             let (dirty, wanted, closing, dead) = {
                 let state = self.lock();
@@ -302,16 +300,15 @@ impl<E: Env> LocalStore<E> {
                 let _ = timeout(&self.env, self.flush_interval, self.hurry.notified()).await;
             }
             self.flush().await;
-            self.compact().await;
+            if !closing {
+                self.compact().await;
+            }
         }
     }
 
     async fn flush(&self) {
         let (log, entries, uids, version) = self.lock().batch();
-        let appended = {
-            let log = log.clone();
-            self.env.blocking(move || log.append(&encode(&entries))).await
-        };
+        let appended = self.blocking(move || log.append(&encode(&entries))).await;
         let mut state = self.lock();
         match appended {
             Ok(locations) => state.settle(&locations, uids, version),
@@ -325,25 +322,52 @@ impl<E: Env> LocalStore<E> {
     async fn compact(&self) {
         let (old, slots, head) = {
             let state = self.lock();
+            let len = state.log.len();
+            if state.poisoned.is_some() || len <= self.compact_bytes.max(state.compact_above) {
+                return;
+            }
             let live: u64 = state.index.values().map(|slot| u64::from(slot.location.len)).sum();
-            let worth_it = state.log.len() > self.compact_bytes && live * 2 < state.log.len();
-            if state.poisoned.is_some() || !worth_it {
+            if live * 2 >= len {
                 return;
             }
             (state.log.clone(), state.index.clone(), state.head(&self.prefix))
         };
         let (disk, path) = (self.env.disk().clone(), self.dir.join(LOG));
-        let rewritten = self.env.blocking(move || rewrite::<E>(&disk, &path, &old, slots, head)).await;
-        let mut state = self.lock();
-        match rewritten {
-            Ok((log, locations)) => {
-                state.log = Arc::new(log);
-                // Nothing else moves entries, so each slot still stands for what was copied. What was not is damaged.
-                state.damaged += (state.index.len() - locations.len()) as u64;
-                state.index.retain(|uid, slot| locations.get(uid).map(|at| slot.location = *at).is_some());
+        let rewritten = self.blocking(move || rewrite::<E>(&disk, &path, &old, slots, head)).await;
+        let Ok(rewritten) = rewritten else {
+            // The old log is as good as before. A full disk should not be tried again at every write.
+            let mut state = self.lock();
+            state.compact_above = state.log.len() * 2;
+            return;
+        };
+        let (disk, dir) = (self.env.disk().clone(), self.dir.clone());
+        let placed = self.blocking(move || {
+            if rewritten.lossy {
+                set_aside(&disk, &dir)?;
             }
+            rewritten.log.put_in_place(&disk)?;
+            Ok(rewritten)
+        });
+        let placed: Result<_, StoreError> = placed.await;
+        let mut state = self.lock();
+        match placed {
+            // Nothing but this task moves entries, so each slot still stands for what was copied.
+            Ok(rewritten) => state.moved(rewritten),
             Err(error) => state.poisoned = Some(error.to_string()),
         }
+        drop(state);
+        self.flushed.notify_waiters();
+    }
+
+    /// Work on the disk that keeps the directory locked until it has ended, even if nobody waits for it any more: the
+    /// next opening must not find the file half written.
+    fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> impl Future<Output = T> {
+        let lock = self.lock().lock.clone();
+        self.env.blocking(move || {
+            let result = work();
+            drop(lock);
+            result
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State<E>> {
@@ -355,259 +379,4 @@ impl<E: Env> LocalStore<E> {
         state.check(&self.dir)?;
         Ok(state)
     }
-}
-
-impl<E: Env> State<E> {
-    fn open(disk: &E::Disk, dir: &Path, prefix: &Prefix) -> Result<(Self, OpenReport), StoreError> {
-        disk.create_dir_all(dir).map_err(StoreError::io("create the directory", dir))?;
-        let lock = disk.lock(&dir.join(LOCK)).map_err(|error| match error.kind() {
-            std::io::ErrorKind::WouldBlock => StoreError::Locked { dir: dir.to_owned() },
-            _ => StoreError::io("lock", dir.join(LOCK))(error),
-        })?;
-        let path = dir.join(LOG);
-        let names = disk.list(dir).map_err(StoreError::io("list", dir))?;
-        if !names.iter().any(|name| name == LOG) {
-            let first = encode(&[Entry::Prefix { prefix: prefix.as_str().to_owned() }]);
-            let (log, _) = Log::create(disk, &path, &first)?;
-            return Ok((Self::empty(log, lock), OpenReport::default()));
-        }
-        let (log, scan) = Log::open(disk, &path)?;
-        let mut state = Self::empty(log, lock);
-        let mut damage = scan.damage;
-        for (location, payload) in scan.entries {
-            match serde_json::from_slice(&payload) {
-                Ok(Entry::Prefix { prefix: found }) if found != prefix.as_str() => {
-                    let expected = prefix.as_str().to_owned();
-                    return Err(StoreError::ForeignPrefix { dir: dir.to_owned(), found, expected });
-                }
-                Ok(entry) => {
-                    if state.replay(location, entry).is_err() {
-                        unreadable(&mut damage, location);
-                    }
-                }
-                Err(_) => unreadable(&mut damage, location),
-            }
-        }
-        let set_aside = if damage.is_loss() { Some(state.salvage(disk, dir, &names, prefix)?) } else { None };
-        let report = OpenReport { records: state.index.len() as u64, damage, set_aside };
-        Ok((state, report))
-    }
-
-    fn empty(log: Log<FileOf<E>>, lock: <E::Disk as Disk>::Lock) -> Self {
-        Self {
-            log: Arc::new(log),
-            index: BTreeMap::new(),
-            overlay: BTreeMap::new(),
-            unflushed: Vec::new(),
-            pending: BTreeSet::new(),
-            ceiling: Head::default(),
-            generation: None,
-            version: 0,
-            flushed: 0,
-            wanted: 0,
-            poisoned: None,
-            closing: false,
-            damaged: 0,
-            lock: Some(lock),
-        }
-    }
-
-    /// Takes in an entry of the log, at opening.
-    fn replay(&mut self, location: Location, entry: Entry) -> Result<(), crate::record::NotARecord> {
-        match entry {
-            Entry::Prefix { .. } => {}
-            Entry::Ceiling { head } => self.ceiling = self.ceiling.max(Head(head)),
-            Entry::Generation { generation, reclaim_since_ms } => {
-                self.change_generation(&generation, reclaim_since_ms);
-            }
-            Entry::Record { uid, held } => {
-                let held = Held::try_from(held)?;
-                self.note_pending(&uid, held.is_pending());
-                let slot = Slot { location, alive: held.record.is_alive(), reclaim_since_ms: None };
-                self.index.insert(uid, slot);
-            }
-        }
-        Ok(())
-    }
-
-    /// Sets a damaged log aside, whole, and goes on with a new one that holds what could be read.
-    fn salvage(
-        &mut self,
-        disk: &E::Disk,
-        dir: &Path,
-        names: &[String],
-        prefix: &Prefix,
-    ) -> Result<PathBuf, StoreError> {
-        let path = dir.join(LOG);
-        let number = names.iter().filter(|name| name.starts_with("damaged-")).count();
-        let aside = dir.join(format!("damaged-{number}.log"));
-        copy(disk, &path, &aside)?;
-        let (log, locations) = rewrite::<E>(disk, &path, &self.log, self.index.clone(), self.head(prefix))?;
-        self.log = Arc::new(log);
-        self.index.retain(|uid, slot| locations.get(uid).map(|at| slot.location = *at).is_some());
-        Ok(aside)
-    }
-
-    fn check(&self, dir: &Path) -> Result<(), StoreError> {
-        match &self.poisoned {
-            Some(cause) => Err(StoreError::Poisoned { dir: dir.to_owned(), cause: cause.clone() }),
-            None => Ok(()),
-        }
-    }
-
-    fn held(&mut self, uid: &Uid) -> Result<Option<Arc<Held>>, StoreError> {
-        if let Some(unflushed) = self.overlay.get(uid) {
-            return Ok(Some(unflushed.held.clone()));
-        }
-        let Some(slot) = self.index.get(uid) else { return Ok(None) };
-        match read_record(&self.log, *slot) {
-            Ok(held) => {
-                // A generation change marks every record; whether this one has anything young enough shows only here.
-                self.note_pending(uid, held.is_pending());
-                Ok(Some(Arc::new(held)))
-            }
-            Err(StoreError::Damaged { .. }) => {
-                // Never served. Redis, if it has it, gives it back at the next read.
-                self.index.remove(uid);
-                self.pending.remove(uid);
-                self.damaged += 1;
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn put(&mut self, uid: &Uid, held: Arc<Held>) -> Ticket {
-        self.version += 1;
-        self.note_pending(uid, held.is_pending());
-        self.overlay.insert(uid.clone(), Unflushed { held, version: self.version });
-        Ticket(self.version)
-    }
-
-    fn push(&mut self, entry: Entry) -> Ticket {
-        self.version += 1;
-        self.unflushed.push(entry);
-        Ticket(self.version)
-    }
-
-    fn note_pending(&mut self, uid: &Uid, pending: bool) {
-        if pending {
-            self.pending.insert(uid.clone());
-        } else {
-            self.pending.remove(uid);
-        }
-    }
-
-    fn change_generation(&mut self, generation: &str, reclaim_since_ms: u64) {
-        self.generation = Some(generation.to_owned());
-        for (uid, slot) in &mut self.index {
-            slot.reclaim_since_ms = Some(reclaim_since_ms);
-            // Perhaps it has nothing young enough: its next reader finds out.
-            self.pending.insert(uid.clone());
-        }
-    }
-
-    fn reclaim_overlay(&mut self, reclaim_since_ms: u64) {
-        for (uid, unflushed) in std::mem::take(&mut self.overlay) {
-            let mut held = (*unflushed.held).clone();
-            held.reclaim_all(reclaim_since_ms);
-            self.put(&uid, Arc::new(held));
-        }
-    }
-
-    /// The entries that a log begins with.
-    fn head(&self, prefix: &Prefix) -> Vec<Entry> {
-        let generation = self.generation.clone();
-        // The records are written after it as they are, marks applied: it must mark nothing again.
-        let generation = generation.map(|generation| Entry::Generation { generation, reclaim_since_ms: u64::MAX });
-        [Entry::Prefix { prefix: prefix.as_str().to_owned() }, Entry::Ceiling { head: self.ceiling.0 }]
-            .into_iter()
-            .chain(generation)
-            .collect()
-    }
-
-    /// What is not on disk yet: entries in the order to be written, the records among them last.
-    #[expect(clippy::type_complexity, reason = "taken apart at once by the only caller")]
-    fn batch(&mut self) -> (Arc<Log<FileOf<E>>>, Vec<Entry>, Vec<Uid>, u64) {
-        let mut entries = std::mem::take(&mut self.unflushed);
-        let uids: Vec<_> = self.overlay.keys().cloned().collect();
-        let records = self
-            .overlay
-            .iter()
-            .map(|(uid, unflushed)| Entry::Record { uid: uid.clone(), held: HeldText::from(&*unflushed.held) });
-        entries.extend(records);
-        (self.log.clone(), entries, uids, self.version)
-    }
-
-    /// The batch is on disk.
-    fn settle(&mut self, locations: &[Location], uids: Vec<Uid>, version: u64) {
-        self.flushed = version;
-        let records = &locations[locations.len() - uids.len()..];
-        for (uid, location) in uids.into_iter().zip(records) {
-            let Some(unflushed) = self.overlay.get(&uid) else { continue };
-            // Updated while it was written: the overlay stays, and stays in front of this slot.
-            let alive = unflushed.held.record.is_alive();
-            if unflushed.version <= version {
-                self.overlay.remove(&uid);
-            }
-            self.index.insert(uid, Slot { location: *location, alive, reclaim_since_ms: None });
-        }
-    }
-}
-
-/// An entry that verifies and makes no sense was written so: set aside with the rest, for whoever can read it.
-fn unreadable(damage: &mut Damage, location: Location) {
-    damage.unreadable.push((location.offset, u64::from(location.len)));
-}
-
-fn encode(entries: &[Entry]) -> Vec<Vec<u8>> {
-    entries.iter().map(|entry| serde_json::to_vec(entry).expect("maps with text for keys become JSON")).collect()
-}
-
-fn read_record<F: crate::env::DiskFile>(log: &Log<F>, slot: Slot) -> Result<Held, StoreError> {
-    let payload = log.read(slot.location)?;
-    let entry =
-        serde_json::from_slice(&payload).expect("an entry that verifies was read before, at opening or writing");
-    let Entry::Record { held, .. } = entry else { panic!("the index points at an entry that is no record") };
-    let mut held = Held::try_from(held).expect("a record that verifies was read before, at opening or writing");
-    if let Some(since_ms) = slot.reclaim_since_ms {
-        held.reclaim_all(since_ms);
-    }
-    Ok(held)
-}
-
-type Rewritten<E> = (Log<FileOf<E>>, BTreeMap<Uid, Location>);
-
-/// Writes a new log with everything live, and puts it in the place of the old one. Damaged records stay behind.
-fn rewrite<E: Env>(
-    disk: &E::Disk,
-    path: &Path,
-    old: &Log<FileOf<E>>,
-    slots: BTreeMap<Uid, Slot>,
-    mut entries: Vec<Entry>,
-) -> Result<Rewritten<E>, StoreError> {
-    let first = entries.len();
-    let mut uids = Vec::new();
-    for (uid, slot) in slots {
-        match read_record(old, slot) {
-            Ok(held) => entries.push(Entry::Record { uid: uid.clone(), held: HeldText::from(&held) }),
-            Err(StoreError::Damaged { .. }) => continue,
-            Err(error) => return Err(error),
-        }
-        uids.push(uid);
-    }
-    let (log, locations) = Log::create(disk, path, &encode(&entries))?;
-    Ok((log, uids.into_iter().zip(locations.into_iter().skip(first)).collect()))
-}
-
-fn copy<D: Disk>(disk: &D, from: &Path, to: &Path) -> Result<(), StoreError> {
-    use crate::env::DiskFile as _;
-    let source = disk.open(from).map_err(StoreError::io("open", from))?;
-    let len = source.len().map_err(StoreError::io("measure", from))?;
-    let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
-    source.read_at(0, &mut bytes).map_err(StoreError::io("read", from))?;
-    let target = disk.open(to).map_err(StoreError::io("create", to))?;
-    target.write_at(0, &bytes).map_err(StoreError::io("write to", to))?;
-    target.sync().map_err(StoreError::io("sync", to))?;
-    storage::sync_parent(disk, to)
 }

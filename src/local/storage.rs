@@ -77,9 +77,9 @@ impl Damage {
 }
 
 impl<F: DiskFile> Log<F> {
-    /// Makes a new log at `path` that holds `payloads`, durable in full or not there at all: it is written beside and
-    /// renamed into place.
-    pub(super) fn create<D: Disk<File = F>>(
+    /// Writes a new log that holds `payloads`, synced, beside `path`. [`Log::put_in_place`] makes it the log: a reader
+    /// finds the old one or the new one, each in full.
+    pub(super) fn write_beside<D: Disk<File = F>>(
         disk: &D,
         path: &Path,
         payloads: &[Vec<u8>],
@@ -92,12 +92,17 @@ impl<F: DiskFile> Log<F> {
         let tail = Mutex::new(Tail { end: HEADER_LEN as u64, sequence: 0 });
         let log = Self { file, path: path.to_owned(), tail };
         let locations = log.append(payloads)?;
-        disk.rename(&beside, path).map_err(io("rename"))?;
-        sync_parent(disk, path)?;
         Ok((log, locations))
     }
 
-    /// Opens the log at `path` and reads it through.
+    /// Renames the log written beside its path into place. After an error it is not known which of the two is there.
+    pub(super) fn put_in_place<D: Disk<File = F>>(&self, disk: &D) -> Result<(), StoreError> {
+        let beside = self.path.with_extension("new");
+        disk.rename(&beside, &self.path).map_err(StoreError::io("rename", &beside))?;
+        sync_parent(disk, &self.path)
+    }
+
+    /// Opens the log at `path` and reads it through. Changes nothing.
     pub(super) fn open<D: Disk<File = F>>(disk: &D, path: &Path) -> Result<(Self, Scan), StoreError> {
         let io = |verb| StoreError::io(verb, path);
         let file = disk.open(path).map_err(io("open"))?;
@@ -105,11 +110,13 @@ impl<F: DiskFile> Log<F> {
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
         file.read_at(0, &mut bytes).map_err(io("read"))?;
         let (scan, tail) = scan(&bytes, path)?;
-        if scan.damage.torn_tail_bytes > 0 {
-            file.set_len(tail.end).map_err(io("truncate"))?;
-            file.sync().map_err(io("sync"))?;
-        }
         Ok((Self { file, path: path.to_owned(), tail: Mutex::new(tail) }, scan))
+    }
+
+    /// Cuts off what stands behind the last good entry, so that appends are not lost behind garbage.
+    pub(super) fn cut_tail(&self) -> Result<(), StoreError> {
+        self.file.set_len(self.len()).map_err(StoreError::io("truncate", &self.path))?;
+        self.file.sync().map_err(StoreError::io("sync", &self.path))
     }
 
     /// Appends entries and makes them durable. After an error the log must not be appended to again.
@@ -140,8 +147,13 @@ impl<F: DiskFile> Log<F> {
         }
         match entry(&bytes) {
             Some(entry) if entry.payload.len() == location.len as usize => Ok(entry.payload.to_vec()),
-            _ => Err(StoreError::Damaged { path: self.path.clone(), offset: location.offset }),
+            _ => Err(self.damaged(location)),
         }
+    }
+
+    /// The error that says that what stands there is not served.
+    pub(super) fn damaged(&self, location: Location) -> StoreError {
+        StoreError::Damaged { path: self.path.clone(), offset: location.offset }
     }
 
     /// The length of the file, in bytes.
@@ -235,8 +247,8 @@ fn scan(bytes: &[u8], path: &Path) -> Result<(Scan, Tail), StoreError> {
         at += ENTRY_HEADER_LEN + found.payload.len();
         (end, sequence) = (at, found.sequence + 1);
     }
-    if end == 0 {
-        // A log is born whole, by a rename: without a good header or entry this is no torn tail but something else.
+    if entries.is_empty() {
+        // A log is born whole, by a rename, with its first entry: without any this is no torn tail but something else.
         damage.unreadable.push((0, bytes.len() as u64));
     } else {
         damage.torn_tail_bytes = (bytes.len() - end) as u64;

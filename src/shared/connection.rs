@@ -1,6 +1,12 @@
 //! One connection to Redis, and what is asked of it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use redis::{AsyncConnectionConfig, Cmd, Value, aio::MultiplexedConnection};
 
@@ -16,11 +22,14 @@ use crate::{
     record::Record,
 };
 
+/// Keys that Redis looks at for a page of a list: some tenths of a millisecond of its time.
+const SCAN_COUNT: u32 = 500;
+
 /// A connection whose generation is known. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Connection {
     multiplexed: MultiplexedConnection,
-    driver: Arc<dyn Task>,
+    driver: Arc<Driver>,
     /// Tells this connection's news from those of earlier ones.
     pub(crate) id: u64,
     /// The generation of Redis's data that this connection was checked to lead to (R6).
@@ -30,8 +39,21 @@ pub(crate) struct Connection {
 /// A connection before its generation is known.
 pub(crate) struct Dialled {
     pub(crate) multiplexed: MultiplexedConnection,
-    driver: Arc<dyn Task>,
+    driver: Arc<Driver>,
     id: u64,
+}
+
+/// The task that moves a connection's bytes. It ends with the last handle: a driver that waits for a dead peer to read
+/// would otherwise hold its socket for ever.
+struct Driver {
+    task: Box<dyn Task>,
+    ended: Arc<AtomicBool>,
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// Opens a connection and authenticates. `on_end` is called when it ends by itself.
@@ -49,21 +71,19 @@ pub(crate) async fn dial<E: Env>(
     let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
     let opened = MultiplexedConnection::new_with_config(url.connection_info(), stream, config).await;
     let (multiplexed, driver) = opened?;
+    let ended = Arc::new(AtomicBool::new(false));
+    let flag = ended.clone();
     let task = env.spawn(async move {
         driver.await;
+        flag.store(true, Ordering::Relaxed);
         on_end();
     });
-    Ok(Dialled { multiplexed, driver: Arc::new(task), id })
+    Ok(Dialled { multiplexed, driver: Arc::new(Driver { task: Box::new(task), ended }), id })
 }
 
 impl Dialled {
     pub(crate) fn with_generation(self, generation: &str) -> Connection {
         Connection { multiplexed: self.multiplexed, driver: self.driver, id: self.id, generation: generation.into() }
-    }
-
-    /// Closes the socket.
-    pub(crate) fn abandon(&self) {
-        self.driver.abort();
     }
 }
 
@@ -94,7 +114,12 @@ impl Connection {
 
     /// Closes the socket. Requests under way fail at once.
     pub(crate) fn abandon(&self) {
-        self.driver.abort();
+        self.driver.task.abort();
+    }
+
+    /// Whether it ended by itself.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.driver.ended.load(Ordering::Relaxed)
     }
 
     /// A sign of life, which tells the generation of the data as well; none if there is no marker.
@@ -129,25 +154,23 @@ impl Connection {
         merged.map_err(|error| named(error, key))
     }
 
-    /// The records of the prefix, each with the cells that tell whether it is alive. A uid that is there from before
-    /// the call to its end is in it, however SCAN repeats itself.
-    pub(crate) async fn scan(&self, keys: &Keys) -> Result<BTreeMap<Uid, Record>, CallError> {
-        let (mut found, mut cursor) = (BTreeMap::new(), "0".to_owned());
-        loop {
-            let mut scan = redis::cmd("SCAN");
-            let reply = self.ask(scan.arg(&cursor).arg("MATCH").arg(keys.pattern()).arg("COUNT").arg(500)).await?;
-            let (next, page): (String, Vec<Vec<u8>>) = redis::from_redis_value(reply)
-                .map_err(|error| CallError::Unknown(format!("SCAN was answered with something else: {error}")))?;
-            let page = page.iter().filter_map(|key| std::str::from_utf8(key).ok());
-            let page: Vec<_> = page.filter_map(|key| Some((key, keys.uid(key)?))).collect();
-            for ((_, uid), cells) in page.iter().zip(self.existence(&page).await?) {
-                found.insert(uid.clone(), cells);
-            }
-            if next == "0" {
-                return Ok(found);
-            }
-            cursor = next;
-        }
+    /// A page of the records of the prefix, each with the cells that tell whether it is alive, and the cursor of the
+    /// next page; `0` begins and ends. A page may repeat what an earlier one told.
+    pub(crate) async fn scan_page(
+        &self,
+        keys: &Keys,
+        cursor: &str,
+    ) -> Result<(String, BTreeMap<Uid, Record>), CallError> {
+        let mut scan = redis::cmd("SCAN");
+        let reply = self
+            .ask(scan.arg(cursor).arg("MATCH").arg(keys.pattern()).arg("COUNT").arg(SCAN_COUNT).arg("TYPE").arg("hash"))
+            .await?;
+        let (next, page): (String, Vec<Vec<u8>>) = redis::from_redis_value(reply)
+            .map_err(|error| CallError::Unknown(format!("SCAN was answered with something else: {error}")))?;
+        let page = page.iter().filter_map(|key| std::str::from_utf8(key).ok());
+        let page: Vec<_> = page.filter_map(|key| Some((key, keys.uid(key)?))).collect();
+        let existence = self.existence(&page).await?;
+        Ok((next, page.into_iter().map(|(_, uid)| uid).zip(existence).collect()))
     }
 
     /// Existence and tombstone of each key of a page.
@@ -159,15 +182,8 @@ impl Connection {
         for (key, _) in page {
             pipeline.cmd("HMGET").arg(key).arg("e").arg("d");
         }
-        let cells: Vec<(Option<String>, Option<String>)> = pipeline.query_async(&mut self.multiplexed.clone()).await?;
-        page.iter()
-            .zip(cells)
-            .map(|((key, _), (existence, tombstone))| {
-                let fields = [("e", existence.as_deref()), ("d", tombstone.as_deref())];
-                let fields = fields.into_iter().filter_map(|(field, cell)| Some((field, cell?)));
-                Record::from_fields(fields).map_err(|error| CallError::not_a_record(key, error))
-            })
-            .collect()
+        let cells: Vec<[Option<Vec<u8>>; 2]> = pipeline.query_async(&mut self.multiplexed.clone()).await?;
+        Ok(cells.iter().map(existence_of).collect())
     }
 
     async fn ask(&self, command: &Cmd) -> Result<Value, CallError> {
@@ -175,10 +191,17 @@ impl Connection {
     }
 }
 
+/// A hash that is no record of ours has neither cell, and is no record in a list either.
+fn existence_of(cells: &[Option<Vec<u8>>; 2]) -> Record {
+    let fields = ["e", "d"].into_iter().zip(cells);
+    let texts = fields.filter_map(|(field, cell)| Some((field, std::str::from_utf8(cell.as_deref()?).ok()?)));
+    Record::from_fields(texts).unwrap_or_default()
+}
+
 /// An error reply does not name the key.
 fn named(error: CallError, key: &str) -> CallError {
     match error {
-        CallError::NotARecord { reason, .. } => CallError::not_a_record(key, reason),
+        CallError::NotARecord { reason, .. } => CallError::not_a_record(key, &reason),
         other => other,
     }
 }

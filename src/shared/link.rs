@@ -72,8 +72,14 @@ impl Link {
     }
 
     /// An attempt to connect succeeded, or a connection was found to lead to another generation.
-    pub(crate) fn establish(&self, connection: Connection, now: Duration) {
+    pub(crate) fn establish(&self, connection: Connection, now: Duration, random: u64) {
         let mut inner = self.lock();
+        // Under the lock: a connection that ends after this finds itself here.
+        if connection.has_ended() {
+            inner.connection = None;
+            inner.health.on(Event::Lost, now, random);
+            return self.settle(inner);
+        }
         let same = inner.connection.as_ref().is_some_and(|held| held.id == connection.id);
         inner.connections += u64::from(!same);
         inner.connection = Some(connection);
@@ -115,7 +121,7 @@ impl Link {
         }
     }
 
-    /// Something is pending, or nothing is any more.
+    /// News of what is pending.
     pub(crate) fn pending(&self, event: Event, now: Duration) {
         self.lock().health.on(event, now, 0);
         self.wake.notify_one();

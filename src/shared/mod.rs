@@ -18,7 +18,8 @@ use crate::record::Record;
 /// Why a request to Redis failed, by what to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CallError {
-    /// Redis answered with an error: the request had no effect. The connection is good, the request is not for now.
+    /// Redis answered with an error. The connection is good, the request is not for now. It had no effect, or, where the
+    /// merge script failed at its last command, all of its effect.
     Refused(String),
     /// Likewise, and it will answer so to every request: another connection, later, may lead to a server that works.
     Unusable(String),
@@ -29,7 +30,7 @@ pub(crate) enum CallError {
 }
 
 impl CallError {
-    fn not_a_record(key: &str, reason: impl ToString) -> Self {
+    fn not_a_record(key: &str, reason: &(impl ToString + ?Sized)) -> Self {
         Self::NotARecord { key: key.to_owned(), reason: reason.to_string() }
     }
 
@@ -80,5 +81,5 @@ fn record_of(key: &str, flat: &[Value]) -> Result<Record, CallError> {
             _ => return Err(CallError::not_a_record(key, "a field is no text")),
         }
     }
-    Record::from_fields(fields.into_iter()).map_err(|error| CallError::not_a_record(key, error))
+    Record::from_fields(fields.into_iter()).map_err(|error| CallError::not_a_record(key, &error))
 }

@@ -112,9 +112,8 @@ fn fault_text(fault: &Fault) -> String {
     let on = |instances: &[u32]| format!("{} of instances {instances:?}", fault.kind());
     match fault {
         Fault::Partition { instances, direction: Direction::Both } => format!("{} from redis", on(instances)),
-        Fault::Partition { instances, .. } => on(instances),
+        Fault::Partition { instances, .. } | Fault::ResetConnections { instances } => on(instances),
         Fault::SlowLink { instances, extra_us } => format!("{}: +{} ms each way", on(instances), extra_us / 1_000),
-        Fault::ResetConnections { instances } => on(instances),
         Fault::InstanceCrash { instance, .. } => format!("{} of instance {instance}", fault.kind()),
         Fault::RedisCrash { .. } | Fault::RedisPause | Fault::ScriptFlush | Fault::FlushAll => fault.kind().to_owned(),
     }

@@ -1,0 +1,209 @@
+//! House rules that no linter knows: headers, lengths, and which part may know which.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// A file has one subject; a longer one has two.
+const FILE_LINES_MAX: usize = 600;
+/// A function that does not fit a screen does two things.
+const FUNCTION_LINES_MAX: usize = 70;
+
+struct Source {
+    name: String,
+    text: String,
+}
+
+impl Source {
+    /// The text without its unit tests, which may use what the code may not.
+    fn code(&self) -> &str {
+        self.text.split("\n#[cfg(test)]\n").next().unwrap_or_default()
+    }
+
+    fn is_under(&self, folders: &[&str]) -> bool {
+        folders.iter().any(|folder| self.name.starts_with(folder))
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for folder in ["src", "sim", "tests", "examples"] {
+        collect(&root.join(folder), &mut files);
+    }
+    files.sort();
+    let read = |path: &PathBuf| Source {
+        name: path.strip_prefix(root).expect("below the root").display().to_string(),
+        text: fs::read_to_string(path).expect("a source file"),
+    };
+    files.iter().map(read).collect()
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder of sources") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// Asserts that nothing is wrong, and lists all that is.
+fn assert_none(wrong: &[String], rule: &str) {
+    assert!(wrong.is_empty(), "{rule}:\n  {}", wrong.join("\n  "));
+}
+
+#[test]
+fn every_file_begins_with_a_header_that_says_what_lives_there() {
+    let wrong: Vec<_> = sources().into_iter().filter(|s| !s.text.starts_with("//! ")).map(|s| s.name).collect();
+    assert_none(&wrong, "begin the file with `//!` and what lives there");
+}
+
+#[test]
+fn a_file_has_one_subject() {
+    let long = |s: &Source| (s.text.lines().count() > FILE_LINES_MAX).then(|| s.name.clone());
+    let wrong: Vec<_> = sources().iter().filter_map(long).collect();
+    assert_none(&wrong, "split what is longer than 600 lines");
+}
+
+#[test]
+fn a_function_fits_a_screen() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        let mut begun: Option<(usize, usize, &str)> = None;
+        for (number, line) in source.text.lines().enumerate() {
+            let indent = line.len() - line.trim_start().len();
+            let starts = [
+                "fn ",
+                "pub fn ",
+                "pub(crate) fn ",
+                "pub(super) fn ",
+                "async fn ",
+                "pub async fn ",
+                "pub(crate) async fn ",
+            ];
+            if begun.is_none() && starts.iter().any(|start| line.trim_start().starts_with(start)) {
+                begun = Some((number, indent, line.trim()));
+            }
+            let Some((start, column, signature)) = begun else { continue };
+            if line.trim_end() == format!("{}}}", " ".repeat(column))
+                || line.trim_end().ends_with("{}")
+                || line.trim_end().ends_with(';') && indent == column
+            {
+                if number - start >= FUNCTION_LINES_MAX {
+                    wrong.push(format!("{}:{}: {signature}", source.name, start + 1));
+                }
+                begun = None;
+            }
+        }
+    }
+    assert_none(&wrong, "split what is longer than 70 lines");
+}
+
+#[test]
+fn the_client_reaches_the_world_through_env_alone() {
+    let mut wrong = Vec::new();
+    for source in sources().iter().filter(|s| s.is_under(&["src/"]) && s.name != "src/env/tokio.rs") {
+        let forbidden = [
+            "std::net",
+            "std::fs",
+            "std::thread",
+            "std::time::Instant",
+            "SystemTime",
+            "rand::",
+            "tokio::time",
+            "tokio::net",
+            "tokio::task",
+            "tokio::fs",
+        ];
+        for (number, line) in source.code().lines().enumerate() {
+            if forbidden.iter().any(|name| line.contains(name)) {
+                wrong.push(format!("{}:{}: {}", source.name, number + 1, line.trim()));
+            }
+        }
+    }
+    assert_none(&wrong, "use Env; the real world stands in src/env/tokio.rs");
+}
+
+#[test]
+fn pure_files_have_no_env_and_no_async() {
+    let pure = ["contact", "stamp", "record", "key", "config", "error", "health"].map(|name| format!("src/{name}.rs"));
+    let wrong: Vec<_> = sources()
+        .iter()
+        .filter(|s| pure.contains(&s.name))
+        .filter(|s| ["async ", ".await", "crate::env", "Env>"].iter().any(|word| s.code().contains(word)))
+        .map(|s| s.name.clone())
+        .collect();
+    assert_none(&wrong, "time and randomness are arguments here");
+    assert_eq!(sources().iter().filter(|s| pure.contains(&s.name)).count(), pure.len(), "a pure file is gone");
+}
+
+#[test]
+fn judges_know_histories_and_nothing_of_the_client() {
+    let judges: Vec<_> = sources().into_iter().filter(|s| s.is_under(&["sim/src/checker/"])).collect();
+    assert!(judges.len() > 10, "the checkers have moved");
+    let foreign =
+        ["contact_cache", "crate::world", "crate::runner", "crate::subject", "crate::redis", "crate::workload"];
+    let knows = |s: &Source| foreign.iter().any(|name| s.text.contains(name)).then(|| s.name.clone());
+    assert_none(&judges.iter().filter_map(knows).collect::<Vec<_>>(), "a checker sees only the history");
+}
+
+#[test]
+fn the_client_is_touched_by_the_subject_the_seam_and_nothing_else_of_the_bed() {
+    // Where the bed implements or uses the client's Env, or names the Redis for its Config.
+    let allowed = [
+        "sim/src/subject/",
+        "sim/src/world/",
+        "sim/src/live.rs",
+        "sim/src/instances.rs",
+        "sim/src/runner.rs",
+        "sim/src/redis/serve_world.rs",
+    ];
+    let bed = |s: &&Source| s.is_under(&["sim/src/"]) && !s.is_under(&allowed);
+    let knows = |s: &Source| {
+        s.code().lines().any(|line| line.contains("contact_cache::") && !line.trim_start().starts_with("//"))
+    };
+    let wrong: Vec<_> = sources().iter().filter(bed).filter(|s| knows(s)).map(|s| s.name.clone()).collect();
+    assert_none(&wrong, "go through the Subject trait");
+}
+
+#[test]
+fn the_nemesis_and_the_workloads_do_not_know_each_other() {
+    let wrong: Vec<_> = sources()
+        .iter()
+        .filter(|s| {
+            (s.name == "sim/src/nemesis.rs" && s.text.contains("workload::"))
+                || (s.is_under(&["sim/src/workload/"]) && (s.text.contains("faults::") || s.text.contains("nemesis::")))
+        })
+        .map(|s| s.name.clone())
+        .collect();
+    assert_none(&wrong, "they meet in the runner");
+}
+
+#[test]
+fn a_run_reads_no_clock_and_no_chance_of_the_machine() {
+    // Each line carries its own `expect` with a reason; those files are outside of any run.
+    let outside = ["sim/src/explore.rs", "sim/src/redis/serve_tcp.rs", "sim/src/main.rs", "sim/src/determinism.rs"];
+    let mut wrong = Vec::new();
+    for source in sources().iter().filter(|s| s.is_under(&["sim/src/"]) && !s.is_under(&outside)) {
+        let forbidden = [
+            "std::time::Instant",
+            "SystemTime",
+            "rand::rng()",
+            "rand::random",
+            "thread_rng",
+            "HashMap",
+            "HashSet",
+            "select!",
+        ];
+        for (number, line) in source.code().lines().enumerate() {
+            if forbidden.iter().any(|name| line.contains(name)) && !line.trim_start().starts_with("//") {
+                wrong.push(format!("{}:{}: {}", source.name, number + 1, line.trim()));
+            }
+        }
+    }
+    assert_none(&wrong, "take it from the world or from a stream of the seed");
+}
