@@ -1,0 +1,23 @@
+//! Runs that once alarmed, kept as replay files. Each must pass, for the reason in its story.
+//!
+//! | file | what it was |
+//! | --- | --- |
+//! | `flushall-just-before-the-end` | a bug of the bed: FLUSHALL came less than a second before the final reads, so that no instance had probed since; each believed to be at rest and then answered `Merged`. The client promises to notice within its probe interval: the quiesce phase waits that long. |
+
+use std::{fs, path::Path};
+
+use seedbed::{checker::Verdict, explore::judge_scenario, scenario::ReplayFile};
+
+#[test]
+fn what_was_mended_stays_mended() {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/regressions"));
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty(), "the replay files have moved");
+    for path in files {
+        let scenario = ReplayFile::read(&path).unwrap().scenario;
+        assert_eq!(judge_scenario(&scenario).0.worst(), Verdict::Pass, "{}", path.display());
+        let story = format!("`{}`", path.file_stem().unwrap().to_string_lossy());
+        assert!(include_str!("regressions.rs").contains(&story), "{story} has no story in the header of this file");
+    }
+}
