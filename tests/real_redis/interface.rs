@@ -103,6 +103,13 @@ pub(crate) async fn a_key_of_another_type_is_a_typed_error_and_left_alone(kind: 
     assert_eq!((cache.health().state, cache.health().pending_records), (State::Connected, 0));
     cache.upsert(&uid("v"), &named("mine")).await.expect("a key of its own");
     assert_eq!(name(&cache, "v").await, (Source::Shared, json!("mine")));
+    // Nor to miss what others wrote: this instance holds nothing of its own.
+    let other = open(&server.url(), &directory.path().join("other")).await;
+    let listing = other.list().await.expect("a list");
+    assert_eq!((listing.source, listing.uids), (Source::Shared, [uid("v")].into()));
+    let cleared = Box::pin(other.clear()).await.expect("a list");
+    assert_eq!((cleared.removed, cleared.complete), ([(uid("v"), Placement::Shared)].into(), true));
+    assert_eq!(server.ask("GET cc1:p:u"), "$1\r\nx\r\n");
 }
 
 pub(crate) async fn a_wrong_password_leaves_the_cache_local_until_the_right_one(kind: Kind) {
