@@ -151,9 +151,10 @@ impl Health {
                 let recovering = self.pending || self.state == State::Recovering;
                 self.state = if recovering { State::Recovering } else { State::Connected };
             }
-            // Late news of a connection that was given up already, or is suspect already.
+            // Late news of a connection that was given up already, or is suspect already; the end of a pass cut short.
             (Event::Lost | Event::ProbeAnswered | Event::ReplyTimedOut, State::Degraded)
-            | (Event::ReplyTimedOut, State::Probing) => {}
+            | (Event::ReplyTimedOut, State::Probing)
+            | (Event::PassEnded, State::Connected | State::Degraded | State::Probing) => {}
             (Event::Lost, State::Connected | State::Probing | State::Recovering) => {
                 self.state = State::Degraded;
                 self.due = now + self.delay(random);
@@ -172,11 +173,12 @@ impl Health {
                 }
             }
             (Event::PassBegan, _) => self.pending = false,
-            (Event::PassEnded, State::Recovering) if !self.pending => {
-                self.state = State::Connected;
-                self.failures = 0;
+            (Event::PassEnded, State::Recovering) => {
+                if !self.pending {
+                    self.state = State::Connected;
+                    self.failures = 0;
+                }
             }
-            (Event::PassEnded, _) => {}
         }
     }
 

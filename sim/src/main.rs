@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, IsTerminal},
+    io::{self, IsTerminal, Write as _},
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::ExitCode as ProcessExit,
@@ -104,6 +104,13 @@ impl<E: std::error::Error> From<E> for BadInput {
     }
 }
 
+/// Prints a line. A reader that has seen enough (`| head`) ends the program, quietly.
+macro_rules! say {
+    ($($argument:tt)*) => {
+        say(format_args!($($argument)*))
+    };
+}
+
 fn main() -> ProcessExit {
     let cli = Cli::parse();
     // madsim tells what its scheduler does; without RUST_LOG nothing is said. No times: those of a run are simulated.
@@ -158,7 +165,7 @@ impl Explore {
 fn run(explore_arguments: &Explore) -> ExitCode {
     let tasks = explore_arguments.tasks();
     let last = Seed(explore_arguments.seed.0.wrapping_add(explore_arguments.seeds - 1));
-    println!(
+    say!(
         "Exploring seeds {} to {last} of {}, {} at a time.\n",
         explore_arguments.seed,
         explore_arguments.workloads().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
@@ -176,7 +183,7 @@ fn run(explore_arguments: &Explore) -> ExitCode {
         }
     });
     progress.finish_and_clear();
-    print!("{}", summary::text(&summaries));
+    say!("{}", summary::text(&summaries).trim_end());
     ExitCode::from(&summary::total(&summaries).worst())
 }
 
@@ -214,17 +221,17 @@ fn replay(arguments: &Replay) -> Result<ExitCode, BadInput> {
     }
     let (judged, history) = judge_scenario(&scenario);
     if let Some(history) = history {
-        print!("{}", timeline::text(&history));
+        say!("{}", timeline::text(&history).trim_end());
     }
     match &judged.outcome {
         Ok(outcomes) => {
             let worst = worst(&outcomes.judgements);
-            println!("\nVerdicts\n\n{}", timeline::verdicts(&outcomes.judgements));
-            println!("{}: event stream {:016x}", word(&worst), outcomes.hash);
+            say!("\nVerdicts\n\n{}", timeline::verdicts(&outcomes.judgements));
+            say!("{}: event stream {:016x}", word(&worst), outcomes.hash);
             Ok(ExitCode::from(&worst))
         }
         Err(panic) => {
-            println!("\nFAILED: {panic}");
+            say!("\nFAILED: {panic}");
             Ok(ExitCode::Violation)
         }
     }
@@ -233,7 +240,7 @@ fn replay(arguments: &Replay) -> Result<ExitCode, BadInput> {
 fn hashes(arguments: &Explore) -> ExitCode {
     explore(&arguments.tasks(), arguments.jobs(), |judged| {
         let hash = judged.outcome.map_or_else(|panic| panic.to_string(), |outcomes| format!("{:016x}", outcomes.hash));
-        println!("{} {hash}", judged.task.1);
+        say!("{} {hash}", judged.task.1);
     });
     ExitCode::Held
 }
@@ -248,11 +255,11 @@ fn compare(arguments: &Determinism) -> Result<ExitCode, BadInput> {
     let comparison = determinism::compare(&std::env::current_exe()?, &plan)?;
     for difference in comparison.differences.iter().take(10) {
         let determinism::Difference { task, first, other } = difference;
-        println!("seed {} of {}: {} with {}, {} with {}", task.1, task.0, first.1, first.0, other.1, other.0);
-        println!("  {}", replay_command(*task));
+        say!("seed {} of {}: {} with {}, {} with {}", task.1, task.0, first.1, first.0, other.1, other.0);
+        say!("  {}", replay_command(*task));
     }
     let count = comparison.differences.len();
-    println!(
+    say!(
         "{}: {} runs in two processes (--jobs 1 and 2), {} of each workload alone: {count} differences",
         if count == 0 { "PASSED" } else { "FAILED" },
         comparison.runs,
@@ -267,23 +274,32 @@ async fn serve(arguments: &RedisServer) -> Result<ExitCode, BadInput> {
     let listener = tokio::net::TcpListener::bind(address).await.map_err(|error| {
         BadInput(format!("failed to listen on {address}: {error}; name another port with --port, 0 for a free one"))
     })?;
-    println!("redis://{}/", listener.local_addr()?);
+    say!("redis://{}/", listener.local_addr()?);
     seedbed::redis::serve_tcp::serve(listener).await?;
     Ok(ExitCode::Held)
 }
 
 fn list() -> ExitCode {
-    println!("Workloads\n");
+    say!("Workloads\n");
     for workload in ALL {
-        println!("  {:<15}{}", workload.name(), workload.about());
+        say!("  {:<15}{}", workload.name(), workload.about());
     }
-    println!("\nGuarantees\n");
+    say!("\nGuarantees\n");
     for guarantee in seedbed::checker::Guarantee::ALL {
-        println!("  {guarantee}");
+        say!("  {guarantee}");
     }
-    println!("\nFaults\n");
+    say!("\nFaults\n");
     for kind in seedbed::faults::KIND_NAMES {
-        println!("  {kind}");
+        say!("  {kind}");
     }
     ExitCode::Held
+}
+
+fn say(line: std::fmt::Arguments<'_>) {
+    if let Err(error) = writeln!(io::stdout(), "{line}") {
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            eprintln!("error: failed to write to the standard output: {error}");
+        }
+        std::process::exit(ExitCode::BadInput.into());
+    }
 }

@@ -223,17 +223,17 @@ impl<E: Env> LocalStore<E> {
     pub(crate) fn stale_after(&self, after: Option<&Uid>, before_ms: u64, count: usize) -> (Vec<Uid>, Option<Uid>) {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let state = self.lock();
-        let (mut stale, mut last) = (Vec::new(), None);
+        let (mut found, mut last) = (Vec::new(), None);
         for (uid, slot) in state.index.range::<Uid, _>((start, Bound::Unbounded)).take(STALE_LOOKS_MAX) {
             last = Some(uid.clone());
             if slot.oldest_confirmed_ms.is_some_and(|confirmed| confirmed < before_ms) {
-                stale.push(uid.clone());
+                found.push(uid.clone());
             }
-            if stale.len() == count {
+            if found.len() == count {
                 break;
             }
         }
-        (stale, last)
+        (found, last)
     }
 
     /// # Errors

@@ -366,8 +366,9 @@ pub(super) fn rewrite<E: Env>(
 /// Copies the log to a name that nothing has yet.
 pub(super) fn set_aside<D: Disk>(disk: &D, dir: &Path) -> Result<PathBuf, StoreError> {
     let (from, names) = (dir.join(LOG), disk.list(dir).map_err(StoreError::io("list", dir))?);
-    let free = (0..).map(|number| format!("damaged-{number}.log")).find(|name| !names.contains(name));
-    let to = dir.join(free.expect("a number that no file has"));
+    // One number more than there are files: one of them is free.
+    let mut candidates = (0..=names.len()).map(|number| format!("damaged-{number}.log"));
+    let to = dir.join(candidates.find(|name| !names.contains(name)).expect("a number that no file has"));
     let source = disk.open(&from).map_err(StoreError::io("open", &from))?;
     let len = source.len().map_err(StoreError::io("measure", &from))?;
     let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
