@@ -59,10 +59,20 @@ pub enum Fault {
     },
     /// The process of Redis is stopped (SIGSTOP) and goes on at the end of the fault; connections stay open.
     RedisPause,
+    /// Redis runs and answers commands with an error.
+    RedisRefuses {
+        /// Which, and to which commands.
+        with: Refusal,
+    },
     /// SCRIPT FLUSH: every cached script is forgotten.
     ScriptFlush,
     /// FLUSHALL: an operator deletes everything.
     FlushAll,
+    /// An instance closes its cache and ends in order, and starts again at the end of the fault.
+    InstanceRestart {
+        /// Which.
+        instance: u32,
+    },
     /// An instance stops, and starts again at the end of the fault with what its disk kept.
     InstanceCrash {
         /// Which.
@@ -83,6 +93,28 @@ pub enum Direction {
     /// Requests get through, replies are lost.
     FromRedis,
 }
+
+/// Why Redis answers with errors, by the code that these begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// It reads its data set: nothing works.
+    Loading,
+    /// It has become a replica: writes are refused.
+    ReadOnly,
+    /// Its memory is full: writes are refused.
+    OutOfMemory,
+    /// It cannot save to its disk: writes are refused.
+    Misconfigured,
+    /// A script runs for too long: nothing works.
+    Busy,
+    /// A password was set: nothing works.
+    NoAuth,
+}
+
+/// Every refusal.
+pub const REFUSALS: [Refusal; 6] =
+    [Refusal::Loading, Refusal::ReadOnly, Refusal::OutOfMemory, Refusal::Misconfigured, Refusal::Busy, Refusal::NoAuth];
 
 /// What Redis holds after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,8 +138,10 @@ impl Fault {
             Self::RedisCrash { data: Persistence::Kept } => "Redis crash, data kept",
             Self::RedisCrash { data: Persistence::Lost } => "Redis crash, data lost",
             Self::RedisPause => "Redis pause",
+            Self::RedisRefuses { .. } => "Redis refuses",
             Self::ScriptFlush => "script flush",
             Self::FlushAll => "FLUSHALL",
+            Self::InstanceRestart { .. } => "instance restart",
             Self::InstanceCrash { power_loss: false, .. } => "instance kill",
             Self::InstanceCrash { power_loss: true, .. } => "instance power loss",
         }
@@ -121,8 +155,12 @@ impl Fault {
             Self::Partition { instances, .. }
             | Self::SlowLink { instances, .. }
             | Self::ResetConnections { instances } => instances,
-            Self::InstanceCrash { instance, .. } => std::slice::from_ref(instance),
-            Self::RedisCrash { .. } | Self::RedisPause | Self::ScriptFlush | Self::FlushAll => &[],
+            Self::InstanceRestart { instance } | Self::InstanceCrash { instance, .. } => std::slice::from_ref(instance),
+            Self::RedisCrash { .. }
+            | Self::RedisPause
+            | Self::RedisRefuses { .. }
+            | Self::ScriptFlush
+            | Self::FlushAll => &[],
         }
     }
 
@@ -135,7 +173,9 @@ impl Fault {
             | Self::SlowLink { .. }
             | Self::ResetConnections { .. }
             | Self::RedisPause
+            | Self::RedisRefuses { .. }
             | Self::ScriptFlush
+            | Self::InstanceRestart { .. }
             | Self::InstanceCrash { .. } => false,
         }
     }
@@ -148,8 +188,14 @@ impl Fault {
     /// What can suffer only one fault at a time.
     fn victim(&self) -> Option<Victim> {
         match self {
-            Self::RedisCrash { .. } | Self::RedisPause | Self::ScriptFlush | Self::FlushAll => Some(Victim::Redis),
-            Self::InstanceCrash { instance, .. } => Some(Victim::Instance(*instance)),
+            Self::RedisCrash { .. }
+            | Self::RedisPause
+            | Self::RedisRefuses { .. }
+            | Self::ScriptFlush
+            | Self::FlushAll => Some(Victim::Redis),
+            Self::InstanceRestart { instance } | Self::InstanceCrash { instance, .. } => {
+                Some(Victim::Instance(*instance))
+            }
             Self::Partition { .. } | Self::SlowLink { .. } | Self::ResetConnections { .. } => None,
         }
     }
@@ -162,7 +208,7 @@ enum Victim {
 }
 
 /// The kinds, as they are named in reports.
-pub const KIND_NAMES: [&str; 12] = [
+pub const KIND_NAMES: [&str; 14] = [
     "partition",
     "partition of requests",
     "partition of replies",
@@ -171,21 +217,28 @@ pub const KIND_NAMES: [&str; 12] = [
     "Redis crash, data kept",
     "Redis crash, data lost",
     "Redis pause",
+    "Redis refuses",
     "script flush",
     "FLUSHALL",
+    "instance restart",
     "instance kill",
     "instance power loss",
 ];
 
 /// Every kind, for drawing.
-const KINDS: [fn(&mut Stream, u32) -> Fault; 8] = [
+const KINDS: [fn(&mut Stream, u32) -> Fault; 10] = [
     |draw, instances| Fault::Partition {
         instances: some(draw, instances),
         direction: *[Direction::Both, Direction::ToRedis, Direction::FromRedis].choose(draw).expect("three"),
     },
     |draw, instances| Fault::SlowLink {
         instances: some(draw, instances),
-        extra_us: *[1_000, 20_000, 100_000, 200_000, 600_000].choose(draw).expect("five"),
+        // Half of them so that one round trip is quicker than a client's patience of 250 ms, and two are not, or so
+        // that some replies come just in time and some just too late.
+        extra_us: match draw.random() {
+            true => draw.random_range(65_000..126_000),
+            false => *[1_000, 20_000, 100_000, 200_000, 600_000].choose(draw).expect("five"),
+        },
     },
     |draw, instances| Fault::ResetConnections { instances: some(draw, instances) },
     |draw, _| Fault::RedisCrash { data: if draw.random() { Persistence::Kept } else { Persistence::Lost } },
@@ -193,6 +246,8 @@ const KINDS: [fn(&mut Stream, u32) -> Fault; 8] = [
     |_, _| Fault::ScriptFlush,
     |_, _| Fault::FlushAll,
     |draw, instances| Fault::InstanceCrash { instance: draw.random_range(0..instances), power_loss: draw.random() },
+    |draw, _| Fault::RedisRefuses { with: *REFUSALS.choose(draw).expect("six") },
+    |draw, instances| Fault::InstanceRestart { instance: draw.random_range(0..instances) },
 ];
 
 /// The plan that grows from a seed, for a phase of faults of this length.
@@ -209,6 +264,14 @@ pub fn generate(seed: Seed, instances: u32, length_us: u64) -> Vec<PlannedFault>
             let start_us = draw.random_range(0..length_us * 9 / 10);
             let lasts_us = if fault.is_momentary() { 0 } else { duration_us(&mut draw, length_us) };
             plan.push(PlannedFault { start_us, end_us: (start_us + lasts_us).min(length_us), fault });
+        }
+    }
+    // Half of the momentary ones come soon after another fault begins or ends, when most is under way.
+    let edges: Vec<_> = plan.iter().flat_map(|planned| [planned.start_us, planned.end_us]).collect();
+    for planned in plan.iter_mut().filter(|planned| planned.fault.is_momentary()) {
+        if draw.random() {
+            let at_us = edges.choose(&mut draw).expect("its own, at least") + draw.random_range(0..300_000);
+            (planned.start_us, planned.end_us) = (at_us.min(length_us), at_us.min(length_us));
         }
     }
     plan.sort_by_key(|planned| planned.start_us);

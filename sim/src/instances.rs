@@ -92,6 +92,15 @@ impl Instances {
         }
     }
 
+    /// An instance ends in order: it takes no more calls, those under way return, and its cache is closed.
+    pub async fn close(&self, instance: u32) {
+        let Some(subject) = self.with(instance, |state| state.subject.take()) else { return };
+        if let Err(error) = subject.close().await {
+            self.with(instance, |state| state.failed_to_open = Some(format!("failed to close: {error}")));
+        }
+        self.stopped(instance, Stop::Closed);
+    }
+
     /// The process of an instance is gone. What it was doing never returns.
     pub fn stopped(&self, instance: u32, how: Stop) {
         self.with(instance, |state| {
@@ -115,7 +124,10 @@ impl Instances {
             };
             let left_us = (start_us + planned.at_us).saturating_sub(self.shared.recorder.now_us());
             env.sleep(Duration::from_micros(left_us)).await;
-            self.call(instance, &*subject, &planned.call).await;
+            // An instance that is being closed takes no calls.
+            if self.with(instance, |state| state.subject.is_some()) {
+                self.call(instance, &*subject, &planned.call).await;
+            }
             self.with(instance, |state| state.running -= 1);
         }
     }

@@ -57,7 +57,7 @@ impl Nemesis<'_> {
             match edge {
                 Edge::Begin => {
                     self.recorder.note(What::FaultBegin { fault: number, what: fault.clone() });
-                    self.begin(fault, &mut links);
+                    self.begin(fault, &mut links).await;
                 }
                 Edge::End => {
                     self.end(fault, &mut links);
@@ -67,7 +67,7 @@ impl Nemesis<'_> {
         }
     }
 
-    fn begin(&self, fault: &Fault, links: &mut Links) {
+    async fn begin(&self, fault: &Fault, links: &mut Links) {
         match fault {
             Fault::Partition { .. } | Fault::SlowLink { .. } => links.change(self.world, fault, Edge::Begin),
             Fault::ResetConnections { instances } => {
@@ -82,6 +82,7 @@ impl Nemesis<'_> {
                 }
             }
             Fault::RedisPause => self.world.pause(Host::Redis),
+            Fault::RedisRefuses { with } => self.redis.with_engine(|engine| engine.refuse(Some(*with))),
             Fault::ScriptFlush => self.redis.with_engine(crate::redis::Engine::script_flush),
             Fault::FlushAll => {
                 self.redis.with_engine(crate::redis::Engine::flush_all);
@@ -92,6 +93,10 @@ impl Nemesis<'_> {
                 self.instances.stopped(*instance, how);
                 self.world.kill(*instance, how);
             }
+            Fault::InstanceRestart { instance } => {
+                self.instances.close(*instance).await;
+                self.world.kill(*instance, Stop::Killed);
+            }
         }
     }
 
@@ -101,7 +106,10 @@ impl Nemesis<'_> {
             Fault::ResetConnections { .. } | Fault::ScriptFlush | Fault::FlushAll => {}
             Fault::RedisCrash { .. } => self.redis.start(self.world),
             Fault::RedisPause => self.world.resume(Host::Redis),
-            Fault::InstanceCrash { instance, .. } => start_instance(self.world, self.instances, *instance),
+            Fault::RedisRefuses { .. } => self.redis.with_engine(|engine| engine.refuse(None)),
+            Fault::InstanceCrash { instance, .. } | Fault::InstanceRestart { instance } => {
+                start_instance(self.world, self.instances, *instance)
+            }
         }
     }
 }

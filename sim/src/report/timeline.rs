@@ -114,7 +114,10 @@ fn fault_text(fault: &Fault) -> String {
         Fault::Partition { instances, direction: Direction::Both } => format!("{} from redis", on(instances)),
         Fault::Partition { instances, .. } | Fault::ResetConnections { instances } => on(instances),
         Fault::SlowLink { instances, extra_us } => format!("{}: +{} ms each way", on(instances), extra_us / 1_000),
-        Fault::InstanceCrash { instance, .. } => format!("{} of instance {instance}", fault.kind()),
+        Fault::InstanceRestart { instance } | Fault::InstanceCrash { instance, .. } => {
+            format!("{} of instance {instance}", fault.kind())
+        }
+        Fault::RedisRefuses { with } => format!("{}: {with:?}", fault.kind()),
         Fault::RedisCrash { .. } | Fault::RedisPause | Fault::ScriptFlush | Fault::FlushAll => fault.kind().to_owned(),
     }
 }

@@ -5,12 +5,13 @@ use std::{path::PathBuf, time::Duration};
 use contact_cache::{
     Config, ContactCache, ContactPoint, Error, OpenError, Patch, Uid, config::RedisUrl, env::Env, error::Effect,
 };
+use tokio::sync::RwLock;
 
 use super::{Pending, Status, Subject};
 use crate::history::{self, Answer, Call, Outcome, Placement, Source};
 
 /// An opened cache.
-pub struct ContactCacheSubject<E: Env>(ContactCache<E>);
+pub struct ContactCacheSubject<E: Env>(RwLock<Option<ContactCache<E>>>);
 
 /// What the bed decides about a cache.
 #[derive(Clone, Debug)]
@@ -50,31 +51,32 @@ impl Settings {
 impl<E: Env> ContactCacheSubject<E> {
     /// Opens a cache.
     pub async fn open(env: E, settings: &Settings) -> Result<Self, OpenError> {
-        ContactCache::open(env, settings.config()).await.map(Self)
+        let cache = ContactCache::open(env, settings.config()).await?;
+        Ok(Self(RwLock::new(Some(cache))))
     }
 
-    async fn answer(&self, call: &Call) -> Result<Answer, Error> {
+    async fn answer(cache: &ContactCache<E>, call: &Call) -> Result<Answer, Error> {
         match call {
-            Call::Upsert { uid, patch } => Ok(written(self.0.upsert(&uid.parse()?, &patch_of(patch)).await?)),
-            Call::Remove { uid } => Ok(written(self.0.remove(&uid.parse()?).await?)),
+            Call::Upsert { uid, patch } => Ok(written(cache.upsert(&uid.parse()?, &patch_of(patch)).await?)),
+            Call::Remove { uid } => Ok(written(cache.remove(&uid.parse()?).await?)),
             Call::Get { uid } => {
-                let read = self.0.get(&uid.parse()?).await?;
+                let read = cache.get(&uid.parse()?).await?;
                 let record = read.record.map(|record| serde_json::to_value(record).expect("a record becomes JSON"));
                 Ok(Answer::Read { source: source(read.source), record })
             }
             Call::List => {
-                let listing = self.0.list().await?;
+                let listing = cache.list().await?;
                 Ok(Answer::Listed { source: source(listing.source), uids: texts(listing.uids.iter()) })
             }
             Call::Clear => {
-                let cleared = self.0.clear().await?;
+                let cleared = cache.clear().await?;
                 let lowest = cleared.removed.values().max().copied();
                 Ok(Answer::Cleared {
                     placement: placement(lowest.unwrap_or(contact_cache::Placement::Shared)),
                     uids: texts(cleared.removed.keys()),
                 })
             }
-            Call::Sync => Ok(Answer::Synced { pending: self.0.sync().await }),
+            Call::Sync => Ok(Answer::Synced { pending: cache.sync().await }),
         }
     }
 }
@@ -82,7 +84,9 @@ impl<E: Env> ContactCacheSubject<E> {
 impl<E: Env> Subject for ContactCacheSubject<E> {
     fn call<'a>(&'a self, call: &'a Call) -> Pending<'a, Outcome> {
         Box::pin(async {
-            match self.answer(call).await {
+            let guard = self.0.read().await;
+            let Some(cache) = &*guard else { return Outcome::Fail { error: "the cache is closed".to_owned() } };
+            match Self::answer(cache, call).await {
                 Ok(answer) => Outcome::Ok { answer },
                 Err(error) => match error.effect() {
                     Effect::None => Outcome::Fail { error: error.to_string() },
@@ -92,8 +96,20 @@ impl<E: Env> Subject for ContactCacheSubject<E> {
         })
     }
 
+    fn close(&self) -> Pending<'_, Result<(), String>> {
+        Box::pin(async {
+            match self.0.write().await.take() {
+                Some(cache) => cache.close().await.map_err(|error| error.to_string()),
+                None => Ok(()),
+            }
+        })
+    }
+
     fn status(&self) -> Status {
-        let health = self.0.health();
+        // Only closing holds it against readers.
+        let Ok(guard) = self.0.try_read() else { return Status { state: "closing".to_owned(), pending: 0 } };
+        let Some(cache) = &*guard else { return Status { state: "closed".to_owned(), pending: 0 } };
+        let health = cache.health();
         Status { state: health.state.to_string(), pending: health.pending_records }
     }
 }

@@ -15,6 +15,9 @@ pub trait Subject: Send + Sync {
     /// Does what is asked. May be dropped at any await.
     fn call<'a>(&'a self, call: &'a Call) -> Pending<'a, Outcome>;
 
+    /// Waits for the calls under way and closes.
+    fn close(&self) -> Pending<'_, Result<(), String>>;
+
     /// How it is, without waiting.
     fn status(&self) -> Status;
 }

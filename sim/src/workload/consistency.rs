@@ -15,7 +15,7 @@ pub(super) fn plan(draw: &mut Stream) -> Plan {
         list: draw.random_range(0..2),
         clear: 0,
     };
-    let workers = draw.random_range(1..=3);
+    let workers = draw.random_range(1..=6);
     let length_us = draw.random_range(2_000_000..30_000_000);
     let count = draw.random_range(40..160);
     let mut planner = Planner::new(draw, vec!["crm".to_owned(); instances]);

@@ -9,7 +9,7 @@ use crate::{history::Call, seed::Stream};
 pub(super) fn plan(draw: &mut Stream) -> Plan {
     let instances = draw.random_range(1..=4);
     let shared = numbered("shared", draw.random_range(0..=2));
-    let workers = draw.random_range(1..=2);
+    let workers = draw.random_range(1..=4);
     let length_us = draw.random_range(20_000_000..90_000_000);
     let mut planner = Planner::new(draw, vec!["app".to_owned(); instances]);
     let mix = Mix { upsert: 4, get: 4, remove: planner.draw.random_range(0..2), list: 1, clear: 0 };

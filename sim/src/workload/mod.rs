@@ -149,9 +149,17 @@ impl<'a> Planner<'a> {
         uids: &[String],
         mut patch: impl FnMut(&mut Stream, &Json) -> Patch,
     ) {
+        // In half of the runs in bursts, so that operations meet each other on their way.
+        let bursts: Vec<u64> =
+            (0..self.draw.random_range(3..=12)).map(|_| self.draw.random_range(0..length_us)).collect();
+        let burst_us = self.draw.random_range(1_000..400_000);
+        let bursts = Some(bursts).filter(|_| self.draw.random());
         let weights = [mix.upsert, mix.get, mix.remove, mix.list, mix.clear];
         for _ in 0..count {
-            let at_us = self.draw.random_range(0..length_us);
+            let at_us = match &bursts {
+                Some(bursts) => bursts.choose(self.draw).expect("three") + self.draw.random_range(0..burst_us),
+                None => self.draw.random_range(0..length_us),
+            };
             let instance = self.draw.random_range(0..self.instances());
             let uid = uids.choose(self.draw).expect("at least one uid").clone();
             let kind = (0..weights.len()).collect::<Vec<_>>();

@@ -56,12 +56,14 @@ use self::{
     request::Request,
     scripting::Scripts,
 };
+use crate::faults::Refusal;
 
 /// The data, script cache and clients of one redis-server process.
 #[derive(Debug)]
 pub struct Engine {
     server: Server,
     scripts: Scripts,
+    refusal: Option<Refusal>,
     clients: BTreeMap<ClientId, Client>,
 }
 
@@ -111,13 +113,13 @@ impl Default for Engine {
 impl Engine {
     /// An empty server that has just started.
     pub fn new() -> Self {
-        Self { server: Server::new(0), scripts: Scripts::default(), clients: BTreeMap::new() }
+        Self { server: Server::new(0), scripts: Scripts::default(), refusal: None, clients: BTreeMap::new() }
     }
 
     /// The next process on the same data: scripts and clients are forgotten, the run id is another.
     #[must_use]
     pub fn restart_keeping_data(&self) -> Self {
-        Self { server: self.server.restarted(), scripts: Scripts::default(), clients: BTreeMap::new() }
+        Self { server: self.server.restarted(), ..Self::new() }
     }
 
     /// The next process without the data, as after the loss of its disk; the run id is another.
@@ -159,7 +161,9 @@ impl Engine {
                 Request::Nothing { length } => used += length,
                 Request::Command { args, length } => {
                     used += length;
-                    if execute(&mut call, &mut self.scripts, &args) == Flow::Close {
+                    if let Some(error) = self.refusal.and_then(|refusal| refused(refusal, &args)) {
+                        reply::error_format(call.out, &[error]);
+                    } else if execute(&mut call, &mut self.scripts, &args) == Flow::Close {
                         break Flow::Close;
                     }
                 }
@@ -186,6 +190,11 @@ impl Engine {
         self.server.flush_all();
     }
 
+    /// Answers commands with this error from now on, or none any more.
+    pub fn refuse(&mut self, with: Option<Refusal>) {
+        self.refusal = with;
+    }
+
     /// Empties the script cache, as an operator's SCRIPT FLUSH does.
     pub fn script_flush(&mut self) {
         self.scripts.flush();
@@ -200,6 +209,28 @@ impl Engine {
     pub fn run_id(&self) -> String {
         self.server.run_id()
     }
+}
+
+/// The error that a server in this state answers to a command, if it refuses that one. A script is taken for a write.
+fn refused(refusal: Refusal, args: &[Cow<'_, [u8]>]) -> Option<&'static [u8]> {
+    let is = |name: &&str| args.first().is_some_and(|word| word.eq_ignore_ascii_case(name.as_bytes()));
+    let connects = ["hello", "auth", "client", "select", "quit"].iter().any(|name| is(name));
+    let reads = ["get", "hget", "hmget", "hgetall", "scan", "exists", "ping", "info"].iter().any(|name| is(name));
+    let error: &[u8] = match refusal {
+        Refusal::Loading => b"LOADING Redis is loading the dataset in memory",
+        Refusal::ReadOnly => b"READONLY You can't write against a read only replica.",
+        Refusal::OutOfMemory => b"OOM command not allowed when used memory > 'maxmemory'.",
+        Refusal::Misconfigured => {
+            b"MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk."
+        }
+        Refusal::Busy => b"BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+        Refusal::NoAuth => b"NOAUTH Authentication required.",
+    };
+    let spared = match refusal {
+        Refusal::Loading | Refusal::Busy | Refusal::NoAuth => connects,
+        Refusal::ReadOnly | Refusal::OutOfMemory | Refusal::Misconfigured => connects || reads,
+    };
+    (!spared).then_some(error)
 }
 
 fn execute(call: &mut Call<'_>, scripts: &mut Scripts, args: &[Cow<'_, [u8]>]) -> Flow {
@@ -243,6 +274,19 @@ mod tests {
         let mut out = Vec::new();
         engine.feed(ClientId(1), format!("{line}\r\n").as_bytes(), now_ms, &mut out);
         String::from_utf8_lossy(&out).into_owned()
+    }
+
+    #[test]
+    fn a_server_that_refuses_writes_still_reads_until_it_has_recovered() {
+        let mut engine = connected();
+        assert_eq!(ask(&mut engine, "SET k v"), "+OK\r\n");
+        engine.refuse(Some(Refusal::OutOfMemory));
+        assert!(ask(&mut engine, "SET k w").starts_with("-OOM "));
+        assert_eq!(ask(&mut engine, "GET k"), "$1\r\nv\r\n");
+        engine.refuse(Some(Refusal::Loading));
+        assert!(ask(&mut engine, "GET k").starts_with("-LOADING "));
+        engine.refuse(None);
+        assert_eq!(ask(&mut engine, "GET k"), "$1\r\nv\r\n");
     }
 
     #[test]
