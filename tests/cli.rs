@@ -19,7 +19,7 @@ fn an_exploration_ends_with_a_report_of_the_validations_and_guarantees() {
     for guarantee in seedbed::checker::Guarantee::ALL {
         assert!(run.out.contains(&format!("  PASSED  {guarantee}")), "{guarantee}\n{}", run.out);
     }
-    assert!(run.out.lines().last().is_some_and(|line| line.starts_with("PASSED: 12 seeds, ")), "{}", run.out);
+    assert!(run.out.lines().last().is_some_and(|line| line.starts_with("PASSED: 12 runs, ")), "{}", run.out);
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub fn text(summaries: &BTreeMap<Workload, Summary>) -> String {
     let verdict = total.worst();
     let _ = writeln!(
         text,
-        "\n{}: {} seeds, {} operations, {} faults, {} of simulated time",
+        "\n{}: {} runs, {} operations, {} faults, {} of simulated time",
         word(&verdict),
         grouped(total.seeds),
         grouped(sum(&total.counts.operations)),
@@ -163,7 +163,7 @@ mod tests {
             text.contains("FAILED seed 7: u1 was lost\n  cargo run --release -- replay 7 --workload fallback"),
             "{text}"
         );
-        assert!(text.contains("\nFAILED: 2 seeds"), "{text}");
+        assert!(text.contains("\nFAILED: 2 runs"), "{text}");
     }
 
     #[test]
