@@ -4,6 +4,8 @@
 //! before the list returned lies below it, and Redis kept its data in between. Absent throughout: nobody had written
 //! the uid, or, the other way round, a removal lies above every upsert. Only lists answered from Redis alone are held
 //! to what Redis has; no list may name a uid twice, or one that nobody had written.
+//!
+//! And whatever the source, an instance lists what it wrote itself and still holds (R2): as a `get` of it shows it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +14,7 @@ use super::{
     operations::{Operation, Operations, Record, numbers},
     order::certainly_below,
 };
-use crate::history::{Answer, Placement, Source};
+use crate::history::{Answer, Placement, Source, Stop};
 
 pub(super) fn check(run: &Operations<'_>) -> Verdict {
     let mut by_uid = BTreeMap::new();
@@ -35,6 +37,12 @@ pub(super) fn check(run: &Operations<'_>) -> Verdict {
                 return Verdict::Violation { message, ops: numbers(&ops) };
             }
         }
+        for record in run.records.iter().filter(|record| record.prefix == list.prefix && !listed.contains(record.uid)) {
+            if let Some(upsert) = held_throughout(run, record, list, *source) {
+                let message = format!("{list} does not name {record}, which its instance held since {upsert}");
+                return Verdict::Violation { message, ops: numbers(&[list, upsert]) };
+            }
+        }
         let expected = run.records.iter().filter(|record| record.prefix == list.prefix && *source == Source::Shared);
         for record in expected.filter(|record| !listed.contains(record.uid)) {
             if let Some(upsert) = there_throughout(run, record, list) {
@@ -55,6 +63,29 @@ fn there_throughout<'a>(
     let mut upserts = record.upserts.iter().map(|&op| &run.all[op]);
     upserts.find(|upsert| {
         in_redis_throughout(run, upsert, list)
+            && removals().all(|removal| certainly_below(run, removal, upsert).is_some())
+    })
+}
+
+/// An upsert of the instance that was asked, which it still holds: it did not crash since, or had synced it.
+fn held_throughout<'a>(
+    run: &'a Operations<'_>,
+    record: &Record<'_>,
+    list: &Operation<'_>,
+    source: Source,
+) -> Option<&'a Operation<'a>> {
+    let removals = || record.removals.iter().map(|&op| &run.all[op]).filter(|op| op.called < list.returned());
+    let crashed = |upsert: &Operation<'_>| {
+        let stops = run.stops.iter().filter(|(at, instance, _)| *instance == list.instance && *at > upsert.called);
+        stops.into_iter().any(|(_, _, how)| *how != Stop::Closed)
+    };
+    let mut own = record.upserts.iter().map(|&op| &run.all[op]).filter(|op| op.instance == list.instance);
+    own.find(|upsert| {
+        upsert.acknowledged().is_some()
+            && upsert.precedes(list)
+            && (upsert.acknowledged() == Some(Placement::Local) || !crashed(upsert))
+            // A list that Redis answers shows what Redis has, and what it is known to lack.
+            && (source == Source::Local || !run.lost_between(upsert.called, list.returned()))
             && removals().all(|removal| certainly_below(run, removal, upsert).is_some())
     })
 }
@@ -119,6 +150,31 @@ mod tests {
         story.upsert(0, "written during", &[], Shared);
         story.remove(1, "removed during", Shared);
         story.listed(list, Source::Shared, &[]);
+        story.passes(Listing);
+    }
+
+    #[test]
+    fn an_own_upsert_that_is_not_listed_is_a_violation_from_any_source() {
+        for (placement, source) in [(Local, Source::Local), (Local, Source::Shared), (Shared, Source::Local)] {
+            let mut story = Story::new(&["p", "p"]);
+            let upsert = story.upsert(0, "u", &["name"], placement);
+            let list = story.list(0, source, &[]);
+            story.violates(Listing, "which its instance held since upsert", &[upsert, list]);
+        }
+    }
+
+    #[test]
+    fn an_own_upsert_may_be_missing_after_a_crash_a_loss_or_a_removal() {
+        let mut story = Story::new(&["p", "p"]);
+        story.upsert(0, "crashed", &["name"], Shared);
+        story.stop(0, Stop::PowerLost);
+        story.list(0, Source::Local, &[]);
+        story.upsert(0, "lost", &["name"], Local);
+        story.loss();
+        story.list(0, Source::Shared, &[]);
+        story.upsert(1, "removed", &["name"], Local);
+        story.remove_begins(0, "removed");
+        story.list(1, Source::Local, &[]);
         story.passes(Listing);
     }
 
