@@ -235,9 +235,10 @@ const KINDS: [fn(&mut Stream, u32) -> Fault; 10] = [
         instances: some(draw, instances),
         // Half of them so that one round trip is quicker than a client's patience of 250 ms, and two are not, or so
         // that some replies come just in time and some just too late.
-        extra_us: match draw.random() {
-            true => draw.random_range(65_000..126_000),
-            false => *[1_000, 20_000, 100_000, 200_000, 600_000].choose(draw).expect("five"),
+        extra_us: if draw.random() {
+            draw.random_range(65_000..126_000)
+        } else {
+            *[1_000, 20_000, 100_000, 200_000, 600_000].choose(draw).expect("five")
         },
     },
     |draw, instances| Fault::ResetConnections { instances: some(draw, instances) },

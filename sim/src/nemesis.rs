@@ -108,7 +108,7 @@ impl Nemesis<'_> {
             Fault::RedisPause => self.world.resume(Host::Redis),
             Fault::RedisRefuses { .. } => self.redis.with_engine(|engine| engine.refuse(None)),
             Fault::InstanceCrash { instance, .. } | Fault::InstanceRestart { instance } => {
-                start_instance(self.world, self.instances, *instance)
+                start_instance(self.world, self.instances, *instance);
             }
         }
     }

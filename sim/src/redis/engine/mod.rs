@@ -214,8 +214,8 @@ impl Engine {
 /// The error that a server in this state answers to a command, if it refuses that one. A script is taken for a write.
 fn refused(refusal: Refusal, args: &[Cow<'_, [u8]>]) -> Option<&'static [u8]> {
     let is = |name: &&str| args.first().is_some_and(|word| word.eq_ignore_ascii_case(name.as_bytes()));
-    let connects = ["hello", "auth", "client", "select", "quit"].iter().any(|name| is(name));
-    let reads = ["get", "hget", "hmget", "hgetall", "scan", "exists", "ping", "info"].iter().any(|name| is(name));
+    let connects = ["hello", "auth", "client", "select", "quit"].iter().any(&is);
+    let reads = ["get", "hget", "hmget", "hgetall", "scan", "exists", "ping", "info"].iter().any(is);
     let error: &[u8] = match refusal {
         Refusal::Loading => b"LOADING Redis is loading the dataset in memory",
         Refusal::ReadOnly => b"READONLY You can't write against a read only replica.",
