@@ -15,7 +15,7 @@ use std::{
     process::ExitCode,
 };
 
-use contact_cache::{Config, ContactCache, ContactPoint, Patch, Read, Uid, config::RedisUrl, env::TokioEnv};
+use contact_cache::{Config, ContactCache, ContactPoint, OpenError, Patch, Read, Uid, config::RedisUrl, env::TokioEnv};
 use seedbed::redis::serve_tcp::{Embedded, spawn_embedded};
 use serde_json::{Map, json};
 
@@ -36,7 +36,8 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
-            ExitCode::FAILURE
+            // A directory that cannot be used is bad input, like a URL.
+            if error.is::<OpenError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

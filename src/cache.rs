@@ -95,6 +95,8 @@ pub struct Listing {
 pub struct Cleared {
     /// The uids removed, and which tier took each removal.
     pub removed: BTreeMap<Uid, Placement>,
+    /// The removal that the deadline cut off, if any: it may have had an effect, or may have one later.
+    pub unknown: Option<Uid>,
     /// Whether Redis was asked for the list, and every uid of it removed within the deadline.
     pub complete: bool,
 }
@@ -204,20 +206,27 @@ impl<E: Env> ContactCache<E> {
     pub async fn clear(&self) -> Result<Cleared, Error> {
         let deadline = self.inner.env.now() + self.inner.config.op_deadline;
         let Listing { source, uids } = self.list().await?;
-        let mut removed = BTreeMap::new();
+        let (mut removed, mut unknown) = (BTreeMap::new(), None);
         for uid in &uids {
             let left = deadline.saturating_sub(self.inner.env.now());
+            if left <= self.inner.config.reply_timeout {
+                // No time to wait for Redis and fall back: better not begun than cut off.
+                break;
+            }
             match timeout(&self.inner.env, left, self.remove(uid)).await {
                 Some(Ok(written)) => {
                     removed.insert(uid.clone(), written.placement);
                 }
                 // One that cannot be removed should not keep the others.
                 Some(Err(_)) => {}
-                None => break,
+                None => {
+                    unknown = Some(uid.clone());
+                    break;
+                }
             }
         }
         // Without Redis, only what is held here was seen.
-        Ok(Cleared { complete: source != Source::Local && removed.len() == uids.len(), removed })
+        Ok(Cleared { complete: source != Source::Local && removed.len() == uids.len(), unknown, removed })
     }
 
     /// Waits until nothing is pending, at most until the deadline, and returns how many records still are. While Redis is

@@ -78,7 +78,8 @@ impl Held {
     /// pending again if it was confirmed after `republish_since_ms`; an older copy yields to Redis (R9).
     pub(crate) fn reclaim(&mut self, asked: &Record, reply: &Record, republish_since_ms: u64) {
         let mut marked = false;
-        if asked.is_alive() && !reply.times.covers(asked.times) && !self.times_pending {
+        // Also of a removed record: its times show again with the next upsert.
+        if !reply.times.covers(asked.times) && !self.times_pending {
             (self.times_pending, marked) = (true, true);
         }
         for (name, cell) in asked.cells().iter().filter(|(name, cell)| !reply.covers_cell(name, cell)) {
@@ -255,6 +256,16 @@ mod tests {
         held.reclaim(&asked, &Record::default(), 50);
         assert!(held.is_pending());
         assert_eq!(held.to_send().record, record(5));
+    }
+
+    #[test]
+    fn r5_the_times_of_a_removed_record_are_told_to_a_redis_that_forgot_them() {
+        let mut held = confirmed(5, 100);
+        held.join_confirmed(&Record::tombstone(stamp(6)), 100, 10);
+        let asked = held.record.clone();
+        held.reclaim(&asked, &Record::tombstone(stamp(6)), 50);
+        assert_eq!(held.to_send().record.times, record(5).times);
+        assert!(held.is_pending());
     }
 
     #[test]

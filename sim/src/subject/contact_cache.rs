@@ -55,29 +55,34 @@ impl<E: Env> ContactCacheSubject<E> {
         Ok(Self(RwLock::new(Some(cache))))
     }
 
-    async fn answer(cache: &ContactCache<E>, call: &Call) -> Result<Answer, Error> {
-        match call {
-            Call::Upsert { uid, patch } => Ok(written(cache.upsert(&uid.parse()?, &patch_of(patch)).await?)),
-            Call::Remove { uid } => Ok(written(cache.remove(&uid.parse()?).await?)),
+    async fn answer(cache: &ContactCache<E>, call: &Call) -> Result<Outcome, Error> {
+        let answer = match call {
+            Call::Upsert { uid, patch } => written(cache.upsert(&uid.parse()?, &patch_of(patch)).await?),
+            Call::Remove { uid } => written(cache.remove(&uid.parse()?).await?),
             Call::Get { uid } => {
                 let read = cache.get(&uid.parse()?).await?;
                 let record = read.record.map(|record| serde_json::to_value(record).expect("a record becomes JSON"));
-                Ok(Answer::Read { source: source(read.source), record })
+                Answer::Read { source: source(read.source), record }
             }
             Call::List => {
                 let listing = cache.list().await?;
-                Ok(Answer::Listed { source: source(listing.source), uids: texts(listing.uids.iter()) })
+                Answer::Listed { source: source(listing.source), uids: texts(listing.uids.iter()) }
             }
             Call::Clear => {
                 let cleared = cache.clear().await?;
+                if let Some(uid) = cleared.unknown {
+                    // The history has no answer that is in part unknown: all of it is, then.
+                    return Ok(Outcome::Info { error: format!("cut off while removing {uid:?}") });
+                }
                 let lowest = cleared.removed.values().max().copied();
-                Ok(Answer::Cleared {
+                Answer::Cleared {
                     placement: placement(lowest.unwrap_or(contact_cache::Placement::Shared)),
                     uids: texts(cleared.removed.keys()),
-                })
+                }
             }
-            Call::Sync => Ok(Answer::Synced { pending: cache.sync().await }),
-        }
+            Call::Sync => Answer::Synced { pending: cache.sync().await },
+        };
+        Ok(Outcome::Ok { answer })
     }
 }
 
@@ -87,7 +92,7 @@ impl<E: Env> Subject for ContactCacheSubject<E> {
             let guard = self.0.read().await;
             let Some(cache) = &*guard else { return Outcome::Fail { error: "the cache is closed".to_owned() } };
             match Self::answer(cache, call).await {
-                Ok(answer) => Outcome::Ok { answer },
+                Ok(outcome) => outcome,
                 Err(error) => match error.effect() {
                     Effect::None => Outcome::Fail { error: error.to_string() },
                     Effect::Unknown => Outcome::Info { error: error.to_string() },
