@@ -207,12 +207,11 @@ impl Model {
                 Answer::Written { placement, stamp }
             }
             Verb::List => {
-                let mut uids = self.uids(instance);
+                let (source, mut uids) = self.uids(instance);
                 if self.bug == Bug::ShortList {
                     uids.pop();
                 }
-                let connected = self.instances[instance].connected;
-                Answer::Listed { source: if connected { Source::Shared } else { Source::Local }, uids }
+                Answer::Listed { source, uids }
             }
             Verb::Clear => self.clear(instance),
         };
@@ -289,15 +288,26 @@ impl Model {
         self.write(instance, uid, |held, stamp| held.tombstone = stamp)
     }
 
-    fn uids(&self, instance: usize) -> Vec<String> {
-        let nothing = Tier::new();
+    /// What is listed: Redis's records, with what the instance knows Redis to lack.
+    fn uids(&self, instance: usize) -> (Source, Vec<String>) {
+        let alive = |tier: &Tier| -> Vec<String> {
+            tier.iter().filter(|(_, held)| !held.alive().is_empty()).map(|(&uid, _)| uid.to_owned()).collect()
+        };
         let this = &self.instances[instance];
-        let tier = if this.connected { self.redis.get(PREFIXES[instance]).unwrap_or(&nothing) } else { &this.held };
-        tier.iter().filter(|(_, held)| !held.alive().is_empty()).map(|(&uid, _)| uid.to_owned()).collect()
+        if !this.connected {
+            return (Source::Local, alive(&this.held));
+        }
+        let shared = self.redis.get(PREFIXES[instance]).cloned().unwrap_or_default();
+        let mut joined = shared.clone();
+        for (&uid, held) in &this.pending {
+            joined.entry(uid).or_default().join(held);
+        }
+        let (plain, merged) = (alive(&shared), alive(&joined));
+        (if plain == merged { Source::Shared } else { Source::Merged }, merged)
     }
 
     fn clear(&mut self, instance: usize) -> Answer {
-        let uids = self.uids(instance);
+        let (_, uids) = self.uids(instance);
         let named: Vec<_> = UIDS.into_iter().filter(|&uid| uids.iter().any(|named| named == uid)).collect();
         let mut placement = Placement::Shared;
         for uid in named {
