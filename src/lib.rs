@@ -6,7 +6,7 @@
 //!
 //! - pure, no I/O, time is an argument: [`contact`] (what an application sees), `record` (cells and joins), `stamp` (the
 //!   order of writes), `key` (names), `health` (the breaker), [`config`], [`error`]
-//! - [`env`]: the seam to the world
+//! - [`mod@env`]: the seam to the world
 //! - `shared`: Redis; `local`: the disk
 //! - `recovery`: the task that connects, and merges what was written locally
 //! - `cache`: which tier serves a call
