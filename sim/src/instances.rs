@@ -225,7 +225,7 @@ fn status(instance: &Instance) -> Option<Status> {
 }
 
 /// Every uid that anything is asked of, under each prefix.
-pub(crate) fn uids_by_prefix(scenario: &Scenario) -> BTreeMap<String, BTreeSet<String>> {
+fn uids_by_prefix(scenario: &Scenario) -> BTreeMap<String, BTreeSet<String>> {
     let mut uids = BTreeMap::<_, BTreeSet<_>>::new();
     for planned in &scenario.operations {
         let (Call::Upsert { uid, .. } | Call::Get { uid } | Call::Remove { uid }) = &planned.call else { continue };
