@@ -3,6 +3,7 @@
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use redis::{ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
+use serde::{Deserialize, Serialize};
 
 use crate::key::Prefix;
 
@@ -33,8 +34,44 @@ pub struct Config {
     /// How long a removal is remembered. Longer than the longest outage that an instance may survive: an instance that
     /// comes back later could bring a removed record back.
     pub tombstone_ttl: Duration,
+    /// How long a record lives after the last upsert, less up to a tenth drawn at random, so that records written together
+    /// do not expire together; none for ever.
+    pub record_ttl: Option<Duration>,
+    /// What is on disk before a write answers.
+    pub durability: Durability,
+    /// What to do when Redis turns out to have lost data that this instance has a copy of.
+    pub on_loss: OnLoss,
+    /// Bytes on disk of what was written locally and Redis does not have yet. A write that would pass the limit is an
+    /// error, and nothing is lost.
+    pub pending_bytes_max: u64,
+    /// Bytes on disk of copies of what Redis holds. Beyond it the copies confirmed longest ago are forgotten.
+    pub copies_bytes_max: u64,
+    /// Copies confirmed within this time are not forgotten: they are what is published again if Redis loses its data.
+    pub republish_window: Duration,
     /// The local log is rewritten when it is larger than this, in bytes, and mostly dead.
     pub compact_bytes: u64,
+}
+
+/// What is on disk before a write answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Durability {
+    /// Writes that answer `Local` are synced first; the copies of those that answer `Shared` are written behind, within
+    /// [`Config::flush_interval`]. A crash may cost the copy, not the write.
+    WriteBehind,
+    /// Every write is synced first, the copies of those that answer `Shared` too: should Redis lose them, this instance
+    /// publishes them again even after a crash of its own. Costs one group commit a write.
+    Always,
+}
+
+/// What to do when Redis turns out to have lost data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnLoss {
+    /// Publish the copies again, save those so old that Redis may have forgotten a removal of them (R9).
+    Republish,
+    /// Take Redis's word: an operator who flushed it meant it. Copies yield; what is pending is still merged.
+    Accept,
 }
 
 impl Config {
@@ -52,6 +89,12 @@ impl Config {
             backoff_max: Duration::from_secs(8),
             flush_interval: Duration::from_millis(100),
             tombstone_ttl: Duration::from_hours(30 * 24),
+            record_ttl: None,
+            durability: Durability::WriteBehind,
+            on_loss: OnLoss::Republish,
+            pending_bytes_max: 1 << 30,
+            copies_bytes_max: 1 << 30,
+            republish_window: Duration::from_hours(1),
             compact_bytes: 4 << 20,
         }
     }
@@ -89,6 +132,13 @@ impl Config {
         }
         if self.tombstone_ttl < Duration::from_mins(1) || self.tombstone_ttl > Duration::from_hours(24 * 366 * 10) {
             return Err(ConfigError { key: "tombstone_ttl", reason: "must be from a minute to ten years" });
+        }
+        if self.republish_window > self.tombstone_ttl / 2 {
+            return Err(ConfigError { key: "republish_window", reason: "must be at most half of tombstone_ttl" });
+        }
+        if self.record_ttl.is_some_and(|ttl| ttl < Duration::from_secs(1) || ttl > Duration::from_hours(24 * 366 * 10))
+        {
+            return Err(ConfigError { key: "record_ttl", reason: "must be from a second to ten years" });
         }
         Ok(())
     }

@@ -26,7 +26,7 @@ mod stamp;
 
 pub use crate::{
     cache::{Cleared, ContactCache, Health, Listing, OpenError, Placement, Read, Source, Written},
-    config::Config,
+    config::{Config, ConfigError, Durability, OnLoss},
     contact::{CachedContact, ContactPoint, Patch, Timestamp},
     error::Error,
     health::State,
