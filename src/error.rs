@@ -24,6 +24,25 @@ pub enum Error {
         /// The deadline, in milliseconds.
         deadline_ms: u128,
     },
+    /// Redis's word was demanded, and could not be had.
+    #[error("redis was asked for and cannot answer: {reason}")]
+    NotShared {
+        /// Why not.
+        reason: String,
+        /// Whether something was sent that may take effect yet.
+        sent: bool,
+    },
+    /// Redis is away, and what is held here is older than was asked for.
+    #[error(
+        "redis is away, and the local copy is too old: {}, {max_ms} ms at most were asked for",
+        age_ms.map_or("redis never confirmed it".to_owned(), |age| format!("confirmed {age} ms ago"))
+    )]
+    TooOld {
+        /// How long ago Redis confirmed what is held, in milliseconds; none if it never did.
+        age_ms: Option<u64>,
+        /// The age asked for, in milliseconds.
+        max_ms: u64,
+    },
     /// A stamp at the end of time was seen (a clock somewhere is broken), so that nothing can be written above it.
     #[error("no stamp is left: another instance wrote with a clock at the end of time")]
     NoStampLeft,
@@ -50,10 +69,14 @@ impl Error {
     /// Whether the call may have had an effect. An error after anything was sent or handed to the disk says `Unknown`.
     pub fn effect(&self) -> Effect {
         match self {
-            Self::Refused(_) | Self::Name(_) => Effect::None,
-            Self::Store(_) | Self::DeadlineExceeded { .. } | Self::NoStampLeft | Self::NotARecord { .. } => {
-                Effect::Unknown
+            Self::Refused(_) | Self::Name(_) | Self::TooOld { .. } | Self::NotShared { sent: false, .. } => {
+                Effect::None
             }
+            Self::Store(_)
+            | Self::DeadlineExceeded { .. }
+            | Self::NotShared { sent: true, .. }
+            | Self::NoStampLeft
+            | Self::NotARecord { .. } => Effect::Unknown,
         }
     }
 }

@@ -25,7 +25,7 @@ mod shared;
 mod stamp;
 
 pub use crate::{
-    cache::{Cleared, ContactCache, Health, Listing, OpenError, Placement, Read, Source, Written},
+    cache::{Cleared, ContactCache, Freshness, Health, Listing, OpenError, Placement, Read, Source, Written},
     config::{Config, ConfigError, Durability, OnLoss},
     contact::{CachedContact, ContactPoint, Patch, Timestamp},
     error::Error,

@@ -6,7 +6,7 @@
 //!
 //! | field of the Redis hash | cell | value |
 //! | --- | --- | --- |
-//! | `e` | existence: written by every upsert | `1` |
+//! | `e` | existence: written by every upsert | until when the record lives, see [`Lifetime`] |
 //! | `d` | tombstone: written by a removal | empty |
 //! | `c["type","value"]` | a contact point | `[[head,index],{rest}]`, the first part its place in the list |
 //! | `p<name>` | a profile field | its JSON |
@@ -41,6 +41,23 @@ pub(crate) enum CellName {
 pub(crate) struct Cell {
     pub(crate) stamp: Stamp,
     pub(crate) value: Option<Box<str>>,
+}
+
+/// Until when a record lives: the value of its existence cell.
+///
+/// Every upsert writes that cell, under the same stamp as its other cells, so its stamp is the largest of a record and
+/// its deadline is the last writer's. Past it the record is as good as removed at that stamp: the merge script puts a
+/// tombstone there as soon as it meets one. The deadline is in milliseconds of Redis's clock, set by the script from the
+/// time to live sent. A writer that cannot ask Redis goes by its own estimate until then, and of the two values under
+/// one stamp Redis's wins, being the larger text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lifetime {
+    /// `0` and 12 hexadecimal digits: by the writer's estimate of Redis's clock.
+    Estimated(u64),
+    /// `1`: for ever.
+    Unbounded,
+    /// `2` and 12 hexadecimal digits: by Redis's clock.
+    Until(u64),
 }
 
 /// When a record was first and last written, outside stamps and tombstones.
@@ -100,9 +117,43 @@ impl Cell {
         format!("{}{}", self.stamp, self.value.as_deref().unwrap_or_default())
     }
 
+    /// Until when the record lives, if this is its existence cell.
+    pub(crate) fn lifetime(&self) -> Option<Lifetime> {
+        Lifetime::from_text(self.value.as_deref()?)
+    }
+
     pub(crate) fn from_text(text: &str) -> Option<Self> {
         let (stamp, value) = text.split_at_checked(STAMP_TEXT_LEN)?;
         Some(Self { stamp: stamp.parse().ok()?, value: (!value.is_empty()).then(|| value.into()) })
+    }
+}
+
+impl Lifetime {
+    /// What the existence cell holds.
+    pub(crate) fn text(self) -> String {
+        match self {
+            Self::Estimated(deadline_ms) => format!("0{deadline_ms:012x}"),
+            Self::Unbounded => "1".to_owned(),
+            Self::Until(deadline_ms) => format!("2{deadline_ms:012x}"),
+        }
+    }
+
+    pub(crate) fn from_text(text: &str) -> Option<Self> {
+        let deadline = |digits: &str| (digits.len() == 12).then(|| u64::from_str_radix(digits, 16).ok())?;
+        match text.split_at_checked(1)? {
+            ("0", digits) => Some(Self::Estimated(deadline(digits)?)),
+            ("1", "") => Some(Self::Unbounded),
+            ("2", digits) => Some(Self::Until(deadline(digits)?)),
+            _ => None,
+        }
+    }
+
+    /// The deadline, in milliseconds of Redis's clock; the end of time if there is none.
+    fn deadline_ms(self) -> u64 {
+        match self {
+            Self::Estimated(deadline_ms) | Self::Until(deadline_ms) => deadline_ms,
+            Self::Unbounded => u64::MAX,
+        }
     }
 }
 
@@ -135,9 +186,26 @@ impl Record {
         &self.cells
     }
 
-    /// Whether there is a record to show: it was written, and not removed since.
-    pub(crate) fn is_alive(&self) -> bool {
-        self.cells.contains_key(&CellName::Existence)
+    /// Until when there is a record to show, in milliseconds of Redis's clock; zero if there is none: never written, or
+    /// removed since.
+    pub(crate) fn alive_until_ms(&self) -> u64 {
+        self.existence().and_then(Cell::lifetime).map_or(0, Lifetime::deadline_ms)
+    }
+
+    /// Whether there is a record to show at this time of Redis's clock.
+    pub(crate) fn is_alive_at(&self, now_ms: u64) -> bool {
+        self.alive_until_ms() > now_ms
+    }
+
+    /// The stamp at which it expired, if its deadline has passed at this time of Redis's clock.
+    pub(crate) fn expired_at(&self, now_ms: u64) -> Option<Stamp> {
+        let existence = self.existence()?;
+        (!self.is_alive_at(now_ms)).then_some(existence.stamp)
+    }
+
+    /// The cell that every upsert writes; none if the record was removed.
+    pub(crate) fn existence(&self) -> Option<&Cell> {
+        self.cells.get(&CellName::Existence)
     }
 
     /// The largest stamp in it.
@@ -191,10 +259,16 @@ impl Record {
 
     /// What an upsert writes: the cells of `patch`, all under one stamp. A contact point that `seen` shows keeps its
     /// place in the list, a new one goes behind all that its writer could have seen.
-    pub(crate) fn patched(patch: &Patch, stamp: Stamp, now: Timestamp, seen: Option<&Self>) -> Self {
+    pub(crate) fn patched(
+        patch: &Patch,
+        stamp: Stamp,
+        now: Timestamp,
+        lifetime: Lifetime,
+        seen: Option<&Self>,
+    ) -> Self {
         let mut record = Self::with_times(Times::at(now));
         let mut put = |name, value: Option<Box<str>>| record.cells.insert(name, Cell { stamp, value });
-        put(CellName::Existence, Some("1".into()));
+        put(CellName::Existence, Some(lifetime.text().into()));
         for (index, contact) in (0_u64..).zip(&patch.contacts) {
             let name = CellName::Contact(contact.kind.clone(), contact.value.clone());
             let place = seen.and_then(|seen| seen.place(&name)).unwrap_or((stamp.head().0, index));
@@ -224,12 +298,12 @@ impl Record {
         place_and_rest(self.cells.get(name)?.value.as_deref()?).map(|(place, _)| place)
     }
 
-    /// The record as an application sees it; none if there is none.
+    /// The record as an application sees it at this time of Redis's clock; none if there is none.
     ///
     /// # Errors
     /// A cell whose value was not written by this client.
-    pub(crate) fn view(&self, uid: &Uid) -> Result<Option<CachedContact>, NotARecord> {
-        if !self.is_alive() {
+    pub(crate) fn view(&self, uid: &Uid, now_ms: u64) -> Result<Option<CachedContact>, NotARecord> {
+        if !self.is_alive_at(now_ms) {
             return Ok(None);
         }
         let (mut contacts, mut profile, mut metadata) = (Vec::new(), Map::new(), Map::new());
@@ -283,6 +357,9 @@ impl Record {
                 _ => {
                     let name = CellName::from_field(field).ok_or_else(|| wrong("its name is unknown"))?;
                     let cell = Cell::from_text(text).ok_or_else(|| wrong("it does not begin with a stamp"))?;
+                    if name == CellName::Existence && cell.lifetime().is_none() {
+                        return Err(wrong("it does not say until when the record lives"));
+                    }
                     record.join_cell(name, cell);
                 }
             }
@@ -317,19 +394,25 @@ mod tests {
     /// Few names, stamps and values, so that collisions are common.
     fn records() -> impl Strategy<Value = Record> {
         let name = prop_oneof![
-            Just(CellName::Existence),
             Just(CellName::Tombstone),
             "[ab]".prop_map(CellName::Profile),
             "[ab]".prop_map(CellName::Metadata),
             "[ab]".prop_map(|value| CellName::Contact("email".into(), value)),
         ];
-        let cell = (0_u128..6, prop_oneof![Just(None), "[12]".prop_map(|v| Some(v.into()))])
-            .prop_map(|(n, value)| Cell { stamp: stamp(n), value });
+        let value = prop_oneof![Just(None), "[12]".prop_map(|v| Some(v.into()))];
+        let lifetime = prop_oneof![
+            Just(Lifetime::Unbounded),
+            (0_u64..9).prop_map(Lifetime::Estimated),
+            (0_u64..9).prop_map(Lifetime::Until),
+        ];
+        let existence = lifetime.prop_map(|lifetime| (CellName::Existence, Some(lifetime.text().into())));
+        let cell = (0_u128..6, prop_oneof![3 => (name, value), 1 => existence])
+            .prop_map(|(n, (name, value))| (name, Cell { stamp: stamp(n), value }));
         let times = (proptest::option::of(0_u64..9), proptest::option::of(0_u64..9)).prop_map(|(first, last)| Times {
             first: first.map(Timestamp::from_millis),
             last: last.map(Timestamp::from_millis),
         });
-        (proptest::collection::vec((name, cell), 0..8), times).prop_map(|(cells, times)| {
+        (proptest::collection::vec(cell, 0..8), times).prop_map(|(cells, times)| {
             let mut record = Record { times, ..Record::default() };
             for (name, cell) in cells {
                 record.join_cell(name, cell);
@@ -377,11 +460,11 @@ mod tests {
         let contacts = serde_json::from_value(json["contacts"].clone()).unwrap();
         let map = |name: &str| json[name].as_object().cloned().unwrap_or_default();
         let patch = Patch { contacts, profile: map("profile"), metadata: map("metadata"), ..Patch::default() };
-        Record::patched(&patch, stamp(stamp_number << 64), Timestamp::from_millis(5), seen)
+        Record::patched(&patch, stamp(stamp_number << 64), Timestamp::from_millis(5), Lifetime::Unbounded, seen)
     }
 
     fn view(record: &Record) -> Option<CachedContact> {
-        record.view(&"u".parse().unwrap()).unwrap()
+        record.view(&"u".parse().unwrap(), 1000).unwrap()
     }
 
     #[test]
@@ -421,9 +504,26 @@ mod tests {
     }
 
     #[test]
+    fn a_record_is_shown_until_its_deadline_and_redis_knows_better_than_its_writer() {
+        let living =
+            |lifetime| Record::patched(&Patch::default(), stamp(1 << 64), Timestamp::from_millis(5), lifetime, None);
+        let estimated = living(Lifetime::Estimated(2000));
+        assert!(estimated.is_alive_at(1999) && !estimated.is_alive_at(2000));
+        assert_eq!(estimated.expired_at(2000), Some(stamp(1 << 64)));
+        let both = joined(&estimated, &living(Lifetime::Until(1500)));
+        assert_eq!((both.alive_until_ms(), view(&both).is_some()), (1500, true));
+        assert!(living(Lifetime::Unbounded).is_alive_at(u64::MAX - 1));
+        assert_eq!(Record::tombstone(stamp(2)).expired_at(u64::MAX), None, "removed, not expired");
+    }
+
+    #[test]
     fn a_hash_that_is_no_record_is_named_by_its_field() {
         let error = Record::from_fields([("zip", "x")].into_iter()).unwrap_err();
         assert_eq!(error.to_string(), r#"field "zip" is not one of a contact record: its name is unknown"#);
         assert!(Record::from_fields([("pname", "short")].into_iter()).is_err());
+        for lifetime in ["", "3", "11", "2123", "2zzzzzzzzzzzz"] {
+            let cell = format!("{}{lifetime}", stamp(1));
+            assert!(Record::from_fields([("e", cell.as_str())].into_iter()).is_err(), "{lifetime}");
+        }
     }
 }

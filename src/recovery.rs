@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::join_all;
 
 use crate::{
-    cache::Inner,
+    cache::{Freshness, Inner},
     env::{Env, timeout, yield_now},
     health::{Event, Next, State},
     key::Uid,
@@ -51,13 +51,14 @@ pub(crate) async fn supervise<E: Env>(inner: Arc<Inner<E>>) {
 }
 
 async fn connect<E: Env>(inner: &Arc<Inner<E>>) {
-    inner.link.begin_attempt();
+    inner.link.begin_attempt(inner.env.now());
     let id = inner.env.random();
     let established = timeout(&inner.env, inner.config.connect_timeout, establish(inner, id)).await;
     let (now, random) = (inner.env.now(), inner.env.random());
     match established {
         Some(Ok(connection)) => inner.link.establish(connection, now, random),
-        Some(Err(_)) | None => inner.link.fail(now, random),
+        Some(Err(error)) => inner.link.fail(&error.to_string(), now, random),
+        None => inner.link.fail("no connection within connect_timeout", now, random),
     }
 }
 
@@ -65,7 +66,7 @@ async fn establish<E: Env>(inner: &Arc<Inner<E>>, id: u64) -> Result<Connection,
     let ended = Arc::downgrade(inner);
     let on_end = move || {
         if let Some(inner) = ended.upgrade() {
-            inner.link.lose(id, inner.env.now(), inner.env.random());
+            inner.link.lose(id, "the connection ended", inner.env.now(), inner.env.random());
         }
     };
     let mut dialled = dial(&inner.env, &inner.config.redis, id, on_end).await?;
@@ -95,7 +96,8 @@ async fn probe<E: Env>(inner: &Arc<Inner<E>>) {
     let Some(connection) = inner.link.connection() else { return };
     let answer = timeout(&inner.env, inner.config.reply_timeout, connection.probe(&inner.keys)).await;
     match answer {
-        Some(Ok(Some(found))) if *found == *connection.generation => {
+        Some(Ok((Some(found), clock_ms))) if *found == *connection.generation => {
+            inner.link.read_clock(clock_ms, inner.env.now());
             inner.link.report(connection.id, Event::ProbeAnswered, inner.env.now());
             if inner.local.pending_count() > 0 {
                 // What could not be merged in the last pass is tried again.
@@ -103,7 +105,10 @@ async fn probe<E: Env>(inner: &Arc<Inner<E>>) {
             }
         }
         Some(Ok(_)) => regenerate(inner, &connection).await,
-        Some(Err(_)) | None => inner.link.lose(connection.id, inner.env.now(), inner.env.random()),
+        Some(Err(error)) => {
+            inner.link.lose(connection.id, &error.to_string(), inner.env.now(), inner.env.random());
+        }
+        None => inner.link.lose(connection.id, "a probe was not answered", inner.env.now(), inner.env.random()),
     }
 }
 
@@ -119,7 +124,8 @@ async fn regenerate<E: Env>(inner: &Arc<Inner<E>>, connection: &Connection) {
     let (now, random) = (inner.env.now(), inner.env.random());
     match adopted {
         Some(Ok(found)) => inner.link.establish(connection.regenerated(&found), now, random),
-        Some(Err(_)) | None => inner.link.lose(connection.id, now, random),
+        Some(Err(error)) => inner.link.lose(connection.id, &error.to_string(), now, random),
+        None => inner.link.lose(connection.id, "its data was lost, and it fell silent", now, random),
     }
 }
 
@@ -133,7 +139,7 @@ async fn revalidate<E: Env>(inner: &Inner<E>, after: &mut Option<Uid>) {
     let (stale, last) = inner.local.stale_after(after.as_ref(), before_ms, REVALIDATED_PER_PROBE);
     for uid in &stale {
         // A failure is the next round's.
-        let _ = timeout(&inner.env, inner.config.op_deadline, inner.get(uid)).await;
+        let _ = timeout(&inner.env, inner.config.op_deadline, inner.get(uid, Freshness::Any)).await;
     }
     *after = last;
 }
@@ -149,6 +155,7 @@ struct Pass {
 async fn replay<E: Env>(inner: &Inner<E>, pass: &mut Pass) {
     let Some(connection) = inner.link.usable() else { return };
     if pass.after.is_none() {
+        inner.link.refuse(None);
         inner.link.pending(Event::PassBegan, inner.env.now());
     }
     let batch = inner.local.pending_after(pass.after.as_ref(), REPLAY_CONCURRENCY);
@@ -164,9 +171,12 @@ async fn replay<E: Env>(inner: &Inner<E>, pass: &mut Pass) {
     for result in join_all(merges).await {
         match result {
             // A refusal concerns this record, for now: it stays pending and must not hold up the others.
-            Ok(()) | Err(CallError::NotARecord { .. } | CallError::Refused(_)) => {}
-            Err(CallError::Unusable(_) | CallError::Unknown(_)) => {
-                inner.link.lose(connection.id, inner.env.now(), inner.env.random());
+            Ok(()) => {}
+            Err(error @ (CallError::NotARecord { .. } | CallError::Refused(_))) => {
+                inner.link.refuse(Some(error.to_string()));
+            }
+            Err(CallError::Unusable(reason) | CallError::Unknown(reason)) => {
+                inner.link.lose(connection.id, &reason, inner.env.now(), inner.env.random());
                 *pass = Pass::default();
                 return;
             }
@@ -185,7 +195,7 @@ async fn merge<E: Env>(inner: &Inner<E>, connection: &Connection, uid: &Uid) -> 
     }
     let sent = held.to_send();
     let sent_at_ms = inner.env.wall_ms();
-    let merged = connection.merge(&inner.keys.record(uid), Mode::Each, &sent.record, inner.tombstone_ttl_ms()).await?;
+    let merged = connection.merge(&inner.keys.record(uid), Mode::Each, &sent.record, inner.terms()).await?;
     let Merged::Applied(winners) = merged else {
         return Err(CallError::Unknown("the merge script answered a conflict in mode each".to_owned()));
     };

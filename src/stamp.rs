@@ -15,6 +15,10 @@ pub(crate) const STAMP_TEXT_LEN: usize = 32;
 /// How far above the clock the persisted ceiling is set, so that it is raised every few seconds and not at every write.
 const CEILING_AHEAD_MS: u64 = 10_000;
 
+/// The latest time of its own clock that an instance believes: half of what a stamp can say, the year 6429. A wall clock
+/// at the end of time would leave no stamps for anybody, for ever.
+const WALL_MS_MAX: u64 = 1 << 47;
+
 /// The position of a write in the order of all writes. The larger stamp wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stamp(u128);
@@ -104,7 +108,7 @@ impl HybridClock {
     /// A stamp above all issued and seen.
     pub(crate) fn issue(&mut self, wall_ms: u64) -> Result<Stamp, NoStamp> {
         let after_latest = self.latest.0.checked_add(1).ok_or(NoStamp::Exhausted)?;
-        let head = Head::from_millis(wall_ms).max(Head(after_latest));
+        let head = Head::from_millis(wall_ms.min(WALL_MS_MAX)).max(Head(after_latest));
         if head.0 == u64::MAX {
             return Err(NoStamp::Exhausted);
         }
@@ -113,6 +117,11 @@ impl HybridClock {
         }
         (self.latest, self.used) = (head, true);
         Ok(Stamp::new(head, self.instance))
+    }
+
+    /// Whether a stamp seen would push the clock.
+    pub(crate) fn is_behind(&self, seen: Stamp) -> bool {
+        self.latest < seen.head()
     }
 
     /// Advances the clock beyond a stamp seen. If that passes the ceiling, the answer that shows the stamp must wait
@@ -124,7 +133,7 @@ impl HybridClock {
 
     /// The ceiling to persist before it is needed, so that no call has to wait for it.
     pub(crate) fn ceiling_due(&self, wall_ms: u64) -> Option<Head> {
-        let now = self.latest.max(Head::from_millis(wall_ms));
+        let now = self.latest.max(Head::from_millis(wall_ms.min(WALL_MS_MAX)));
         let near = now.millis() + CEILING_AHEAD_MS / 2 >= self.ceiling.millis();
         (self.used && near).then(|| ceiling_above(now))
     }
@@ -205,6 +214,18 @@ mod tests {
         assert_eq!(clock.ceiling_due(2_000_000), None);
         clock.issue(999_000).unwrap();
         assert!(clock.ceiling_due(999_000).unwrap() > Head::from_millis(1_000_000));
+    }
+
+    #[test]
+    fn a_wall_clock_at_the_end_of_time_leaves_stamps_for_the_others() {
+        let mut broken = HybridClock::restored(7, Head::default());
+        let Err(NoStamp::RaiseCeiling(ceiling)) = broken.issue(u64::MAX) else { panic!("issued above the ceiling") };
+        broken.raised(ceiling);
+        let stamp = broken.issue(u64::MAX).unwrap();
+        let mut other = clock();
+        let higher = other.observe(stamp).unwrap();
+        other.raised(higher);
+        assert!(other.issue(5).unwrap() > stamp);
     }
 
     #[test]

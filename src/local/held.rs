@@ -32,6 +32,13 @@ pub(crate) struct Sent {
     marked: u64,
 }
 
+impl Note {
+    /// Never, if Redis never showed it.
+    fn is_confirmed_since(self, since_ms: u64) -> bool {
+        self.confirmed_at_ms > 0 && self.confirmed_at_ms >= since_ms
+    }
+}
+
 impl Held {
     /// Whether Redis lacks something of it.
     pub(crate) fn is_pending(&self) -> bool {
@@ -63,6 +70,17 @@ impl Held {
         }
     }
 
+    /// Takes in a write that Redis does not have, at this time of Redis's clock.
+    ///
+    /// If the record has expired, the write must not show the expired cells again. The tombstone that hides them is no
+    /// write of this instance and is never sent: whether the record has expired is for Redis to say.
+    pub(crate) fn join_pending_at(&mut self, written: &Record, now_ms: u64) {
+        if let Some(expired) = self.record.expired_at(now_ms) {
+            self.join(&Record::tombstone(expired), Note::default());
+        }
+        self.join_pending(written);
+    }
+
     fn join(&mut self, other: &Record, note: Note) {
         for (name, cell) in other.cells() {
             if !self.record.covers_cell(name, cell) {
@@ -87,7 +105,7 @@ impl Held {
             if note.pending {
                 continue;
             }
-            if note.confirmed_at_ms >= republish_since_ms {
+            if note.is_confirmed_since(republish_since_ms) {
                 (note.pending, marked) = (true, true);
             } else if self.record.cells().get(name) == Some(cell) {
                 self.record.forget(name);
@@ -104,7 +122,7 @@ impl Held {
     /// R6: Redis lost its data. Every copy confirmed after `republish_since_ms` is pending again (R9).
     pub(crate) fn reclaim_all(&mut self, republish_since_ms: u64) {
         for note in self.notes.values_mut() {
-            note.pending |= note.confirmed_at_ms >= republish_since_ms;
+            note.pending |= note.is_confirmed_since(republish_since_ms);
             self.times_pending |= note.pending;
         }
         self.marked += 1;
@@ -114,6 +132,13 @@ impl Held {
     pub(crate) fn oldest_confirmed_ms(&self) -> Option<u64> {
         let notes = self.notes.iter().filter(|(name, note)| **name != CellName::Tombstone && !note.pending);
         notes.map(|(_, note)| note.confirmed_at_ms).min()
+    }
+
+    /// When Redis confirmed the cell that it confirmed longest ago; now, if all of it was written here and is pending.
+    /// None if nothing is held, or something of unknown age.
+    pub(crate) fn confirmed_ms(&self) -> Option<u64> {
+        let ages = self.notes.values().map(|note| if note.pending { u64::MAX } else { note.confirmed_at_ms });
+        ages.min().filter(|age| *age > 0)
     }
 
     /// What to send: the pending cells and, with them, the times.
@@ -193,7 +218,7 @@ mod tests {
     use super::*;
     use crate::{
         contact::Timestamp,
-        record::{Cell, Times},
+        record::{Cell, Lifetime, Times},
         stamp::Stamp,
     };
 
@@ -310,6 +335,28 @@ mod tests {
         assert_eq!(held, before);
         held.join_confirmed(&record(5), 111, 10);
         assert_ne!(held, before);
+    }
+
+    #[test]
+    fn a_write_to_an_expired_record_hides_what_expired_and_leaves_the_verdict_to_redis() {
+        let written = |number, value: &str, until| {
+            let mut written = record(number);
+            let existence = Cell { stamp: stamp(number), value: Some(Lifetime::Until(until).text().into()) };
+            written.join_cell(CellName::Existence, existence);
+            written.join_cell(CellName::Metadata(value.into()), Cell { stamp: stamp(number), value: Some("1".into()) });
+            written
+        };
+        let mut held = Held::default();
+        held.join_confirmed(&written(5, "old", 100), 50, 10);
+        held.join_pending_at(&written(6, "new", 200), 150);
+        assert!(held.record.cells().contains_key(&CellName::Metadata("new".into())));
+        assert!(!held.record.cells().contains_key(&CellName::Metadata("old".into())));
+        assert!(!held.to_send().record.cells().contains_key(&CellName::Tombstone));
+        // Another instance had written again in time.
+        let asked = held.record.clone();
+        held.reclaim(&asked, &written(5, "old", 300), 0);
+        held.join_confirmed(&written(5, "old", 300), 160, 10);
+        assert!(!held.to_send().record.cells().contains_key(&CellName::Tombstone));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use std::{
 use tokio::sync::Notify;
 
 pub(crate) use self::held::Held;
-use self::state::{Entry, LOG, State, encode, rewrite, set_aside};
+use self::state::{Entry, LOG, Slot, State, encode, rewrite, set_aside};
 pub use self::storage::Damage;
 use crate::{
     config::Config,
@@ -96,19 +96,18 @@ impl<E: Env> LocalStore<E> {
         self.update_locked(&mut state, uid, change)
     }
 
-    /// As [`Self::update`], but only if Redis's generation is still `generation` (R6); says whether it was.
+    /// As [`Self::update`], but only if Redis's generation is still `generation` (R6); none if it is not.
     pub(crate) fn update_in_generation(
         &self,
         uid: &Uid,
         generation: &str,
         change: impl FnOnce(&mut Held),
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Ticket>, StoreError> {
         let mut state = self.usable()?;
         if state.generation.as_deref() != Some(generation) {
-            return Ok(false);
+            return Ok(None);
         }
-        self.update_locked(&mut state, uid, change)?;
-        Ok(true)
+        self.update_locked(&mut state, uid, change).map(Some)
     }
 
     fn update_locked(
@@ -196,12 +195,13 @@ impl<E: Env> LocalStore<E> {
         self.lock().pending.len() as u64
     }
 
-    /// The uids of the live records held, in order.
-    pub(crate) fn uids(&self) -> Result<BTreeSet<Uid>, StoreError> {
+    /// The uids of the records held that are alive at this time of Redis's clock, in order.
+    pub(crate) fn uids(&self, now_ms: u64) -> Result<BTreeSet<Uid>, StoreError> {
         let state = self.lock();
         state.check(&self.dir)?;
-        let flushed = state.index.iter().filter(|(uid, slot)| slot.alive && !state.overlay.contains_key(*uid));
-        let unflushed = state.overlay.iter().filter(|(_, unflushed)| unflushed.held.record.is_alive());
+        let alive = |(uid, slot): &(&Uid, &Slot)| slot.alive_until_ms > now_ms && !state.overlay.contains_key(*uid);
+        let flushed = state.index.iter().filter(alive);
+        let unflushed = state.overlay.iter().filter(|(_, unflushed)| unflushed.held.record.is_alive_at(now_ms));
         Ok(flushed.map(|(uid, _)| uid.clone()).chain(unflushed.map(|(uid, _)| uid.clone())).collect())
     }
 

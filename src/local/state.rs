@@ -59,7 +59,8 @@ pub(super) struct State<E: Env> {
 #[derive(Clone, Copy)]
 pub(super) struct Slot {
     pub(super) location: Location,
-    pub(super) alive: bool,
+    /// See [`Record::alive_until_ms`](crate::record::Record::alive_until_ms).
+    pub(super) alive_until_ms: u64,
     /// When the cell that was confirmed longest ago was (R9).
     pub(super) oldest_confirmed_ms: Option<u64>,
     /// R6: set by a generation that is newer than the entry; applied when the entry is read.
@@ -88,8 +89,8 @@ pub(super) enum Entry {
 
 impl Slot {
     fn of(location: Location, held: &Held) -> Self {
-        let alive = held.record.is_alive();
-        Self { location, alive, oldest_confirmed_ms: held.oldest_confirmed_ms(), reclaim_since_ms: None }
+        let alive_until_ms = held.record.alive_until_ms();
+        Self { location, alive_until_ms, oldest_confirmed_ms: held.oldest_confirmed_ms(), reclaim_since_ms: None }
     }
 }
 

@@ -8,11 +8,11 @@ use std::{
     },
 };
 
-use redis::{AsyncConnectionConfig, Cmd, Value, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Cmd, RedisResult, Value, aio::MultiplexedConnection};
 
 use super::{
     CallError, record_of,
-    script::{self, Merged, Mode},
+    script::{self, Merged, Mode, Terms},
     wrong_reply,
 };
 use crate::{
@@ -122,9 +122,13 @@ impl Connection {
         self.driver.ended.load(Ordering::Relaxed)
     }
 
-    /// A sign of life, which tells the generation of the data as well; none if there is no marker.
-    pub(crate) async fn probe(&self, keys: &Keys) -> Result<Option<String>, CallError> {
-        marker(&mut self.multiplexed.clone(), keys).await
+    /// A sign of life, which tells the generation of the data as well (none if there is no marker), and Redis's clock in
+    /// milliseconds.
+    pub(crate) async fn probe(&self, keys: &Keys) -> Result<(Option<String>, u64), CallError> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("GET").arg(keys.generation()).cmd("TIME");
+        let (marker, [seconds, micros]): (_, [u64; 2]) = pipeline.query_async(&mut self.multiplexed.clone()).await?;
+        Ok((marker, seconds.saturating_mul(1000).saturating_add(micros / 1000)))
     }
 
     /// As [`generation`], on this connection.
@@ -141,16 +145,33 @@ impl Connection {
         }
     }
 
+    /// Reads several records, in one round trip.
+    pub(crate) async fn read_many(&self, keys: &[String]) -> Result<Vec<Result<Record, CallError>>, CallError> {
+        let mut pipeline = redis::pipe();
+        // What is wrong with one key is no reason to fail the others.
+        pipeline.ignore_errors();
+        for key in keys {
+            pipeline.cmd("HGETALL").arg(key);
+        }
+        let replies: Vec<RedisResult<Value>> = pipeline.query_async(&mut self.multiplexed.clone()).await?;
+        let record = |(key, reply): (&String, RedisResult<Value>)| match reply {
+            Ok(Value::Array(flat)) => record_of(key, &flat),
+            Ok(other) => Err(wrong_reply("HGETALL", &other)),
+            Err(error) => Err(named(error.into(), key)),
+        };
+        Ok(keys.iter().zip(replies).map(record).collect())
+    }
+
     /// Joins cells into a record.
     pub(crate) async fn merge(
         &self,
         key: &str,
         mode: Mode,
         record: &Record,
-        tombstone_ttl_ms: u64,
+        terms: Terms,
     ) -> Result<Merged, CallError> {
         let mut connection = self.multiplexed.clone();
-        let merged = script::merge(&mut connection, key, mode, record, tombstone_ttl_ms).await;
+        let merged = script::merge(&mut connection, key, mode, record, terms).await;
         merged.map_err(|error| named(error, key))
     }
 

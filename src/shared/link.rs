@@ -23,18 +23,68 @@ pub(crate) struct Link {
 struct Inner {
     health: Health,
     connection: Option<Connection>,
+    /// When the present state began.
+    state_since: Duration,
+    /// Why the last connection ended, or the last attempt failed.
+    away_because: Option<String>,
+    /// What Redis refused in the last pass over what is pending.
+    refused: Option<String>,
+    attempts: u64,
     attempts_settled: u64,
     connections: u64,
+    /// What Redis's clock said, in milliseconds, and when.
+    clock: Option<(u64, Duration)>,
+}
+
+/// How the instance sees Redis.
+pub(crate) struct View {
+    pub(crate) state: State,
+    pub(crate) state_for: Duration,
+    pub(crate) away_because: Option<String>,
+    pub(crate) refused: Option<String>,
+    pub(crate) attempts: u64,
+    pub(crate) connections: u64,
+}
+
+impl Inner {
+    fn on(&mut self, event: Event, now: Duration, random: u64) {
+        let before = self.health.state();
+        self.health.on(event, now, random);
+        self.note_state(before, now);
+    }
+
+    fn note_state(&mut self, before: State, now: Duration) {
+        let state = self.health.state();
+        if state != before {
+            self.state_since = now;
+            tracing::debug!(from = %before, to = %state, "state");
+        }
+    }
+
+    fn lost(&mut self, reason: &str, now: Duration, random: u64) {
+        // Every failed attempt says the same: once is enough.
+        if self.away_because.is_none() {
+            tracing::warn!(reason, "redis is away: calls are served locally");
+        }
+        self.away_because = Some(reason.to_owned());
+        self.on(Event::Lost, now, random);
+    }
 }
 
 impl Link {
     pub(crate) fn new(patience: Patience, now: Duration) -> Self {
-        let health = Health::new(patience, now);
-        Self {
-            inner: Mutex::new(Inner { health, connection: None, attempts_settled: 0, connections: 0 }),
-            wake: Notify::new(),
-            settled: Notify::new(),
-        }
+        let inner = Inner {
+            health: Health::new(patience, now),
+            connection: None,
+            state_since: now,
+            away_because: None,
+            refused: None,
+            attempts: 0,
+            attempts_settled: 0,
+            connections: 0,
+            clock: None,
+        };
+        Self { inner: Mutex::new(inner), wake: Notify::new(), settled: Notify::new() }
     }
 
     /// The connection, if calls may use it. They do not wait for one.
@@ -52,9 +102,38 @@ impl Link {
         self.lock().health.state()
     }
 
-    /// How many connections were established.
-    pub(crate) fn connections(&self) -> u64 {
-        self.lock().connections
+    /// All that an operator asks.
+    pub(crate) fn view(&self, now: Duration) -> View {
+        let inner = self.lock();
+        View {
+            state: inner.health.state(),
+            state_for: now.saturating_sub(inner.state_since),
+            away_because: inner.away_because.clone(),
+            refused: inner.refused.clone(),
+            attempts: inner.attempts,
+            connections: inner.connections,
+        }
+    }
+
+    /// Why calls are served locally.
+    pub(crate) fn why_away(&self) -> String {
+        self.lock().away_because.clone().unwrap_or_else(|| "no connection stands yet".to_owned())
+    }
+
+    /// Redis refused to merge something; none when a pass over what is pending begins.
+    pub(crate) fn refuse(&self, refused: Option<String>) {
+        self.lock().refused = refused;
+    }
+
+    /// Redis's clock said this at `now`, to the exactness of a round trip.
+    pub(crate) fn read_clock(&self, clock_ms: u64, now: Duration) {
+        self.lock().clock = Some((clock_ms, now));
+    }
+
+    /// What Redis's clock says now, in milliseconds, if it was ever asked: it is taken to have gone on as ours did.
+    pub(crate) fn clock_ms(&self, now: Duration) -> Option<u64> {
+        let (clock_ms, at) = self.lock().clock?;
+        Some(clock_ms.saturating_add(u64::try_from(now.saturating_sub(at).as_millis()).unwrap_or(u64::MAX)))
     }
 
     /// What the recovery task does next.
@@ -62,8 +141,12 @@ impl Link {
         self.lock().health.next(now)
     }
 
-    pub(crate) fn begin_attempt(&self) {
-        self.lock().health.begin_attempt();
+    pub(crate) fn begin_attempt(&self, now: Duration) {
+        let mut inner = self.lock();
+        let before = inner.health.state();
+        inner.health.begin_attempt();
+        inner.note_state(before, now);
+        inner.attempts += 1;
     }
 
     /// Whether an attempt to connect has ended, one way or the other, since opening.
@@ -77,20 +160,23 @@ impl Link {
         // Under the lock: a connection that ends after this finds itself here.
         if connection.has_ended() {
             inner.connection = None;
-            inner.health.on(Event::Lost, now, random);
+            inner.lost("the connection ended as soon as it stood", now, random);
             return self.settle(inner);
         }
         let same = inner.connection.as_ref().is_some_and(|held| held.id == connection.id);
         inner.connections += u64::from(!same);
         inner.connection = Some(connection);
-        inner.health.on(Event::Established, now, 0);
+        if inner.away_because.take().is_some() {
+            tracing::info!("redis is back");
+        }
+        inner.on(Event::Established, now, 0);
         self.settle(inner);
     }
 
     /// An attempt to connect failed.
-    pub(crate) fn fail(&self, now: Duration, random: u64) {
+    pub(crate) fn fail(&self, reason: &str, now: Duration, random: u64) {
         let mut inner = self.lock();
-        inner.health.on(Event::Lost, now, random);
+        inner.lost(reason, now, random);
         self.settle(inner);
     }
 
@@ -101,11 +187,11 @@ impl Link {
     }
 
     /// The connection with this id is of no use any more: it is closed, and the next attempt waits for its time.
-    pub(crate) fn lose(&self, id: u64, now: Duration, random: u64) {
+    pub(crate) fn lose(&self, id: u64, reason: &str, now: Duration, random: u64) {
         let mut inner = self.lock();
         if let Some(connection) = inner.connection.take_if(|connection| connection.id == id) {
             connection.abandon();
-            inner.health.on(Event::Lost, now, random);
+            inner.lost(reason, now, random);
             drop(inner);
             self.wake.notify_one();
         }
@@ -115,7 +201,7 @@ impl Link {
     pub(crate) fn report(&self, id: u64, event: Event, now: Duration) {
         let mut inner = self.lock();
         if inner.connection.as_ref().is_some_and(|connection| connection.id == id) {
-            inner.health.on(event, now, 0);
+            inner.on(event, now, 0);
             drop(inner);
             self.wake.notify_one();
         }
@@ -123,7 +209,7 @@ impl Link {
 
     /// News of what is pending.
     pub(crate) fn pending(&self, event: Event, now: Duration) {
-        self.lock().health.on(event, now, 0);
+        self.lock().on(event, now, 0);
         self.wake.notify_one();
     }
 

@@ -3,13 +3,18 @@
 -- KEYS[1]  the record, a hash of cells `<stamp><value>`; no other key is touched
 -- ARGV[1]  `all`: apply every cell, but only if each is above what is stored and above the tombstone
 --          `each`: apply those that are above, drop the rest
--- ARGV[2]  how long a tombstone is kept, in milliseconds
+-- ARGV[2]  how long a tombstone is kept, in milliseconds; a record that can expire is kept at least as long
 -- ARGV[3]  first_revealed_at, 12 hexadecimal digits, or empty
 -- ARGV[4]  last_updated_at, likewise
 -- ARGV[5]..  field, cell, field, cell, ...
 --
--- Answers {1} or, in mode `each`, {1, field, cell, ...} with what won over the cells sent;
--- in mode `all` {0, stamp} with the largest stamp in the way, and nothing changed.
+-- Answers {1, field, cell, ...} with what the sender does not know: what won over the cells sent, the deadline that was
+-- set, the tombstone of a record that has expired. In mode `all` {0, stamp} with the largest stamp in the way, and
+-- nothing changed.
+--
+-- The cell `e` says until when the record lives: `1` for ever, `2` and the deadline by this server's clock in 12
+-- hexadecimal digits. It comes like that, or as `+` and the time to live left, in milliseconds. A record past its
+-- deadline is removed, by a tombstone at the stamp of that cell, which is the largest of the record.
 --
 -- Stamps are fixed-width lowercase hexadecimal, so they compare as text. Values are opaque bytes.
 local STAMP = 32
@@ -40,7 +45,48 @@ local function is_above(a, b)
   return #a > #b
 end
 
+local clock
+local function now_ms()
+  if not clock then
+    local time = redis.call('TIME')
+    clock = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  end
+  return clock
+end
+
+-- Milliseconds of this server's clock; nil if the record lives for ever.
+local function deadline_ms(existence)
+  if string.sub(existence, STAMP + 1, STAMP + 1) == '2' then
+    return tonumber(string.sub(existence, STAMP + 2), 16)
+  end
+end
+
 local tombstone = stored['d'] and stamp_of(stored['d']) or ''
+local set, dead = {}, {}
+
+-- Puts a tombstone, and drops all that it covers.
+local function bury(cell)
+  tombstone = stamp_of(cell)
+  set['d'], stored['d'] = cell, cell
+  for name, held in pairs(stored) do
+    if is_cell(name) and stamp_of(held) <= tombstone then
+      dead[#dead + 1] = name
+      stored[name], set[name] = nil, nil
+    end
+  end
+end
+
+local function bury_if_expired()
+  local existence = stored['e']
+  local deadline = existence and deadline_ms(existence)
+  if deadline and deadline <= now_ms() then
+    bury(stamp_of(existence))
+    return true
+  end
+  return false
+end
+
+local buried = bury_if_expired()
 
 if mode == 'all' then
   local in_the_way = ''
@@ -69,7 +115,6 @@ if mode == 'all' then
 end
 
 local winners, told = {1}, {}
-local set, dead = {}, {}
 
 local function won(field)
   if not told[field] then
@@ -91,14 +136,7 @@ for i = 5, #ARGV, 2 do
   if ARGV[i] == 'd' then
     local stamp = stamp_of(ARGV[i + 1])
     if stamp > tombstone then
-      tombstone = stamp
-      set['d'] = ARGV[i + 1]
-      for name, cell in pairs(stored) do
-        if is_cell(name) and stamp_of(cell) <= tombstone then
-          dead[#dead + 1] = name
-          stored[name] = nil
-        end
-      end
+      bury(ARGV[i + 1])
     elseif stamp < tombstone then
       won('d')
     end
@@ -110,10 +148,14 @@ for i = 5, #ARGV, 2 do
   if field ~= 'd' then
     local stamp, held = stamp_of(cell), stored[field]
     if stamp <= tombstone then
-      -- The tombstone just set covers it, or the stored one does and is told to the sender.
-      if not set['d'] then
-        won('d')
+      won('d')
+    elseif field == 'e' and string.sub(cell, STAMP + 1, STAMP + 1) == '+' then
+      -- Under one stamp the first deadline stands: it may have been told.
+      if held == nil or stamp > stamp_of(held) then
+        cell = stamp .. '2' .. string.format('%012x', now_ms() + tonumber(string.sub(cell, STAMP + 2)))
+        set[field], stored[field] = cell, cell
       end
+      won(field)
     elseif held == nil or stamp > stamp_of(held) or (stamp == stamp_of(held) and is_above(cell, held)) then
       set[field] = cell
       stored[field] = cell
@@ -121,6 +163,11 @@ for i = 5, #ARGV, 2 do
       won(field)
     end
   end
+end
+
+buried = bury_if_expired() or buried
+if buried then
+  won('d')
 end
 
 if ARGV[3] ~= '' and (not stored['f'] or ARGV[3] < stored['f']) then
@@ -138,7 +185,12 @@ for field, cell in pairs(set) do
 end
 in_pieces('HSET', arguments)
 
-if stored['e'] then
+local deadline = stored['e'] and deadline_ms(stored['e'])
+if deadline then
+  -- As long as a tombstone would be: a write older than the deadline must still find it.
+  deadline = math.max(deadline, now_ms() + tonumber(ARGV[2]))
+  redis.call('PEXPIREAT', key, string.format('%.0f', deadline))
+elseif stored['e'] then
   redis.call('PERSIST', key)
 else
   redis.call('PEXPIRE', key, ARGV[2])

@@ -16,16 +16,20 @@ use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
 use crate::record::Record;
 
 /// Why a request to Redis failed, by what to do next.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CallError {
     /// Redis answered with an error. The connection is good, the request is not for now. It had no effect, or, where the
     /// merge script failed at its last command, all of its effect.
+    #[error("{0}")]
     Refused(String),
     /// Likewise, and it will answer so to every request: another connection, later, may lead to a server that works.
+    #[error("{0}")]
     Unusable(String),
     /// No answer: the request may have had an effect, or may have one later.
+    #[error("{0}")]
     Unknown(String),
     /// The key holds something that this version of the client did not write. It is left alone.
+    #[error("key {key:?} holds no contact record of this version: {reason}")]
     NotARecord { key: String, reason: String },
 }
 

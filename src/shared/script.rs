@@ -6,7 +6,7 @@ use redis::{Cmd, ErrorKind, RedisResult, ServerErrorKind, Value, aio::Multiplexe
 
 use super::{CallError, wrong_reply};
 use crate::{
-    record::{Record, time_text},
+    record::{CellName, Lifetime, Record, time_text},
     stamp::Stamp,
 };
 
@@ -28,10 +28,20 @@ pub(crate) enum Mode {
 /// What the script did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Merged {
-    /// The cells are in. In mode [`Mode::Each`], with what won over some of them.
+    /// The cells are in. With what the sender does not know: what won over some of them in mode [`Mode::Each`], the
+    /// deadline that Redis set, the tombstone of a record that had expired.
     Applied(Record),
     /// Mode [`Mode::All`]: something with this stamp was in the way; nothing changed.
     Conflict(Stamp),
+}
+
+/// What the script has to know beside the cells.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// How long a tombstone is kept.
+    pub(crate) tombstone_ttl_ms: u64,
+    /// The sender's estimate of Redis's clock: a deadline set by it is sent as the time that is left.
+    pub(crate) now_ms: u64,
 }
 
 /// Runs the script by its hash, and once more with its source if the server does not know it.
@@ -40,12 +50,12 @@ pub(super) async fn merge(
     key: &str,
     mode: Mode,
     record: &Record,
-    tombstone_ttl_ms: u64,
+    terms: Terms,
 ) -> Result<Merged, CallError> {
     let call = |command: &str, script: &str| {
         let mut call = redis::cmd(command);
         call.arg(script).arg(1).arg(key);
-        arguments(&mut call, mode, record, tombstone_ttl_ms);
+        arguments(&mut call, mode, record, terms);
         call
     };
     let reply: RedisResult<Value> = call("EVALSHA", &SHA).query_async(connection).await;
@@ -58,16 +68,21 @@ pub(super) async fn merge(
     merged(reply?, key)
 }
 
-fn arguments(call: &mut Cmd, mode: Mode, record: &Record, tombstone_ttl_ms: u64) {
+fn arguments(call: &mut Cmd, mode: Mode, record: &Record, terms: Terms) {
     call.arg(match mode {
         Mode::All => "all",
         Mode::Each => "each",
     });
-    call.arg(tombstone_ttl_ms);
+    call.arg(terms.tombstone_ttl_ms);
     call.arg(record.times.first.map(time_text).unwrap_or_default());
     call.arg(record.times.last.map(time_text).unwrap_or_default());
     for (name, cell) in record.cells() {
-        call.arg(name.field()).arg(cell.text());
+        call.arg(name.field()).arg(match cell.lifetime() {
+            Some(Lifetime::Estimated(deadline_ms)) if *name == CellName::Existence => {
+                format!("{}+{}", cell.stamp, deadline_ms.saturating_sub(terms.now_ms))
+            }
+            _ => cell.text(),
+        });
     }
 }
 

@@ -1,0 +1,122 @@
+//! What calls ask for, and what they answer.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use crate::{config::ConfigError, contact::CachedContact, error::StoreError, health::State, key::Uid, stamp::Stamp};
+
+/// Which tier took a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Placement {
+    /// Redis holds it: every instance sees it from now on.
+    Shared,
+    /// It is on this instance's disk, synced, and will be merged into Redis when that is back.
+    Local,
+}
+
+/// Which tier answered a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// Redis's reply alone covers everything shown.
+    Shared,
+    /// Redis was asked, and something held locally is newer.
+    Merged,
+    /// Redis is away; this is what the instance held.
+    Local,
+}
+
+/// How fresh the answer of a read has to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Freshness {
+    /// Whatever the instance can tell.
+    #[default]
+    Any,
+    /// Redis's word; or, while it is away, a copy of which every cell was confirmed by Redis within this time, or written
+    /// by this instance and not merged yet.
+    Within(Duration),
+    /// Redis's word.
+    Shared,
+}
+
+/// The answer of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Which tier took it.
+    pub placement: Placement,
+    /// Its place in the order of writes.
+    pub stamp: Stamp,
+}
+
+/// The answer of a read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Read {
+    /// Which tier answered.
+    pub source: Source,
+    /// The record; none if there is none.
+    pub record: Option<CachedContact>,
+}
+
+/// The answer of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// Which tier answered.
+    pub source: Source,
+    /// The uids, each once, in order.
+    pub uids: BTreeSet<Uid>,
+}
+
+/// The answer of a clear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cleared {
+    /// The uids removed, and which tier took each removal.
+    pub removed: BTreeMap<Uid, Placement>,
+    /// The removal that the deadline cut off, if any: it may have had an effect, or may have one later.
+    pub unknown: Option<Uid>,
+    /// Whether Redis was asked for the list, and every uid of it removed within the deadline.
+    pub complete: bool,
+}
+
+/// What an operator asks an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Health {
+    /// The instance's view of Redis.
+    pub state: State,
+    /// How long it has been in this state.
+    pub state_for: Duration,
+    /// Why Redis is away, if it is.
+    pub away_because: Option<String>,
+    /// What Redis last refused to merge, and why, if anything of the last pass over what is pending was refused.
+    pub refused: Option<String>,
+    /// Records with something that Redis does not have yet.
+    pub pending_records: u64,
+    /// Attempts to connect, since opening.
+    pub attempts: u64,
+    /// Connections established since opening.
+    pub connections: u64,
+    /// Records found damaged on disk since opening; they were not served.
+    pub damaged_records: u64,
+    /// Why the local store takes no more writes, if it does not.
+    pub store_error: Option<String>,
+    /// Records with a stamp more than [`Health::FAR_FUTURE`] ahead of this instance's clock, seen since opening: a clock
+    /// somewhere is wrong. They stay writable, under larger stamps.
+    pub future_stamps: u64,
+}
+
+impl Health {
+    /// How far ahead of the own clock a stamp is reported.
+    pub const FAR_FUTURE: Duration = Duration::from_hours(1);
+}
+
+/// Why a cache cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A setting cannot be.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The local store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

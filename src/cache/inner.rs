@@ -1,0 +1,198 @@
+//! What the calls and the background tasks of one cache share: the tiers, the clock of stamps, and how Redis is asked.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{Health, OpenError};
+use crate::{
+    config::{Config, OnLoss},
+    contact::CachedContact,
+    env::{Env, timeout},
+    error::Error,
+    health::{Event, Patience},
+    key::{Keys, Uid},
+    local::{LocalStore, OpenReport},
+    record::Record,
+    shared::{CallError, connection::Connection, link::Link, script::Terms},
+    stamp::{Head, HybridClock, NoStamp, Stamp},
+};
+
+/// The inside of a cache.
+pub(crate) struct Inner<E: Env> {
+    pub(crate) env: E,
+    pub(crate) config: Config,
+    pub(crate) keys: Keys,
+    pub(crate) local: Arc<LocalStore<E>>,
+    pub(crate) link: Link,
+    clock: Mutex<HybridClock>,
+    future_stamps: AtomicU64,
+}
+
+impl<E: Env> Inner<E> {
+    pub(super) async fn open(env: E, config: Config) -> Result<(Arc<Self>, OpenReport), OpenError> {
+        let (local, report) = LocalStore::open(&env, &config).await?;
+        let patience = Patience {
+            backoff_first: config.backoff_first,
+            backoff_max: config.backoff_max,
+            probe_interval: config.probe_interval,
+        };
+        let inner = Self {
+            keys: Keys::new(&config.prefix),
+            // A fresh instance id at every open (R4).
+            clock: Mutex::new(HybridClock::restored(env.random(), local.ceiling())),
+            link: Link::new(patience, env.now()),
+            local,
+            config,
+            env,
+            future_stamps: AtomicU64::new(0),
+        };
+        Ok((Arc::new(inner), report))
+    }
+
+    pub(super) fn health(&self) -> Health {
+        let view = self.link.view(self.env.now());
+        Health {
+            state: view.state,
+            state_for: view.state_for,
+            away_because: view.away_because,
+            refused: view.refused,
+            pending_records: self.local.pending_count(),
+            attempts: view.attempts,
+            connections: view.connections,
+            damaged_records: self.local.damaged(),
+            store_error: self.local.poisoned(),
+            future_stamps: self.future_stamps.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The record as the application sees it now.
+    pub(super) fn view(&self, uid: &Uid, record: &Record, now_ms: u64) -> Result<Option<CachedContact>, Error> {
+        let view = record.view(uid, now_ms);
+        view.map_err(|error| Error::NotARecord { key: self.keys.record(uid), reason: error.to_string() })
+    }
+
+    /// Waits for Redis, no longer than this, and tells the link what a failure means for the connection.
+    pub(super) async fn ask_within<T>(
+        &self,
+        connection: &Connection,
+        limit: Duration,
+        request: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        let Some(result) = timeout(&self.env, limit, request).await else {
+            // A connection with a timed-out reply is suspect: it is probed, then replaced.
+            self.link.report(connection.id, Event::ReplyTimedOut, self.env.now());
+            return Err(CallError::timed_out());
+        };
+        match &result {
+            Err(CallError::Unusable(reason) | CallError::Unknown(reason)) => {
+                self.link.lose(connection.id, reason, self.env.now(), self.env.random());
+            }
+            Ok(_) | Err(CallError::Refused(_) | CallError::NotARecord { .. }) => {}
+        }
+        result
+    }
+
+    /// As [`Self::ask_within`] the time that a reply may take.
+    pub(super) async fn ask<T>(
+        &self,
+        connection: &Connection,
+        request: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        self.ask_within(connection, self.config.reply_timeout, request).await
+    }
+
+    pub(super) async fn first_attempt(&self) {
+        loop {
+            let mut settled = std::pin::pin!(self.link.settled.notified());
+            settled.as_mut().enable();
+            if self.link.has_settled() {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    /// A stamp above all issued and seen, below a durable ceiling (R4).
+    pub(super) async fn issue(&self) -> Result<Stamp, Error> {
+        loop {
+            let issued = self.with_clock(|clock| clock.issue(self.env.wall_ms()));
+            match issued {
+                Ok(stamp) => return Ok(stamp),
+                Err(NoStamp::RaiseCeiling(ceiling)) => self.raise_ceiling(ceiling).await?,
+                Err(NoStamp::Exhausted) => return Err(Error::NoStampLeft),
+            }
+        }
+    }
+
+    /// Advances the clock beyond a stamp that is about to be answered (R4).
+    pub(crate) async fn observe(&self, seen: Option<Stamp>) -> Result<(), Error> {
+        if let Some(ceiling) = seen.and_then(|seen| self.see(seen)) {
+            self.raise_ceiling(ceiling).await?;
+        }
+        Ok(())
+    }
+
+    /// Advances the clock beyond a stamp, and says which ceiling has to be durable before that is answered.
+    pub(super) fn see(&self, seen: Stamp) -> Option<Head> {
+        let far_ahead =
+            self.env.wall_ms().saturating_add(u64::try_from(Health::FAR_FUTURE.as_millis()).unwrap_or(u64::MAX));
+        let (pushed, ceiling) = self.with_clock(|clock| (clock.is_behind(seen), clock.observe(seen)));
+        if pushed && seen.millis() > far_ahead {
+            self.future_stamps.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(stamp = %seen, "a stamp is far in the future: the clock of another instance is wrong");
+        }
+        ceiling
+    }
+
+    async fn raise_ceiling(&self, ceiling: Head) -> Result<(), Error> {
+        let ticket = self.local.raise_ceiling(ceiling)?;
+        self.local.durable(ticket).await?;
+        self.with_clock(|clock| clock.raised(ceiling));
+        Ok(())
+    }
+
+    /// Raises the ceiling before a call has to wait for it.
+    pub(crate) async fn keep_ceiling_ahead(&self) {
+        if let Some(ceiling) = self.with_clock(|clock| clock.ceiling_due(self.env.wall_ms())) {
+            // If the disk fails, the call that needs the ceiling says so.
+            let _ = self.raise_ceiling(ceiling).await;
+        }
+    }
+
+    fn with_clock<T>(&self, use_clock: impl FnOnce(&mut HybridClock) -> T) -> T {
+        use_clock(&mut self.clock.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The estimate of Redis's clock, in milliseconds; this instance's own until Redis has told its.
+    pub(crate) fn shared_ms(&self) -> u64 {
+        self.link.clock_ms(self.env.now()).unwrap_or_else(|| self.env.wall_ms())
+    }
+
+    pub(crate) fn terms(&self) -> Terms {
+        Terms { tombstone_ttl_ms: self.tombstone_ttl_ms(), now_ms: self.shared_ms() }
+    }
+
+    fn tombstone_ttl_ms(&self) -> u64 {
+        u64::try_from(self.config.tombstone_ttl.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// R9: copies confirmed since then may be published again; older ones yield to Redis, which may have forgotten a
+    /// removal of them. The margin covers clocks that differ and requests under way.
+    pub(crate) fn republish_since_ms(&self) -> u64 {
+        match self.config.on_loss {
+            OnLoss::Republish => self.env.wall_ms().saturating_sub(self.tombstone_ttl_ms() / 8 * 7),
+            OnLoss::Accept => u64::MAX,
+        }
+    }
+
+    /// A read that tells nothing new refreshes a copy's note only if it is older than this, to spare the disk.
+    pub(crate) fn stale_ms(&self) -> u64 {
+        self.tombstone_ttl_ms() / 16
+    }
+}

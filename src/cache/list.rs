@@ -1,0 +1,90 @@
+//! How records are listed: SCAN over Redis joined with what Redis does not have yet, or what is held here; and how what
+//! was listed is cleared.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use super::{Cleared, Inner, Listing, Source, write::Demand};
+use crate::{
+    env::{Env, timeout},
+    error::Error,
+    key::Uid,
+    local::Held,
+    record::Record,
+    shared::{CallError, connection::Connection},
+};
+
+impl<E: Env> Inner<E> {
+    pub(super) async fn list(&self) -> Result<Listing, Error> {
+        if let Some(connection) = self.link.usable() {
+            // R7: from before the scan. It may pass a key before what was pending is merged there, and nothing is
+            // pending any more when it ends.
+            let pending = self.local.pending().unwrap_or_default();
+            if let Ok(mut found) = self.scan(&connection).await
+                && self.local.generation().0.as_deref() == Some(&*connection.generation)
+            {
+                self.observe(found.values().filter_map(Record::newest).max()).await?;
+                let now_ms = self.shared_ms();
+                let source = join_existence(&mut found, &pending, now_ms);
+                found.retain(|_, record| record.is_alive_at(now_ms));
+                return Ok(Listing { source, uids: found.into_keys().collect() });
+            }
+        }
+        Ok(Listing { source: Source::Local, uids: self.local.uids(self.shared_ms())? })
+    }
+
+    /// Removes what was listed, until the deadline.
+    pub(super) async fn clear(&self, listing: Listing, deadline: Duration) -> Cleared {
+        let Listing { source, uids } = listing;
+        let (mut removed, mut unknown) = (BTreeMap::new(), None);
+        for uid in &uids {
+            let left = deadline.saturating_sub(self.env.now());
+            if left <= self.config.reply_timeout {
+                // No time to wait for Redis and fall back: better not begun than cut off.
+                break;
+            }
+            match timeout(&self.env, left, self.remove(uid, Demand::Any)).await {
+                Some(Ok(written)) => {
+                    removed.insert(uid.clone(), written.placement);
+                }
+                // One that cannot be removed should not keep the others.
+                Some(Err(_)) => {}
+                None => {
+                    unknown = Some(uid.clone());
+                    break;
+                }
+            }
+        }
+        // Without Redis, only what is held here was seen.
+        Cleared { complete: source != Source::Local && removed.len() == uids.len(), unknown, removed }
+    }
+
+    /// All records of the prefix in Redis: each page within the time of a reply, all within half of the deadline, so that
+    /// there is time to fall back. A uid that is there from before the call to its end is in it.
+    async fn scan(&self, connection: &Connection) -> Result<BTreeMap<Uid, Record>, CallError> {
+        let end = self.env.now() + self.config.op_deadline / 2;
+        let (mut found, mut cursor) = (BTreeMap::new(), "0".to_owned());
+        while self.env.now() < end {
+            let (next, page) = self.ask(connection, connection.scan_page(&self.keys, &cursor)).await?;
+            found.extend(page);
+            if next == "0" {
+                return Ok(found);
+            }
+            cursor = next;
+        }
+        Err(CallError::Refused("the list takes longer than half of the deadline".to_owned()))
+    }
+}
+
+/// R2: joins what Redis does not have yet into what it listed.
+fn join_existence(found: &mut BTreeMap<Uid, Record>, pending: &BTreeMap<Uid, Arc<Held>>, now_ms: u64) -> Source {
+    let mut source = Source::Shared;
+    for (uid, held) in pending {
+        let record = found.entry(uid.clone()).or_default();
+        let before = record.is_alive_at(now_ms);
+        record.join(&held.record);
+        if record.is_alive_at(now_ms) != before {
+            source = Source::Merged;
+        }
+    }
+    source
+}

@@ -1,0 +1,199 @@
+//! The cache that an application opens. Here, and only here, it is decided which tier serves a call: `read`, `write`,
+//! `list`. What they ask for and answer is in `answer`, what they share in `inner`.
+
+mod answer;
+mod inner;
+mod list;
+mod read;
+mod write;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    sync::Arc,
+    time::Duration,
+};
+
+pub use self::answer::{Cleared, Freshness, Health, Listing, OpenError, Placement, Read, Source, Written};
+pub(crate) use self::inner::Inner;
+use self::write::Demand;
+use crate::{
+    config::Config,
+    contact::Patch,
+    env::{Env, Task, TokioEnv, timeout},
+    error::Error,
+    health::Event,
+    key::Uid,
+    local::OpenReport,
+    recovery,
+};
+
+/// How often [`ContactCache::sync`] looks.
+const SYNC_LOOK: Duration = Duration::from_millis(5);
+
+/// A cache of contact records, shared by the instances of an application.
+///
+/// Every call returns within [`Config::op_deadline`]. Dropping a call's future harms no other call; a write whose future
+/// is dropped may take effect, or not.
+pub struct ContactCache<E: Env = TokioEnv> {
+    inner: Arc<Inner<E>>,
+    flusher: E::Task,
+    supervisor: E::Task,
+    report: OpenReport,
+}
+
+impl<E: Env> ContactCache<E> {
+    /// Opens the cache. Waits for the first attempt to connect, for at most [`Config::connect_timeout`]; without Redis
+    /// the cache opens all the same, and works locally until Redis is there.
+    ///
+    /// # Errors
+    /// A setting that cannot be, or a local store that cannot be opened.
+    pub async fn open(env: E, config: Config) -> Result<Self, OpenError> {
+        config.check()?;
+        let connect_timeout = config.connect_timeout;
+        let (inner, report) = Inner::open(env, config).await?;
+        let env = &inner.env;
+        // From here on, dropping ends the tasks.
+        let (flusher, supervisor) =
+            (env.spawn(inner.local.clone().flush_loop()), env.spawn(recovery::supervise(inner.clone())));
+        let cache = Self { inner: inner.clone(), flusher, supervisor, report };
+        inner.keep_ceiling_ahead().await;
+        timeout(&inner.env, connect_timeout, inner.first_attempt()).await;
+        Ok(cache)
+    }
+
+    /// What opening the local store found.
+    pub fn open_report(&self) -> &OpenReport {
+        &self.report
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// The local store failed while Redis is away, or the record in Redis is not of this version.
+    pub async fn get(&self, uid: &Uid) -> Result<Read, Error> {
+        self.get_with(uid, Freshness::Any).await
+    }
+
+    /// Reads a record that is as fresh as this.
+    ///
+    /// # Errors
+    /// As [`Self::get`]; [`Error::NotShared`] and [`Error::TooOld`] if what could be told is not as fresh.
+    pub async fn get_with(&self, uid: &Uid, freshness: Freshness) -> Result<Read, Error> {
+        self.bounded(self.inner.get(uid, freshness)).await
+    }
+
+    /// Reads several records, in few round trips. Each is read by itself: they are not a snapshot of one moment.
+    ///
+    /// # Errors
+    /// The deadline. What keeps one record from being read, as for [`Self::get_with`], is in its place.
+    pub async fn get_many(
+        &self,
+        uids: &BTreeSet<Uid>,
+        freshness: Freshness,
+    ) -> Result<BTreeMap<Uid, Result<Read, Error>>, Error> {
+        self.bounded(async { Ok(self.inner.get_many(uids, freshness).await) }).await
+    }
+
+    /// Merges `patch` into a record, and creates the record if there is none.
+    ///
+    /// # Errors
+    /// A patch that cannot be kept exactly; the local store failed, or is full, while Redis is away.
+    pub async fn upsert(&self, uid: &Uid, patch: &Patch) -> Result<Written, Error> {
+        patch.check()?;
+        self.bounded(self.inner.upsert(uid, patch, Demand::Any)).await
+    }
+
+    /// As [`Self::upsert`], in Redis or not at all: nothing is kept for later.
+    ///
+    /// # Errors
+    /// As [`Self::upsert`]; [`Error::NotShared`] if Redis did not take it. If it was sent, it may take effect all the
+    /// same, see [`Error::effect`].
+    pub async fn upsert_shared(&self, uid: &Uid, patch: &Patch) -> Result<Written, Error> {
+        patch.check()?;
+        self.bounded(self.inner.upsert(uid, patch, Demand::Shared)).await
+    }
+
+    /// Removes a record. It is remembered as removed for [`Config::tombstone_ttl`].
+    ///
+    /// # Errors
+    /// The local store failed, or is full, while Redis is away.
+    pub async fn remove(&self, uid: &Uid) -> Result<Written, Error> {
+        self.bounded(self.inner.remove(uid, Demand::Any)).await
+    }
+
+    /// As [`Self::remove`], in Redis or not at all.
+    ///
+    /// # Errors
+    /// As for [`Self::upsert_shared`].
+    pub async fn remove_shared(&self, uid: &Uid) -> Result<Written, Error> {
+        self.bounded(self.inner.remove(uid, Demand::Shared)).await
+    }
+
+    /// The uids of all records under the prefix.
+    ///
+    /// # Errors
+    /// The local store failed while Redis is away.
+    pub async fn list(&self) -> Result<Listing, Error> {
+        self.bounded(self.inner.list()).await
+    }
+
+    /// Removes every record that [`Self::list`] sees; a record that it does not see is untouched. Within the deadline:
+    /// what was not reached or could not be removed is left, and the answer says so.
+    ///
+    /// # Errors
+    /// The list failed.
+    pub async fn clear(&self) -> Result<Cleared, Error> {
+        let deadline = self.inner.env.now() + self.inner.config.op_deadline;
+        let listing = self.list().await?;
+        Ok(self.inner.clear(listing, deadline).await)
+    }
+
+    /// Waits until nothing is pending, at most until the deadline, and returns how many records still are. While Redis is
+    /// away it waits for the next attempt like everything else: a caller in a hurry is no reason for a stampede.
+    pub async fn sync(&self) -> u64 {
+        let inner = &self.inner;
+        let drained = async {
+            while inner.local.pending_count() > 0 {
+                inner.link.pending(Event::Pending, inner.env.now());
+                inner.env.sleep(SYNC_LOOK).await;
+            }
+        };
+        timeout(&inner.env, inner.config.op_deadline, drained).await;
+        inner.local.pending_count()
+    }
+
+    /// How the instance is.
+    pub fn health(&self) -> Health {
+        self.inner.health()
+    }
+
+    /// Writes everything to disk, ends the background tasks and gives the directory back. What is pending stays on disk
+    /// for the next opening.
+    ///
+    /// # Errors
+    /// Not everything could be written within the deadline.
+    pub async fn close(self) -> Result<(), Error> {
+        // Nothing new to write from there.
+        self.supervisor.abort();
+        self.bounded(async { Ok(self.inner.local.close().await?) }).await
+    }
+
+    async fn bounded<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let deadline = self.inner.config.op_deadline;
+        match timeout(&self.inner.env, deadline, call).await {
+            Some(result) => result,
+            None => Err(Error::DeadlineExceeded { deadline_ms: deadline.as_millis() }),
+        }
+    }
+}
+
+impl<E: Env> Drop for ContactCache<E> {
+    fn drop(&mut self) {
+        self.flusher.abort();
+        self.supervisor.abort();
+        if let Some(connection) = self.inner.link.connection() {
+            connection.abandon();
+        }
+    }
+}

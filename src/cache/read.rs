@@ -1,0 +1,191 @@
+//! How a read is answered: Redis's reply joined with what is held here (R1, R2), or what is held here alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Freshness, Inner, Read, Source};
+use crate::{
+    env::Env,
+    error::Error,
+    health::Event,
+    key::Uid,
+    local::Held,
+    record::Record,
+    shared::{
+        CallError,
+        connection::Connection,
+        script::{Merged, Mode},
+    },
+};
+
+/// How exact the estimate of Redis's clock is taken to be: as old as a probe, and a round trip off. A record whose
+/// deadline is that near is shown only after Redis has said that it is alive.
+const CLOCK_MARGIN_MS: u64 = 2000;
+
+/// Records asked for in one pipeline: some milliseconds of Redis's time.
+const READ_MANY_MAX: usize = 256;
+
+impl<E: Env> Inner<E> {
+    pub(crate) async fn get(&self, uid: &Uid, freshness: Freshness) -> Result<Read, Error> {
+        if let Some(connection) = self.link.usable() {
+            // R7: what is held when the request is sent. A store that fails here holds nothing for this answer.
+            let asked = self.asked(uid);
+            let reply = self.ask(&connection, self.read_alive(&connection, uid)).await;
+            if let Some(read) = self.answer(uid, &connection, &asked, reply).await? {
+                return fresh(read, freshness);
+            }
+        }
+        self.get_local(uid, freshness).await
+    }
+
+    pub(super) async fn get_many(
+        &self,
+        uids: &BTreeSet<Uid>,
+        freshness: Freshness,
+    ) -> BTreeMap<Uid, Result<Read, Error>> {
+        let all: Vec<_> = uids.iter().collect();
+        let mut answers = BTreeMap::new();
+        for page in all.chunks(READ_MANY_MAX) {
+            let mut replies = match self.link.usable() {
+                Some(connection) => self.read_page(&connection, page).await,
+                None => BTreeMap::new(),
+            };
+            for uid in page {
+                let answer = match replies.remove(*uid) {
+                    Some(Ok(read)) => fresh(read, freshness),
+                    Some(Err(error)) => Err(error),
+                    None => self.get_local(uid, freshness).await,
+                };
+                answers.insert((*uid).clone(), answer);
+            }
+        }
+        answers
+    }
+
+    /// Of each record that Redis answered for, the read.
+    async fn read_page(&self, connection: &Connection, page: &[&Uid]) -> BTreeMap<Uid, Result<Read, Error>> {
+        let asked: Vec<_> = page.iter().map(|uid| self.asked(uid)).collect();
+        let keys: Vec<_> = page.iter().map(|uid| self.keys.record(uid)).collect();
+        let Ok(replies) = self.ask(connection, connection.read_many(&keys)).await else { return BTreeMap::new() };
+        let mut reads = BTreeMap::new();
+        for ((uid, asked), reply) in page.iter().zip(&asked).zip(replies) {
+            let reply = match reply {
+                Ok(record) if self.may_have_expired(&record) => {
+                    self.ask(connection, self.read_alive(connection, uid)).await
+                }
+                reply => reply,
+            };
+            match self.answer(uid, connection, asked, reply).await {
+                Ok(Some(read)) => reads.insert((*uid).clone(), Ok(read)),
+                Ok(None) => None,
+                Err(error) => reads.insert((*uid).clone(), Err(error)),
+            };
+        }
+        reads
+    }
+
+    fn asked(&self, uid: &Uid) -> Asked {
+        let held = self.local.read(uid).ok().flatten().unwrap_or_default();
+        Asked { held, sent_at_ms: self.env.wall_ms() }
+    }
+
+    /// Reads a record from Redis. One past its deadline, or so near to it that only Redis can tell, is settled by the
+    /// merge script first: from then on it is removed, for every reader.
+    async fn read_alive(&self, connection: &Connection, uid: &Uid) -> Result<Record, CallError> {
+        let key = self.keys.record(uid);
+        let record = connection.read(&key).await?;
+        if !self.may_have_expired(&record) {
+            return Ok(record);
+        }
+        match connection.merge(&key, Mode::Each, &Record::default(), self.terms()).await? {
+            Merged::Applied(_) => connection.read(&key).await,
+            Merged::Conflict(_) => {
+                Err(CallError::Unknown("the merge script answered a conflict in mode each".to_owned()))
+            }
+        }
+    }
+
+    fn may_have_expired(&self, record: &Record) -> bool {
+        record.expired_at(self.shared_ms().saturating_add(CLOCK_MARGIN_MS)).is_some()
+    }
+
+    /// What Redis's reply makes of the read; none if it says nothing and the local tier has to answer.
+    async fn answer(
+        &self,
+        uid: &Uid,
+        connection: &Connection,
+        asked: &Asked,
+        reply: Result<Record, CallError>,
+    ) -> Result<Option<Read>, Error> {
+        match reply {
+            Ok(reply) => self.take_reply(uid, connection, asked, &reply).await,
+            Err(CallError::NotARecord { key, reason }) => Err(Error::NotARecord { key, reason }),
+            Err(CallError::Refused(_) | CallError::Unusable(_) | CallError::Unknown(_)) => Ok(None),
+        }
+    }
+
+    /// R1, R2, R5: joins Redis's reply with what was held when it was asked. None if Redis's data was lost meanwhile
+    /// (R6): then the reply says nothing.
+    async fn take_reply(
+        &self,
+        uid: &Uid,
+        connection: &Connection,
+        asked: &Asked,
+        reply: &Record,
+    ) -> Result<Option<Read>, Error> {
+        let Asked { held: asked, sent_at_ms } = asked;
+        self.observe(reply.newest().max(asked.record.newest())).await?;
+        let republish_since_ms = self.republish_since_ms();
+        let take = |held: &mut Held| {
+            held.reclaim(&asked.record, reply, republish_since_ms);
+            held.join_confirmed(reply, *sent_at_ms, self.stale_ms());
+        };
+        // An error is a store that takes no writes: the answer stands, only no copy of it is kept.
+        if matches!(self.local.update_in_generation(uid, &connection.generation, take), Ok(None)) {
+            return Ok(None);
+        }
+        let mut shown = (**asked).clone();
+        take(&mut shown);
+        let source = if reply.covers(&shown.record) {
+            Source::Shared
+        } else {
+            self.link.pending(Event::Pending, self.env.now());
+            Source::Merged
+        };
+        // What Redis showed was alive there; only a deadline that it does not know yet is judged here.
+        let now_ms = if shown.record.existence() == reply.existence() { 0 } else { self.shared_ms() };
+        Ok(Some(Read { source, record: self.view(uid, &shown.record, now_ms)? }))
+    }
+
+    async fn get_local(&self, uid: &Uid, freshness: Freshness) -> Result<Read, Error> {
+        if freshness == Freshness::Shared {
+            return Err(Error::NotShared { reason: self.link.why_away(), sent: false });
+        }
+        self.local.check()?;
+        let held = self.local.read(uid)?.unwrap_or_default();
+        if let Freshness::Within(max) = freshness {
+            let age_ms = held.confirmed_ms().map(|confirmed| self.env.wall_ms().saturating_sub(confirmed));
+            let max_ms = u64::try_from(max.as_millis()).unwrap_or(u64::MAX);
+            if age_ms.is_none_or(|age| age > max_ms) {
+                return Err(Error::TooOld { age_ms, max_ms });
+            }
+        }
+        self.observe(held.record.newest()).await?;
+        Ok(Read { source: Source::Local, record: self.view(uid, &held.record, self.shared_ms())? })
+    }
+}
+
+/// What was held when a request was sent (R7), and when that was.
+struct Asked {
+    held: std::sync::Arc<Held>,
+    sent_at_ms: u64,
+}
+
+fn fresh(read: Read, freshness: Freshness) -> Result<Read, Error> {
+    match (freshness, read.source) {
+        (Freshness::Shared, Source::Merged) => {
+            let reason = "this instance holds writes to the record that redis does not have yet".to_owned();
+            Err(Error::NotShared { reason, sent: false })
+        }
+        (Freshness::Any | Freshness::Within(_) | Freshness::Shared, _) => Ok(read),
+    }
+}

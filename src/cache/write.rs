@@ -1,0 +1,168 @@
+//! How a write is placed: in Redis, by the merge script; or on this instance's disk, to be merged later.
+
+use super::{Inner, Placement, Written};
+use crate::{
+    config::Durability,
+    contact::{Patch, Timestamp},
+    env::Env,
+    error::Error,
+    health::Event,
+    key::Uid,
+    local::Held,
+    record::{Lifetime, Record},
+    shared::{
+        CallError,
+        connection::Connection,
+        script::{Merged, Mode},
+    },
+    stamp::Stamp,
+};
+
+/// How often a write is stamped again after a definite conflict, before it is kept locally (R10).
+const CONFLICTS_MAX: u32 = 4;
+
+/// Which tier a write is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Demand {
+    /// Redis, or the disk.
+    Any,
+    /// Redis alone.
+    Shared,
+}
+
+/// What became of a write that was meant for Redis.
+enum Attempt {
+    /// Redis has it, under this stamp.
+    Placed(Stamp),
+    /// Redis does not have it, or it is not known whether it has: why, and whether it may take effect yet.
+    NotPlaced { reason: String, sent: bool },
+}
+
+impl<E: Env> Inner<E> {
+    pub(super) async fn upsert(&self, uid: &Uid, patch: &Patch, demand: Demand) -> Result<Written, Error> {
+        let now = Timestamp::from_millis(self.env.wall_ms());
+        let lifetime = self.lifetime();
+        self.write(uid, demand, |stamp, seen| Record::patched(patch, stamp, now, lifetime, seen)).await
+    }
+
+    pub(super) async fn remove(&self, uid: &Uid, demand: Demand) -> Result<Written, Error> {
+        self.write(uid, demand, |stamp, _| Record::tombstone(stamp)).await
+    }
+
+    /// Until when a record written now lives.
+    fn lifetime(&self) -> Lifetime {
+        let Some(ttl) = self.config.record_ttl else { return Lifetime::Unbounded };
+        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        // Up to a tenth less, so that what was written together does not expire together.
+        Lifetime::Estimated(self.shared_ms() + ttl_ms - self.env.random() % (ttl_ms / 10 + 1))
+    }
+
+    async fn write(
+        &self,
+        uid: &Uid,
+        demand: Demand,
+        cells: impl Fn(Stamp, Option<&Record>) -> Record,
+    ) -> Result<Written, Error> {
+        let held = self.local.read(uid).ok().flatten();
+        // What is held was seen, whoever brought it here.
+        if let Some(newest) = held.as_ref().and_then(|held| held.record.newest()) {
+            self.see(newest);
+        }
+        let seen = held.as_ref().map(|held| &held.record).filter(|record| record.is_alive_at(self.shared_ms()));
+        let stamp = self.issue().await?;
+        let mut written = Stamped { stamp, record: cells(stamp, seen) };
+        let attempt = match self.link.usable() {
+            Some(connection) => self.attempt(uid, &connection, &mut written, |stamp| cells(stamp, seen)).await?,
+            None => Attempt::NotPlaced { reason: self.link.why_away(), sent: false },
+        };
+        match attempt {
+            Attempt::Placed(stamp) => Ok(Written { placement: Placement::Shared, stamp }),
+            Attempt::NotPlaced { reason, sent } if demand == Demand::Shared => Err(Error::NotShared { reason, sent }),
+            Attempt::NotPlaced { .. } => self.keep(uid, &written).await,
+        }
+    }
+
+    /// Tries Redis. After a definite conflict `written` is stamped again; after anything else it is left as it was sent
+    /// (R10).
+    async fn attempt(
+        &self,
+        uid: &Uid,
+        connection: &Connection,
+        written: &mut Stamped,
+        cells: impl Fn(Stamp) -> Record,
+    ) -> Result<Attempt, Error> {
+        let key = self.keys.record(uid);
+        let deadline = self.env.now() + self.config.reply_timeout;
+        for _ in 0..CONFLICTS_MAX {
+            let sent_at_ms = self.env.wall_ms();
+            let left = deadline.saturating_sub(self.env.now());
+            if left.is_zero() {
+                break;
+            }
+            let merge = connection.merge(&key, Mode::All, &written.record, self.terms());
+            match self.ask_within(connection, left, merge).await {
+                Ok(Merged::Applied(told)) => {
+                    return self.placed(uid, connection, written, &told, sent_at_ms).await;
+                }
+                // Definite: nothing was written, so another stamp may be tried.
+                Ok(Merged::Conflict(in_the_way)) => {
+                    self.observe(Some(in_the_way)).await?;
+                    let stamp = self.issue().await?;
+                    *written = Stamped { stamp, record: cells(stamp) };
+                }
+                Err(CallError::NotARecord { key, reason }) => return Err(Error::NotARecord { key, reason }),
+                Err(CallError::Refused(reason) | CallError::Unusable(reason) | CallError::Unknown(reason)) => {
+                    return Ok(Attempt::NotPlaced { reason, sent: true });
+                }
+            }
+        }
+        let reason = "other instances kept writing to the record at the same time".to_owned();
+        Ok(Attempt::NotPlaced { reason, sent: false })
+    }
+
+    /// Redis has it: a copy is kept.
+    async fn placed(
+        &self,
+        uid: &Uid,
+        connection: &Connection,
+        written: &Stamped,
+        told: &Record,
+        sent_at_ms: u64,
+    ) -> Result<Attempt, Error> {
+        let copy = |held: &mut Held| {
+            let mut confirmed = written.record.clone();
+            confirmed.join(told);
+            held.join_confirmed(&confirmed, sent_at_ms, self.stale_ms());
+        };
+        let copied = self.local.update_in_generation(uid, &connection.generation, copy);
+        match (copied, self.config.durability) {
+            // R6: a success from before the data was lost counts as unknown.
+            (Ok(None), _) => {
+                let reason = "redis lost its data while it was written".to_owned();
+                Ok(Attempt::NotPlaced { reason, sent: true })
+            }
+            (Ok(Some(ticket)), Durability::Always) => {
+                self.local.durable(ticket).await?;
+                Ok(Attempt::Placed(written.stamp))
+            }
+            (Err(error), Durability::Always) => Err(error.into()),
+            // An error means that no copy is kept, but Redis has it.
+            (Ok(Some(_)) | Err(_), Durability::WriteBehind) => Ok(Attempt::Placed(written.stamp)),
+        }
+    }
+
+    /// Keeps a write on this instance's disk until Redis takes it.
+    async fn keep(&self, uid: &Uid, written: &Stamped) -> Result<Written, Error> {
+        let now_ms = self.shared_ms();
+        let ticket = self.local.update(uid, |held| held.join_pending_at(&written.record, now_ms))?;
+        self.link.pending(Event::Pending, self.env.now());
+        self.local.durable(ticket).await?;
+        Ok(Written { placement: Placement::Local, stamp: written.stamp })
+    }
+}
+
+/// What is written, under its stamp.
+struct Stamped {
+    stamp: Stamp,
+    record: Record,
+}
