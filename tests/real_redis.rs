@@ -3,10 +3,16 @@
 //! behind a port, and a redis-server.
 //!
 //! `workloads` plays what the bed plays and judges it by the same checkers; `interface` meets the client as an
-//! application does. Nothing here replays: a failure prints its whole history.
+//! application does; `demands` and `expiry` what it can ask for and set. Nothing here replays: a failure prints its whole history.
 
 mod servers;
 
+#[path = "real_redis/client.rs"]
+mod client;
+#[path = "real_redis/demands.rs"]
+mod demands;
+#[path = "real_redis/expiry.rs"]
+mod expiry;
 #[path = "real_redis/interface.rs"]
 mod interface;
 #[path = "real_redis/workloads.rs"]
@@ -43,6 +49,16 @@ on_servers! {
     interface::a_key_of_another_type_is_a_typed_error_and_left_alone,
     interface::a_damaged_store_is_set_aside_and_its_pending_writes_are_merged,
     interface::what_was_pending_at_the_end_of_a_process_is_merged_by_the_next,
+    demands::a_call_can_demand_redis_or_an_error,
+    demands::a_call_can_bound_the_age_of_a_local_answer,
+    demands::many_records_are_read_at_once_each_by_itself,
+    demands::an_operator_who_flushed_on_purpose_is_taken_at_their_word_if_so_set,
+    demands::a_copy_is_on_disk_before_the_answer_if_so_set,
+    expiry::a_record_expires_whole_and_its_cells_do_not_come_back,
+    expiry::a_write_to_an_expired_record_begins_a_new_one,
+    expiry::each_upsert_begins_the_time_to_live_anew,
+    expiry::a_late_write_does_not_bring_an_expired_record_back,
+    expiry::a_record_written_while_redis_is_away_expires_as_well,
     ;
     real:
     workloads::nothing_is_lost_when_redis_is_killed_and_comes_back_with_its_data,

@@ -11,16 +11,15 @@ use std::{
 };
 
 use contact_cache::{
-    CachedContact, Config, ContactCache, Error, Patch, Placement, Source, State, Timestamp, Uid,
-    config::RedisUrl,
+    CachedContact, ContactCache, Error, Patch, Placement, Source, State, Timestamp,
     env::{Env, TokioDisk, TokioEnv, TokioNetwork, TokioTask},
 };
 use serde_json::{Value as Json, json};
 
-use crate::servers::{Feature, Kind, Server};
-
-/// How long a test waits for what has no deadline of its own.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::{
+    client::{at_rest, config, directory, name, named, object, open, uid},
+    servers::{Feature, Kind, Server},
+};
 
 /// The record that the design shows.
 fn record() -> Json {
@@ -169,47 +168,6 @@ fn flip_a_byte(path: &Path, place: &[u8]) -> Vec<u8> {
 #[expect(clippy::disallowed_methods, reason = "looked at from outside")]
 fn read(path: &Path) -> Vec<u8> {
     fs::read(path).expect("a file of our own")
-}
-
-/// Waits until everything is in Redis.
-async fn at_rest(cache: &ContactCache) {
-    let env = TokioEnv::new();
-    while (cache.health().state, cache.health().pending_records) != (State::Connected, 0) {
-        assert!(env.now() < PATIENCE, "not at rest: {:?}", cache.health());
-        env.sleep(Duration::from_millis(5)).await;
-    }
-}
-
-async fn open(redis: &RedisUrl, directory: &Path) -> ContactCache {
-    ContactCache::open(TokioEnv::new(), config(redis, directory)).await.expect("a directory of its own")
-}
-
-fn config(redis: &RedisUrl, directory: &Path) -> Config {
-    let mut config = Config::new(redis.clone(), "p".parse().expect("a prefix"), directory);
-    // Real seconds: a test should not wait eight of them.
-    config.backoff_max = config.backoff_first;
-    config
-}
-
-fn directory() -> tempfile::TempDir {
-    tempfile::tempdir().expect("room for a directory")
-}
-
-fn named(name: &str) -> Patch {
-    Patch { profile: object(&json!({"name": name})), ..Patch::default() }
-}
-
-async fn name(cache: &ContactCache, record: &str) -> (Source, Json) {
-    let read = cache.get(&uid(record)).await.expect("the disk works");
-    (read.source, read.record.expect("it was written").profile["name"].clone())
-}
-
-fn uid(text: &str) -> Uid {
-    text.parse().expect("a uid")
-}
-
-fn object(json: &Json) -> serde_json::Map<String, Json> {
-    json.as_object().expect("an object").clone()
 }
 
 /// The real world at a moment that the test decides.
