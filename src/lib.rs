@@ -19,6 +19,7 @@ pub mod error;
 mod health;
 mod key;
 mod local;
+pub mod metrics;
 mod record;
 mod recovery;
 mod shared;

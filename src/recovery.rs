@@ -31,6 +31,7 @@ pub(crate) async fn supervise<E: Env>(inner: Arc<Inner<E>>) {
     loop {
         // A disk that is stuck must not keep the instance from Redis: a call that needs the ceiling waits for it itself.
         timeout(&inner.env, inner.config.op_deadline, inner.keep_ceiling_ahead()).await;
+        inner.metrics.publish(&inner.health());
         let now = inner.env.now();
         match inner.link.next(now) {
             Next::Connect => {
@@ -209,5 +210,6 @@ async fn merge<E: Env>(inner: &Inner<E>, connection: &Connection, uid: &Uid) -> 
         held.acknowledge(&sent, sent_at_ms);
         held.join_confirmed(&winners, sent_at_ms, inner.stale_ms());
     });
+    inner.metrics.replayed.increment(1);
     Ok(())
 }

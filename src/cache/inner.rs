@@ -18,6 +18,7 @@ use crate::{
     health::{Event, Patience},
     key::{Keys, Uid},
     local::{LocalStore, OpenReport},
+    metrics::Metrics,
     record::Record,
     shared::{CallError, connection::Connection, link::Link, script::Terms},
     stamp::{Head, HybridClock, NoStamp, Stamp},
@@ -30,6 +31,7 @@ pub(crate) struct Inner<E: Env> {
     pub(crate) keys: Keys,
     pub(crate) local: Arc<LocalStore<E>>,
     pub(crate) link: Link,
+    pub(crate) metrics: Metrics,
     clock: Mutex<HybridClock>,
     future_stamps: AtomicU64,
 }
@@ -47,6 +49,7 @@ impl<E: Env> Inner<E> {
             // A fresh instance id at every open (R4).
             clock: Mutex::new(HybridClock::restored(env.random(), local.ceiling())),
             link: Link::new(patience, env.now()),
+            metrics: Metrics::new(&config.prefix),
             local,
             config,
             env,
@@ -55,7 +58,7 @@ impl<E: Env> Inner<E> {
         Ok((Arc::new(inner), report))
     }
 
-    pub(super) fn health(&self) -> Health {
+    pub(crate) fn health(&self) -> Health {
         let view = self.link.view(self.env.now());
         Health {
             state: view.state,

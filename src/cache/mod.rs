@@ -25,6 +25,7 @@ use crate::{
     health::Event,
     key::Uid,
     local::OpenReport,
+    metrics::{Answer, Call, Tier},
     recovery,
 };
 
@@ -79,29 +80,40 @@ impl<E: Env> ContactCache<E> {
     ///
     /// # Errors
     /// As [`Self::get`]; [`Error::NotShared`] and [`Error::TooOld`] if what could be told is not as fresh.
+    #[tracing::instrument(level = "debug", name = "contact_cache.get", skip_all, fields(%uid))]
     pub async fn get_with(&self, uid: &Uid, freshness: Freshness) -> Result<Read, Error> {
-        self.bounded(self.inner.get(uid, freshness)).await
+        let read = self.bounded(Call::Get, self.inner.get(uid, freshness)).await;
+        if let Ok(read) = &read {
+            self.inner.metrics.read(read.record.is_some());
+        }
+        read
     }
 
     /// Reads several records, in few round trips. Each is read by itself: they are not a snapshot of one moment.
     ///
     /// # Errors
     /// The deadline. What keeps one record from being read, as for [`Self::get_with`], is in its place.
+    #[tracing::instrument(level = "debug", name = "contact_cache.get_many", skip_all, fields(uids = uids.len()))]
     pub async fn get_many(
         &self,
         uids: &BTreeSet<Uid>,
         freshness: Freshness,
     ) -> Result<BTreeMap<Uid, Result<Read, Error>>, Error> {
-        self.bounded(async { Ok(self.inner.get_many(uids, freshness).await) }).await
+        let reads = self.bounded(Call::GetMany, async { Ok(self.inner.get_many(uids, freshness).await) }).await;
+        for read in reads.iter().flat_map(BTreeMap::values).flatten() {
+            self.inner.metrics.read(read.record.is_some());
+        }
+        reads
     }
 
     /// Merges `patch` into a record, and creates the record if there is none.
     ///
     /// # Errors
     /// A patch that cannot be kept exactly; the local store failed, or is full, while Redis is away.
+    #[tracing::instrument(level = "debug", name = "contact_cache.upsert", skip_all, fields(%uid))]
     pub async fn upsert(&self, uid: &Uid, patch: &Patch) -> Result<Written, Error> {
         patch.check()?;
-        self.bounded(self.inner.upsert(uid, patch, Demand::Any)).await
+        self.bounded(Call::Upsert, self.inner.upsert(uid, patch, Demand::Any)).await
     }
 
     /// As [`Self::upsert`], in Redis or not at all: nothing is kept for later.
@@ -109,33 +121,37 @@ impl<E: Env> ContactCache<E> {
     /// # Errors
     /// As [`Self::upsert`]; [`Error::NotShared`] if Redis did not take it. If it was sent, it may take effect all the
     /// same, see [`Error::effect`].
+    #[tracing::instrument(level = "debug", name = "contact_cache.upsert_shared", skip_all, fields(%uid))]
     pub async fn upsert_shared(&self, uid: &Uid, patch: &Patch) -> Result<Written, Error> {
         patch.check()?;
-        self.bounded(self.inner.upsert(uid, patch, Demand::Shared)).await
+        self.bounded(Call::Upsert, self.inner.upsert(uid, patch, Demand::Shared)).await
     }
 
     /// Removes a record. It is remembered as removed for [`Config::tombstone_ttl`].
     ///
     /// # Errors
     /// The local store failed, or is full, while Redis is away.
+    #[tracing::instrument(level = "debug", name = "contact_cache.remove", skip_all, fields(%uid))]
     pub async fn remove(&self, uid: &Uid) -> Result<Written, Error> {
-        self.bounded(self.inner.remove(uid, Demand::Any)).await
+        self.bounded(Call::Remove, self.inner.remove(uid, Demand::Any)).await
     }
 
     /// As [`Self::remove`], in Redis or not at all.
     ///
     /// # Errors
     /// As for [`Self::upsert_shared`].
+    #[tracing::instrument(level = "debug", name = "contact_cache.remove_shared", skip_all, fields(%uid))]
     pub async fn remove_shared(&self, uid: &Uid) -> Result<Written, Error> {
-        self.bounded(self.inner.remove(uid, Demand::Shared)).await
+        self.bounded(Call::Remove, self.inner.remove(uid, Demand::Shared)).await
     }
 
     /// The uids of all records under the prefix.
     ///
     /// # Errors
     /// The local store failed while Redis is away.
+    #[tracing::instrument(level = "debug", name = "contact_cache.list", skip_all)]
     pub async fn list(&self) -> Result<Listing, Error> {
-        self.bounded(self.inner.list()).await
+        self.bounded(Call::List, self.inner.list()).await
     }
 
     /// Removes every record that [`Self::list`] sees; a record that it does not see is untouched. Within the deadline:
@@ -143,16 +159,21 @@ impl<E: Env> ContactCache<E> {
     ///
     /// # Errors
     /// The list failed.
+    #[tracing::instrument(level = "debug", name = "contact_cache.clear", skip_all)]
     pub async fn clear(&self) -> Result<Cleared, Error> {
-        let deadline = self.inner.env.now() + self.inner.config.op_deadline;
+        let begun = self.inner.env.now();
         let listing = self.list().await?;
-        Ok(self.inner.clear(listing, deadline).await)
+        let cleared = Ok(self.inner.clear(listing, begun + self.inner.config.op_deadline).await);
+        self.inner.metrics.called(Call::Clear, cleared.tier(), self.inner.env.now().saturating_sub(begun));
+        cleared
     }
 
     /// Waits until nothing is pending, at most until the deadline, and returns how many records still are. While Redis is
     /// away it waits for the next attempt like everything else: a caller in a hurry is no reason for a stampede.
+    #[tracing::instrument(level = "debug", name = "contact_cache.sync", skip_all)]
     pub async fn sync(&self) -> u64 {
         let inner = &self.inner;
+        let begun = inner.env.now();
         let drained = async {
             while inner.local.pending_count() > 0 {
                 inner.link.pending(Event::Pending, inner.env.now());
@@ -160,7 +181,10 @@ impl<E: Env> ContactCache<E> {
             }
         };
         timeout(&inner.env, inner.config.op_deadline, drained).await;
-        inner.local.pending_count()
+        let left = inner.local.pending_count();
+        let tier = if left == 0 { Tier::Shared } else { Tier::Local };
+        inner.metrics.called(Call::Sync, tier, inner.env.now().saturating_sub(begun));
+        left
     }
 
     /// How the instance is.
@@ -173,15 +197,27 @@ impl<E: Env> ContactCache<E> {
     ///
     /// # Errors
     /// Not everything could be written within the deadline.
+    #[tracing::instrument(level = "debug", name = "contact_cache.close", skip_all)]
     pub async fn close(self) -> Result<(), Error> {
         // Nothing new to write from there.
         self.supervisor.abort();
-        self.bounded(async { Ok(self.inner.local.close().await?) }).await
+        self.in_time(async { Ok(self.inner.local.close().await?) }).await
     }
 
-    async fn bounded<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    /// A call within its deadline, and told to whoever monitors.
+    async fn bounded<T>(&self, call: Call, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error>
+    where
+        Result<T, Error>: Answer,
+    {
+        let begun = self.inner.env.now();
+        let answer = self.in_time(work).await;
+        self.inner.metrics.called(call, answer.tier(), self.inner.env.now().saturating_sub(begun));
+        answer
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let deadline = self.inner.config.op_deadline;
-        match timeout(&self.inner.env, deadline, call).await {
+        match timeout(&self.inner.env, deadline, work).await {
             Some(result) => result,
             None => Err(Error::DeadlineExceeded { deadline_ms: deadline.as_millis() }),
         }

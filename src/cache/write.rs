@@ -106,6 +106,7 @@ impl<E: Env> Inner<E> {
                 }
                 // Definite: nothing was written, so another stamp may be tried.
                 Ok(Merged::Conflict(in_the_way)) => {
+                    self.metrics.conflicts.increment(1);
                     self.observe(Some(in_the_way)).await?;
                     let stamp = self.issue().await?;
                     *written = Stamped { stamp, record: cells(stamp) };

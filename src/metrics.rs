@@ -1,0 +1,227 @@
+//! What a cache tells a monitoring system, through the `metrics` facade: to whatever recorder the application has
+//! installed before it opens the cache, and to none otherwise.
+//!
+//! | name | kind | labels | meaning |
+//! | --- | --- | --- | --- |
+//! | `contact_cache_call_seconds` | histogram | `call`, `tier` | time of each call, by the tier that answered; `tier="error"` for errors |
+//! | `contact_cache_reads_total` | counter | `found` | reads, by whether there was a record |
+//! | `contact_cache_conflicts_total` | counter | | writes stamped again because another instance's was in the way |
+//! | `contact_cache_state` | gauge | `state` | 1 for the present state, 0 for the others |
+//! | `contact_cache_attempts_total` | counter | | attempts to connect |
+//! | `contact_cache_connections_total` | counter | | connections established |
+//! | `contact_cache_replayed_total` | counter | | records merged into Redis after they had been pending |
+//! | `contact_cache_pending_records` | gauge | | records with something that Redis does not have yet |
+//! | `contact_cache_future_stamps_total` | counter | | stamps seen that are far ahead of the own clock |
+//! | `contact_cache_damaged_records_total` | counter | | records found damaged on disk |
+//! | `contact_cache_store_failed` | gauge | | 1 if the local store takes no more writes |
+//!
+//! Each carries the label `prefix`. Times are in seconds of the monotonic clock.
+
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+
+use crate::{
+    cache::{Cleared, Health, Listing, Placement, Read, Source, Written},
+    error::Error,
+    health::State,
+    key::Prefix,
+};
+
+/// What was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    Get,
+    GetMany,
+    Upsert,
+    Remove,
+    List,
+    Clear,
+    Sync,
+}
+
+/// What answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tier {
+    Shared,
+    Merged,
+    Local,
+    Error,
+}
+
+const CALLS: [(Call, &str); 7] = [
+    (Call::Get, "get"),
+    (Call::GetMany, "get_many"),
+    (Call::Upsert, "upsert"),
+    (Call::Remove, "remove"),
+    (Call::List, "list"),
+    (Call::Clear, "clear"),
+    (Call::Sync, "sync"),
+];
+
+const TIERS: [(Tier, &str); 4] =
+    [(Tier::Shared, "shared"), (Tier::Merged, "merged"), (Tier::Local, "local"), (Tier::Error, "error")];
+
+const STATES: [State; 4] = [State::Connected, State::Degraded, State::Probing, State::Recovering];
+
+/// The metrics of one cache, registered once: a call only bumps them.
+pub(crate) struct Metrics {
+    seconds: [[Histogram; TIERS.len()]; CALLS.len()],
+    found: Counter,
+    missed: Counter,
+    pub(crate) conflicts: Counter,
+    pub(crate) replayed: Counter,
+    states: [Gauge; STATES.len()],
+    attempts: Counter,
+    connections: Counter,
+    pending_records: Gauge,
+    future_stamps: Counter,
+    damaged_records: Counter,
+    store_failed: Gauge,
+}
+
+impl Metrics {
+    /// Registers them with the recorder that is installed now.
+    pub(crate) fn new(prefix: &Prefix) -> Self {
+        let prefix = || prefix.as_str().to_owned();
+        Self {
+            seconds: CALLS.map(|(_, call)| {
+                TIERS.map(|(_, tier)| {
+                    histogram!("contact_cache_call_seconds", "prefix" => prefix(), "call" => call, "tier" => tier)
+                })
+            }),
+            found: counter!("contact_cache_reads_total", "prefix" => prefix(), "found" => "true"),
+            missed: counter!("contact_cache_reads_total", "prefix" => prefix(), "found" => "false"),
+            conflicts: counter!("contact_cache_conflicts_total", "prefix" => prefix()),
+            replayed: counter!("contact_cache_replayed_total", "prefix" => prefix()),
+            states: STATES
+                .map(|state| gauge!("contact_cache_state", "prefix" => prefix(), "state" => state.to_string())),
+            attempts: counter!("contact_cache_attempts_total", "prefix" => prefix()),
+            connections: counter!("contact_cache_connections_total", "prefix" => prefix()),
+            pending_records: gauge!("contact_cache_pending_records", "prefix" => prefix()),
+            future_stamps: counter!("contact_cache_future_stamps_total", "prefix" => prefix()),
+            damaged_records: counter!("contact_cache_damaged_records_total", "prefix" => prefix()),
+            store_failed: gauge!("contact_cache_store_failed", "prefix" => prefix()),
+        }
+    }
+
+    /// A call has ended.
+    pub(crate) fn called(&self, call: Call, tier: Tier, took: Duration) {
+        self.seconds[call as usize][tier as usize].record(took.as_secs_f64());
+    }
+
+    /// A record was read.
+    pub(crate) fn read(&self, found: bool) {
+        if found { &self.found } else { &self.missed }.increment(1);
+    }
+
+    /// How the cache is now. Counters are told their whole value.
+    #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 records")]
+    pub(crate) fn publish(&self, health: &Health) {
+        for (state, gauge) in STATES.iter().zip(&self.states) {
+            gauge.set(f64::from(u8::from(*state == health.state)));
+        }
+        self.attempts.absolute(health.attempts);
+        self.connections.absolute(health.connections);
+        self.pending_records.set(health.pending_records as f64);
+        self.future_stamps.absolute(health.future_stamps);
+        self.damaged_records.absolute(health.damaged_records);
+        self.store_failed.set(f64::from(u8::from(health.store_error.is_some())));
+    }
+}
+
+/// An answer that says which tier gave it.
+pub(crate) trait Answer {
+    fn tier(&self) -> Tier;
+}
+
+impl<T: Answer> Answer for Result<T, Error> {
+    fn tier(&self) -> Tier {
+        self.as_ref().map_or(Tier::Error, Answer::tier)
+    }
+}
+
+impl Answer for Source {
+    fn tier(&self) -> Tier {
+        match self {
+            Self::Shared => Tier::Shared,
+            Self::Merged => Tier::Merged,
+            Self::Local => Tier::Local,
+        }
+    }
+}
+
+impl Answer for Read {
+    fn tier(&self) -> Tier {
+        self.source.tier()
+    }
+}
+
+impl Answer for Listing {
+    fn tier(&self) -> Tier {
+        self.source.tier()
+    }
+}
+
+impl Answer for Written {
+    fn tier(&self) -> Tier {
+        match self.placement {
+            Placement::Shared => Tier::Shared,
+            Placement::Local => Tier::Local,
+        }
+    }
+}
+
+impl Answer for Cleared {
+    fn tier(&self) -> Tier {
+        if self.complete { Tier::Shared } else { Tier::Local }
+    }
+}
+
+/// Several reads: the tier furthest from Redis.
+impl Answer for std::collections::BTreeMap<crate::key::Uid, Result<Read, Error>> {
+    fn tier(&self) -> Tier {
+        self.values().map(Answer::tier).max_by_key(|tier| *tier as usize).unwrap_or(Tier::Shared)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+
+    use super::*;
+
+    fn value(snapshotter: &Snapshotter, name: &str, label: (&str, &str)) -> Option<DebugValue> {
+        let metrics = snapshotter.snapshot().into_vec();
+        let found = metrics.into_iter().find(|(key, ..)| {
+            let key = key.key();
+            key.name() == name && key.labels().any(|found| (found.key(), found.value()) == label)
+        });
+        found.map(|(.., value)| value)
+    }
+
+    #[test]
+    fn calls_are_told_with_their_tier_and_time() {
+        let recorder = DebuggingRecorder::new();
+        let snapshotter = recorder.snapshotter();
+        let metrics = metrics::with_local_recorder(&recorder, || Metrics::new(&"p".parse().unwrap()));
+        for (index, (call, name)) in CALLS.iter().enumerate() {
+            assert_eq!(*call as usize, index, "{name} is counted as another");
+        }
+        for (index, (tier, name)) in TIERS.iter().enumerate() {
+            assert_eq!(*tier as usize, index, "{name} is counted as another");
+        }
+        metrics.called(Call::Upsert, Tier::Local, Duration::from_millis(250));
+        let snapshot = snapshotter.snapshot().into_vec();
+        let told = |call: &str, tier: &str| {
+            snapshot.iter().find_map(|(key, _, _, value)| {
+                let labels: Vec<_> = key.key().labels().map(|label| (label.key(), label.value())).collect();
+                (labels == [("prefix", "p"), ("call", call), ("tier", tier)]).then_some(value)
+            })
+        };
+        assert_eq!(told("upsert", "local"), Some(&DebugValue::Histogram(vec![0.25.into()])));
+        assert_eq!(told("upsert", "shared"), Some(&DebugValue::Histogram(vec![])));
+        metrics.read(true);
+        assert_eq!(value(&snapshotter, "contact_cache_reads_total", ("found", "true")), Some(DebugValue::Counter(1)));
+    }
+}
