@@ -331,4 +331,77 @@ mod tests {
             assert_eq!((health.state(), health.next(at(10))), (State::Degraded, Next::Wait(at(11))), "{event:?}");
         }
     }
+
+    const EVENTS: [Event; 7] = [
+        Event::Established,
+        Event::Lost,
+        Event::ReplyTimedOut,
+        Event::ProbeAnswered,
+        Event::Pending,
+        Event::PassBegan,
+        Event::PassEnded,
+    ];
+
+    /// What must hold at any time. `owed`: something became pending that no pass has met.
+    fn check(health: &Health, now: Duration, owed: bool) {
+        let (calls, next) = (health.allows_calls(), health.next(now));
+        match health.state() {
+            State::Connected => {
+                assert!(calls && !owed, "connected although no pass has met what became pending");
+                assert!(matches!(next, Next::Wait(due) if due <= now + PATIENCE.probe_interval));
+            }
+            State::Recovering => assert!(calls && next == Next::Replay),
+            State::Probing => assert!(!calls && matches!(next, Next::Probe | Next::Wait(_))),
+            State::Degraded => {
+                assert!(!calls);
+                assert!(next == Next::Connect || matches!(next, Next::Wait(due) if due <= now + PATIENCE.backoff_max));
+            }
+        }
+    }
+
+    /// A Redis that works from now on is found, and everything merged, in a few steps.
+    fn recovers(health: &mut Health, mut now: Duration) {
+        for _ in 0..8 {
+            match health.next(now) {
+                Next::Connect => {
+                    health.begin_attempt();
+                    health.on(Event::Established, now, 0);
+                }
+                Next::Probe => health.on(Event::ProbeAnswered, now, 0),
+                Next::Replay => {
+                    health.on(Event::PassBegan, now, 0);
+                    health.on(Event::PassEnded, now, 0);
+                }
+                Next::Wait(_) if health.state() == State::Connected => return,
+                // An attempt was under way.
+                Next::Wait(_) if health.state() == State::Probing => health.on(Event::Lost, now, u64::MAX),
+                Next::Wait(due) => now = due,
+            }
+        }
+        panic!("not connected after eight steps: {health:?}");
+    }
+
+    #[test]
+    fn every_sequence_of_events_leaves_one_probe_a_breaker_that_fits_and_a_way_back() {
+        const DEPTH: u32 = 6;
+        for sequence in 0..(EVENTS.len() + 1).pow(DEPTH) {
+            let (mut health, mut owed, mut rest) = (Health::new(PATIENCE, at(0)), true, sequence);
+            for _ in 0..DEPTH {
+                let choice = rest % (EVENTS.len() + 1);
+                rest /= EVENTS.len() + 1;
+                match EVENTS.get(choice) {
+                    Some(event) => {
+                        owed |= matches!(event, Event::Pending | Event::Established);
+                        owed &= *event != Event::PassBegan;
+                        health.on(*event, at(1), u64::MAX);
+                    }
+                    // The task that owns the connection begins an attempt where it is asked to, and nowhere else.
+                    None if health.next(at(1)) == Next::Connect => health.begin_attempt(),
+                    None => {}
+                }
+                check(&health, at(1), owed);
+            }
+            recovers(&mut health, at(1));
+        }
+    }
 }
