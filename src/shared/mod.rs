@@ -5,6 +5,8 @@
 //!
 //! [`Env`]: crate::env::Env
 
+#[cfg(test)]
+mod agreement;
 pub(crate) mod connection;
 pub(crate) mod link;
 pub(crate) mod script;

@@ -1,0 +1,165 @@
+//! The merge script in a real Redis and the join in Rust are one function: tried on random records.
+
+use std::{
+    env,
+    net::{Ipv4Addr, TcpListener},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use redis::{AsyncConnectionConfig, RedisConnectionInfo, Value, aio::MultiplexedConnection};
+use tokio::net::TcpStream;
+
+use super::{
+    record_of,
+    script::{self, Merged, Mode, Terms},
+};
+use crate::{
+    contact::Timestamp,
+    record::{Cell, CellName, Lifetime, Record, Times},
+    stamp::Stamp,
+};
+
+const TERMS: Terms = Terms { tombstone_ttl_ms: 3_600_000, now_ms: 0 };
+
+/// A redis-server of the test's own. Without one on the PATH the test passes, unless `CONTACT_CACHE_REQUIRE_REDIS` is 1.
+struct Server {
+    process: Child,
+    port: u16,
+}
+
+impl Server {
+    fn start() -> Option<Self> {
+        let program = env::var_os("CONTACT_CACHE_TEST_REDIS").unwrap_or("redis-server".into());
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let mut command = Command::new(program);
+        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]).stdout(Stdio::null());
+        match command.spawn() {
+            Ok(process) => Some(Self { process, port }),
+            Err(error) => {
+                let required = env::var_os("CONTACT_CACHE_REQUIRE_REDIS").is_some_and(|value| value == "1");
+                assert!(!required, "no redis-server: {error}");
+                None
+            }
+        }
+    }
+
+    async fn connect(&self) -> MultiplexedConnection {
+        let stream = loop {
+            match TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await {
+                Ok(stream) => break stream,
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        };
+        let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+        let info = RedisConnectionInfo::default();
+        let (connection, driver) = MultiplexedConnection::new_with_config(&info, stream, config).await.unwrap();
+        tokio::spawn(driver);
+        connection
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Few stamps, names and values, so that collisions are common; and names that are hard to carry.
+fn record(rng: &mut StdRng) -> Record {
+    const NAMES: [&str; 6] = ["a", "", "\u{0}\r\n", "e", "\"\\", "\u{1f980}"];
+    const VALUES: [&str; 4] = ["1", "[]", "\"\u{e4}\"", "+5"];
+    let name = |rng: &mut StdRng| NAMES[rng.random_range(0..NAMES.len())].to_owned();
+    let time = |rng: &mut StdRng| rng.random_bool(0.5).then(|| Timestamp::from_millis(rng.random_range(0..9)));
+    let mut record = Record::with_times(Times { first: time(rng), last: time(rng) });
+    for _ in 0..rng.random_range(0..8) {
+        let value = rng.random_bool(0.7).then(|| VALUES[rng.random_range(0..VALUES.len())].into());
+        let (name, value) = match rng.random_range(0..10) {
+            0 => (CellName::Tombstone, None),
+            1 | 2 => {
+                // Never past: what expires is no join.
+                let until = rng.random_range(1_u64 << 47..(1 << 47) + 3);
+                let lifetime = if rng.random_bool(0.5) { Lifetime::Unbounded } else { Lifetime::Until(until) };
+                (CellName::Existence, Some(lifetime.text().into()))
+            }
+            3..6 => (CellName::Profile(name(rng)), value),
+            6 | 7 => (CellName::Metadata(name(rng)), value),
+            _ => (CellName::Contact(name(rng), name(rng)), value),
+        };
+        record.join_cell(name, Cell { stamp: stamp(rng.random_range(0..6)), value });
+    }
+    record
+}
+
+fn stamp(number: u64) -> Stamp {
+    format!("{number:032x}").parse().unwrap()
+}
+
+async fn stored(connection: &mut MultiplexedConnection, key: &str) -> Record {
+    let Value::Array(flat) = redis::cmd("HGETALL").arg(key).query_async(connection).await.unwrap() else {
+        panic!("HGETALL gives a list")
+    };
+    record_of(key, &flat).unwrap()
+}
+
+/// What mode *all* demands, said without the script: each cell above what is stored of it and above the tombstone, a
+/// tombstone above everything.
+fn all_above(stored: &Record, sent: &Record) -> bool {
+    sent.cells().iter().all(|(name, cell)| {
+        stored.cells().iter().all(|(held_name, held)| {
+            let meets = held_name == name || *held_name == CellName::Tombstone || *name == CellName::Tombstone;
+            !meets || cell.stamp > held.stamp
+        })
+    })
+}
+
+async fn agree(connection: &mut MultiplexedConnection, key: &str, rng: &mut StdRng) {
+    let mut joined = Record::default();
+    for step in 0..rng.random_range(1..8) {
+        let sent = record(rng);
+        let mode = if rng.random_bool(0.5) { Mode::Each } else { Mode::All };
+        let merged = script::merge(connection, key, mode, &sent, TERMS).await.unwrap();
+        let context = format!("{key}, step {step}, {mode:?} of {sent:?} onto {joined:?}: {merged:?}");
+        let before = joined.clone();
+        match merged {
+            Merged::Applied(told) => {
+                assert!(mode == Mode::Each || all_above(&before, &sent), "{context}");
+                joined.join(&sent);
+                let mut known = sent.clone();
+                known.join(&told);
+                let told_all = sent.cells().keys().all(|name| {
+                    // Dead: the sender was told the tombstone that says so.
+                    known.cells().get(name).is_none_or(|known| joined.cells().get(name) == Some(known))
+                });
+                assert!(told_all, "the sender does not know what won: {context}");
+            }
+            Merged::Conflict(in_the_way) => {
+                assert!(mode == Mode::All && !all_above(&before, &sent), "{context}");
+                assert!(before.cells().values().any(|cell| cell.stamp == in_the_way), "{context}");
+            }
+        }
+        assert_eq!(stored(connection, key).await, joined, "{context}");
+        let ttl: i64 = redis::cmd("PTTL").arg(key).query_async(connection).await.unwrap();
+        let as_it_should = match joined.alive_until_ms() {
+            _ if joined == Record::default() => ttl == -2,
+            u64::MAX => ttl == -1,
+            _ => ttl > 0,
+        };
+        assert!(as_it_should, "ttl {ttl}: {context}");
+    }
+}
+
+#[test]
+fn the_script_joins_as_the_client_does() {
+    let Some(server) = Server::start() else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut connection = server.connect().await;
+        let mut rng = StdRng::seed_from_u64(7);
+        for number in 0..3000 {
+            agree(&mut connection, &format!("record-{number}"), &mut rng).await;
+        }
+    });
+}
