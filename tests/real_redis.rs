@@ -15,6 +15,8 @@ mod demands;
 mod expiry;
 #[path = "real_redis/interface.rs"]
 mod interface;
+#[path = "real_redis/isolation.rs"]
+mod isolation;
 #[path = "real_redis/workloads.rs"]
 mod workloads;
 
@@ -59,8 +61,10 @@ on_servers! {
     expiry::each_upsert_begins_the_time_to_live_anew,
     expiry::a_late_write_does_not_bring_an_expired_record_back,
     expiry::a_record_written_while_redis_is_away_expires_as_well,
+    isolation::a_list_over_many_pages_names_each_record_once_and_no_tombstone,
     ;
     real:
+    isolation::the_keys_of_other_prefixes_keep_their_bytes,
     workloads::nothing_is_lost_when_redis_is_killed_and_comes_back_with_its_data,
     interface::a_wrong_password_leaves_the_cache_local_until_the_right_one,
 }
