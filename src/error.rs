@@ -24,6 +24,20 @@ pub enum Error {
         /// The deadline, in milliseconds.
         deadline_ms: u128,
     },
+    /// Redis is away, and this instance has forgotten records to keep within `copies_bytes_max`: it cannot tell whether
+    /// this is one of them, or not all of it.
+    #[error("redis is away, and what is held locally of the record may not be all of it: raise copies_bytes_max")]
+    Forgotten,
+    /// Pending writes have reached their limit while Redis is away.
+    #[error(
+        "redis is away, and pending writes have reached {limit_bytes} bytes: bring it back, or raise pending_bytes_max"
+    )]
+    PendingFull {
+        /// The limit.
+        limit_bytes: u64,
+        /// Whether Redis was sent the write, which may take effect yet.
+        sent: bool,
+    },
     /// Redis's word was demanded, and could not be had.
     #[error("redis was asked for and cannot answer: {reason}")]
     NotShared {
@@ -69,12 +83,16 @@ impl Error {
     /// Whether the call may have had an effect. An error after anything was sent or handed to the disk says `Unknown`.
     pub fn effect(&self) -> Effect {
         match self {
-            Self::Refused(_) | Self::Name(_) | Self::TooOld { .. } | Self::NotShared { sent: false, .. } => {
-                Effect::None
-            }
+            Self::Refused(_)
+            | Self::Name(_)
+            | Self::TooOld { .. }
+            | Self::Forgotten
+            | Self::NotShared { sent: false, .. }
+            | Self::PendingFull { sent: false, .. } => Effect::None,
             Self::Store(_)
             | Self::DeadlineExceeded { .. }
             | Self::NotShared { sent: true, .. }
+            | Self::PendingFull { sent: true, .. }
             | Self::NoStampLeft
             | Self::NotARecord { .. } => Effect::Unknown,
         }
@@ -94,6 +112,14 @@ pub enum StoreError {
         path: PathBuf,
         /// What the operating system said.
         message: String,
+    },
+    /// The disk has no room. What the call was to write may be written later, when there is room again.
+    #[error("no space left to {verb} {path:?}: free some")]
+    DiskFull {
+        /// What was tried.
+        verb: &'static str,
+        /// On which file.
+        path: PathBuf,
     },
     /// A write to disk failed before. What is on disk is not known any more; the store takes no more writes.
     #[error("the local store in {dir:?} stopped after an error ({cause}): open the cache again")]
@@ -142,6 +168,9 @@ pub enum StoreError {
 impl StoreError {
     pub(crate) fn io(verb: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |error| Self::Io { verb, path, message: error.to_string() }
+        move |error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { verb, path },
+            _ => Self::Io { verb, path, message: error.to_string() },
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! percent-escaped, so that a key is unambiguous (no `:` of a name is left), readable for ordinary names, free of glob
 //! characters and of accidental hash tags (`{..}` decides the slot in a cluster).
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
@@ -28,7 +28,7 @@ macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $what:literal, $bytes_max:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Box<str>);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The name as text.

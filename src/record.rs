@@ -181,6 +181,11 @@ impl Record {
         Self { times, ..Self::default() }
     }
 
+    /// Whether there is nothing in it, not even times.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// The cells, the tombstone among them.
     pub(crate) fn cells(&self) -> &BTreeMap<CellName, Cell> {
         &self.cells

@@ -106,7 +106,9 @@ fn a_function_fits_a_screen() {
 #[test]
 fn the_client_reaches_the_world_through_env_alone() {
     let mut wrong = Vec::new();
-    for source in sources().iter().filter(|s| s.is_under(&["src/"]) && s.name != "src/env/tokio.rs") {
+    // The real world, and a test by itself.
+    let exempt = ["src/env/tokio.rs", "src/shared/agreement.rs"];
+    for source in sources().iter().filter(|s| s.is_under(&["src/"]) && !exempt.contains(&s.name.as_str())) {
         let forbidden = [
             "std::net",
             "std::fs",

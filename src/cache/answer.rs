@@ -65,6 +65,8 @@ pub struct Listing {
     pub source: Source,
     /// The uids, each once, in order.
     pub uids: BTreeSet<Uid>,
+    /// Whether they are all that this instance can know of. Not while Redis is away, if copies were forgotten.
+    pub complete: bool,
 }
 
 /// The answer of a clear.
@@ -92,6 +94,15 @@ pub struct Health {
     pub refused: Option<String>,
     /// Records with something that Redis does not have yet.
     pub pending_records: u64,
+    /// Bytes of those with writes of this instance, as [`Config::pending_bytes_max`](crate::Config::pending_bytes_max)
+    /// counts them.
+    pub pending_bytes: u64,
+    /// For how long there has always been something pending, by this instance's wall clock: the oldest is no older.
+    pub pending_for: Option<Duration>,
+    /// Bytes of copies of what Redis holds, as [`Config::copies_bytes_max`](crate::Config::copies_bytes_max) counts them.
+    pub copies_bytes: u64,
+    /// Copies forgotten, or not kept, since opening, to keep within that.
+    pub forgotten_copies: u64,
     /// Attempts to connect, since opening.
     pub attempts: u64,
     /// Connections established since opening.

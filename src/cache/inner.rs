@@ -17,7 +17,7 @@ use crate::{
     error::Error,
     health::{Event, Patience},
     key::{Keys, Uid},
-    local::{LocalStore, OpenReport},
+    local::{Held, LocalStore, OpenReport},
     metrics::Metrics,
     record::Record,
     shared::{CallError, connection::Connection, link::Link, script::Terms},
@@ -59,18 +59,37 @@ impl<E: Env> Inner<E> {
     }
 
     pub(crate) fn health(&self) -> Health {
-        let view = self.link.view(self.env.now());
+        let (view, usage) = (self.link.view(self.env.now()), self.local.usage());
         Health {
             state: view.state,
             state_for: view.state_for,
             away_because: view.away_because,
             refused: view.refused,
             pending_records: self.local.pending_count(),
+            pending_bytes: usage.owed_bytes,
+            pending_for: self.pending_for(),
+            copies_bytes: usage.copies_bytes,
+            forgotten_copies: usage.evicted + usage.not_admitted,
             attempts: view.attempts,
             connections: view.connections,
-            damaged_records: self.local.damaged(),
+            damaged_records: usage.damaged,
             store_error: self.local.poisoned(),
             future_stamps: self.future_stamps.load(Ordering::Relaxed),
+        }
+    }
+
+    fn pending_for(&self) -> Option<Duration> {
+        let since_ms = self.local.pending_since_ms()?;
+        Some(Duration::from_millis(self.env.wall_ms().saturating_sub(since_ms)))
+    }
+
+    /// What is held of a record. A store that takes no more writes holds nothing that counts; a read that failed is an
+    /// error, since an answer without what is held could go back behind an earlier one.
+    pub(super) fn held(&self, uid: &Uid) -> Result<Arc<Held>, Error> {
+        match self.local.read(uid) {
+            Ok(held) => Ok(held.unwrap_or_default()),
+            Err(_) if self.local.poisoned().is_some() => Ok(Arc::default()),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -18,7 +18,10 @@ impl<E: Env> Inner<E> {
         if let Some(connection) = self.link.usable() {
             // R7: from before the scan. It may pass a key before what was pending is merged there, and nothing is
             // pending any more when it ends.
-            let pending = self.local.pending().unwrap_or_default();
+            let pending = match self.local.pending() {
+                Err(error) if self.local.poisoned().is_none() => return Err(error.into()),
+                pending => pending.unwrap_or_default(),
+            };
             if let Ok(mut found) = self.scan(&connection).await
                 && self.local.generation().0.as_deref() == Some(&*connection.generation)
             {
@@ -26,15 +29,16 @@ impl<E: Env> Inner<E> {
                 let now_ms = self.shared_ms();
                 let source = join_existence(&mut found, &pending, now_ms);
                 found.retain(|_, record| record.is_alive_at(now_ms));
-                return Ok(Listing { source, uids: found.into_keys().collect() });
+                return Ok(Listing { source, uids: found.into_keys().collect(), complete: true });
             }
         }
-        Ok(Listing { source: Source::Local, uids: self.local.uids(self.shared_ms())? })
+        let uids = self.local.uids(self.shared_ms())?;
+        Ok(Listing { source: Source::Local, uids, complete: !self.local.forgot() })
     }
 
     /// Removes what was listed, until the deadline.
     pub(super) async fn clear(&self, listing: Listing, deadline: Duration) -> Cleared {
-        let Listing { source, uids } = listing;
+        let Listing { source, uids, .. } = listing;
         let (mut removed, mut unknown) = (BTreeMap::new(), None);
         for uid in &uids {
             let left = deadline.saturating_sub(self.env.now());

@@ -27,8 +27,8 @@ const READ_MANY_MAX: usize = 256;
 impl<E: Env> Inner<E> {
     pub(crate) async fn get(&self, uid: &Uid, freshness: Freshness) -> Result<Read, Error> {
         if let Some(connection) = self.link.usable() {
-            // R7: what is held when the request is sent. A store that fails here holds nothing for this answer.
-            let asked = self.asked(uid);
+            // R7: what is held when the request is sent.
+            let asked = self.asked(uid)?;
             let reply = self.ask(&connection, self.read_alive(&connection, uid)).await;
             if let Some(read) = self.answer(uid, &connection, &asked, reply).await? {
                 return fresh(read, freshness);
@@ -67,14 +67,21 @@ impl<E: Env> Inner<E> {
         let keys: Vec<_> = page.iter().map(|uid| self.keys.record(uid)).collect();
         let Ok(replies) = self.ask(connection, connection.read_many(&keys)).await else { return BTreeMap::new() };
         let mut reads = BTreeMap::new();
-        for ((uid, asked), reply) in page.iter().zip(&asked).zip(replies) {
+        for ((uid, asked), reply) in page.iter().zip(asked).zip(replies) {
+            let asked = match asked {
+                Ok(asked) => asked,
+                Err(error) => {
+                    reads.insert((*uid).clone(), Err(error));
+                    continue;
+                }
+            };
             let reply = match reply {
                 Ok(record) if self.may_have_expired(&record) => {
                     self.ask(connection, self.read_alive(connection, uid)).await
                 }
                 reply => reply,
             };
-            match self.answer(uid, connection, asked, reply).await {
+            match self.answer(uid, connection, &asked, reply).await {
                 Ok(Some(read)) => reads.insert((*uid).clone(), Ok(read)),
                 Ok(None) => None,
                 Err(error) => reads.insert((*uid).clone(), Err(error)),
@@ -83,9 +90,8 @@ impl<E: Env> Inner<E> {
         reads
     }
 
-    fn asked(&self, uid: &Uid) -> Asked {
-        let held = self.local.read(uid).ok().flatten().unwrap_or_default();
-        Asked { held, sent_at_ms: self.env.wall_ms() }
+    fn asked(&self, uid: &Uid) -> Result<Asked, Error> {
+        Ok(Asked { held: self.held(uid)?, sent_at_ms: self.env.wall_ms() })
     }
 
     /// Reads a record from Redis. One past its deadline, or so near to it that only Redis can tell, is settled by the
@@ -138,6 +144,7 @@ impl<E: Env> Inner<E> {
         let take = |held: &mut Held| {
             held.reclaim(&asked.record, reply, republish_since_ms);
             held.join_confirmed(reply, *sent_at_ms, self.stale_ms());
+            held.complete();
         };
         // An error is a store that takes no writes: the answer stands, only no copy of it is kept.
         if matches!(self.local.update_in_generation(uid, &connection.generation, take), Ok(None)) {
@@ -146,6 +153,7 @@ impl<E: Env> Inner<E> {
         let mut shown = (**asked).clone();
         take(&mut shown);
         let source = if reply.covers(&shown.record) {
+            self.local.saw_whole(uid, *sent_at_ms);
             Source::Shared
         } else {
             self.link.pending(Event::Pending, self.env.now());
@@ -161,9 +169,14 @@ impl<E: Env> Inner<E> {
             return Err(Error::NotShared { reason: self.link.why_away(), sent: false });
         }
         self.local.check()?;
-        let held = self.local.read(uid)?.unwrap_or_default();
+        let held = self.local.read(uid)?;
+        if held.as_ref().map_or(self.local.forgot(), |held| held.is_partial()) {
+            return Err(Error::Forgotten);
+        }
+        let held = held.unwrap_or_default();
         if let Freshness::Within(max) = freshness {
-            let age_ms = held.confirmed_ms().map(|confirmed| self.env.wall_ms().saturating_sub(confirmed));
+            let age_ms =
+                self.local.confirmed_ms(uid, &held).map(|confirmed| self.env.wall_ms().saturating_sub(confirmed));
             let max_ms = u64::try_from(max.as_millis()).unwrap_or(u64::MAX);
             if age_ms.is_none_or(|age| age > max_ms) {
                 return Err(Error::TooOld { age_ms, max_ms });

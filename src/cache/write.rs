@@ -63,12 +63,12 @@ impl<E: Env> Inner<E> {
         demand: Demand,
         cells: impl Fn(Stamp, Option<&Record>) -> Record,
     ) -> Result<Written, Error> {
-        let held = self.local.read(uid).ok().flatten();
+        let held = self.held(uid)?;
         // What is held was seen, whoever brought it here.
-        if let Some(newest) = held.as_ref().and_then(|held| held.record.newest()) {
+        if let Some(newest) = held.record.newest() {
             self.see(newest);
         }
-        let seen = held.as_ref().map(|held| &held.record).filter(|record| record.is_alive_at(self.shared_ms()));
+        let seen = Some(&held.record).filter(|record| record.is_alive_at(self.shared_ms()));
         let stamp = self.issue().await?;
         let mut written = Stamped { stamp, record: cells(stamp, seen) };
         let attempt = match self.link.usable() {
@@ -78,7 +78,7 @@ impl<E: Env> Inner<E> {
         match attempt {
             Attempt::Placed(stamp) => Ok(Written { placement: Placement::Shared, stamp }),
             Attempt::NotPlaced { reason, sent } if demand == Demand::Shared => Err(Error::NotShared { reason, sent }),
-            Attempt::NotPlaced { .. } => self.keep(uid, &written).await,
+            Attempt::NotPlaced { sent, .. } => self.keep(uid, &written, sent).await,
         }
     }
 
@@ -153,9 +153,11 @@ impl<E: Env> Inner<E> {
     }
 
     /// Keeps a write on this instance's disk until Redis takes it.
-    async fn keep(&self, uid: &Uid, written: &Stamped) -> Result<Written, Error> {
+    async fn keep(&self, uid: &Uid, written: &Stamped, sent: bool) -> Result<Written, Error> {
         let now_ms = self.shared_ms();
-        let ticket = self.local.update(uid, |held| held.join_pending_at(&written.record, now_ms))?;
+        let ticket = self.local.keep(uid, |held| held.join_pending_at(&written.record, now_ms))?;
+        let limit_bytes = self.config.pending_bytes_max;
+        let ticket = ticket.ok_or(Error::PendingFull { limit_bytes, sent })?;
         self.link.pending(Event::Pending, self.env.now());
         self.local.durable(ticket).await?;
         Ok(Written { placement: Placement::Local, stamp: written.stamp })

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::{CellName, NotARecord, Record};
+use crate::record::{Cell, CellName, NotARecord, Record};
 
 /// A record with the notes that decide what is sent to Redis.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub(crate) struct Held {
     times_pending: bool,
     /// How often cells were marked pending again. An acknowledgement clears only what was sent after the last (R8).
     marked: u64,
+    /// Whether the instance may have held more of the record, and forgotten it.
+    partial: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +42,48 @@ impl Note {
 }
 
 impl Held {
+    /// Nothing yet of a record that the instance may have held before.
+    pub(super) fn forgotten() -> Self {
+        Self { partial: true, ..Self::default() }
+    }
+
+    /// Whether the instance may have held more of the record, and forgotten it: what is held here alone could go back
+    /// behind what was read before.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.partial
+    }
+
+    /// All that Redis holds of the record was joined in.
+    pub(crate) fn complete(&mut self) {
+        self.partial = false;
+    }
+
+    /// Whether it holds a write that Redis never acknowledged. What is merely published again does not count.
+    pub(super) fn is_owed(&self) -> bool {
+        self.notes.values().any(|note| note.pending && note.confirmed_at_ms == 0)
+    }
+
+    /// About how many bytes it takes on disk.
+    pub(super) fn bytes(&self) -> u32 {
+        const PER_RECORD: usize = 120;
+        const PER_CELL: usize = 60;
+        let cell = |(name, cell): (&CellName, &Cell)| {
+            let name = match name {
+                CellName::Existence | CellName::Tombstone => 0,
+                CellName::Contact(kind, value) => kind.len() + value.len(),
+                CellName::Profile(name) | CellName::Metadata(name) => name.len(),
+            };
+            PER_CELL + 2 * name + cell.value.as_deref().map_or(0, str::len)
+        };
+        let bytes = PER_RECORD + self.record.cells().iter().map(cell).sum::<usize>();
+        u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+
+    /// When Redis last confirmed any cell of it; zero if never.
+    pub(super) fn newest_confirmed_ms(&self) -> u64 {
+        self.notes.values().map(|note| note.confirmed_at_ms).max().unwrap_or(0)
+    }
+
     /// Whether Redis lacks something of it.
     pub(crate) fn is_pending(&self) -> bool {
         self.times_pending || self.notes.values().any(|note| note.pending)
@@ -47,6 +91,8 @@ impl Held {
 
     /// Takes in a write that Redis does not have: pending until it is acknowledged.
     pub(crate) fn join_pending(&mut self, written: &Record) {
+        // Whatever it was, it is removed: nothing is missing here.
+        self.partial &= !written.cells().contains_key(&CellName::Tombstone);
         self.times_pending |= !self.record.times.covers(written.times);
         self.join(written, Note { pending: true, confirmed_at_ms: 0 });
     }
@@ -113,7 +159,7 @@ impl Held {
             }
         }
         if self.record.cells().is_empty() {
-            *self = Self::default();
+            *self = Self { partial: self.partial, ..Self::default() };
         } else {
             self.marked += u64::from(marked);
         }
@@ -180,6 +226,8 @@ pub(super) struct HeldText {
     confirmed_at_ms: BTreeMap<String, u64>,
     #[serde(default)]
     marked: u64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    partial: bool,
 }
 
 impl From<&Held> for HeldText {
@@ -192,6 +240,7 @@ impl From<&Held> for HeldText {
             times_pending: held.times_pending,
             confirmed_at_ms: confirmed.map(|(name, note)| (name.field(), note.confirmed_at_ms)).collect(),
             marked: held.marked,
+            partial: held.partial,
         }
     }
 }
@@ -209,7 +258,7 @@ impl TryFrom<HeldText> for Held {
             }
         };
         let notes = record.cells().keys().map(|name| (name.clone(), note(name))).collect();
-        Ok(Self { record, notes, times_pending: text.times_pending, marked: text.marked })
+        Ok(Self { record, notes, times_pending: text.times_pending, marked: text.marked, partial: text.partial })
     }
 }
 
@@ -218,7 +267,7 @@ mod tests {
     use super::*;
     use crate::{
         contact::Timestamp,
-        record::{Cell, Lifetime, Times},
+        record::{Lifetime, Times},
         stamp::Stamp,
     };
 

@@ -5,7 +5,11 @@
 //! the overlay to the log, in batches: soon for copies of what Redis holds, at once when somebody waits for durability
 //! (group commit). The store is changed by joins alone, and keeps tombstones.
 
+mod bounds;
+mod compaction;
+mod contents;
 mod held;
+mod scan;
 mod state;
 mod storage;
 
@@ -15,13 +19,18 @@ use std::{
     ops::Bound,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::Notify;
 
-pub(crate) use self::held::Held;
-use self::state::{Entry, LOG, Slot, State, encode, rewrite, set_aside};
-pub use self::storage::Damage;
+pub use self::scan::Damage;
+use self::{
+    bounds::Limits,
+    state::{Batch, Entry, Phase, Slot, State, encode, record_entry, seed},
+    storage::{AppendError, Seed},
+};
+pub(crate) use self::{bounds::Usage, held::Held};
 use crate::{
     config::Config,
     env::{Env, timeout},
@@ -33,6 +42,9 @@ use crate::{
 /// Records looked at in one search for stale copies: a thousand take some tens of microseconds.
 const STALE_LOOKS_MAX: usize = 1000;
 
+/// How long the flusher waits after an attempt that failed. Who waits for durability has been told by then.
+const RETRY: Duration = Duration::from_millis(200);
+
 /// A point in the sequence of updates. [`LocalStore::durable`] waits until it is on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ticket(u64);
@@ -42,8 +54,10 @@ pub(crate) struct LocalStore<E: Env> {
     env: E,
     dir: PathBuf,
     prefix: Prefix,
-    flush_interval: std::time::Duration,
+    seed: Seed,
+    flush_interval: Duration,
     compact_bytes: u64,
+    limits: Limits,
     state: Mutex<State<E>>,
     /// Wakes the flusher.
     work: Notify,
@@ -58,6 +72,9 @@ pub(crate) struct LocalStore<E: Env> {
 pub struct OpenReport {
     /// Records held.
     pub records: u64,
+    /// Whether the store was closed in order. If not, a torn tail is what a crash cut short, or rot of the very last
+    /// entries: the two cannot be told apart.
+    pub clean_end: bool,
     /// Damage found in the log.
     pub damage: Damage,
     /// Where the damaged log was set aside, whole. What verified was salvaged into a new one.
@@ -69,13 +86,22 @@ impl<E: Env> LocalStore<E> {
     pub(crate) async fn open(env: &E, config: &Config) -> Result<(Arc<Self>, OpenReport), StoreError> {
         let disk = env.disk().clone();
         let (dir, prefix) = (config.directory.clone(), config.prefix.clone());
-        let (state, report) = env.blocking(move || State::<E>::open(&disk, &dir, &prefix)).await?;
+        let now_ms = env.wall_ms();
+        let (state, report) = env.blocking(move || State::<E>::open(&disk, &dir, &prefix, now_ms)).await?;
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let store = Arc::new(Self {
             env: env.clone(),
             dir: config.directory.clone(),
             prefix: config.prefix.clone(),
             flush_interval: config.flush_interval,
+            seed: seed(&config.prefix),
             compact_bytes: config.compact_bytes,
+            limits: Limits {
+                pending_bytes_max: config.pending_bytes_max,
+                copies_bytes_max: config.copies_bytes_max,
+                republish_window_ms: ms(config.republish_window),
+                tombstone_ttl_ms: ms(config.tombstone_ttl),
+            },
             state: Mutex::new(state),
             work: Notify::new(),
             hurry: Notify::new(),
@@ -89,14 +115,20 @@ impl<E: Env> LocalStore<E> {
         self.lock().held(uid)
     }
 
-    /// Changes what is held of a record, at once for every reader. The change is durable once [`Self::durable`] says so
-    /// for the ticket; it is written behind if nobody asks.
-    pub(crate) fn update(&self, uid: &Uid, change: impl FnOnce(&mut Held)) -> Result<Ticket, StoreError> {
+    /// Takes in a write that Redis does not have, at once for every reader; none if what is pending would pass its limit.
+    /// The change is durable once [`Self::durable`] says so for the ticket; it is written behind if nobody asks.
+    pub(crate) fn keep(&self, uid: &Uid, write: impl FnOnce(&mut Held)) -> Result<Option<Ticket>, StoreError> {
         let mut state = self.usable()?;
-        self.update_locked(&mut state, uid, change)
+        let (before, mut held) = take(&mut state, uid)?;
+        write(&mut held);
+        if state.is_full(uid, &held, self.limits) {
+            return Ok(None);
+        }
+        Ok(Some(self.put_changed(&mut state, uid, before.as_deref(), held)))
     }
 
-    /// As [`Self::update`], but only if Redis's generation is still `generation` (R6); none if it is not.
+    /// Changes what is held of a record by news of Redis, at once for every reader, but only if Redis's generation is
+    /// still `generation` (R6); none if it is not. A copy that there is no room for is not kept.
     pub(crate) fn update_in_generation(
         &self,
         uid: &Uid,
@@ -107,25 +139,46 @@ impl<E: Env> LocalStore<E> {
         if state.generation.as_deref() != Some(generation) {
             return Ok(None);
         }
-        self.update_locked(&mut state, uid, change).map(Some)
+        let (before, mut held) = take(&mut state, uid)?;
+        change(&mut held);
+        if before.is_none() && !held.record.is_empty() && !state.admits(&held, self.limits, self.env.wall_ms()) {
+            return Ok(Some(Ticket::default()));
+        }
+        Ok(Some(self.put_changed(&mut state, uid, before.as_deref(), held)))
     }
 
-    fn update_locked(
-        &self,
-        state: &mut State<E>,
-        uid: &Uid,
-        change: impl FnOnce(&mut Held),
-    ) -> Result<Ticket, StoreError> {
-        let before = state.held(uid)?;
-        let before = before.unwrap_or_default();
-        let mut held = (*before).clone();
-        change(&mut held);
-        if *before == held {
-            return Ok(Ticket(state.overlay.get(uid).map_or(0, |unflushed| unflushed.version)));
+    fn put_changed(&self, state: &mut State<E>, uid: &Uid, before: Option<&Held>, held: Held) -> Ticket {
+        if before.is_some_and(|before| *before == held) || (before.is_none() && held.record.is_empty()) {
+            return Ticket(state.overlay.get(uid).map_or(0, |unflushed| unflushed.version));
         }
-        let ticket = state.put(uid, Arc::new(held));
+        let ticket = state.put(uid, Arc::new(held), self.env.wall_ms());
         self.work.notify_one();
-        Ok(ticket)
+        ticket
+    }
+
+    /// A reply of Redis to a request sent then covered all that is held of the record.
+    pub(crate) fn saw_whole(&self, uid: &Uid, sent_at_ms: u64) {
+        self.lock().saw_whole(uid, sent_at_ms);
+    }
+
+    /// When Redis last confirmed all of what is held of the record: in memory, or by its notes.
+    pub(crate) fn confirmed_ms(&self, uid: &Uid, held: &Held) -> Option<u64> {
+        self.lock().seen_whole_ms(uid).max(held.confirmed_ms())
+    }
+
+    /// Whether anything was ever forgotten to keep within the limits: what is not held may have been.
+    pub(crate) fn forgot(&self) -> bool {
+        self.lock().forgot
+    }
+
+    /// How much is held.
+    pub(crate) fn usage(&self) -> Usage {
+        self.lock().usage
+    }
+
+    /// Since when there has always been something pending, by the wall clock.
+    pub(crate) fn pending_since_ms(&self) -> Option<u64> {
+        self.lock().pending_since_ms
     }
 
     /// Waits until the update is on disk and synced.
@@ -141,6 +194,11 @@ impl<E: Env> LocalStore<E> {
                     return Ok(());
                 }
                 state.check(&self.dir)?;
+                if let Some((version, error)) = &state.failed
+                    && *version >= ticket.0
+                {
+                    return Err(error.clone());
+                }
                 if state.wanted < ticket.0 {
                     state.wanted = ticket.0;
                     self.hurry.notify_one();
@@ -175,11 +233,12 @@ impl<E: Env> LocalStore<E> {
     /// confirmed since `reclaim_since_ms` as pending.
     pub(crate) fn change_generation(&self, generation: &str, reclaim_since_ms: u64) -> Result<Ticket, StoreError> {
         let mut state = self.usable()?;
-        state.change_generation(generation, reclaim_since_ms);
+        let now_ms = self.env.wall_ms();
+        state.change_generation(generation, reclaim_since_ms, now_ms);
         let ticket = state.push(Entry::Generation { generation: generation.to_owned(), reclaim_since_ms });
         state.generation_ticket = ticket;
         // After the entry in the log, so that a reader of the log does not mark them twice.
-        state.reclaim_overlay(reclaim_since_ms);
+        state.reclaim_overlay(reclaim_since_ms, now_ms);
         self.work.notify_one();
         Ok(ticket)
     }
@@ -226,7 +285,7 @@ impl<E: Env> LocalStore<E> {
         let (mut found, mut last) = (Vec::new(), None);
         for (uid, slot) in state.index.range::<Uid, _>((start, Bound::Unbounded)).take(STALE_LOOKS_MAX) {
             last = Some(uid.clone());
-            if slot.oldest_confirmed_ms.is_some_and(|confirmed| confirmed < before_ms) {
+            if slot.oldest_confirmed_ms < before_ms {
                 found.push(uid.clone());
             }
             if found.len() == count {
@@ -247,17 +306,12 @@ impl<E: Env> LocalStore<E> {
         self.lock().poisoned.clone()
     }
 
-    /// Records found damaged since opening.
-    pub(crate) fn damaged(&self) -> u64 {
-        self.lock().damaged
-    }
-
     /// Writes everything, waits until the flusher has ended, and gives the directory back.
     pub(crate) async fn close(&self) -> Result<(), StoreError> {
         let ticket = {
             let mut state = self.lock();
-            state.closing = true;
-            Ticket(state.version)
+            state.phase = Phase::Closing;
+            state.push(Entry::Closed)
         };
         self.work.notify_one();
         let result = self.durable(ticket).await;
@@ -266,7 +320,7 @@ impl<E: Env> LocalStore<E> {
             flushed.as_mut().enable();
             {
                 let mut state = self.lock();
-                if state.ended {
+                if state.phase == Phase::Ended {
                     state.lock = None;
                     return result;
                 }
@@ -278,24 +332,33 @@ impl<E: Env> LocalStore<E> {
     /// The background task that writes to the log. It ends when the store is closed or has failed.
     pub(crate) async fn flush_loop(self: Arc<Self>) {
         self.flush_until_closed().await;
-        self.lock().ended = true;
+        self.lock().phase = Phase::Ended;
         self.flushed.notify_waiters();
     }
 
     async fn flush_until_closed(&self) {
         loop {
-            let (dirty, wanted, closing, dead) = {
+            let (dirty, wanted, closing, failed, dead) = {
                 let state = self.lock();
-                (state.version > state.flushed, state.wanted > state.flushed, state.closing, state.poisoned.is_some())
+                let dirty = state.version > state.flushed;
+                (
+                    dirty,
+                    state.is_wanted(),
+                    state.phase == Phase::Closing,
+                    state.failed.is_some(),
+                    state.poisoned.is_some(),
+                )
             };
-            if dead || (closing && !dirty) {
+            if dead || (closing && (failed || !dirty)) {
                 return;
             }
             if !dirty {
                 self.work.notified().await;
                 continue;
             }
-            if !wanted && !closing {
+            if failed {
+                self.env.sleep(RETRY).await;
+            } else if !wanted && !closing {
                 // Write-behind: more may come within the interval. Whoever starts to wait ends it.
                 let _ = timeout(&self.env, self.flush_interval, self.hurry.notified()).await;
             }
@@ -307,53 +370,27 @@ impl<E: Env> LocalStore<E> {
     }
 
     async fn flush(&self) {
-        let (log, entries, uids, version) = self.lock().batch();
-        let appended = self.blocking(move || log.append(&encode(&entries))).await;
+        let Batch { log, entries, records, version } = self.lock().batch();
+        let (appended, entries, records) = self
+            .blocking(move || {
+                let mut payloads = encode(&entries);
+                for (uid, held) in &records {
+                    payloads.extend(encode(&[record_entry(uid, held)]));
+                }
+                (log.append(&payloads), entries, records)
+            })
+            .await;
         let mut state = self.lock();
         match appended {
-            Ok(locations) => state.settle(&locations, uids, version),
-            Err(error) => state.poisoned = Some(error.to_string()),
-        }
-        drop(state);
-        self.flushed.notify_waiters();
-    }
-
-    /// Rewrites the log once most of it is dead.
-    async fn compact(&self) {
-        let (old, slots, head) = {
-            let state = self.lock();
-            let len = state.log.len();
-            if state.poisoned.is_some() || len <= self.compact_bytes.max(state.compact_above) {
-                return;
+            Ok(locations) => state.settle(&locations, records, version),
+            Err(AppendError::Unchanged(error)) => {
+                tracing::warn!(%error, "the local store cannot be written to, and tries again");
+                state.unsettle(entries, version, error);
             }
-            let live: u64 = state.index.values().map(|slot| u64::from(slot.location.len)).sum();
-            if live * 2 >= len {
-                return;
+            Err(AppendError::Lost(error)) => {
+                tracing::error!(%error, "the local store takes no more writes until it is opened again");
+                state.poisoned = Some(error.to_string());
             }
-            (state.log.clone(), state.index.clone(), state.head(&self.prefix))
-        };
-        let (disk, path) = (self.env.disk().clone(), self.dir.join(LOG));
-        let rewritten = self.blocking(move || rewrite::<E>(&disk, &path, &old, slots, head)).await;
-        let Ok(rewritten) = rewritten else {
-            // The old log is as good as before. A full disk should not be tried again at every write.
-            let mut state = self.lock();
-            state.compact_above = state.log.len() * 2;
-            return;
-        };
-        let (disk, dir) = (self.env.disk().clone(), self.dir.clone());
-        let placed = self.blocking(move || {
-            if rewritten.lossy {
-                set_aside(&disk, &dir)?;
-            }
-            rewritten.log.put_in_place(&disk)?;
-            Ok(rewritten)
-        });
-        let placed: Result<_, StoreError> = placed.await;
-        let mut state = self.lock();
-        match placed {
-            // Nothing but this task moves entries, so each slot still stands for what was copied.
-            Ok(rewritten) => state.moved(rewritten),
-            Err(error) => state.poisoned = Some(error.to_string()),
         }
         drop(state);
         self.flushed.notify_waiters();
@@ -379,4 +416,15 @@ impl<E: Env> LocalStore<E> {
         state.check(&self.dir)?;
         Ok(state)
     }
+}
+
+/// What is held of a record, and a copy to change; of one not held, with a note whether it may have been.
+fn take<E: Env>(state: &mut State<E>, uid: &Uid) -> Result<(Option<Arc<Held>>, Held), StoreError> {
+    let before = state.held(uid)?;
+    let held = match &before {
+        Some(held) => (**held).clone(),
+        None if state.forgot => Held::forgotten(),
+        None => Held::default(),
+    };
+    Ok((before, held))
 }

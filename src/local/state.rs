@@ -4,7 +4,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    num::NonZeroU64,
+    ops::Bound,
+    path::Path,
     sync::Arc,
 };
 
@@ -12,14 +14,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     OpenReport, Ticket,
+    bounds::Usage,
+    compaction::{self, Rewritten},
+    contents::{Contents, mark_all},
     held::{Held, HeldText},
-    storage::{self, Damage, Location, Log},
+    storage::{FORMAT, Location, Log, Seed},
 };
 use crate::{
     env::{Disk, DiskFile, Env},
     error::StoreError,
     key::{Prefix, Uid},
-    record::NotARecord,
     stamp::Head,
 };
 
@@ -32,11 +36,16 @@ pub(super) type FileOf<E> = <<E as Env>::Disk as Disk>::File;
 /// What is held, in memory and on disk.
 pub(super) struct State<E: Env> {
     pub(super) log: Arc<Log<FileOf<E>>>,
+    /// While slots move from a log that was rewritten: the one before, which those of another epoch are in.
+    pub(super) log_before: Option<Arc<Log<FileOf<E>>>>,
+    pub(super) epoch: bool,
     pub(super) index: BTreeMap<Uid, Slot>,
     pub(super) overlay: BTreeMap<Uid, Unflushed>,
     /// Entries other than records that are not on disk yet.
     pub(super) unflushed: Vec<Entry>,
     pub(super) pending: BTreeSet<Uid>,
+    /// Since when there has always been something pending, by the wall clock; at opening, the oldest pending write.
+    pub(super) pending_since_ms: Option<u64>,
     pub(super) ceiling: Head,
     pub(super) generation: Option<String>,
     /// When the generation is durable.
@@ -44,32 +53,59 @@ pub(super) struct State<E: Env> {
     pub(super) version: u64,
     pub(super) flushed: u64,
     pub(super) wanted: u64,
+    /// The last attempt to write failed and left the log as it was: up to which version, and why.
+    pub(super) failed: Option<(u64, StoreError)>,
     pub(super) poisoned: Option<String>,
-    pub(super) closing: bool,
-    /// The flusher has ended: nothing reaches the disk any more.
-    pub(super) ended: bool,
+    pub(super) phase: Phase,
     /// The log is not rewritten below this length: the last attempt failed.
     pub(super) compact_above: u64,
-    /// Records found damaged since opening.
-    pub(super) damaged: u64,
+    /// Records written to the log while it is rewritten.
+    pub(super) moved_since: Option<BTreeSet<Uid>>,
+    pub(super) usage: Usage,
+    /// Something was forgotten, ever: what is not held may have been.
+    pub(super) forgot: bool,
+    /// Where the search for copies to forget goes on.
+    pub(super) hand: Option<Uid>,
     /// The directory's lock, until the store has closed.
     pub(super) lock: Option<Arc<<E::Disk as Disk>::Lock>>,
+}
+
+/// How far the store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Open,
+    /// What is not on disk yet is still written.
+    Closing,
+    /// The flusher has ended: nothing reaches the disk any more.
+    Ended,
 }
 
 #[derive(Clone, Copy)]
 pub(super) struct Slot {
     pub(super) location: Location,
+    /// See [`Held::bytes`].
+    pub(super) bytes: u32,
+    pub(super) owed: bool,
+    pub(super) epoch: bool,
+    /// Whether `seen_ms` is a reply of Redis that covered all of the record.
+    whole: bool,
     /// See [`Record::alive_until_ms`](crate::record::Record::alive_until_ms).
     pub(super) alive_until_ms: u64,
-    /// When the cell that was confirmed longest ago was (R9).
-    pub(super) oldest_confirmed_ms: Option<u64>,
+    /// When the cell that was confirmed longest ago was (R9); the end of time if there is none.
+    pub(super) oldest_confirmed_ms: u64,
+    /// When Redis last confirmed anything of it. Kept in memory between the notes on disk.
+    pub(super) seen_ms: u64,
     /// R6: set by a generation that is newer than the entry; applied when the entry is read.
-    pub(super) reclaim_since_ms: Option<u64>,
+    pub(super) reclaim_since_ms: Option<NonZeroU64>,
 }
 
 pub(super) struct Unflushed {
     pub(super) held: Arc<Held>,
     pub(super) version: u64,
+    bytes: u32,
+    /// As in [`Slot`].
+    seen_ms: u64,
+    whole: bool,
 }
 
 /// An entry of the log.
@@ -83,120 +119,196 @@ pub(super) enum Entry {
     /// Redis's generation; every record before it was marked pending if confirmed since (R6). One entry, however many
     /// records, makes the change one durable commit.
     Generation { generation: String, reclaim_since_ms: u64 },
+    /// Copies were forgotten.
+    Forgot,
+    /// This copy was: what stands before it in the log may be older than what was read since.
+    Forget { uid: Uid },
+    /// The store was closed in order: rot of the entries before cannot pass for a torn tail.
+    Closed,
     /// A record, whole.
     Record { uid: Uid, held: HeldText },
 }
 
+/// What is not on disk yet.
+pub(super) struct Batch<E: Env> {
+    pub(super) log: Arc<Log<FileOf<E>>>,
+    pub(super) entries: Vec<Entry>,
+    pub(super) records: Vec<(Uid, Arc<Held>)>,
+    pub(super) version: u64,
+}
+
 impl Slot {
-    fn of(location: Location, held: &Held) -> Self {
-        let alive_until_ms = held.record.alive_until_ms();
-        Self { location, alive_until_ms, oldest_confirmed_ms: held.oldest_confirmed_ms(), reclaim_since_ms: None }
+    pub(super) fn of(location: Location, epoch: bool, held: &Held) -> Self {
+        Self {
+            location,
+            bytes: held.bytes(),
+            owed: held.is_owed(),
+            epoch,
+            whole: false,
+            alive_until_ms: held.record.alive_until_ms(),
+            oldest_confirmed_ms: held.oldest_confirmed_ms().unwrap_or(u64::MAX),
+            seen_ms: held.newest_confirmed_ms(),
+            reclaim_since_ms: None,
+        }
     }
 }
 
 impl<E: Env> State<E> {
-    pub(super) fn open(disk: &E::Disk, dir: &Path, prefix: &Prefix) -> Result<(Self, OpenReport), StoreError> {
+    pub(super) fn open(
+        disk: &E::Disk,
+        dir: &Path,
+        prefix: &Prefix,
+        now_ms: u64,
+    ) -> Result<(Self, OpenReport), StoreError> {
         disk.create_dir_all(dir).map_err(StoreError::io("create the directory", dir))?;
         let lock = disk.lock(&dir.join(LOCK)).map_err(|error| match error.kind() {
             std::io::ErrorKind::WouldBlock => StoreError::Locked { dir: dir.to_owned() },
             _ => StoreError::io("lock", dir.join(LOCK))(error),
         })?;
-        let path = dir.join(LOG);
+        let (path, seed) = (dir.join(LOG), seed(prefix));
         let names = disk.list(dir).map_err(StoreError::io("list", dir))?;
         if !names.iter().any(|name| name == LOG) {
-            let first = encode(&[Entry::Prefix { prefix: prefix.as_str().to_owned() }]);
-            let (log, _) = Log::write_beside(disk, &path, &first)?;
+            let log = Log::begin_beside(disk, &path, seed)?;
+            log.write(&encode(&[Entry::Prefix { prefix: prefix.as_str().to_owned() }]))?;
+            log.sync()?;
             log.put_in_place(disk)?;
-            return Ok((Self::empty(log, lock), OpenReport::default()));
+            return Ok((Self::empty(log, lock), OpenReport { clean_end: true, ..OpenReport::default() }));
         }
-        let (log, scan) = Log::open(disk, &path)?;
+        let mut contents = Contents::default();
+        let (log, scan) = Log::open(disk, &path, seed, |location, payload| contents.take(location, payload))?;
+        if let Some(found) = contents.prefix.take().filter(|found| found != prefix.as_str()) {
+            let expected = prefix.as_str().to_owned();
+            return Err(StoreError::ForeignPrefix { dir: dir.to_owned(), found, expected });
+        }
         let mut state = Self::empty(log, lock);
+        let clean_end = contents.clean_end;
         let mut damage = scan.damage;
-        for (location, payload) in scan.entries {
-            match serde_json::from_slice(&payload) {
-                Ok(Entry::Prefix { prefix: found }) if found != prefix.as_str() => {
-                    let expected = prefix.as_str().to_owned();
-                    return Err(StoreError::ForeignPrefix { dir: dir.to_owned(), found, expected });
-                }
-                Ok(entry) => {
-                    if state.replay(location, entry).is_err() {
-                        unreadable(&mut damage, location);
-                    }
-                }
-                Err(_) => unreadable(&mut damage, location),
-            }
-        }
+        damage.unreadable.append(&mut contents.unreadable);
+        state.take_contents(contents, now_ms);
         let set_aside = if damage.is_loss() {
-            Some(state.salvage(disk, dir, prefix)?)
+            let aside = compaction::set_aside(disk, dir)?;
+            state.rewrite_now(disk, dir, prefix)?;
+            Some(aside)
         } else {
-            if damage.torn_tail_bytes > 0 {
+            if scan.format != FORMAT {
+                state.rewrite_now(disk, dir, prefix)?;
+            } else if damage.torn_tail_bytes > 0 {
                 state.log.cut_tail()?;
             }
             None
         };
-        let report = OpenReport { records: state.index.len() as u64, damage, set_aside };
+        let report = OpenReport { records: state.index.len() as u64, clean_end, damage, set_aside };
         Ok((state, report))
     }
 
     fn empty(log: Log<FileOf<E>>, lock: <E::Disk as Disk>::Lock) -> Self {
         Self {
             log: Arc::new(log),
+            log_before: None,
+            epoch: false,
             index: BTreeMap::new(),
             overlay: BTreeMap::new(),
             unflushed: Vec::new(),
             pending: BTreeSet::new(),
+            pending_since_ms: None,
             ceiling: Head::default(),
             generation: None,
             generation_ticket: Ticket::default(),
             version: 0,
             flushed: 0,
             wanted: 0,
+            failed: None,
             poisoned: None,
-            closing: false,
-            ended: false,
+            phase: Phase::Open,
             compact_above: 0,
-            damaged: 0,
+            moved_since: None,
+            usage: Usage::default(),
+            forgot: false,
+            hand: None,
             lock: Some(Arc::new(lock)),
         }
     }
 
-    /// Takes in an entry of the log, at opening.
-    fn replay(&mut self, location: Location, entry: Entry) -> Result<(), NotARecord> {
-        match entry {
-            Entry::Prefix { .. } => {}
-            Entry::Ceiling { head } => self.ceiling = self.ceiling.max(Head(head)),
-            Entry::Generation { generation, reclaim_since_ms } => {
-                self.change_generation(&generation, reclaim_since_ms);
-            }
-            Entry::Record { uid, held } => {
-                let held = Held::try_from(held)?;
-                self.note_pending(&uid, held.is_pending());
-                if let Some(newest) = held.record.newest() {
-                    // A ceiling that was lost with a damaged entry is no lower than what was written under it.
-                    self.ceiling = self.ceiling.max(newest.head());
-                }
-                self.index.insert(uid, Slot::of(location, &held));
-            }
+    /// Takes in what a log holds, at opening.
+    fn take_contents(&mut self, contents: Contents, now_ms: u64) {
+        let Contents { index, pending, ceiling, generation, forgot, oldest_owed_ms, .. } = contents;
+        (self.index, self.pending, self.ceiling, self.generation) = (index, pending, ceiling, generation);
+        self.forgot = forgot;
+        self.pending_since_ms = (!self.pending.is_empty()).then(|| oldest_owed_ms.unwrap_or(now_ms));
+        for slot in self.index.values() {
+            self.usage.add(slot.bytes, slot.owed);
+            self.usage.live_bytes += slot.location.bytes();
         }
+    }
+
+    /// Goes on with a new log that holds what could be read, at opening: nobody else reads or writes.
+    fn rewrite_now(&mut self, disk: &E::Disk, dir: &Path, prefix: &Prefix) -> Result<(), StoreError> {
+        let mut rewritten = Rewritten::<E>::begin(disk, &dir.join(LOG), seed(prefix), &self.head(prefix))?;
+        let mut after = None;
+        loop {
+            let page = self.page(after.as_ref());
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            rewritten.copy(&self.log, page)?;
+        }
+        rewritten.log.sync()?;
+        rewritten.log.put_in_place(disk)?;
+        self.switch(&rewritten);
+        for (uid, location) in rewritten.locations {
+            self.relocate(&uid, location);
+        }
+        self.switched(rewritten.damaged);
         Ok(())
     }
 
-    /// Sets a damaged log aside, whole, and goes on with a new one that holds what could be read.
-    fn salvage(&mut self, disk: &E::Disk, dir: &Path, prefix: &Prefix) -> Result<PathBuf, StoreError> {
-        let aside = set_aside(disk, dir)?;
-        let rewritten = rewrite::<E>(disk, &dir.join(LOG), &self.log, self.index.clone(), self.head(prefix))?;
-        rewritten.log.put_in_place(disk)?;
-        self.moved(rewritten);
-        Ok(aside)
+    /// The next slots to be copied to another log, in order, after `after`.
+    pub(super) fn page(&self, after: Option<&Uid>) -> Vec<(Uid, Slot)> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let slots = self.index.range::<Uid, _>((start, Bound::Unbounded));
+        slots.take(compaction::PAGE).map(|(uid, slot)| (uid.clone(), *slot)).collect()
     }
 
-    /// The log was rewritten, and is in place. A record that is not in the new one was found damaged.
-    pub(super) fn moved(&mut self, rewritten: Rewritten<E>) {
-        self.log = Arc::new(rewritten.log);
-        let before = self.index.len();
-        self.index.retain(|uid, slot| rewritten.locations.get(uid).map(|at| slot.location = *at).is_some());
-        self.damaged += (before - self.index.len()) as u64;
-        self.pending.retain(|uid| self.index.contains_key(uid) || self.overlay.contains_key(uid));
+    /// From here on the slots are in the log before, until they are relocated.
+    pub(super) fn switch(&mut self, rewritten: &Rewritten<E>) {
+        self.log_before = Some(std::mem::replace(&mut self.log, rewritten.log.clone()));
+        self.epoch = !self.epoch;
+        self.usage.live_bytes = 0;
+    }
+
+    /// The record is in the new log.
+    pub(super) fn relocate(&mut self, uid: &Uid, location: Location) {
+        if let Some(slot) = self.index.get_mut(uid) {
+            (slot.location, slot.epoch) = (location, self.epoch);
+            self.usage.live_bytes += location.bytes();
+        }
+    }
+
+    /// All slots are in the new log, but for the damaged ones.
+    pub(super) fn switched(&mut self, damaged: Vec<Uid>) {
+        self.log_before = None;
+        for uid in damaged {
+            if self.index.get(&uid).is_some_and(|slot| slot.epoch != self.epoch) {
+                self.lose(&uid);
+            }
+        }
+    }
+
+    /// Whether somebody waits for something that is not on disk yet.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted > self.flushed
+    }
+
+    /// What was written to the old log while it was rewritten, for the new one: entries, and records to copy.
+    pub(super) fn meanwhile(&mut self, prefix: &Prefix) -> (Vec<Entry>, Vec<(Uid, Slot)>) {
+        let mut entries = self.head(prefix).split_off(1);
+        let mut records = Vec::new();
+        for uid in self.moved_since.take().unwrap_or_default() {
+            match self.index.get(&uid) {
+                Some(slot) => records.push((uid, *slot)),
+                None => entries.push(Entry::Forget { uid }),
+            }
+        }
+        (entries, records)
     }
 
     pub(super) fn check(&self, dir: &Path) -> Result<(), StoreError> {
@@ -211,32 +323,77 @@ impl<E: Env> State<E> {
             return Ok(Some(unflushed.held.clone()));
         }
         let Some(slot) = self.index.get(uid) else { return Ok(None) };
-        match read_record(&self.log, *slot) {
+        let log = if slot.epoch == self.epoch { &self.log } else { self.log_before.as_ref().unwrap_or(&self.log) };
+        match read_record(log, *slot) {
             Ok(held) => {
                 // A generation change marks every record; whether this one has anything young enough shows only here.
-                self.note_pending(uid, held.is_pending());
+                if !held.is_pending() {
+                    self.note_pending(uid, false, 0);
+                }
                 Ok(Some(Arc::new(held)))
             }
             Err(StoreError::Damaged { .. }) => {
                 // Never served. Redis, if it has it, gives it back at the next read.
-                self.index.remove(uid);
-                self.pending.remove(uid);
-                self.damaged += 1;
+                self.lose(uid);
                 Ok(None)
             }
-            Err(error) => {
-                // What is held is not known any more: an answer without it could go back behind an earlier one.
-                self.poisoned.get_or_insert(error.to_string());
-                Err(error)
-            }
+            Err(error) => Err(error),
         }
     }
 
-    pub(super) fn put(&mut self, uid: &Uid, held: Arc<Held>) -> Ticket {
+    /// A record turned out to be damaged.
+    fn lose(&mut self, uid: &Uid) {
+        self.remove_slot(uid);
+        self.usage.damaged += 1;
+        if !self.overlay.contains_key(uid) {
+            self.note_pending(uid, false, 0);
+        }
+    }
+
+    pub(super) fn remove_slot(&mut self, uid: &Uid) {
+        if let Some(slot) = self.index.remove(uid) {
+            if !self.overlay.contains_key(uid) {
+                self.usage.subtract(slot.bytes, slot.owed);
+            }
+            self.usage.live_bytes = self.usage.live_bytes.saturating_sub(slot.location.bytes());
+        }
+    }
+
+    /// Bytes of a record, and whether they are owed to Redis.
+    pub(super) fn weight(&self, uid: &Uid) -> Option<(u32, bool)> {
+        let unflushed = self.overlay.get(uid).map(|unflushed| (unflushed.bytes, unflushed.held.is_owed()));
+        unflushed.or_else(|| self.index.get(uid).map(|slot| (slot.bytes, slot.owed)))
+    }
+
+    pub(super) fn put(&mut self, uid: &Uid, held: Arc<Held>, now_ms: u64) -> Ticket {
         self.version += 1;
-        self.note_pending(uid, held.is_pending());
-        self.overlay.insert(uid.clone(), Unflushed { held, version: self.version });
+        if let Some((bytes, owed)) = self.weight(uid) {
+            self.usage.subtract(bytes, owed);
+        }
+        let bytes = held.bytes();
+        self.usage.add(bytes, held.is_owed());
+        self.note_pending(uid, held.is_pending(), now_ms);
+        let seen_ms = held.newest_confirmed_ms();
+        self.overlay.insert(uid.clone(), Unflushed { held, version: self.version, bytes, seen_ms, whole: false });
         Ticket(self.version)
+    }
+
+    /// A reply of Redis to a request sent then covered all that is held of the record.
+    pub(super) fn saw_whole(&mut self, uid: &Uid, sent_at_ms: u64) {
+        if let Some(unflushed) = self.overlay.get_mut(uid) {
+            (unflushed.seen_ms, unflushed.whole) = (unflushed.seen_ms.max(sent_at_ms), true);
+        } else if let Some(slot) = self.index.get_mut(uid) {
+            (slot.seen_ms, slot.whole) = (slot.seen_ms.max(sent_at_ms), true);
+        }
+    }
+
+    /// When a reply of Redis last covered all that is held of the record, if that is known beyond its notes.
+    pub(super) fn seen_whole_ms(&self, uid: &Uid) -> Option<u64> {
+        match (self.overlay.get(uid), self.index.get(uid)) {
+            (Some(unflushed), _) => unflushed.whole.then_some(unflushed.seen_ms),
+            (None, Some(slot)) => slot.whole.then_some(slot.seen_ms),
+            (None, None) => None,
+        }
     }
 
     pub(super) fn push(&mut self, entry: Entry) -> Ticket {
@@ -245,28 +402,34 @@ impl<E: Env> State<E> {
         Ticket(self.version)
     }
 
-    fn note_pending(&mut self, uid: &Uid, pending: bool) {
-        if pending {
-            self.pending.insert(uid.clone());
-        } else {
+    fn note_pending(&mut self, uid: &Uid, pending: bool, now_ms: u64) {
+        if !pending {
             self.pending.remove(uid);
-        }
-    }
-
-    pub(super) fn change_generation(&mut self, generation: &str, reclaim_since_ms: u64) {
-        self.generation = Some(generation.to_owned());
-        for (uid, slot) in &mut self.index {
-            slot.reclaim_since_ms = Some(reclaim_since_ms);
-            // Perhaps it has nothing young enough: its next reader finds out.
+        } else if !self.pending.contains(uid) {
             self.pending.insert(uid.clone());
+            self.pending_since_ms.get_or_insert(now_ms);
+        }
+        if self.pending.is_empty() {
+            self.pending_since_ms = None;
         }
     }
 
-    pub(super) fn reclaim_overlay(&mut self, reclaim_since_ms: u64) {
-        for (uid, unflushed) in std::mem::take(&mut self.overlay) {
-            let mut held = (*unflushed.held).clone();
+    pub(super) fn change_generation(&mut self, generation: &str, reclaim_since_ms: u64, now_ms: u64) {
+        self.generation = Some(generation.to_owned());
+        // Perhaps it has nothing young enough: its next reader finds out.
+        mark_all(&mut self.index, &mut self.pending, reclaim_since_ms);
+        if !self.pending.is_empty() {
+            self.pending_since_ms.get_or_insert(now_ms);
+        }
+    }
+
+    pub(super) fn reclaim_overlay(&mut self, reclaim_since_ms: u64, now_ms: u64) {
+        let unflushed: Vec<_> =
+            self.overlay.iter().map(|(uid, unflushed)| (uid.clone(), unflushed.held.clone())).collect();
+        for (uid, held) in unflushed {
+            let mut held = (*held).clone();
             held.reclaim_all(reclaim_since_ms);
-            self.put(&uid, Arc::new(held));
+            self.put(&uid, Arc::new(held), now_ms);
         }
     }
 
@@ -278,49 +441,67 @@ impl<E: Env> State<E> {
         [Entry::Prefix { prefix: prefix.as_str().to_owned() }, Entry::Ceiling { head: self.ceiling.0 }]
             .into_iter()
             .chain(generation)
+            .chain(self.forgot.then_some(Entry::Forgot))
             .collect()
     }
 
-    /// What is not on disk yet: entries in the order to be written, the records among them last.
-    #[expect(clippy::type_complexity, reason = "taken apart at once by the only caller")]
-    pub(super) fn batch(&mut self) -> (Arc<Log<FileOf<E>>>, Vec<Entry>, Vec<Uid>, u64) {
-        let mut entries = std::mem::take(&mut self.unflushed);
-        let uids: Vec<_> = self.overlay.keys().cloned().collect();
-        let records = self
-            .overlay
-            .iter()
-            .map(|(uid, unflushed)| Entry::Record { uid: uid.clone(), held: HeldText::from(&*unflushed.held) });
-        entries.extend(records);
-        (self.log.clone(), entries, uids, self.version)
+    /// What is not on disk yet: entries in the order to be written, then the records.
+    pub(super) fn batch(&mut self) -> Batch<E> {
+        Batch {
+            log: self.log.clone(),
+            entries: std::mem::take(&mut self.unflushed),
+            records: self.overlay.iter().map(|(uid, unflushed)| (uid.clone(), unflushed.held.clone())).collect(),
+            version: self.version,
+        }
     }
 
     /// The batch is on disk.
-    pub(super) fn settle(&mut self, locations: &[Location], uids: Vec<Uid>, version: u64) {
-        self.flushed = version;
-        let records = &locations[locations.len() - uids.len()..];
-        for (uid, location) in uids.into_iter().zip(records) {
-            let Some(unflushed) = self.overlay.get(&uid) else { continue };
-            // Updated while it was written: the overlay stays, and stays in front of this slot.
-            let slot = Slot::of(*location, &unflushed.held);
-            if unflushed.version <= version {
-                self.overlay.remove(&uid);
+    pub(super) fn settle(&mut self, locations: &[Location], records: Vec<(Uid, Arc<Held>)>, version: u64) {
+        (self.flushed, self.failed) = (version, None);
+        let at = &locations[locations.len() - records.len()..];
+        for ((uid, held), location) in records.into_iter().zip(at) {
+            if let Some(before) = self.index.get(&uid) {
+                self.usage.live_bytes = self.usage.live_bytes.saturating_sub(before.location.bytes());
+            }
+            self.usage.live_bytes += location.bytes();
+            let mut slot = Slot::of(*location, self.epoch, &held);
+            if let Some(unflushed) = self.overlay.get(&uid) {
+                (slot.seen_ms, slot.whole) = (unflushed.seen_ms, unflushed.whole);
+                // Updated while it was written: the overlay stays, and stays in front of this slot.
+                if unflushed.version <= version {
+                    self.overlay.remove(&uid);
+                }
+            }
+            if let Some(moved) = &mut self.moved_since {
+                moved.insert(uid.clone());
             }
             self.index.insert(uid, slot);
         }
     }
+
+    /// The batch could not be written; the log is as it was, and the batch is as good as new.
+    pub(super) fn unsettle(&mut self, mut entries: Vec<Entry>, version: u64, error: StoreError) {
+        entries.append(&mut self.unflushed);
+        self.unflushed = entries;
+        self.failed = Some((version, error));
+    }
 }
 
-/// An entry that verifies and makes no sense was written so: set aside with the rest, for whoever can read it.
-fn unreadable(damage: &mut Damage, location: Location) {
-    damage.unreadable.push((location.offset, u64::from(location.len)));
+/// What the checksums of a prefix's log start from.
+pub(super) fn seed(prefix: &Prefix) -> Seed {
+    Seed(crc32fast::hash(prefix.as_str().as_bytes()))
 }
 
 pub(super) fn encode(entries: &[Entry]) -> Vec<Vec<u8>> {
     entries.iter().map(|entry| serde_json::to_vec(entry).expect("maps with text for keys become JSON")).collect()
 }
 
+pub(super) fn record_entry(uid: &Uid, held: &Held) -> Entry {
+    Entry::Record { uid: uid.clone(), held: HeldText::from(held) }
+}
+
 /// Reads a record of the index. What verifies and is no record is as good as damaged.
-fn read_record<F: DiskFile>(log: &Log<F>, slot: Slot) -> Result<Held, StoreError> {
+pub(super) fn read_record<F: DiskFile>(log: &Log<F>, slot: Slot) -> Result<Held, StoreError> {
     let payload = log.read(slot.location)?;
     let held = match serde_json::from_slice(&payload) {
         Ok(Entry::Record { held, .. }) => Held::try_from(held).ok(),
@@ -328,55 +509,7 @@ fn read_record<F: DiskFile>(log: &Log<F>, slot: Slot) -> Result<Held, StoreError
     };
     let mut held = held.ok_or_else(|| log.damaged(slot.location))?;
     if let Some(since_ms) = slot.reclaim_since_ms {
-        held.reclaim_all(since_ms);
+        held.reclaim_all(since_ms.get());
     }
     Ok(held)
-}
-
-/// A new log beside the old one.
-pub(super) struct Rewritten<E: Env> {
-    pub(super) log: Log<FileOf<E>>,
-    locations: BTreeMap<Uid, Location>,
-    /// Whether records stayed behind because they are damaged.
-    pub(super) lossy: bool,
-}
-
-/// Writes a new log with everything live beside the old one. Damaged records stay behind.
-pub(super) fn rewrite<E: Env>(
-    disk: &E::Disk,
-    path: &Path,
-    old: &Log<FileOf<E>>,
-    slots: BTreeMap<Uid, Slot>,
-    mut entries: Vec<Entry>,
-) -> Result<Rewritten<E>, StoreError> {
-    let (first, count) = (entries.len(), slots.len());
-    let mut uids = Vec::new();
-    for (uid, slot) in slots {
-        match read_record(old, slot) {
-            Ok(held) => entries.push(Entry::Record { uid: uid.clone(), held: HeldText::from(&held) }),
-            Err(StoreError::Damaged { .. }) => continue,
-            Err(error) => return Err(error),
-        }
-        uids.push(uid);
-    }
-    let lossy = uids.len() < count;
-    let (log, locations) = Log::write_beside(disk, path, &encode(&entries))?;
-    Ok(Rewritten { log, locations: uids.into_iter().zip(locations.into_iter().skip(first)).collect(), lossy })
-}
-
-/// Copies the log to a name that nothing has yet.
-pub(super) fn set_aside<D: Disk>(disk: &D, dir: &Path) -> Result<PathBuf, StoreError> {
-    let (from, names) = (dir.join(LOG), disk.list(dir).map_err(StoreError::io("list", dir))?);
-    // One number more than there are files: one of them is free.
-    let mut candidates = (0..=names.len()).map(|number| format!("damaged-{number}.log"));
-    let to = dir.join(candidates.find(|name| !names.contains(name)).expect("a number that no file has"));
-    let source = disk.open(&from).map_err(StoreError::io("open", &from))?;
-    let len = source.len().map_err(StoreError::io("measure", &from))?;
-    let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
-    source.read_at(0, &mut bytes).map_err(StoreError::io("read", &from))?;
-    let target = disk.open(&to).map_err(StoreError::io("create", &to))?;
-    target.write_at(0, &bytes).map_err(StoreError::io("write to", &to))?;
-    target.sync().map_err(StoreError::io("sync", &to))?;
-    storage::sync_parent(disk, &to)?;
-    Ok(to)
 }

@@ -9,7 +9,6 @@ use std::{
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, Value, aio::MultiplexedConnection};
-use tokio::net::TcpStream;
 
 use super::{
     record_of,
@@ -17,6 +16,7 @@ use super::{
 };
 use crate::{
     contact::Timestamp,
+    env::{Env, Network, TokioEnv},
     record::{Cell, CellName, Lifetime, Record, Times},
     stamp::Stamp,
 };
@@ -46,16 +46,17 @@ impl Server {
     }
 
     async fn connect(&self) -> MultiplexedConnection {
+        let env = TokioEnv::new();
         let stream = loop {
-            match TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await {
+            match env.network().connect("127.0.0.1", self.port).await {
                 Ok(stream) => break stream,
-                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                Err(_) => env.sleep(Duration::from_millis(10)).await,
             }
         };
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let info = RedisConnectionInfo::default();
         let (connection, driver) = MultiplexedConnection::new_with_config(&info, stream, config).await.unwrap();
-        tokio::spawn(driver);
+        env.spawn(driver);
         connection
     }
 }

@@ -1,6 +1,9 @@
 //! Prefixes in one real Redis: whatever one does, every key of the others keeps its bytes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use contact_cache::{Config, ContactCache, Freshness, Placement, Source, Uid};
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
@@ -121,7 +124,7 @@ pub(crate) async fn a_list_over_many_pages_names_each_record_once_and_no_tombsto
     let (server, directory) = (Server::running(kind), directory());
     let cache = open_with(Config {
         // A slow machine should answer as well.
-        op_deadline: std::time::Duration::from_secs(60),
+        op_deadline: Duration::from_mins(1),
         ..config(&server.url(), directory.path())
     })
     .await;

@@ -1,0 +1,127 @@
+//! How much the local store holds, and what it forgets to keep within its limits.
+
+use std::ops::Bound;
+
+use super::{
+    held::Held,
+    state::{Entry, Slot, State},
+};
+use crate::{env::Env, key::Uid};
+
+/// Copies looked at to find one to forget: more come closer to the one confirmed longest ago, and cost more.
+const EVICTION_SAMPLE: usize = 64;
+
+/// How much is held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Bytes of records with writes that Redis does not have.
+    pub(crate) owed_bytes: u64,
+    /// Bytes of the other records.
+    pub(crate) copies_bytes: u64,
+    /// Bytes of the log that are in use.
+    pub(super) live_bytes: u64,
+    /// Copies forgotten to keep within the limit, and copies not taken for the same reason, since opening.
+    pub(crate) evicted: u64,
+    pub(crate) not_admitted: u64,
+    /// Records found damaged since opening.
+    pub(crate) damaged: u64,
+}
+
+/// Limits of what is held, see [`Config`](crate::Config).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) pending_bytes_max: u64,
+    pub(super) copies_bytes_max: u64,
+    pub(super) republish_window_ms: u64,
+    pub(super) tombstone_ttl_ms: u64,
+}
+
+impl<E: Env> State<E> {
+    /// Drops what nobody misses: removed and expired records that Redis itself has forgotten by now, with nothing
+    /// pending.
+    pub(super) fn prune(&mut self, page: &[(Uid, Slot)], limits: Limits, now_ms: u64) {
+        for (uid, slot) in page {
+            let dead = slot.alive_until_ms <= now_ms && !slot.owed && !self.pending.contains(uid);
+            let forgotten_by_redis = slot.seen_ms.saturating_add(limits.tombstone_ttl_ms) < now_ms;
+            if dead && forgotten_by_redis && !self.overlay.contains_key(uid) {
+                self.remove_slot(uid);
+            }
+        }
+    }
+
+    /// Whether `held` in the place of what is held would pass the limit of what is pending.
+    pub(super) fn is_full(&self, uid: &Uid, held: &Held, limits: Limits) -> bool {
+        let before = self.weight(uid).filter(|(_, owed)| *owed).map_or(0, |(bytes, _)| u64::from(bytes));
+        held.is_owed() && self.usage.owed_bytes - before + u64::from(held.bytes()) > limits.pending_bytes_max
+    }
+
+    /// Whether there is room for a copy that was not held before. Forgets others to make room.
+    pub(super) fn admits(&mut self, held: &Held, limits: Limits, now_ms: u64) -> bool {
+        let bytes = u64::from(held.bytes());
+        // A disk that takes nothing must not fill the memory instead.
+        while self.failed.is_some() || self.usage.copies_bytes + bytes > limits.copies_bytes_max {
+            if self.failed.is_some() || !self.evict_one(limits, now_ms) {
+                self.usage.not_admitted += 1;
+                self.note_forgot();
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Forgets a copy, of some looked at the one confirmed longest ago; none within the window, none that is pending.
+    fn evict_one(&mut self, limits: Limits, now_ms: u64) -> bool {
+        for _ in 0..2 {
+            let start = self.hand.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+            let sample = self.index.range::<Uid, _>((start, Bound::Unbounded)).take(EVICTION_SAMPLE);
+            let (mut last, mut oldest) = (None, None);
+            for (uid, slot) in sample {
+                last = Some(uid);
+                let free = !slot.owed && !self.pending.contains(uid) && !self.overlay.contains_key(uid);
+                let seen_ms = slot.seen_ms;
+                let outside = seen_ms.saturating_add(limits.republish_window_ms) < now_ms;
+                if free && outside && oldest.is_none_or(|(oldest_ms, _)| seen_ms < oldest_ms) {
+                    oldest = Some((seen_ms, uid));
+                }
+            }
+            let (last, victim) = (last.cloned(), oldest.map(|(_, uid)| uid.clone()));
+            self.hand = last;
+            if let Some(uid) = victim {
+                self.remove_slot(&uid);
+                self.usage.evicted += 1;
+                self.note_forgot();
+                if let Some(moved) = &mut self.moved_since {
+                    moved.insert(uid.clone());
+                }
+                self.push(Entry::Forget { uid });
+                return true;
+            }
+            if self.hand.is_some() {
+                // Nothing here; the next call looks further on.
+                return false;
+            }
+        }
+        false
+    }
+
+    fn note_forgot(&mut self) {
+        if !self.forgot {
+            self.forgot = true;
+            self.push(Entry::Forgot);
+        }
+    }
+}
+
+impl Usage {
+    pub(super) fn add(&mut self, bytes: u32, owed: bool) {
+        *self.class(owed) += u64::from(bytes);
+    }
+
+    pub(super) fn subtract(&mut self, bytes: u32, owed: bool) {
+        *self.class(owed) -= u64::from(bytes);
+    }
+
+    fn class(&mut self, owed: bool) -> &mut u64 {
+        if owed { &mut self.owed_bytes } else { &mut self.copies_bytes }
+    }
+}

@@ -1,0 +1,182 @@
+//! How a log is rewritten without what is dead: beside the old one, page by page, so that writes go on between pages and
+//! no lock is held for long; then by one rename.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    LocalStore,
+    state::{Entry, FileOf, LOG, Slot, encode, read_record, record_entry},
+    storage::{self, Location, Log, Seed},
+};
+use crate::{
+    env::{Disk, DiskFile, Env},
+    error::StoreError,
+    key::Uid,
+};
+
+/// Records copied, or relocated, at a time: about a millisecond of work.
+pub(super) const PAGE: usize = 512;
+
+/// A new log beside the old one.
+pub(super) struct Rewritten<E: Env> {
+    pub(super) log: Arc<Log<FileOf<E>>>,
+    pub(super) locations: Vec<(Uid, Location)>,
+    /// Records that stayed behind because they are damaged.
+    pub(super) damaged: Vec<Uid>,
+}
+
+impl<E: Env> Rewritten<E> {
+    /// Begins the new log with these entries.
+    pub(super) fn begin(disk: &E::Disk, path: &Path, seed: Seed, head: &[Entry]) -> Result<Self, StoreError> {
+        let log = Log::begin_beside(disk, path, seed)?;
+        log.write(&encode(head))?;
+        Ok(Self { log: Arc::new(log), locations: Vec::new(), damaged: Vec::new() })
+    }
+
+    /// Copies records from the old log. Damaged ones stay behind.
+    pub(super) fn copy(&mut self, old: &Log<FileOf<E>>, page: Vec<(Uid, Slot)>) -> Result<(), StoreError> {
+        let (mut uids, mut entries) = (Vec::with_capacity(page.len()), Vec::with_capacity(page.len()));
+        for (uid, slot) in page {
+            match read_record(old, slot) {
+                Ok(held) => {
+                    entries.push(record_entry(&uid, &held));
+                    uids.push(uid);
+                }
+                Err(StoreError::Damaged { .. }) => self.damaged.push(uid),
+                Err(error) => return Err(error),
+            }
+        }
+        let locations = self.log.write(&encode(&entries))?;
+        self.locations.extend(uids.into_iter().zip(locations));
+        Ok(())
+    }
+}
+
+impl<E: Env> LocalStore<E> {
+    /// Rewrites the log once most of it is dead.
+    pub(super) async fn compact(&self) {
+        {
+            let mut state = self.lock();
+            let len = state.log.len();
+            let due = len > self.compact_bytes.max(state.compact_above) && state.usage.live_bytes * 2 < len;
+            if state.poisoned.is_some() || state.failed.is_some() || !due {
+                return;
+            }
+            state.moved_since = Some(std::collections::BTreeSet::new());
+        }
+        let rewritten = self.copy_live().await;
+        self.lock().moved_since = None;
+        let Ok(rewritten) = rewritten else {
+            // The old log is as good as before. A full disk should not be tried again at every write.
+            let mut state = self.lock();
+            state.compact_above = state.log.len() * 2;
+            return;
+        };
+        self.take_over(rewritten).await;
+    }
+
+    /// Copies everything live to a new log, synced. What is written meanwhile goes to the old log first, then to the new.
+    async fn copy_live(&self) -> Result<Rewritten<E>, StoreError> {
+        let (disk, path) = (self.env.disk().clone(), self.dir.join(LOG));
+        let (old, seed, head, generation) = {
+            let state = self.lock();
+            (state.log.clone(), self.seed, state.head(&self.prefix), state.generation_ticket)
+        };
+        let mut rewritten = self.blocking(move || Rewritten::<E>::begin(&disk, &path, seed, &head)).await?;
+        let mut after = None;
+        loop {
+            let page = {
+                let mut state = self.lock();
+                let page = state.page(after.as_ref());
+                state.prune(&page, self.limits, self.env.wall_ms());
+                after = page.last().map(|(uid, _)| uid.clone());
+                page.into_iter().filter(|(uid, _)| state.index.contains_key(uid)).collect::<Vec<_>>()
+            };
+            rewritten = self.copy_page(rewritten, &old, page).await?;
+            if after.is_none() {
+                break;
+            }
+            if self.lock().is_wanted() {
+                self.flush().await;
+            }
+        }
+        // Nobody but this task writes to a log, so nothing comes in between any more.
+        let (entries, records, same) = {
+            let mut state = self.lock();
+            let (entries, records) = state.meanwhile(&self.prefix);
+            (entries, records, state.generation_ticket == generation)
+        };
+        if !same {
+            // A new generation marks what stands before it in the log. Another time.
+            let message = "redis lost its data meanwhile".to_owned();
+            return Err(StoreError::Io { verb: "rewrite", path: self.dir.join(LOG), message });
+        }
+        rewritten = self.copy_page(rewritten, &old, records).await?;
+        let log = rewritten.log.clone();
+        self.blocking(move || log.write(&encode(&entries))).await?;
+        let log = rewritten.log.clone();
+        self.blocking(move || log.sync()).await?;
+        Ok(rewritten)
+    }
+
+    async fn copy_page(
+        &self,
+        mut rewritten: Rewritten<E>,
+        old: &Arc<Log<FileOf<E>>>,
+        page: Vec<(Uid, Slot)>,
+    ) -> Result<Rewritten<E>, StoreError> {
+        let old = old.clone();
+        self.blocking(move || rewritten.copy(&old, page).map(|()| rewritten)).await
+    }
+
+    /// Puts the new log in the place of the old one.
+    async fn take_over(&self, rewritten: Rewritten<E>) {
+        let (disk, dir, lossy) = (self.env.disk().clone(), self.dir.clone(), !rewritten.damaged.is_empty());
+        let log = rewritten.log.clone();
+        let placed = self.blocking(move || {
+            if lossy {
+                set_aside(&disk, &dir)?;
+            }
+            log.put_in_place(&disk)
+        });
+        if let Err(error) = placed.await {
+            self.lock().poisoned = Some(error.to_string());
+            self.flushed.notify_waiters();
+            return;
+        }
+        let mut state = self.lock();
+        state.switch(&rewritten);
+        drop(state);
+        for page in rewritten.locations.chunks(PAGE) {
+            let mut state = self.lock();
+            for (uid, location) in page {
+                state.relocate(uid, *location);
+            }
+        }
+        self.lock().switched(rewritten.damaged);
+    }
+}
+
+/// Copies the log to a name that nothing has yet.
+pub(super) fn set_aside<D: Disk>(disk: &D, dir: &Path) -> Result<PathBuf, StoreError> {
+    const PIECE: u64 = 1 << 20;
+    let (from, names) = (dir.join(LOG), disk.list(dir).map_err(StoreError::io("list", dir))?);
+    // One number more than there are files: one of them is free.
+    let mut candidates = (0..=names.len()).map(|number| format!("damaged-{number}.log"));
+    let to = dir.join(candidates.find(|name| !names.contains(name)).expect("a number that no file has"));
+    let source = disk.open(&from).map_err(StoreError::io("open", &from))?;
+    let target = disk.open(&to).map_err(StoreError::io("create", &to))?;
+    let (len, mut at) = (source.len().map_err(StoreError::io("measure", &from))?, 0);
+    while at < len {
+        let mut piece = vec![0; usize::try_from(PIECE.min(len - at)).unwrap_or(usize::MAX)];
+        source.read_at(at, &mut piece).map_err(StoreError::io("read", &from))?;
+        target.write_at(at, &piece).map_err(StoreError::io("write to", &to))?;
+        at += piece.len() as u64;
+    }
+    target.sync().map_err(StoreError::io("sync", &to))?;
+    storage::sync_parent(disk, &to)?;
+    Ok(to)
+}

@@ -1,0 +1,85 @@
+//! What a log holds, taken in entry by entry while it is read through at opening.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU64,
+};
+
+use super::{
+    held::Held,
+    state::{Entry, Slot},
+    storage::Location,
+};
+use crate::{key::Uid, record::NotARecord, stamp::Head};
+
+/// What a log holds, while it is read through.
+#[derive(Default)]
+pub(super) struct Contents {
+    pub(super) prefix: Option<String>,
+    pub(super) index: BTreeMap<Uid, Slot>,
+    pub(super) pending: BTreeSet<Uid>,
+    pub(super) ceiling: Head,
+    pub(super) generation: Option<String>,
+    pub(super) forgot: bool,
+    pub(super) clean_end: bool,
+    pub(super) oldest_owed_ms: Option<u64>,
+    /// Entries that verify and make no sense were written so: set aside with the rest, for whoever can read them.
+    pub(super) unreadable: Vec<(u64, u64)>,
+}
+
+impl Contents {
+    pub(super) fn take(&mut self, location: Location, payload: &[u8]) {
+        let taken = serde_json::from_slice(payload).ok().and_then(|entry| self.take_entry(location, entry).ok());
+        if taken.is_none() {
+            self.unreadable.push((location.offset, location.bytes()));
+        }
+    }
+
+    fn take_entry(&mut self, location: Location, entry: Entry) -> Result<(), NotARecord> {
+        self.clean_end = matches!(entry, Entry::Closed);
+        match entry {
+            Entry::Prefix { prefix } => self.prefix = Some(prefix),
+            Entry::Ceiling { head } => self.ceiling = self.ceiling.max(Head(head)),
+            Entry::Generation { generation, reclaim_since_ms } => {
+                self.generation = Some(generation);
+                mark_all(&mut self.index, &mut self.pending, reclaim_since_ms);
+            }
+            Entry::Forgot => self.forgot = true,
+            Entry::Forget { uid } => {
+                self.index.remove(&uid);
+                self.pending.remove(&uid);
+            }
+            Entry::Closed => {}
+            Entry::Record { uid, held } => {
+                let held = Held::try_from(held)?;
+                if let Some(newest) = held.record.newest() {
+                    // A ceiling that was lost with a damaged entry is no lower than what was written under it.
+                    self.ceiling = self.ceiling.max(newest.head());
+                    if held.is_owed() {
+                        let millis = newest.millis();
+                        self.oldest_owed_ms = Some(self.oldest_owed_ms.map_or(millis, |oldest| oldest.min(millis)));
+                    }
+                }
+                if held.is_pending() {
+                    self.pending.insert(uid.clone());
+                } else {
+                    self.pending.remove(&uid);
+                }
+                self.index.insert(uid, Slot::of(location, false, &held));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// R6: a new generation marks every record on disk.
+pub(super) fn mark_all(index: &mut BTreeMap<Uid, Slot>, pending: &mut BTreeSet<Uid>, reclaim_since_ms: u64) {
+    if reclaim_since_ms == u64::MAX {
+        // Nothing is that young: the head of a rewritten log, or losses are to be accepted.
+        return;
+    }
+    for (uid, slot) in index {
+        slot.reclaim_since_ms = NonZeroU64::new(reclaim_since_ms.max(1));
+        pending.insert(uid.clone());
+    }
+}

@@ -1,0 +1,296 @@
+//! How a log is read through at opening: once, front to back, through a window of bounded size.
+//!
+//! An entry that does not verify is skipped by looking for the next that does: what follows is salvaged. If none
+//! follows, it is a tail torn by a crash, never acknowledged, and is cut off before the first append (an append behind
+//! garbage would be lost with it at the next opening).
+
+use std::{io, path::Path};
+
+use super::storage::{
+    ENTRY_HEADER_LEN, ENTRY_MAGIC, FILE_MAGIC, FORMAT, FORMAT_UNSEEDED, HEADER_LEN, Location, Seed, Tail, entry,
+    payload_len,
+};
+use crate::{env::DiskFile, error::StoreError};
+
+/// Bytes read at a time. A longer entry is read whole.
+const WINDOW: usize = 1 << 20;
+
+/// What reading a log through found.
+#[derive(Debug)]
+pub(super) struct Scan {
+    pub(super) format: u32,
+    pub(super) damage: Damage,
+}
+
+/// What was wrong with a log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// Bytes behind the last good entry: an append that a crash cut short, never acknowledged.
+    pub torn_tail_bytes: u64,
+    /// Unreadable stretches before good entries: first byte and length.
+    pub unreadable: Vec<(u64, u64)>,
+    /// Entries that are missing, by their numbers.
+    pub missing_entries: u64,
+}
+
+impl Damage {
+    /// Whether something that was once durable is gone. A torn tail alone is no damage.
+    pub fn is_loss(&self) -> bool {
+        !self.unreadable.is_empty() || self.missing_entries > 0
+    }
+}
+
+/// A part of a file in memory, which moves along.
+struct Window<'a, F> {
+    file: &'a F,
+    len: u64,
+    base: u64,
+    bytes: Vec<u8>,
+}
+
+impl<F: DiskFile> Window<'_, F> {
+    /// At most `want` bytes from `offset`; fewer at the end of the file.
+    fn at(&mut self, offset: u64, want: usize) -> io::Result<&[u8]> {
+        let want = usize::try_from(self.len.saturating_sub(offset)).map_or(want, |left| left.min(want));
+        let inside = offset >= self.base && offset - self.base + want as u64 <= self.bytes.len() as u64;
+        if !inside {
+            let fill = usize::try_from(self.len - offset).unwrap_or(usize::MAX).min(want.max(WINDOW));
+            self.bytes.resize(fill, 0);
+            self.base = offset;
+            self.file.read_at(offset, &mut self.bytes)?;
+            self.bytes.shrink_to(WINDOW);
+        }
+        let from = usize::try_from(offset - self.base).expect("inside of the window");
+        Ok(&self.bytes[from..from + want])
+    }
+
+    /// The next place after `at` that could be an entry; the end of the file if there is none.
+    fn next_magic(&mut self, mut at: u64) -> io::Result<u64> {
+        loop {
+            at += 1;
+            let bytes = self.at(at, WINDOW)?;
+            if let Some(found) = bytes.windows(ENTRY_MAGIC.len()).position(|four| four == ENTRY_MAGIC) {
+                return Ok(at + found as u64);
+            }
+            if bytes.len() < WINDOW {
+                return Ok(self.len);
+            }
+            // The magic may begin in the last three bytes.
+            at += (WINDOW - ENTRY_MAGIC.len()) as u64;
+        }
+    }
+}
+
+/// Reads a log through, giving each entry that verifies to `take`.
+pub(super) fn scan<F: DiskFile>(
+    file: &F,
+    path: &Path,
+    seed: Seed,
+    mut take: impl FnMut(Location, &[u8]),
+) -> Result<(Scan, Tail), StoreError> {
+    let io = || StoreError::io("read", path);
+    let len = file.len().map_err(StoreError::io("measure", path))?;
+    let mut window = Window { file, len, base: 0, bytes: Vec::new() };
+    let format = format(window.at(0, HEADER_LEN).map_err(io())?, path)?;
+    let seed = if format == Some(FORMAT_UNSEEDED) { Seed(0) } else { seed };
+    let mut damage = Damage::default();
+    let mut at = if format.is_some() { HEADER_LEN as u64 } else { 0 };
+    let mut bad_since = format.is_none().then_some(0);
+    let mut tail = Tail { end: at, sequence: 0 };
+    let mut entries = 0_u64;
+    while at < len {
+        let head = window.at(at, ENTRY_HEADER_LEN).map_err(io())?;
+        let whole = payload_len(head).map(|len| ENTRY_HEADER_LEN as u64 + u64::from(len));
+        let whole = whole.filter(|whole| *whole <= len - at).and_then(|whole| usize::try_from(whole).ok());
+        let found = match whole {
+            Some(whole) => entry(window.at(at, whole).map_err(io())?, seed),
+            None => None,
+        };
+        let Some(found) = found else {
+            bad_since.get_or_insert(at);
+            at = window.next_magic(at).map_err(io())?;
+            continue;
+        };
+        if let Some(bad) = bad_since.take() {
+            damage.unreadable.push((bad, at - bad));
+        }
+        damage.missing_entries += found.sequence.saturating_sub(tail.sequence);
+        let payload_len = u32::try_from(found.payload.len()).expect("its header says so in 32 bits");
+        take(Location { offset: at, len: payload_len }, found.payload);
+        entries += 1;
+        at += ENTRY_HEADER_LEN as u64 + u64::from(payload_len);
+        tail = Tail { end: at, sequence: found.sequence + 1 };
+    }
+    if entries == 0 {
+        // A log is born whole, by a rename, with its first entry: without any this is no torn tail but something else.
+        damage.unreadable.push((0, len));
+    } else {
+        damage.torn_tail_bytes = len - tail.end;
+    }
+    Ok((Scan { format: format.unwrap_or(FORMAT), damage }, tail))
+}
+
+/// The version in a header; none if it is damaged.
+fn format(header: &[u8], path: &Path) -> Result<Option<u32>, StoreError> {
+    let Some((fields, crc)) = header.split_at_checked(HEADER_LEN - 4) else { return Ok(None) };
+    if crc != crc32fast::hash(fields).to_le_bytes() || !fields.starts_with(FILE_MAGIC) {
+        return Ok(None);
+    }
+    match u32::from_le_bytes(fields[8..].try_into().expect("four bytes")) {
+        version @ (FORMAT_UNSEEDED | FORMAT) => Ok(Some(version)),
+        found => Err(StoreError::Format { path: path.to_owned(), found, expected: FORMAT }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use proptest::prelude::*;
+
+    use super::{
+        super::storage::{header, push_entry},
+        *,
+    };
+
+    const SEED: Seed = Seed(7);
+
+    /// A file in memory.
+    struct Bytes(Mutex<Vec<u8>>);
+
+    impl DiskFile for Bytes {
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.0.lock().unwrap().len() as u64)
+        }
+
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+            let bytes = self.0.lock().unwrap();
+            let from = usize::try_from(offset).unwrap();
+            buffer.copy_from_slice(bytes.get(from..from + buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?);
+            Ok(())
+        }
+
+        fn write_at(&self, _: u64, _: &[u8]) -> io::Result<()> {
+            panic!("a scan changes nothing")
+        }
+
+        fn set_len(&self, _: u64) -> io::Result<()> {
+            panic!("a scan changes nothing")
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            panic!("a scan changes nothing")
+        }
+    }
+
+    fn image(payloads: &[&[u8]]) -> Vec<u8> {
+        let mut bytes = header().to_vec();
+        for (sequence, payload) in (0..).zip(payloads) {
+            push_entry(&mut bytes, SEED, sequence, payload);
+        }
+        bytes
+    }
+
+    fn try_read(bytes: &[u8]) -> Result<(Vec<Vec<u8>>, Damage, u64), StoreError> {
+        let mut entries = Vec::new();
+        let take = |_: Location, payload: &[u8]| entries.push(payload.to_vec());
+        let (scan, tail) = scan(&Bytes(Mutex::new(bytes.to_vec())), Path::new("store.log"), SEED, take)?;
+        Ok((entries, scan.damage, tail.end))
+    }
+
+    fn read(bytes: &[u8]) -> (Vec<Vec<u8>>, Damage, u64) {
+        try_read(bytes).unwrap()
+    }
+
+    #[test]
+    fn what_was_appended_is_read_back() {
+        let bytes = image(&[b"one", b"", b"three"]);
+        let (entries, damage, end) = read(&bytes);
+        assert_eq!(entries, [b"one".to_vec(), vec![], b"three".to_vec()]);
+        assert_eq!((damage, end), (Damage::default(), bytes.len() as u64));
+    }
+
+    #[test]
+    fn entries_and_garbage_across_the_edges_of_the_window_are_read_all_the_same() {
+        let large = vec![b'C'; WINDOW * 2 + 5];
+        let filler = vec![1; WINDOW - HEADER_LEN - 2 * ENTRY_HEADER_LEN - 1];
+        let mut bytes = image(&[b"", &filler, b"edge", &large, b"last"]);
+        let (entries, damage, _) = read(&bytes);
+        assert_eq!((entries.len(), damage), (5, Damage::default()));
+        let in_large = bytes.len() - 1000;
+        bytes[in_large] ^= 1;
+        let (entries, damage, _) = read(&bytes);
+        assert_eq!((entries.len(), entries[3].as_slice(), damage.missing_entries), (4, &b"last"[..], 1));
+    }
+
+    #[test]
+    fn a_torn_tail_is_cut_and_is_no_loss() {
+        let whole = image(&[b"one"]).len();
+        let bytes = image(&[b"one", b"two"]);
+        for len in whole + 1..bytes.len() {
+            let (entries, damage, end) = read(&bytes[..len]);
+            assert_eq!((entries.len(), end), (1, whole as u64));
+            assert!(!damage.is_loss() && damage.torn_tail_bytes == (len - whole) as u64);
+        }
+    }
+
+    #[test]
+    fn a_damaged_entry_in_the_middle_is_skipped_and_what_follows_is_salvaged() {
+        let mut bytes = image(&[b"one", b"two", b"three"]);
+        let at = image(&[b"one"]).len();
+        bytes[at + ENTRY_HEADER_LEN] ^= 1;
+        let (entries, damage, _) = read(&bytes);
+        assert_eq!(entries, [b"one".to_vec(), b"three".to_vec()]);
+        assert_eq!(damage.unreadable, [(at as u64, (ENTRY_HEADER_LEN + 3) as u64)]);
+        assert_eq!(damage.missing_entries, 1);
+    }
+
+    #[test]
+    fn an_entry_that_is_missing_without_a_trace_is_noticed() {
+        let (first, all) = (image(&[b"one"]), image(&[b"one", b"two", b"three"]));
+        let second_len = ENTRY_HEADER_LEN + 3;
+        let bytes = [&first[..], &all[first.len() + second_len..]].concat();
+        let (entries, damage, _) = read(&bytes);
+        assert_eq!((entries.len(), damage.missing_entries, damage.is_loss()), (2, 1, true));
+    }
+
+    #[test]
+    fn a_file_of_another_format_version_is_left_alone_with_an_error_that_names_both() {
+        let mut bytes = image(&[b"one"]);
+        bytes[8..12].copy_from_slice(&9_u32.to_le_bytes());
+        let crc = crc32fast::hash(&bytes[..12]);
+        bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+        let error = try_read(&bytes).unwrap_err().to_string();
+        assert_eq!(error, r#""store.log" has format version 9, this client reads 2: use the client that wrote it"#);
+    }
+
+    #[test]
+    fn a_file_that_is_no_log_at_all_is_damage_and_not_a_torn_tail() {
+        for bytes in [&b""[..], b"x", &[7; 4000]] {
+            let (entries, damage, _) = read(bytes);
+            assert_eq!((entries.len(), damage.is_loss(), damage.torn_tail_bytes), (0, true, 0));
+        }
+    }
+
+    #[test]
+    fn what_another_prefix_wrote_does_not_verify_but_its_name() {
+        let mut bytes = header().to_vec();
+        push_entry(&mut bytes, Seed(8), 0, b"whose");
+        push_entry(&mut bytes, Seed(8), 1, b"secret");
+        assert_eq!(read(&bytes).0, [b"whose".to_vec()]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_flipped_bit_is_ever_served(at in 0_usize..1000, bit in 0_u8..8) {
+            let payloads: [&[u8]; 4] = [b"alpha", b"beta", b"gamma CCLE", b"delta"];
+            let mut bytes = image(&payloads);
+            let at = at % bytes.len();
+            bytes[at] ^= 1 << bit;
+            if let Ok((entries, damage, _)) = try_read(&bytes) {
+                prop_assert!(entries.iter().all(|payload| payloads.contains(&payload.as_slice())));
+                prop_assert!(damage.is_loss() || damage.torn_tail_bytes > 0);
+            }
+        }
+    }
+}
