@@ -11,6 +11,10 @@
 //! | `contact_cache_connections_total` | counter | | connections established |
 //! | `contact_cache_replayed_total` | counter | | records merged into Redis after they had been pending |
 //! | `contact_cache_pending_records` | gauge | | records with something that Redis does not have yet |
+//! | `contact_cache_pending_bytes` | gauge | | bytes of those with writes of this instance |
+//! | `contact_cache_pending_seconds` | gauge | | for how long there has always been something pending |
+//! | `contact_cache_copies_bytes` | gauge | | bytes of copies of what Redis holds |
+//! | `contact_cache_forgotten_copies_total` | counter | | copies forgotten, or not kept, to keep within the limit |
 //! | `contact_cache_future_stamps_total` | counter | | stamps seen that are far ahead of the own clock |
 //! | `contact_cache_damaged_records_total` | counter | | records found damaged on disk |
 //! | `contact_cache_store_failed` | gauge | | 1 if the local store takes no more writes |
@@ -75,6 +79,10 @@ pub(crate) struct Metrics {
     attempts: Counter,
     connections: Counter,
     pending_records: Gauge,
+    pending_bytes: Gauge,
+    pending_seconds: Gauge,
+    copies_bytes: Gauge,
+    forgotten_copies: Counter,
     future_stamps: Counter,
     damaged_records: Counter,
     store_failed: Gauge,
@@ -99,6 +107,10 @@ impl Metrics {
             attempts: counter!("contact_cache_attempts_total", "prefix" => prefix()),
             connections: counter!("contact_cache_connections_total", "prefix" => prefix()),
             pending_records: gauge!("contact_cache_pending_records", "prefix" => prefix()),
+            pending_bytes: gauge!("contact_cache_pending_bytes", "prefix" => prefix()),
+            pending_seconds: gauge!("contact_cache_pending_seconds", "prefix" => prefix()),
+            copies_bytes: gauge!("contact_cache_copies_bytes", "prefix" => prefix()),
+            forgotten_copies: counter!("contact_cache_forgotten_copies_total", "prefix" => prefix()),
             future_stamps: counter!("contact_cache_future_stamps_total", "prefix" => prefix()),
             damaged_records: counter!("contact_cache_damaged_records_total", "prefix" => prefix()),
             store_failed: gauge!("contact_cache_store_failed", "prefix" => prefix()),
@@ -116,7 +128,7 @@ impl Metrics {
     }
 
     /// How the cache is now. Counters are told their whole value.
-    #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 records")]
+    #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
     pub(crate) fn publish(&self, health: &Health) {
         for (state, gauge) in STATES.iter().zip(&self.states) {
             gauge.set(f64::from(u8::from(*state == health.state)));
@@ -124,6 +136,10 @@ impl Metrics {
         self.attempts.absolute(health.attempts);
         self.connections.absolute(health.connections);
         self.pending_records.set(health.pending_records as f64);
+        self.pending_bytes.set(health.pending_bytes as f64);
+        self.pending_seconds.set(health.pending_for.unwrap_or_default().as_secs_f64());
+        self.copies_bytes.set(health.copies_bytes as f64);
+        self.forgotten_copies.absolute(health.forgotten_copies);
         self.future_stamps.absolute(health.future_stamps);
         self.damaged_records.absolute(health.damaged_records);
         self.store_failed.set(f64::from(u8::from(health.store_error.is_some())));

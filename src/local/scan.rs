@@ -96,14 +96,15 @@ pub(super) fn scan<F: DiskFile>(
     let mut damage = Damage::default();
     let mut at = if format.is_some() { HEADER_LEN as u64 } else { 0 };
     let mut bad_since = format.is_none().then_some(0);
-    let mut tail = Tail { end: at, sequence: 0 };
+    let mut tail = Tail { end: at, sequence: 0, ragged: false };
     let mut entries = 0_u64;
     while at < len {
         let head = window.at(at, ENTRY_HEADER_LEN).map_err(io())?;
         let whole = payload_len(head).map(|len| ENTRY_HEADER_LEN as u64 + u64::from(len));
         let whole = whole.filter(|whole| *whole <= len - at).and_then(|whole| usize::try_from(whole).ok());
         let found = match whole {
-            Some(whole) => entry(window.at(at, whole).map_err(io())?, seed),
+            // One that came before by its number is a stale copy of the disk's: it must not win over what followed it.
+            Some(whole) => entry(window.at(at, whole).map_err(io())?, seed).filter(|e| e.sequence >= tail.sequence),
             None => None,
         };
         let Some(found) = found else {
@@ -119,7 +120,7 @@ pub(super) fn scan<F: DiskFile>(
         take(Location { offset: at, len: payload_len }, found.payload);
         entries += 1;
         at += ENTRY_HEADER_LEN as u64 + u64::from(payload_len);
-        tail = Tail { end: at, sequence: found.sequence + 1 };
+        tail = Tail { end: at, sequence: found.sequence + 1, ragged: false };
     }
     if entries == 0 {
         // A log is born whole, by a rename, with its first entry: without any this is no torn tail but something else.
@@ -252,6 +253,15 @@ mod tests {
         let bytes = [&first[..], &all[first.len() + second_len..]].concat();
         let (entries, damage, _) = read(&bytes);
         assert_eq!((entries.len(), damage.missing_entries, damage.is_loss()), (2, 1, true));
+    }
+
+    #[test]
+    fn an_older_entry_in_a_later_place_is_not_taken() {
+        let (first, all) = (image(&[b"one"]), image(&[b"one", b"two"]));
+        let bytes = [&all[..], &first[HEADER_LEN..]].concat();
+        let (entries, damage, end) = read(&bytes);
+        assert_eq!((entries.len(), end), (2, all.len() as u64));
+        assert_eq!(damage.torn_tail_bytes, (first.len() - HEADER_LEN) as u64);
     }
 
     #[test]

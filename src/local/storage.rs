@@ -49,6 +49,8 @@ pub(super) struct Seed(pub(super) u32);
 pub(super) struct Tail {
     pub(super) end: u64,
     pub(super) sequence: u64,
+    /// A write failed and may have left a part behind the end: the next one must not stand in front of it.
+    pub(super) ragged: bool,
 }
 
 /// Where an entry is.
@@ -83,7 +85,7 @@ impl<F: DiskFile> Log<F> {
         let file = disk.open(&beside).map_err(io("create"))?;
         file.set_len(0).map_err(io("truncate"))?;
         file.write_at(0, &header()).map_err(io("write to"))?;
-        let tail = Mutex::new(Tail { end: HEADER_LEN as u64, sequence: 0 });
+        let tail = Mutex::new(Tail { end: HEADER_LEN as u64, sequence: 0, ragged: false });
         Ok(Self { file, path: path.to_owned(), seed, tail })
     }
 
@@ -115,21 +117,18 @@ impl<F: DiskFile> Log<F> {
 
     /// Appends entries and makes them durable, all or none.
     pub(super) fn append(&self, payloads: &[Vec<u8>]) -> Result<Vec<Location>, AppendError> {
-        let before = *self.tail();
-        let locations = self.write(payloads).map_err(|error| {
-            // A write that failed may have left a part: the next one must not stand behind it.
-            match self.file.set_len(before.end) {
-                Ok(()) => AppendError::Unchanged(error),
-                Err(_) => AppendError::Lost(error),
-            }
-        })?;
+        let locations = self.write(payloads).map_err(AppendError::Unchanged)?;
         self.sync().map_err(AppendError::Lost)?;
         Ok(locations)
     }
 
-    /// Writes entries behind the last, to be synced later.
+    /// Writes entries behind the last, all or none, to be synced later.
     pub(super) fn write(&self, payloads: &[Vec<u8>]) -> Result<Vec<Location>, StoreError> {
         let mut tail = self.tail();
+        if tail.ragged {
+            self.file.set_len(tail.end).map_err(StoreError::io("truncate", &self.path))?;
+            tail.ragged = false;
+        }
         let mut bytes = Vec::new();
         let mut locations = Vec::with_capacity(payloads.len());
         for payload in payloads {
@@ -137,9 +136,13 @@ impl<F: DiskFile> Log<F> {
             push_entry(&mut bytes, self.seed, tail.sequence + locations.len() as u64, payload);
             locations.push(Location { offset, len: length(payload) });
         }
+        tail.ragged = true;
         self.file.write_at(tail.end, &bytes).map_err(StoreError::io("write to", &self.path))?;
-        tail.end += bytes.len() as u64;
-        tail.sequence += locations.len() as u64;
+        *tail = Tail {
+            end: tail.end + bytes.len() as u64,
+            sequence: tail.sequence + locations.len() as u64,
+            ragged: false,
+        };
         Ok(locations)
     }
 

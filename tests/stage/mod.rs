@@ -1,0 +1,168 @@
+//! A stage for directed scenarios: real instances of the client in a simulated world, a simulated Redis, and a test that
+//! decides what happens when. Time is simulated; a scenario of hours takes milliseconds.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::{collections::BTreeMap, time::Duration};
+
+use contact_cache::{CachedContact, Config, ContactCache, OpenError, Patch, Source, State, Uid};
+use seedbed::{
+    history::Stop,
+    redis::{
+        Engine,
+        serve_world::{PORT, RedisHost},
+    },
+    seed::Seed,
+    world::{Host, SimEnv, World},
+};
+use serde_json::{Value as Json, json};
+
+pub(crate) type Cache = ContactCache<SimEnv>;
+
+/// Where an instance keeps its store.
+pub(crate) const DIRECTORY: &str = "/data/store";
+
+/// How long a scenario waits for what has no deadline of its own, in simulated time.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// The world of one scenario.
+#[derive(Clone)]
+pub(crate) struct Stage {
+    pub(crate) world: World,
+    pub(crate) redis: RedisHost,
+}
+
+/// Plays a scenario in a simulation of its own, on a thread of its own. Redis runs.
+pub(crate) fn play(scenario: impl AsyncFnOnce(Stage) + Send + 'static) {
+    play_seed(1, scenario);
+}
+
+/// Likewise, with another seed of all that is left to chance.
+pub(crate) fn play_seed(seed: u64, scenario: impl AsyncFnOnce(Stage) + Send + 'static) {
+    let run = move || {
+        let runtime = madsim::runtime::Runtime::with_seed_and_config(seed, madsim::Config::default());
+        runtime.block_on(async move {
+            let stage = Stage { world: World::new(Seed(seed)), redis: RedisHost::default() };
+            stage.redis.start(&stage.world);
+            scenario(stage.clone()).await;
+            stage.world.end().await;
+        });
+    };
+    std::thread::spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+pub(crate) fn config() -> Config {
+    Config::new(format!("redis://redis:{PORT}").parse().expect("a url"), "p".parse().expect("a prefix"), DIRECTORY)
+}
+
+impl Stage {
+    /// Starts the process of an instance and opens its cache.
+    pub(crate) async fn open(&self, instance: u32) -> Cache {
+        self.open_with(instance, config()).await
+    }
+
+    pub(crate) async fn open_with(&self, instance: u32, config: Config) -> Cache {
+        self.try_open(instance, config).await.unwrap_or_else(|error| panic!("instance {instance}: {error}"))
+    }
+
+    pub(crate) async fn try_open(&self, instance: u32, config: Config) -> Result<Cache, OpenError> {
+        ContactCache::open(self.world.boot(instance), config).await
+    }
+
+    /// Ends the process of an instance as a crash does, and its cache with it.
+    pub(crate) fn kill(&self, instance: u32, how: Stop, cache: Cache) {
+        self.world.kill(instance, how);
+        drop(cache);
+    }
+
+    /// Closes the cache in order, and ends the process.
+    pub(crate) async fn close(&self, instance: u32, cache: Cache) {
+        cache.close().await.expect("the disk works");
+        self.world.kill(instance, Stop::Killed);
+    }
+
+    /// Cuts an instance off from Redis, or joins it again, both ways.
+    pub(crate) fn cut(&self, instance: u32, cut: bool) {
+        self.cut_to_redis(instance, cut);
+        self.cut_from_redis(instance, cut);
+    }
+
+    /// Requests do not arrive.
+    pub(crate) fn cut_to_redis(&self, instance: u32, cut: bool) {
+        self.world.net().cut(instance, Host::Redis, cut);
+    }
+
+    /// Requests arrive; replies do not.
+    pub(crate) fn cut_from_redis(&self, instance: u32, cut: bool) {
+        self.world.net().cut(Host::Redis, instance, cut);
+    }
+
+    pub(crate) async fn sleep(&self, duration: Duration) {
+        self.world.sleep_us(u64::try_from(duration.as_micros()).expect("no ages")).await;
+    }
+
+    /// Waits until `over`.
+    pub(crate) async fn until(&self, what: &str, mut over: impl FnMut() -> bool) {
+        let end_us = self.world.now_us() + u64::try_from(PATIENCE.as_micros()).expect("minutes");
+        while !over() {
+            assert!(self.world.now_us() < end_us, "{what}: not within {PATIENCE:?}");
+            self.sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Waits until the instance is connected and nothing is pending.
+    pub(crate) async fn at_rest(&self, cache: &Cache) {
+        self.until("connected, with nothing pending", || {
+            let health = cache.health();
+            (health.state, health.pending_records) == (State::Connected, 0)
+        })
+        .await;
+    }
+
+    /// Waits until the instance knows that Redis is away.
+    pub(crate) async fn away(&self, cache: &Cache) {
+        self.until("away", || matches!(cache.health().state, State::Degraded | State::Probing)).await;
+    }
+
+    /// What Redis holds of a record, field by field.
+    pub(crate) fn stored(&self, name: &str) -> BTreeMap<String, String> {
+        let key = format!("cc1:p:{name}");
+        let reply = self.command(&["HGETALL", &key]);
+        let parts: Vec<_> = reply.split("\r\n").filter(|part| !part.starts_with(['*', '$'])).collect();
+        parts.chunks_exact(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned())).collect()
+    }
+
+    /// Runs a command inside the server, as an operator would; gives the reply as it goes over the wire.
+    pub(crate) fn command(&self, words: &[&str]) -> String {
+        let now_ms = self.world.wall_ms(Host::Redis);
+        self.redis.with_engine(|engine: &mut Engine| {
+            let mut request = format!("*{}\r\n", words.len());
+            for word in words {
+                request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+            }
+            let client = seedbed::redis::ClientId(u64::MAX);
+            engine.connect(client);
+            let mut reply = Vec::new();
+            engine.feed(client, request.as_bytes(), now_ms, &mut reply);
+            engine.disconnect(client);
+            String::from_utf8_lossy(&reply).into_owned()
+        })
+    }
+}
+
+pub(crate) fn uid(name: &str) -> Uid {
+    name.parse().expect("a uid")
+}
+
+/// A patch of one profile field.
+pub(crate) fn field(name: &str, value: &str) -> Patch {
+    let mut patch = Patch::default();
+    patch.profile.insert(name.to_owned(), json!(value));
+    patch
+}
+
+/// Source and profile of a record.
+pub(crate) async fn profile(cache: &Cache, name: &str) -> (Source, Option<Json>) {
+    let read = cache.get(&uid(name)).await.expect("the disk works");
+    (read.source, read.record.map(|record: CachedContact| Json::from(record.profile)))
+}
