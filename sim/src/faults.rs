@@ -110,11 +110,26 @@ pub enum Refusal {
     Busy,
     /// A password was set: nothing works.
     NoAuth,
+    /// It is a replica without its master, and serves no stale data: nothing works.
+    MasterDown,
+    /// The user has lost the right to use any command.
+    NoPermission,
+    /// It takes no more clients: connections that stand go on.
+    MaxClients,
 }
 
 /// Every refusal.
-pub const REFUSALS: [Refusal; 6] =
-    [Refusal::Loading, Refusal::ReadOnly, Refusal::OutOfMemory, Refusal::Misconfigured, Refusal::Busy, Refusal::NoAuth];
+pub const REFUSALS: [Refusal; 9] = [
+    Refusal::Loading,
+    Refusal::ReadOnly,
+    Refusal::OutOfMemory,
+    Refusal::Misconfigured,
+    Refusal::Busy,
+    Refusal::NoAuth,
+    Refusal::MasterDown,
+    Refusal::NoPermission,
+    Refusal::MaxClients,
+];
 
 /// What Redis holds after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -247,7 +262,7 @@ const KINDS: [fn(&mut Stream, u32) -> Fault; 10] = [
     |_, _| Fault::ScriptFlush,
     |_, _| Fault::FlushAll,
     |draw, instances| Fault::InstanceCrash { instance: draw.random_range(0..instances), power_loss: draw.random() },
-    |draw, _| Fault::RedisRefuses { with: *REFUSALS.choose(draw).expect("six") },
+    |draw, _| Fault::RedisRefuses { with: *REFUSALS.choose(draw).expect("some") },
     |draw, instances| Fault::InstanceRestart { instance: draw.random_range(0..instances) },
 ];
 

@@ -48,7 +48,12 @@ impl RedisHost {
     async fn serve(self, env: SimEnv) {
         let listener = env.network().listen(PORT).expect("nothing else listens on this host");
         for number in 0.. {
-            let Ok(stream) = listener.accept().await else { return };
+            let Ok(mut stream) = listener.accept().await else { return };
+            if let Some(words) = self.with_engine(|engine| engine.turns_away()) {
+                // Whether it arrives is the client's to notice.
+                let _ = stream.write_all(words).await;
+                continue;
+            }
             let client = ClientId(number);
             self.with_engine(|engine| engine.connect(client));
             let redis = self.clone();

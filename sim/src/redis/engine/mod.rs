@@ -130,6 +130,11 @@ impl Engine {
         next
     }
 
+    /// What a new client is told before its connection is closed; none if it is taken.
+    pub fn turns_away(&self) -> Option<&'static [u8]> {
+        (self.refusal == Some(Refusal::MaxClients)).then_some(b"-ERR max number of clients reached\r\n")
+    }
+
     /// A client has connected. One that was connected under this number before is forgotten.
     pub fn connect(&mut self, client: ClientId) {
         let id = self.server.number_client();
@@ -215,7 +220,7 @@ impl Engine {
 fn refused(refusal: Refusal, args: &[Cow<'_, [u8]>]) -> Option<&'static [u8]> {
     let is = |name: &&str| args.first().is_some_and(|word| word.eq_ignore_ascii_case(name.as_bytes()));
     let connects = ["hello", "auth", "client", "select", "quit"].iter().any(&is);
-    let reads = ["get", "hget", "hmget", "hgetall", "scan", "exists", "ping", "info"].iter().any(is);
+    let reads = ["get", "hget", "hmget", "hgetall", "scan", "exists", "ping", "info", "time"].iter().any(is);
     let error: &[u8] = match refusal {
         Refusal::Loading => b"LOADING Redis is loading the dataset in memory",
         Refusal::ReadOnly => b"READONLY You can't write against a read only replica.",
@@ -225,10 +230,14 @@ fn refused(refusal: Refusal, args: &[Cow<'_, [u8]>]) -> Option<&'static [u8]> {
         }
         Refusal::Busy => b"BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
         Refusal::NoAuth => b"NOAUTH Authentication required.",
+        Refusal::MasterDown => b"MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        Refusal::NoPermission => b"NOPERM this user has no permissions to run the command",
+        Refusal::MaxClients => return None,
     };
     let spared = match refusal {
-        Refusal::Loading | Refusal::Busy | Refusal::NoAuth => connects,
+        Refusal::Loading | Refusal::Busy | Refusal::NoAuth | Refusal::MasterDown | Refusal::NoPermission => connects,
         Refusal::ReadOnly | Refusal::OutOfMemory | Refusal::Misconfigured => connects || reads,
+        Refusal::MaxClients => true,
     };
     (!spared).then_some(error)
 }
