@@ -2,7 +2,11 @@
 //!
 //! It never gives up, and it does one thing at a time, so that at most one probe or attempt to connect is under way.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 
@@ -145,6 +149,35 @@ async fn revalidate<E: Env>(inner: &Inner<E>, after: &mut Option<Uid>) {
     *after = last;
 }
 
+/// The records whose pending cells are on their way to Redis.
+#[derive(Default)]
+pub(crate) struct Replaying(Mutex<BTreeSet<Uid>>);
+
+impl Replaying {
+    /// Whether the record is one of them.
+    pub(crate) fn contains(&self, uid: &Uid) -> bool {
+        self.lock().contains(uid)
+    }
+
+    /// The record is, until the guard is dropped.
+    fn enter<'a>(&'a self, uid: &'a Uid) -> impl Drop + 'a {
+        self.lock().insert(uid.clone());
+        Leave(self, uid)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<Uid>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Leave<'a>(&'a Replaying, &'a Uid);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.lock().remove(self.1);
+    }
+}
+
 /// How far a pass over everything pending has come.
 #[derive(Default)]
 struct Pass {
@@ -195,6 +228,7 @@ async fn merge<E: Env>(inner: &Inner<E>, connection: &Connection, uid: &Uid) -> 
         return Ok(());
     }
     let sent = held.to_send();
+    let _replaying = inner.replaying.enter(uid);
     let sent_at_ms = inner.env.wall_ms();
     let merged = connection.merge(&inner.keys.record(uid), Mode::Each, &sent.record, inner.terms()).await?;
     let Merged::Applied(winners) = merged else {

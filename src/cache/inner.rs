@@ -20,6 +20,7 @@ use crate::{
     local::{Held, LocalStore, OpenReport},
     metrics::Metrics,
     record::Record,
+    recovery::Replaying,
     shared::{CallError, connection::Connection, link::Link, script::Terms},
     stamp::{Head, HybridClock, NoStamp, Stamp},
 };
@@ -32,6 +33,7 @@ pub(crate) struct Inner<E: Env> {
     pub(crate) local: Arc<LocalStore<E>>,
     pub(crate) link: Link,
     pub(crate) metrics: Metrics,
+    pub(crate) replaying: Replaying,
     clock: Mutex<HybridClock>,
     future_stamps: AtomicU64,
 }
@@ -50,6 +52,7 @@ impl<E: Env> Inner<E> {
             clock: Mutex::new(HybridClock::restored(env.random(), local.ceiling())),
             link: Link::new(patience, env.now()),
             metrics: Metrics::new(&config.prefix),
+            replaying: Replaying::default(),
             local,
             config,
             env,

@@ -91,7 +91,8 @@ impl<E: Env> Inner<E> {
     }
 
     fn asked(&self, uid: &Uid) -> Result<Asked, Error> {
-        Ok(Asked { held: self.held(uid)?, sent_at_ms: self.env.wall_ms() })
+        let behind_replay = self.replaying.contains(uid);
+        Ok(Asked { held: self.held(uid)?, sent_at_ms: self.env.wall_ms(), behind_replay })
     }
 
     /// Reads a record from Redis. One past its deadline, or so near to it that only Redis can tell, is settled by the
@@ -138,11 +139,11 @@ impl<E: Env> Inner<E> {
         asked: &Asked,
         reply: &Record,
     ) -> Result<Option<Read>, Error> {
-        let Asked { held: asked, sent_at_ms } = asked;
+        let Asked { held: asked, sent_at_ms, behind_replay } = asked;
         self.observe(reply.newest().max(asked.record.newest())).await?;
         let republish_since_ms = self.republish_since_ms();
         let take = |held: &mut Held| {
-            held.reclaim(&asked.record, reply, republish_since_ms);
+            held.reclaim(&asked.record, reply, republish_since_ms, *behind_replay);
             held.join_confirmed(reply, *sent_at_ms, self.stale_ms());
             held.complete();
         };
@@ -191,6 +192,8 @@ impl<E: Env> Inner<E> {
 struct Asked {
     held: std::sync::Arc<Held>,
     sent_at_ms: u64,
+    /// See [`Held::reclaim`].
+    behind_replay: bool,
 }
 
 fn fresh(read: Read, freshness: Freshness) -> Result<Read, Error> {

@@ -140,7 +140,10 @@ impl Held {
 
     /// R5: Redis answered `reply`, which lacks something of `asked`, what was held when it was asked. The excess becomes
     /// pending again if it was confirmed after `republish_since_ms`; an older copy yields to Redis (R9).
-    pub(crate) fn reclaim(&mut self, asked: &Record, reply: &Record, republish_since_ms: u64) {
+    ///
+    /// `behind_replay`: a replay of the record was under way when Redis was asked. Redis executed that first, so what it
+    /// lacks all the same was lost since, and the acknowledgement that is still to come clears nothing (R8).
+    pub(crate) fn reclaim(&mut self, asked: &Record, reply: &Record, republish_since_ms: u64, behind_replay: bool) {
         let mut marked = false;
         // Also of a removed record: its times show again with the next upsert.
         if !reply.times.covers(asked.times) && !self.times_pending {
@@ -149,6 +152,7 @@ impl Held {
         for (name, cell) in asked.cells().iter().filter(|(name, cell)| !reply.covers_cell(name, cell)) {
             let Some(note) = self.notes.get_mut(name) else { continue };
             if note.pending {
+                marked |= behind_replay;
                 continue;
             }
             if note.is_confirmed_since(republish_since_ms) {
@@ -324,10 +328,21 @@ mod tests {
     }
 
     #[test]
+    fn r8_what_redis_lacks_although_it_was_sent_before_is_not_cleared_by_that_acknowledgement() {
+        for (behind_replay, pending_after) in [(true, true), (false, false)] {
+            let mut held = pending(5);
+            let (sent, asked) = (held.to_send(), held.record.clone());
+            held.reclaim(&asked, &Record::default(), 50, behind_replay);
+            held.acknowledge(&sent, 100);
+            assert_eq!(held.is_pending(), pending_after);
+        }
+    }
+
+    #[test]
     fn r5_what_redis_lacks_of_what_was_held_when_it_was_asked_is_pending_again() {
         let mut held = confirmed(5, 100);
         let asked = held.record.clone();
-        held.reclaim(&asked, &Record::default(), 50);
+        held.reclaim(&asked, &Record::default(), 50, false);
         assert!(held.is_pending());
         assert_eq!(held.to_send().record, record(5));
     }
@@ -337,7 +352,7 @@ mod tests {
         let mut held = confirmed(5, 100);
         held.join_confirmed(&Record::tombstone(stamp(6)), 100, 10);
         let asked = held.record.clone();
-        held.reclaim(&asked, &Record::tombstone(stamp(6)), 50);
+        held.reclaim(&asked, &Record::tombstone(stamp(6)), 50, false);
         assert_eq!(held.to_send().record.times, record(5).times);
         assert!(held.is_pending());
     }
@@ -345,7 +360,7 @@ mod tests {
     #[test]
     fn r7_what_came_after_the_question_is_no_excess() {
         let mut held = confirmed(5, 100);
-        held.reclaim(&Record::default(), &Record::default(), 50);
+        held.reclaim(&Record::default(), &Record::default(), 50, false);
         assert!(!held.is_pending());
     }
 
@@ -355,7 +370,7 @@ mod tests {
         let asked = held.record.clone();
         let mut reply = Record::with_times(asked.times);
         reply.join_cell(CellName::Existence, Cell { stamp: stamp(9), value: Some("1".into()) });
-        held.reclaim(&asked, &reply, 101);
+        held.reclaim(&asked, &reply, 101, false);
         assert!(!held.is_pending() && held.record.cells().is_empty());
     }
 
@@ -403,7 +418,7 @@ mod tests {
         assert!(!held.to_send().record.cells().contains_key(&CellName::Tombstone));
         // Another instance had written again in time.
         let asked = held.record.clone();
-        held.reclaim(&asked, &written(5, "old", 300), 0);
+        held.reclaim(&asked, &written(5, "old", 300), 0, false);
         held.join_confirmed(&written(5, "old", 300), 160, 10);
         assert!(!held.to_send().record.cells().contains_key(&CellName::Tombstone));
     }

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use contact_cache::{CachedContact, Config, ContactCache, OpenError, Patch, Source, State, Uid};
+use contact_cache::{CachedContact, Config, ContactCache, OpenError, Patch, Source, State, Uid, env::Env as _};
 use seedbed::{
     history::Stop,
     redis::{
@@ -122,6 +122,20 @@ impl Stage {
     /// Waits until the instance knows that Redis is away.
     pub(crate) async fn away(&self, cache: &Cache) {
         self.until("away", || matches!(cache.health().state, State::Degraded | State::Probing)).await;
+    }
+
+    /// Runs `work` as a task of the instance's process; gives what it ends with.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        instance: u32,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::sync::oneshot::Receiver<T> {
+        let (done, result) = tokio::sync::oneshot::channel();
+        self.world.env(instance).spawn(async move {
+            // A test that has ended does not ask.
+            let _ = done.send(work.await);
+        });
+        result
     }
 
     /// What Redis holds of a record, field by field.
