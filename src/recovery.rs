@@ -74,7 +74,7 @@ async fn establish<E: Env>(inner: &Arc<Inner<E>>, id: u64) -> Result<Connection,
             inner.link.lose(id, "the connection ended", inner.env.now(), inner.env.random());
         }
     };
-    let mut dialled = dial(&inner.env, &inner.config.redis, id, on_end).await?;
+    let mut dialled = dial(&inner.env, &inner.config, id, on_end).await?;
     let fresh = format!("{:016x}", inner.env.random());
     let found = generation(&mut dialled.multiplexed, &inner.keys, &fresh).await?;
     adopt(inner, &found).await;

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use contact_cache::env::{Disk, DiskFile, Env, Network, Task, TokioEnv};
+use contact_cache::env::{Disk, DiskFile, Endpoint, Env, Network, Task, TokioEnv};
 use seedbed::{
     seed::Seed,
     world::{Host, SimEnv, SimListener, SimStream, World},
@@ -84,7 +84,7 @@ conformance! {
 async fn connecting_where_nobody_listens_is_refused(place: &impl Place) {
     let (listener, port) = place.listen().await;
     drop(listener);
-    let error = place.env().network().connect(place.host(), port).await.err().expect("nobody listens");
+    let error = place.env().network().connect(&Endpoint::tcp(place.host(), port)).await.err().expect("nobody listens");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
 }
 
@@ -162,11 +162,12 @@ async fn writes_wait_for_a_peer_that_does_not_read(place: &impl Place) {
 async fn dropping_a_connect_harms_nothing<P: Place>(place: &P) {
     let (listener, port) = place.listen().await;
     for _ in 0..3 {
-        let mut connect = Box::pin(place.env().network().connect(place.host(), port));
+        let endpoint = Endpoint::tcp(place.host(), port);
+        let mut connect = Box::pin(place.env().network().connect(&endpoint));
         let polled = poll_fn(|context| Poll::Ready(connect.as_mut().poll(context).is_ready())).await;
         assert!(!polled, "a connect takes a round trip");
     }
-    let mut stream = place.env().network().connect(place.host(), port).await.expect("the peer listens");
+    let mut stream = place.env().network().connect(&Endpoint::tcp(place.host(), port)).await.expect("the peer listens");
     stream.write_all(b"x").await.expect("the stream is open");
     loop {
         // The abandoned ones may be there too, at their end.
@@ -313,7 +314,7 @@ async fn random_bits_differ_from_draw_to_draw(place: &impl Place) {
 /// A connection, and the peer's end of it.
 async fn connected<P: Place>(place: &P) -> (<<P::Env as Env>::Network as Network>::Stream, P::Peer) {
     let (listener, port) = place.listen().await;
-    let stream = place.env().network().connect(place.host(), port).await.expect("the peer listens");
+    let stream = place.env().network().connect(&Endpoint::tcp(place.host(), port)).await.expect("the peer listens");
     (stream, P::accept(&listener).await)
 }
 

@@ -17,6 +17,8 @@ mod expiry;
 mod interface;
 #[path = "real_redis/isolation.rs"]
 mod isolation;
+#[path = "real_redis/transport.rs"]
+mod transport;
 #[path = "real_redis/workloads.rs"]
 mod workloads;
 
@@ -65,6 +67,10 @@ on_servers! {
     ;
     real:
     isolation::the_keys_of_other_prefixes_keep_their_bytes,
+    transport::tls_with_an_authority_of_its_own,
+    transport::tls_with_a_certificate_of_the_client,
+    transport::a_unix_socket,
+    transport::a_user_with_the_rights_that_operations_lists_and_no_others,
     workloads::nothing_is_lost_when_redis_is_killed_and_comes_back_with_its_data,
     interface::a_wrong_password_leaves_the_cache_local_until_the_right_one,
 }

@@ -5,13 +5,21 @@
 //! simulation. The traits are handfuls of dumb verbs; the doc comment of each says what an implementation must honour,
 //! above all what survives a crash. One conformance suite (`tests/conformance.rs`) runs on both implementations.
 
+mod tls;
 mod tokio;
 
-use std::{future::Future, io, path::Path, pin::pin, task::Poll, time::Duration};
+use std::{
+    future::Future,
+    io,
+    path::{Path, PathBuf},
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
 
 use ::tokio::io::{AsyncRead, AsyncWrite};
 
-pub use self::tokio::{TokioDisk, TokioEnv, TokioFile, TokioLock, TokioNetwork, TokioTask};
+pub use self::tokio::{TokioDisk, TokioEnv, TokioFile, TokioLock, TokioNetwork, TokioStream, TokioTask};
 
 /// The world as one instance of the application sees it. Cloning is cheap and gives the same world.
 pub trait Env: Clone + Send + Sync + 'static {
@@ -64,12 +72,54 @@ pub trait Network: Send + Sync + 'static {
     /// is noticed in bounded time (keepalive, user timeout) even while nothing is sent.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    /// Opens a connection to `host:port`. It may take for ever (a lost SYN is silent): the caller brings its own
-    /// deadline, and drops the future, which abandons the attempt.
+    /// Opens a connection. It may take for ever (a lost SYN is silent): the caller brings its own deadline, and drops the
+    /// future, which abandons the attempt.
     ///
     /// # Errors
-    /// [`io::ErrorKind::ConnectionRefused`] where nobody listens; others as the operating system reports them.
-    fn connect(&self, host: &str, port: u16) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    /// [`io::ErrorKind::ConnectionRefused`] where nobody listens; [`io::ErrorKind::Unsupported`] for a kind of endpoint
+    /// that this network does not have; others as the operating system reports them.
+    fn connect(&self, endpoint: &Endpoint) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+/// Where a connection leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `host:port`, as it is.
+    Tcp {
+        /// A name or an address.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// `host:port`, through TLS. The server has to show a certificate for `host`.
+    Tls {
+        /// A name or an address.
+        host: String,
+        /// The port.
+        port: u16,
+        /// Who is trusted, and who this instance is.
+        tls: Tls,
+    },
+    /// A socket in the file system.
+    Unix(PathBuf),
+}
+
+impl Endpoint {
+    /// `host:port`, as it is.
+    pub fn tcp(host: &str, port: u16) -> Self {
+        Self::Tcp { host: host.to_owned(), port }
+    }
+}
+
+/// Who is trusted, and who this instance is. Files in PEM, read at every connection, so that they can be renewed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// The authorities that may vouch for the server; those of the system if none are named.
+    pub ca_file: Option<PathBuf>,
+    /// The certificate that this instance shows, if the server asks for one.
+    pub cert_file: Option<PathBuf>,
+    /// Its key.
+    pub key_file: Option<PathBuf>,
 }
 
 /// A file system. Its verbs block; call them within [`Env::blocking`], save for reads and for writes that only reach

@@ -9,15 +9,23 @@ use std::{
     os::unix::fs::FileExt,
     panic,
     path::Path,
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use rand::Rng;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{net::TcpStream, runtime::Handle, task::AbortHandle};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, UnixStream},
+    runtime::Handle,
+    task::AbortHandle,
+};
+use tokio_rustls::{client::TlsStream, rustls::pki_types::ServerName};
 
-use super::{Disk, DiskFile, Env, Network, Task};
+use super::{Disk, DiskFile, Endpoint, Env, Network, Task, tls};
 
 /// How long a connection is silent before the kernel asks whether the peer is still there, in seconds.
 const KEEPALIVE_IDLE_S: u64 = 10;
@@ -115,25 +123,80 @@ impl Task for TokioTask {
     }
 }
 
-/// The operating system's TCP. Names are resolved by the operating system too.
+/// The operating system's sockets. Names are resolved by the operating system too.
 #[derive(Clone, Copy, Debug)]
 pub struct TokioNetwork;
 
 impl Network for TokioNetwork {
-    type Stream = TcpStream;
+    type Stream = TokioStream;
 
-    async fn connect(&self, host: &str, port: u16) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect((host, port)).await?;
-        stream.set_nodelay(true)?;
-        let socket = SockRef::from(&stream);
-        let keepalive = TcpKeepalive::new()
-            .with_time(Duration::from_secs(KEEPALIVE_IDLE_S))
-            .with_interval(Duration::from_secs(KEEPALIVE_INTERVAL_S))
-            .with_retries(KEEPALIVE_PROBES);
-        socket.set_tcp_keepalive(&keepalive)?;
-        #[cfg(target_os = "linux")]
-        socket.set_tcp_user_timeout(Some(Duration::from_secs(USER_TIMEOUT_S)))?;
-        Ok(stream)
+    async fn connect(&self, endpoint: &Endpoint) -> io::Result<TokioStream> {
+        match endpoint {
+            Endpoint::Tcp { host, port } => Ok(TokioStream::Tcp(tcp(host, *port).await?)),
+            Endpoint::Tls { host, port, tls } => {
+                let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+                let tls = tls.clone();
+                let connector = tokio::task::spawn_blocking(move || tls::connector(&tls)).await??;
+                let stream = connector.connect(name, tcp(host, *port).await?).await?;
+                Ok(TokioStream::Tls(Box::new(stream)))
+            }
+            Endpoint::Unix(path) => Ok(TokioStream::Unix(UnixStream::connect(path).await?)),
+        }
+    }
+}
+
+async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((host, port)).await?;
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(&stream);
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(KEEPALIVE_IDLE_S))
+        .with_interval(Duration::from_secs(KEEPALIVE_INTERVAL_S))
+        .with_retries(KEEPALIVE_PROBES);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(Duration::from_secs(USER_TIMEOUT_S)))?;
+    Ok(stream)
+}
+
+/// A connection of [`TokioNetwork`].
+#[derive(Debug)]
+pub enum TokioStream {
+    /// As it is.
+    Tcp(TcpStream),
+    /// Through TLS.
+    Tls(Box<TlsStream<TcpStream>>),
+    /// Within the machine. There is no peer to be lost.
+    Unix(UnixStream),
+}
+
+macro_rules! each {
+    ($stream:expr, $inner:ident => $call:expr) => {
+        match $stream.get_mut() {
+            Self::Tcp($inner) => $call,
+            Self::Tls($inner) => $call,
+            Self::Unix($inner) => $call,
+        }
+    };
+}
+
+impl AsyncRead for TokioStream {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        each!(self, inner => Pin::new(inner).poll_read(context, buffer))
+    }
+}
+
+impl AsyncWrite for TokioStream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        each!(self, inner => Pin::new(inner).poll_write(context, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, inner => Pin::new(inner).poll_flush(context))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, inner => Pin::new(inner).poll_shutdown(context))
     }
 }
 

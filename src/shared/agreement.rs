@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     contact::Timestamp,
-    env::{Env, Network, TokioEnv},
+    env::{Endpoint, Env, Network, TokioEnv},
     record::{Cell, CellName, Lifetime, Record, Times},
     stamp::Stamp,
 };
@@ -48,7 +48,7 @@ impl Server {
     async fn connect(&self) -> MultiplexedConnection {
         let env = TokioEnv::new();
         let stream = loop {
-            match env.network().connect("127.0.0.1", self.port).await {
+            match env.network().connect(&Endpoint::tcp("127.0.0.1", self.port)).await {
                 Ok(stream) => break stream,
                 Err(_) => env.sleep(Duration::from_millis(10)).await,
             }

@@ -16,7 +16,7 @@ use super::{
     wrong_reply,
 };
 use crate::{
-    config::RedisUrl,
+    config::Config,
     env::{Env, Network, Task},
     key::{Keys, Uid},
     record::Record,
@@ -61,15 +61,15 @@ impl Drop for Driver {
 /// Cancellation: the attempt is abandoned and its socket closed.
 pub(crate) async fn dial<E: Env>(
     env: &E,
-    url: &RedisUrl,
+    config: &Config,
     id: u64,
     on_end: impl FnOnce() + Send + 'static,
 ) -> Result<Dialled, CallError> {
-    let connected = env.network().connect(url.host(), url.port()).await;
+    let connected = env.network().connect(&config.endpoint()).await;
     let stream = connected.map_err(|error| CallError::Unknown(error.to_string()))?;
     // The crate's own timeouts need a tokio reactor and would not be covered by our deadlines: off.
-    let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-    let opened = MultiplexedConnection::new_with_config(url.connection_info(), stream, config).await;
+    let timeouts = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+    let opened = MultiplexedConnection::new_with_config(config.redis.connection_info(), stream, timeouts).await;
     let (multiplexed, driver) = opened?;
     let ended = Arc::new(AtomicBool::new(false));
     let flag = ended.clone();

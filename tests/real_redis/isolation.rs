@@ -74,7 +74,7 @@ async fn every_verb(cache: &ContactCache, uids: &BTreeSet<Uid>) {
 pub(crate) async fn the_keys_of_other_prefixes_keep_their_bytes(kind: Kind) {
     const ROUNDS: usize = 30;
     let (server, directory) = (Server::running(kind), directory());
-    let client = redis::Client::open(format!("redis://127.0.0.1:{}", server.url().port())).expect("a url");
+    let client = redis::Client::open(format!("redis://127.0.0.1:{}", server.port())).expect("a url");
     let mut connection = client.get_multiplexed_async_connection().await.expect("it runs");
     let mut rng = StdRng::seed_from_u64(1);
     for round in 0..ROUNDS {

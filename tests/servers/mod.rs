@@ -26,12 +26,14 @@ pub(crate) enum Kind {
 }
 
 /// What a server is started with beyond the defaults. The embedded server knows neither.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Feature {
     /// Everything acknowledged survives a kill: an append-only file, synced at every write.
     AppendOnlyFile,
     /// Clients have to give this password.
     Password(&'static str),
+    /// These arguments, as on its command line.
+    Arguments(Vec<String>),
 }
 
 /// A server, running or not. It ends with this.
@@ -68,6 +70,11 @@ impl Server {
         assert_eq!(self.kind, Kind::Real, "the embedded server knows no {feature:?}");
         self.features.push(feature);
         self
+    }
+
+    /// The port where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// Where it listens.
@@ -144,6 +151,7 @@ impl Server {
             match feature {
                 Feature::AppendOnlyFile => command.args(["--appendonly", "yes", "--appendfsync", "always"]),
                 Feature::Password(password) => command.args(["--requirepass", password]),
+                Feature::Arguments(arguments) => command.args(arguments),
             };
         }
         command
@@ -168,7 +176,7 @@ impl Drop for Server {
 
 /// A port where nobody listens, now and (but for bad luck) until the test ends. Not one that the system gives out: while
 /// the server is down, a client's own end could be given that port, and talk to itself.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     const FIRST: u32 = 20_000;
     const COUNT: u32 = 10_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);

@@ -2,6 +2,7 @@
 //! decides what happens when. Time is simulated; a scenario of hours takes milliseconds.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+#![expect(clippy::disallowed_methods, reason = "a scenario runs on a thread of its own")]
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -150,10 +151,8 @@ impl Stage {
     pub(crate) fn command(&self, words: &[&str]) -> String {
         let now_ms = self.world.wall_ms(Host::Redis);
         self.redis.with_engine(|engine: &mut Engine| {
-            let mut request = format!("*{}\r\n", words.len());
-            for word in words {
-                request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
-            }
+            let parts = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len()));
+            let request = [format!("*{}\r\n", words.len())].into_iter().chain(parts).collect::<String>();
             let client = seedbed::redis::ClientId(u64::MAX);
             engine.connect(client);
             let mut reply = Vec::new();

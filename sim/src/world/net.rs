@@ -38,7 +38,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use contact_cache::env::Network;
+use contact_cache::env::{Endpoint, Network};
 
 use self::{
     conn::{ConnId, Phase, Side},
@@ -212,7 +212,14 @@ impl SimNetwork {
 impl Network for SimNetwork {
     type Stream = SimStream;
 
-    async fn connect(&self, host: &str, port: u16) -> io::Result<SimStream> {
+    async fn connect(&self, endpoint: &Endpoint) -> io::Result<SimStream> {
+        let (host, port) = match endpoint {
+            Endpoint::Tcp { host, port } => (host, *port),
+            Endpoint::Tls { .. } | Endpoint::Unix(_) => {
+                let message = "the simulated network has neither TLS nor Unix sockets";
+                return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+            }
+        };
         let to = host.parse().map_err(|error| io::Error::new(io::ErrorKind::NotFound, error))?;
         self.incarnation.check()?;
         let id = self.net.with(|tcp| tcp.connect(&self.incarnation, to, port));

@@ -1,17 +1,28 @@
 //! What an application decides about its cache.
 
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+mod load;
+mod url;
 
-use redis::{ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
+use std::{path::PathBuf, time::Duration};
+
 use serde::{Deserialize, Serialize};
 
-use crate::key::Prefix;
+pub use self::{
+    load::LoadError,
+    url::{ParseUrlError, RedisUrl},
+};
+use crate::{
+    env::{Endpoint, Tls},
+    key::Prefix,
+};
 
 /// The settings of one cache. [`Config::new`] gives the defaults for all that has one.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The Redis that the instances share.
     pub redis: RedisUrl,
+    /// How a Redis behind `rediss://` is trusted, and how this instance shows who it is.
+    pub tls: Tls,
     /// What separates this application's records from others in the same Redis.
     pub prefix: Prefix,
     /// Where this instance keeps its local store. One directory an instance and prefix.
@@ -79,6 +90,7 @@ impl Config {
     pub fn new(redis: RedisUrl, prefix: Prefix, directory: impl Into<PathBuf>) -> Self {
         Self {
             redis,
+            tls: Tls::default(),
             prefix,
             directory: directory.into(),
             op_deadline: Duration::from_secs(1),
@@ -97,6 +109,11 @@ impl Config {
             republish_window: Duration::from_hours(1),
             compact_bytes: 4 << 20,
         }
+    }
+
+    /// Where to connect to.
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        self.redis.endpoint(&self.tls)
     }
 
     /// Whether the settings fit together.
@@ -136,6 +153,9 @@ impl Config {
         if self.republish_window > self.tombstone_ttl / 2 {
             return Err(ConfigError { key: "republish_window", reason: "must be at most half of tombstone_ttl" });
         }
+        if self.tls.cert_file.is_some() != self.tls.key_file.is_some() {
+            return Err(ConfigError { key: "tls_key_file", reason: "and tls_cert_file go together" });
+        }
         if self.record_ttl.is_some_and(|ttl| ttl < Duration::from_secs(1) || ttl > Duration::from_hours(24 * 366 * 10))
         {
             return Err(ConfigError { key: "record_ttl", reason: "must be from a second to ten years" });
@@ -152,89 +172,9 @@ pub struct ConfigError {
     reason: &'static str,
 }
 
-/// Where Redis is: `redis://[user[:password]@]host[:port][/database]`. Never shows its password.
-#[derive(Clone)]
-pub struct RedisUrl {
-    host: String,
-    port: u16,
-    info: RedisConnectionInfo,
-}
-
-/// A text that is no URL of a Redis that this client can reach. Does not repeat the text, which may hold a password.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the redis url {reason}; it has the form redis://[user[:password]@]host[:port][/database]")]
-pub struct ParseUrlError {
-    reason: String,
-}
-
-impl RedisUrl {
-    /// The host, a name or an address.
-    pub fn host(&self) -> &str {
-        &self.host
-    }
-
-    /// The port.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    pub(crate) fn connection_info(&self) -> &RedisConnectionInfo {
-        &self.info
-    }
-}
-
-impl FromStr for RedisUrl {
-    type Err = ParseUrlError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = |reason: &str| ParseUrlError { reason: reason.to_owned() };
-        let info = text.into_connection_info().map_err(|cause| {
-            // The category is fixed text; the detail could repeat the URL.
-            error(&format!("does not parse ({})", cause.category()))
-        })?;
-        if info.redis_settings().protocol() != ProtocolVersion::RESP2 {
-            return Err(error("asks for RESP3, which this version does not speak"));
-        }
-        match info.addr() {
-            ConnectionAddr::Tcp(host, port) => {
-                Ok(Self { host: host.clone(), port: *port, info: info.redis_settings().clone() })
-            }
-            ConnectionAddr::TcpTls { .. } => Err(error("asks for TLS, which this version does not offer")),
-            ConnectionAddr::Unix(_) => Err(error("names a Unix socket, which this version does not offer")),
-            _ => Err(error("is of a kind that this version does not offer")),
-        }
-    }
-}
-
-impl fmt::Debug for RedisUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "redis://{}:{}/{}", self.host, self.port, self.info.db())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_url_gives_host_port_and_database_and_hides_its_password() {
-        let url: RedisUrl = "redis://app:secret@cache.example:7000/3".parse().unwrap();
-        assert_eq!((url.host(), url.port(), url.info.db()), ("cache.example", 7000, 3));
-        assert_eq!(format!("{url:?}"), "redis://cache.example:7000/3");
-        assert_eq!(url.connection_info().password(), Some("secret"));
-    }
-
-    #[test]
-    fn a_text_that_is_no_url_is_an_error_without_the_text() {
-        for text in
-            ["", "cache.example", "http://secret@x", "redis://:secret@", "redis://x/notanumber", "redis://x:99999"]
-        {
-            let error = text.parse::<RedisUrl>().unwrap_err().to_string();
-            assert!(error.contains("redis://[user[:password]@]host") && !error.contains("secret"), "{error}");
-        }
-        assert!("redis://x/?protocol=resp3".parse::<RedisUrl>().unwrap_err().to_string().contains("RESP3"));
-        assert!("redis+unix:///tmp/x".parse::<RedisUrl>().unwrap_err().to_string().contains("Unix socket"));
-    }
 
     #[test]
     fn settings_that_do_not_fit_together_are_named() {
