@@ -104,7 +104,8 @@ impl Error {
 #[non_exhaustive]
 pub enum StoreError {
     /// The operating system reported an error.
-    #[error("failed to {verb} {path:?}: {message}")]
+    // The message begins with the path, as the errors of every disk do.
+    #[error("the local store failed to {verb} {message}")]
     Io {
         /// What was tried.
         verb: &'static str,

@@ -348,8 +348,8 @@ fn damage(origin: &Origin, rng: &mut StdRng) -> Vec<u8> {
         // A write that the disk acknowledged and lost: the sector holds what it held before.
         3 => {
             let older = &origin.images[rng.random_range(0..origin.images.len())];
-            for at in from..to {
-                bytes[at] = older.get(at).copied().unwrap_or(0);
+            for (at, byte) in bytes.iter_mut().enumerate().take(to).skip(from) {
+                *byte = older.get(at).copied().unwrap_or(0);
             }
         }
         4 => bytes.truncate(rng.random_range(0..bytes.len())),
@@ -411,9 +411,9 @@ fn of_ten_thousand_damaged_stores_none_is_served_wrong_and_no_loss_goes_unreport
             assert!(newest || reported, "image {number}: a loss that nobody is told of: {report:?}");
             assert_eq!(report.damage.is_loss(), report.set_aside.is_some());
             if newest {
-                whole += 1
+                whole += 1;
             } else {
-                lost += 1
+                lost += 1;
             }
             assert!(matches!(cache.health().state, State::Degraded | State::Probing));
             stage.kill(1, Stop::Killed, cache);

@@ -212,19 +212,20 @@ impl Disk for TokioDisk {
         // Without the sync of its parent, a directory can vanish in a power loss, and all that is in it.
         let missing: Vec<&Path> =
             dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
-        fs::create_dir_all(dir)?;
+        fs::create_dir_all(dir).map_err(naming(dir))?;
         missing.into_iter().rev().try_for_each(|created| self.sync_dir(parent(created)))
     }
 
     fn open(&self, path: &Path) -> io::Result<TokioFile> {
-        Ok(TokioFile { file: Arc::new(open(path)?) })
+        let file = open(path).map_err(naming(path))?;
+        Ok(TokioFile { file: Arc::new(file), path: path.into() })
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(dir)? {
-            let entry = entry?;
-            if entry.file_type()?.is_file() {
+        for entry in fs::read_dir(dir).map_err(naming(dir))? {
+            let entry = entry.map_err(naming(dir))?;
+            if entry.file_type().map_err(naming(&entry.path()))?.is_file() {
                 names.extend(entry.file_name().into_string());
             }
         }
@@ -233,23 +234,23 @@ impl Disk for TokioDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to)
+        fs::rename(from, to).map_err(naming(from))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path)
+        fs::remove_file(path).map_err(naming(path))
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        File::open(dir).and_then(|dir| dir.sync_all())
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(naming(dir))
     }
 
     fn lock(&self, path: &Path) -> io::Result<TokioLock> {
-        let file = open(path)?;
+        let file = open(path).map_err(naming(path))?;
         match file.try_lock() {
             Ok(()) => Ok(TokioLock { file }),
-            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
-            Err(TryLockError::Error(error)) => Err(error),
+            Err(TryLockError::WouldBlock) => Err(naming(path)(io::ErrorKind::WouldBlock.into())),
+            Err(TryLockError::Error(error)) => Err(naming(path)(error)),
         }
     }
 }
@@ -258,28 +259,29 @@ impl Disk for TokioDisk {
 #[derive(Clone, Debug)]
 pub struct TokioFile {
     file: Arc<File>,
+    path: Arc<Path>,
 }
 
 impl DiskFile for TokioFile {
     fn len(&self) -> io::Result<u64> {
-        self.file.metadata().map(|metadata| metadata.len())
+        self.file.metadata().map(|metadata| metadata.len()).map_err(naming(&self.path))
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(buffer, offset)
+        self.file.read_exact_at(buffer, offset).map_err(naming(&self.path))
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset).map_err(naming(&self.path))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
+        self.file.set_len(len).map_err(naming(&self.path))
     }
 
     fn sync(&self) -> io::Result<()> {
         // fdatasync: a changed length counts as data, times do not.
-        self.file.sync_data()
+        self.file.sync_data().map_err(naming(&self.path))
     }
 }
 
@@ -308,4 +310,9 @@ fn parent(path: &Path) -> &Path {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     }
+}
+
+/// Puts the path in front of an error, which the operating system's errors do not name.
+fn naming(path: &Path) -> impl Fn(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
