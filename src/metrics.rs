@@ -17,9 +17,10 @@
 //! | `contact_cache_forgotten_copies_total` | counter | | copies forgotten, or not kept, to keep within the limit |
 //! | `contact_cache_future_stamps_total` | counter | | stamps seen that are far ahead of the own clock |
 //! | `contact_cache_damaged_records_total` | counter | | records found damaged on disk |
+//! | `contact_cache_quarantined_files_total` | counter | | damaged logs set aside |
 //! | `contact_cache_store_failed` | gauge | | 1 if the local store takes no more writes |
 //!
-//! Each carries the label `prefix`. Times are in seconds of the monotonic clock.
+//! `examples/metrics.rs` serves them to Prometheus. Each carries the label `prefix`. Times are in seconds of the monotonic clock.
 
 use std::time::Duration;
 
@@ -85,6 +86,7 @@ pub(crate) struct Metrics {
     forgotten_copies: Counter,
     future_stamps: Counter,
     damaged_records: Counter,
+    quarantined_files: Counter,
     store_failed: Gauge,
 }
 
@@ -113,6 +115,7 @@ impl Metrics {
             forgotten_copies: counter!("contact_cache_forgotten_copies_total", "prefix" => prefix()),
             future_stamps: counter!("contact_cache_future_stamps_total", "prefix" => prefix()),
             damaged_records: counter!("contact_cache_damaged_records_total", "prefix" => prefix()),
+            quarantined_files: counter!("contact_cache_quarantined_files_total", "prefix" => prefix()),
             store_failed: gauge!("contact_cache_store_failed", "prefix" => prefix()),
         }
     }
@@ -142,6 +145,7 @@ impl Metrics {
         self.forgotten_copies.absolute(health.forgotten_copies);
         self.future_stamps.absolute(health.future_stamps);
         self.damaged_records.absolute(health.damaged_records);
+        self.quarantined_files.absolute(health.quarantined_files);
         self.store_failed.set(f64::from(u8::from(health.store_error.is_some())));
     }
 }

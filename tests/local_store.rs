@@ -63,6 +63,20 @@ fn a_full_disk_is_an_error_and_the_store_goes_on_when_there_is_room() {
 }
 
 #[test]
+fn closing_on_a_full_disk_is_an_error_in_time_that_gives_the_directory_back() {
+    play(async |stage| {
+        let cache = alone(&stage).await;
+        cache.upsert(&uid("a"), &field("v", "before")).await.expect("the disk works");
+        stage.world.disk(1).inject(Verb::Write, io::ErrorKind::StorageFull, 1000);
+        let error = cache.close().await.expect_err("the disk is full");
+        assert!(matches!(&error, Error::Store(StoreError::DiskFull { .. })), "{error}");
+        stage.world.disk(1).heal();
+        let again = contact_cache::ContactCache::open(stage.world.env(1), config()).await.expect("it was given back");
+        assert_eq!(profile(&again, "a").await.1, Some(json!({"v": "before"})));
+    });
+}
+
+#[test]
 fn a_failed_sync_ends_the_store_until_it_is_opened_again_and_loses_nothing_acknowledged() {
     play(async |stage| {
         let cache = alone(&stage).await;
@@ -298,7 +312,8 @@ fn a_store_whose_name_has_rotted_is_nobody_elses() {
         let other = Config { prefix: "other".parse().expect("a prefix"), directory: "/data/other".into(), ..config() };
         let cache = stage.open_with(1, other).await;
         assert_eq!(profile(&cache, "a").await, (Source::Local, None));
-        assert_eq!((cache.health().pending_records, cache.open_report().set_aside.is_some()), (0, true));
+        assert_eq!((cache.health().pending_records, cache.health().quarantined_files), (0, 1));
+        assert!(cache.open_report().set_aside.is_some());
         stage.close(1, cache).await;
         let cache = stage.open(1).await;
         assert_eq!(profile(&cache, "a").await, (Source::Local, Some(json!({"v": "secret"}))));

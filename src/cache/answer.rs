@@ -109,6 +109,8 @@ pub struct Health {
     pub connections: u64,
     /// Records found damaged on disk since opening; they were not served.
     pub damaged_records: u64,
+    /// Damaged logs set aside, at opening or since.
+    pub quarantined_files: u64,
     /// Why the local store takes no more writes, if it does not.
     pub store_error: Option<String>,
     /// Records with a stamp more than [`Health::FAR_FUTURE`] ahead of this instance's clock, seen since opening: a clock

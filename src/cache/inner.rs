@@ -76,6 +76,7 @@ impl<E: Env> Inner<E> {
             attempts: view.attempts,
             connections: view.connections,
             damaged_records: usage.damaged,
+            quarantined_files: usage.quarantined,
             store_error: self.local.poisoned(),
             future_stamps: self.future_stamps.load(Ordering::Relaxed),
         }

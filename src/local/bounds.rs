@@ -25,6 +25,8 @@ pub(crate) struct Usage {
     pub(crate) not_admitted: u64,
     /// Records found damaged since opening.
     pub(crate) damaged: u64,
+    /// Damaged logs set aside, at opening or since.
+    pub(crate) quarantined: u64,
 }
 
 /// Limits of what is held, see [`Config`](crate::Config).

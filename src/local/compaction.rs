@@ -40,7 +40,7 @@ impl<E: Env> Rewritten<E> {
     pub(super) fn copy(&mut self, old: &Log<FileOf<E>>, page: Vec<(Uid, Slot)>) -> Result<(), StoreError> {
         let (mut uids, mut entries) = (Vec::with_capacity(page.len()), Vec::with_capacity(page.len()));
         for (uid, slot) in page {
-            match read_record(old, slot) {
+            match read_record(old, &uid, slot) {
                 Ok(held) => {
                     entries.push(record_entry(&uid, &held));
                     uids.push(uid);
@@ -148,6 +148,7 @@ impl<E: Env> LocalStore<E> {
             return;
         }
         let mut state = self.lock();
+        state.usage.quarantined += u64::from(lossy);
         state.switch(&rewritten);
         drop(state);
         for page in rewritten.locations.chunks(PAGE) {

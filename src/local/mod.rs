@@ -349,14 +349,14 @@ impl<E: Env> LocalStore<E> {
                     state.poisoned.is_some(),
                 )
             };
-            if dead || (closing && (failed || !dirty)) {
+            if dead || (closing && !dirty) {
                 return;
             }
             if !dirty {
                 self.work.notified().await;
                 continue;
             }
-            if failed {
+            if failed && !closing {
                 self.env.sleep(RETRY).await;
             } else if !wanted && !closing {
                 // Write-behind: more may come within the interval. Whoever starts to wait ends it.
@@ -365,6 +365,9 @@ impl<E: Env> LocalStore<E> {
             self.flush().await;
             if !closing {
                 self.compact().await;
+            } else if self.lock().failed.is_some() {
+                // Whoever closes has been told.
+                return;
             }
         }
     }

@@ -187,6 +187,7 @@ impl<E: Env> State<E> {
         state.take_contents(contents, now_ms);
         let set_aside = if damage.is_loss() {
             let aside = compaction::set_aside(disk, dir)?;
+            state.usage.quarantined += 1;
             state.rewrite_now(disk, dir, prefix)?;
             Some(aside)
         } else {
@@ -278,6 +279,10 @@ impl<E: Env> State<E> {
     /// The record is in the new log.
     pub(super) fn relocate(&mut self, uid: &Uid, location: Location) {
         if let Some(slot) = self.index.get_mut(uid) {
+            if slot.epoch == self.epoch {
+                // Copied twice: it was written again meanwhile.
+                self.usage.live_bytes -= slot.location.bytes();
+            }
             (slot.location, slot.epoch) = (location, self.epoch);
             self.usage.live_bytes += location.bytes();
         }
@@ -324,7 +329,7 @@ impl<E: Env> State<E> {
         }
         let Some(slot) = self.index.get(uid) else { return Ok(None) };
         let log = if slot.epoch == self.epoch { &self.log } else { self.log_before.as_ref().unwrap_or(&self.log) };
-        match read_record(log, *slot) {
+        match read_record(log, uid, *slot) {
             Ok(held) => {
                 // A generation change marks every record; whether this one has anything young enough shows only here.
                 if !held.is_pending() {
@@ -500,11 +505,11 @@ pub(super) fn record_entry(uid: &Uid, held: &Held) -> Entry {
     Entry::Record { uid: uid.clone(), held: HeldText::from(held) }
 }
 
-/// Reads a record of the index. What verifies and is no record is as good as damaged.
-pub(super) fn read_record<F: DiskFile>(log: &Log<F>, slot: Slot) -> Result<Held, StoreError> {
+/// Reads a record of the index. What verifies and is not that record is as good as damaged.
+pub(super) fn read_record<F: DiskFile>(log: &Log<F>, uid: &Uid, slot: Slot) -> Result<Held, StoreError> {
     let payload = log.read(slot.location)?;
     let held = match serde_json::from_slice(&payload) {
-        Ok(Entry::Record { held, .. }) => Held::try_from(held).ok(),
+        Ok(Entry::Record { uid: found, held }) if found == *uid => Held::try_from(held).ok(),
         Ok(_) | Err(_) => None,
     };
     let mut held = held.ok_or_else(|| log.damaged(slot.location))?;
