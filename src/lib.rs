@@ -20,6 +20,7 @@ mod health;
 mod key;
 mod local;
 pub mod metrics;
+mod recent;
 mod record;
 mod recovery;
 mod shared;

@@ -18,6 +18,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use serde_json::{Map, Value as Json};
 
 use crate::{
@@ -88,7 +89,7 @@ impl CellName {
         match self {
             Self::Existence => "e".to_owned(),
             Self::Tombstone => "d".to_owned(),
-            Self::Contact(kind, value) => format!("c{}", Json::from([kind.as_str(), value.as_str()].as_slice())),
+            Self::Contact(kind, value) => format!("c{}", json_text(&(kind, value))),
             Self::Profile(name) => format!("p{name}"),
             Self::Metadata(name) => format!("m{name}"),
         }
@@ -114,7 +115,11 @@ impl CellName {
 impl Cell {
     /// `<stamp><value>`, as Redis and the local store hold it.
     pub(crate) fn text(&self) -> String {
-        format!("{}{}", self.stamp, self.value.as_deref().unwrap_or_default())
+        let value = self.value.as_deref().unwrap_or_default();
+        let mut text = String::with_capacity(STAMP_TEXT_LEN + value.len());
+        text.extend(self.stamp.digits());
+        text.push_str(value);
+        text
     }
 
     /// Until when the record lives, if this is its existence cell.
@@ -277,20 +282,19 @@ impl Record {
         for (index, contact) in (0_u64..).zip(&patch.contacts) {
             let name = CellName::Contact(contact.kind.clone(), contact.value.clone());
             let place = seen.and_then(|seen| seen.place(&name)).unwrap_or((stamp.head().0, index));
-            let value = serde_json::json!([[place.0, place.1], contact.rest]);
-            put(name, Some(value.to_string().into()));
+            put(name, Some(json_text(&(place, &contact.rest)).into()));
         }
         for (kind, value) in &patch.without_contacts {
             put(CellName::Contact(kind.clone(), value.clone()), None);
         }
         for (name, value) in patch.profile.iter().filter(|(_, value)| !value.is_null()) {
-            put(CellName::Profile(name.clone()), Some(value.to_string().into()));
+            put(CellName::Profile(name.clone()), Some(json_text(value).into()));
         }
         for name in &patch.without_profile {
             put(CellName::Profile(name.clone()), None);
         }
         for (name, value) in &patch.metadata {
-            put(CellName::Metadata(name.clone()), Some(value.to_string().into()));
+            put(CellName::Metadata(name.clone()), Some(json_text(value).into()));
         }
         for name in &patch.without_metadata {
             put(CellName::Metadata(name.clone()), None);
@@ -380,6 +384,10 @@ pub(crate) fn time_text(time: Timestamp) -> String {
 
 fn time_from_text(text: &str) -> Option<Timestamp> {
     (text.len() == 12).then(|| u64::from_str_radix(text, 16).ok().map(Timestamp::from_millis))?
+}
+
+fn json_text(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("maps with text for keys become JSON")
 }
 
 fn place_and_rest(value: &str) -> Option<((u64, u64), Map<String, Json>)> {

@@ -7,7 +7,10 @@
 //! The clock is hybrid: every stamp that an instance sees advances it, so a write made after seeing another always has
 //! the larger stamp, however wrong the wall clocks are (Kulkarni et al., "Logical Physical Clocks", 2014).
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt::{self, Write},
+    str::FromStr,
+};
 
 /// Length of a stamp as text.
 pub(crate) const STAMP_TEXT_LEN: usize = 32;
@@ -36,11 +39,17 @@ impl Stamp {
     pub(crate) fn head(self) -> Head {
         Head(u64::try_from(self.0 >> 64).unwrap_or(u64::MAX))
     }
+
+    /// Its text. A record has one in every cell, so this and parsing are without detours.
+    pub(crate) fn digits(self) -> impl Iterator<Item = char> {
+        let digit = |byte: u8| char::from(b"0123456789abcdef"[usize::from(byte)]);
+        self.0.to_be_bytes().into_iter().flat_map(move |byte| [digit(byte >> 4), digit(byte & 15)])
+    }
 }
 
 impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        self.digits().try_for_each(|digit| f.write_char(digit))
     }
 }
 
@@ -55,12 +64,22 @@ impl FromStr for Stamp {
     type Err = ParseStampError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // Upper case is refused: two texts of one stamp would compare unequal in the merge script.
-        let valid = text.len() == STAMP_TEXT_LEN && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        match u128::from_str_radix(text, 16) {
-            Ok(bits) if valid => Ok(Self(bits)),
-            _ => Err(ParseStampError { text: text.to_owned() }),
+        let wrong = || ParseStampError { text: text.to_owned() };
+        let digits: &[u8; STAMP_TEXT_LEN] = text.as_bytes().try_into().map_err(|_| wrong())?;
+        let mut bytes = [0; STAMP_TEXT_LEN / 2];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = digit(pair[0]).zip(digit(pair[1])).map(|(high, low)| high << 4 | low).ok_or_else(wrong)?;
         }
+        Ok(Self(u128::from_be_bytes(bytes)))
+    }
+}
+
+/// Upper case is refused: two texts of one stamp would compare unequal in the merge script.
+fn digit(text: u8) -> Option<u8> {
+    match text {
+        b'0'..=b'9' => Some(text - b'0'),
+        b'a'..=b'f' => Some(text - b'a' + 10),
+        _ => None,
     }
 }
 

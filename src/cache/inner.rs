@@ -19,9 +19,9 @@ use crate::{
     key::{Keys, Uid},
     local::{Held, LocalStore, OpenReport},
     metrics::Metrics,
-    record::Record,
+    record::{NotARecord, Record},
     recovery::Replaying,
-    shared::{CallError, connection::Connection, link::Link, script::Terms},
+    shared::{CallError, connection::Connection, link::Link, reply::Decoder, script::Terms},
     stamp::{Head, HybridClock, NoStamp, Stamp},
 };
 
@@ -34,6 +34,7 @@ pub(crate) struct Inner<E: Env> {
     pub(crate) link: Link,
     pub(crate) metrics: Metrics,
     pub(crate) replaying: Replaying,
+    pub(super) decoder: Decoder,
     clock: Mutex<HybridClock>,
     future_stamps: AtomicU64,
 }
@@ -53,6 +54,7 @@ impl<E: Env> Inner<E> {
             link: Link::new(patience, env.now()),
             metrics: Metrics::new(&config.prefix),
             replaying: Replaying::default(),
+            decoder: Decoder::default(),
             local,
             config,
             env,
@@ -99,8 +101,11 @@ impl<E: Env> Inner<E> {
 
     /// The record as the application sees it now.
     pub(super) fn view(&self, uid: &Uid, record: &Record, now_ms: u64) -> Result<Option<CachedContact>, Error> {
-        let view = record.view(uid, now_ms);
-        view.map_err(|error| Error::NotARecord { key: self.keys.record(uid), reason: error.to_string() })
+        record.view(uid, now_ms).map_err(|error| self.not_a_record(uid, &error))
+    }
+
+    pub(super) fn not_a_record(&self, uid: &Uid, error: &NotARecord) -> Error {
+        Error::NotARecord { key: self.keys.record(uid), reason: error.to_string() }
     }
 
     /// Waits for Redis, no longer than this, and tells the link what a failure means for the connection.

@@ -10,6 +10,7 @@ mod write;
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
+    pin::{Pin, pin},
     sync::Arc,
     time::Duration,
 };
@@ -82,7 +83,7 @@ impl<E: Env> ContactCache<E> {
     /// As [`Self::get`]; [`Error::NotShared`] and [`Error::TooOld`] if what could be told is not as fresh.
     #[tracing::instrument(level = "debug", name = "contact_cache.get", skip_all, fields(%uid))]
     pub async fn get_with(&self, uid: &Uid, freshness: Freshness) -> Result<Read, Error> {
-        let read = self.bounded(Call::Get, self.inner.get(uid, freshness)).await;
+        let read = self.bounded(Call::Get, pin!(self.inner.get(uid, freshness))).await;
         if let Ok(read) = &read {
             self.inner.metrics.read(read.record.is_some());
         }
@@ -99,7 +100,7 @@ impl<E: Env> ContactCache<E> {
         uids: &BTreeSet<Uid>,
         freshness: Freshness,
     ) -> Result<BTreeMap<Uid, Result<Read, Error>>, Error> {
-        let reads = self.bounded(Call::GetMany, async { Ok(self.inner.get_many(uids, freshness).await) }).await;
+        let reads = self.bounded(Call::GetMany, pin!(async { Ok(self.inner.get_many(uids, freshness).await) })).await;
         for read in reads.iter().flat_map(BTreeMap::values).flatten() {
             self.inner.metrics.read(read.record.is_some());
         }
@@ -113,7 +114,7 @@ impl<E: Env> ContactCache<E> {
     #[tracing::instrument(level = "debug", name = "contact_cache.upsert", skip_all, fields(%uid))]
     pub async fn upsert(&self, uid: &Uid, patch: &Patch) -> Result<Written, Error> {
         patch.check()?;
-        self.bounded(Call::Upsert, self.inner.upsert(uid, patch, Demand::Any)).await
+        self.bounded(Call::Upsert, pin!(self.inner.upsert(uid, patch, Demand::Any))).await
     }
 
     /// As [`Self::upsert`], in Redis or not at all: nothing is kept for later.
@@ -124,7 +125,7 @@ impl<E: Env> ContactCache<E> {
     #[tracing::instrument(level = "debug", name = "contact_cache.upsert_shared", skip_all, fields(%uid))]
     pub async fn upsert_shared(&self, uid: &Uid, patch: &Patch) -> Result<Written, Error> {
         patch.check()?;
-        self.bounded(Call::Upsert, self.inner.upsert(uid, patch, Demand::Shared)).await
+        self.bounded(Call::Upsert, pin!(self.inner.upsert(uid, patch, Demand::Shared))).await
     }
 
     /// Removes a record. It is remembered as removed for [`Config::tombstone_ttl`].
@@ -133,7 +134,7 @@ impl<E: Env> ContactCache<E> {
     /// The local store failed, or is full, while Redis is away.
     #[tracing::instrument(level = "debug", name = "contact_cache.remove", skip_all, fields(%uid))]
     pub async fn remove(&self, uid: &Uid) -> Result<Written, Error> {
-        self.bounded(Call::Remove, self.inner.remove(uid, Demand::Any)).await
+        self.bounded(Call::Remove, pin!(self.inner.remove(uid, Demand::Any))).await
     }
 
     /// As [`Self::remove`], in Redis or not at all.
@@ -142,7 +143,7 @@ impl<E: Env> ContactCache<E> {
     /// As for [`Self::upsert_shared`].
     #[tracing::instrument(level = "debug", name = "contact_cache.remove_shared", skip_all, fields(%uid))]
     pub async fn remove_shared(&self, uid: &Uid) -> Result<Written, Error> {
-        self.bounded(Call::Remove, self.inner.remove(uid, Demand::Shared)).await
+        self.bounded(Call::Remove, pin!(self.inner.remove(uid, Demand::Shared))).await
     }
 
     /// The uids of all records under the prefix.
@@ -151,7 +152,7 @@ impl<E: Env> ContactCache<E> {
     /// The local store failed while Redis is away.
     #[tracing::instrument(level = "debug", name = "contact_cache.list", skip_all)]
     pub async fn list(&self) -> Result<Listing, Error> {
-        self.bounded(Call::List, self.inner.list()).await
+        self.bounded(Call::List, pin!(self.inner.list())).await
     }
 
     /// Removes every record that [`Self::list`] sees; a record that it does not see is untouched. Within the deadline:
@@ -204,8 +205,12 @@ impl<E: Env> ContactCache<E> {
         self.in_time(async { Ok(self.inner.local.close().await?) }).await
     }
 
-    /// A call within its deadline, and told to whoever monitors.
-    async fn bounded<T>(&self, call: Call, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error>
+    /// A call within its deadline, and told to whoever monitors. It stays where it is: moving it costs more than the rest.
+    async fn bounded<T>(
+        &self,
+        call: Call,
+        work: Pin<&mut (impl Future<Output = Result<T, Error>> + Send)>,
+    ) -> Result<T, Error>
     where
         Result<T, Error>: Answer,
     {

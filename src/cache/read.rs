@@ -1,6 +1,9 @@
 //! How a read is answered: Redis's reply joined with what is held here (R1, R2), or what is held here alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{Freshness, Inner, Read, Source};
 use crate::{
@@ -13,6 +16,7 @@ use crate::{
     shared::{
         CallError,
         connection::Connection,
+        reply::Reply,
         script::{Merged, Mode},
     },
 };
@@ -67,7 +71,7 @@ impl<E: Env> Inner<E> {
         let keys: Vec<_> = page.iter().map(|uid| self.keys.record(uid)).collect();
         let Ok(replies) = self.ask(connection, connection.read_many(&keys)).await else { return BTreeMap::new() };
         let mut reads = BTreeMap::new();
-        for ((uid, asked), reply) in page.iter().zip(asked).zip(replies) {
+        for (((uid, key), asked), reply) in page.iter().zip(&keys).zip(asked).zip(replies) {
             let asked = match asked {
                 Ok(asked) => asked,
                 Err(error) => {
@@ -75,8 +79,8 @@ impl<E: Env> Inner<E> {
                     continue;
                 }
             };
-            let reply = match reply {
-                Ok(record) if self.may_have_expired(&record) => {
+            let reply = match reply.and_then(|flat| self.decoder.decode(uid, key, flat)) {
+                Ok(reply) if self.may_have_expired(&reply.record) => {
                     self.ask(connection, self.read_alive(connection, uid)).await
                 }
                 reply => reply,
@@ -97,14 +101,15 @@ impl<E: Env> Inner<E> {
 
     /// Reads a record from Redis. One past its deadline, or so near to it that only Redis can tell, is settled by the
     /// merge script first: from then on it is removed, for every reader.
-    async fn read_alive(&self, connection: &Connection, uid: &Uid) -> Result<Record, CallError> {
+    async fn read_alive(&self, connection: &Connection, uid: &Uid) -> Result<Arc<Reply>, CallError> {
         let key = self.keys.record(uid);
-        let record = connection.read(&key).await?;
-        if !self.may_have_expired(&record) {
-            return Ok(record);
+        let reply = self.decoder.decode(uid, &key, connection.read(&key).await?)?;
+        if !self.may_have_expired(&reply.record) {
+            return Ok(reply);
         }
-        match connection.merge(&key, Mode::Each, &Record::default(), self.terms()).await? {
-            Merged::Applied(_) => connection.read(&key).await,
+        // Rare, and large: in a box, so that every other read is not moved about with it.
+        match Box::pin(connection.merge(&key, Mode::Each, &Record::default(), self.terms())).await? {
+            Merged::Applied(_) => self.decoder.decode(uid, &key, connection.read(&key).await?),
             Merged::Conflict(_) => {
                 Err(CallError::Unknown("the merge script answered a conflict in mode each".to_owned()))
             }
@@ -121,7 +126,7 @@ impl<E: Env> Inner<E> {
         uid: &Uid,
         connection: &Connection,
         asked: &Asked,
-        reply: Result<Record, CallError>,
+        reply: Result<Arc<Reply>, CallError>,
     ) -> Result<Option<Read>, Error> {
         match reply {
             Ok(reply) => self.take_reply(uid, connection, asked, &reply).await,
@@ -137,10 +142,20 @@ impl<E: Env> Inner<E> {
         uid: &Uid,
         connection: &Connection,
         asked: &Asked,
-        reply: &Record,
+        whole: &Reply,
     ) -> Result<Option<Read>, Error> {
+        let reply = &whole.record;
         let Asked { held: asked, sent_at_ms, behind_replay } = asked;
         self.observe(reply.newest().max(asked.record.newest())).await?;
+        if *reply == asked.record && asked.is_settled(*sent_at_ms, self.stale_ms()) {
+            // The usual case: nothing new, and nothing to note.
+            if !self.local.is_generation(&connection.generation) {
+                return Ok(None);
+            }
+            self.local.saw_whole(uid, *sent_at_ms);
+            let record = whole.view(uid).map_err(|error| self.not_a_record(uid, &error))?;
+            return Ok(Some(Read { source: Source::Shared, record }));
+        }
         let republish_since_ms = self.republish_since_ms();
         let take = |held: &mut Held| {
             held.reclaim(&asked.record, reply, republish_since_ms, *behind_replay);
@@ -190,7 +205,7 @@ impl<E: Env> Inner<E> {
 
 /// What was held when a request was sent (R7), and when that was.
 struct Asked {
-    held: std::sync::Arc<Held>,
+    held: Arc<Held>,
     sent_at_ms: u64,
     /// See [`Held::reclaim`].
     behind_replay: bool,

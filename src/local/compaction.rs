@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     LocalStore,
-    state::{Entry, FileOf, LOG, Slot, encode, read_record, record_entry},
+    state::{Entry, FileOf, LOG, Slot, encode, encode_record, read_record},
     storage::{self, Location, Log, Seed},
 };
 use crate::{
@@ -42,14 +42,14 @@ impl<E: Env> Rewritten<E> {
         for (uid, slot) in page {
             match read_record(old, &uid, slot) {
                 Ok(held) => {
-                    entries.push(record_entry(&uid, &held));
+                    entries.push(encode_record(&uid, &held));
                     uids.push(uid);
                 }
                 Err(StoreError::Damaged { .. }) => self.damaged.push(uid),
                 Err(error) => return Err(error),
             }
         }
-        let locations = self.log.write(&encode(&entries))?;
+        let locations = self.log.write(&entries)?;
         self.locations.extend(uids.into_iter().zip(locations));
         Ok(())
     }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 
 use crate::record::{Cell, CellName, NotARecord, Record};
 
@@ -178,6 +178,14 @@ impl Held {
         self.marked += 1;
     }
 
+    /// Whether a reply of Redis to a request sent then, equal to what is held, would change nothing.
+    pub(crate) fn is_settled(&self, sent_at_ms: u64, stale_ms: u64) -> bool {
+        let stale = |(name, note): (&CellName, &Note)| {
+            *name != CellName::Tombstone && note.confirmed_at_ms.saturating_add(stale_ms) < sent_at_ms
+        };
+        !self.is_pending() && !self.partial && !self.notes.iter().any(stale)
+    }
+
     /// When the cell that was confirmed longest ago was; none if there is no cell but a tombstone.
     pub(crate) fn oldest_confirmed_ms(&self) -> Option<u64> {
         let notes = self.notes.iter().filter(|(name, note)| **name != CellName::Tombstone && !note.pending);
@@ -218,34 +226,54 @@ impl Held {
     }
 }
 
-/// The form on disk.
-#[derive(Serialize, Deserialize)]
+/// The form on disk, as it is read.
+#[derive(Deserialize)]
 pub(super) struct HeldText {
     cells: BTreeMap<String, String>,
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[serde(default)]
     pending: BTreeSet<String>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     times_pending: bool,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default)]
     confirmed_at_ms: BTreeMap<String, u64>,
     #[serde(default)]
     marked: u64,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     partial: bool,
 }
 
-impl From<&Held> for HeldText {
-    fn from(held: &Held) -> Self {
-        let pending = held.notes.iter().filter(|(_, note)| note.pending).map(|(name, _)| name.field());
-        let confirmed = held.notes.iter().filter(|(_, note)| note.confirmed_at_ms > 0);
-        Self {
-            cells: held.record.to_fields().collect(),
-            pending: pending.collect(),
-            times_pending: held.times_pending,
-            confirmed_at_ms: confirmed.map(|(name, note)| (name.field(), note.confirmed_at_ms)).collect(),
-            marked: held.marked,
-            partial: held.partial,
+/// The same form, written without a detour: every write and every new copy goes through here.
+impl Serialize for Held {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let fields: Vec<_> = self.notes.iter().map(|(name, note)| (name.field(), note)).collect();
+        let pending: Vec<_> = fields.iter().filter(|(_, note)| note.pending).map(|(field, _)| field).collect();
+        let confirmed: Vec<_> = fields.iter().filter(|(_, note)| note.confirmed_at_ms > 0).collect();
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("cells", &Entries(|| self.record.to_fields()))?;
+        if !pending.is_empty() {
+            map.serialize_entry("pending", &pending)?;
         }
+        if self.times_pending {
+            map.serialize_entry("times_pending", &true)?;
+        }
+        if !confirmed.is_empty() {
+            let confirmed = || confirmed.iter().map(|(field, note)| (field, note.confirmed_at_ms));
+            map.serialize_entry("confirmed_at_ms", &Entries(confirmed))?;
+        }
+        map.serialize_entry("marked", &self.marked)?;
+        if self.partial {
+            map.serialize_entry("partial", &true)?;
+        }
+        map.end()
+    }
+}
+
+/// A map, by what makes an iterator over its entries.
+struct Entries<F>(F);
+
+impl<F: Fn() -> I, I: Iterator<Item = (K, V)>, K: Serialize, V: Serialize> Serialize for Entries<F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0())
     }
 }
 
@@ -428,7 +456,7 @@ mod tests {
         let mut held = confirmed(5, 100);
         held.join_pending(&record(6));
         held.reclaim_all(0);
-        let text = serde_json::to_string(&HeldText::from(&held)).unwrap();
+        let text = serde_json::to_string(&held).unwrap();
         let back: Held = serde_json::from_str::<HeldText>(&text).unwrap().try_into().unwrap();
         assert_eq!(back, held);
     }

@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 pub use self::scan::Damage;
 use self::{
     bounds::Limits,
-    state::{Batch, Entry, Phase, Slot, State, encode, record_entry, seed},
+    state::{Batch, Entry, Phase, Slot, State, encode, encode_record, seed},
     storage::{AppendError, Seed},
 };
 pub(crate) use self::{bounds::Usage, held::Held};
@@ -229,6 +229,11 @@ impl<E: Env> LocalStore<E> {
         (state.generation.clone(), state.generation_ticket)
     }
 
+    /// Whether this is the generation of Redis's data that the copies here were confirmed in.
+    pub(crate) fn is_generation(&self, generation: &str) -> bool {
+        self.lock().generation.as_deref() == Some(generation)
+    }
+
     /// R6: Redis holds another generation than the copies here. One durable commit stores it and marks every copy
     /// confirmed since `reclaim_since_ms` as pending.
     pub(crate) fn change_generation(&self, generation: &str, reclaim_since_ms: u64) -> Result<Ticket, StoreError> {
@@ -377,9 +382,7 @@ impl<E: Env> LocalStore<E> {
         let (appended, entries, records) = self
             .blocking(move || {
                 let mut payloads = encode(&entries);
-                for (uid, held) in &records {
-                    payloads.extend(encode(&[record_entry(uid, held)]));
-                }
+                payloads.extend(records.iter().map(|(uid, held)| encode_record(uid, held)));
                 (log.append(&payloads), entries, records)
             })
             .await;

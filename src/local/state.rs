@@ -24,6 +24,7 @@ use crate::{
     env::{Disk, DiskFile, Env},
     error::StoreError,
     key::{Prefix, Uid},
+    recent::Recent,
     stamp::Head,
 };
 
@@ -41,6 +42,8 @@ pub(super) struct State<E: Env> {
     pub(super) epoch: bool,
     pub(super) index: BTreeMap<Uid, Slot>,
     pub(super) overlay: BTreeMap<Uid, Unflushed>,
+    /// What some slots lead to.
+    recent: Recent<Held>,
     /// Entries other than records that are not on disk yet.
     pub(super) unflushed: Vec<Entry>,
     pub(super) pending: BTreeSet<Uid>,
@@ -125,7 +128,8 @@ pub(super) enum Entry {
     Forget { uid: Uid },
     /// The store was closed in order: rot of the entries before cannot pass for a torn tail.
     Closed,
-    /// A record, whole.
+    /// A record, whole; written by [`encode_record`].
+    #[serde(skip_serializing)]
     Record { uid: Uid, held: HeldText },
 }
 
@@ -209,6 +213,7 @@ impl<E: Env> State<E> {
             epoch: false,
             index: BTreeMap::new(),
             overlay: BTreeMap::new(),
+            recent: Recent::default(),
             unflushed: Vec::new(),
             pending: BTreeSet::new(),
             pending_since_ms: None,
@@ -327,15 +332,20 @@ impl<E: Env> State<E> {
         if let Some(unflushed) = self.overlay.get(uid) {
             return Ok(Some(unflushed.held.clone()));
         }
-        let Some(slot) = self.index.get(uid) else { return Ok(None) };
+        let Some(slot) = self.index.get(uid).copied() else { return Ok(None) };
+        if let Some(held) = self.recent.get(uid) {
+            return Ok(Some(held));
+        }
         let log = if slot.epoch == self.epoch { &self.log } else { self.log_before.as_ref().unwrap_or(&self.log) };
-        match read_record(log, uid, *slot) {
+        match read_record(log, uid, slot) {
             Ok(held) => {
                 // A generation change marks every record; whether this one has anything young enough shows only here.
                 if !held.is_pending() {
                     self.note_pending(uid, false, 0);
                 }
-                Ok(Some(Arc::new(held)))
+                let held = Arc::new(held);
+                self.recent.insert(uid, slot.location.len as usize, held.clone());
+                Ok(Some(held))
             }
             Err(StoreError::Damaged { .. }) => {
                 // Never served. Redis, if it has it, gives it back at the next read.
@@ -357,6 +367,7 @@ impl<E: Env> State<E> {
 
     pub(super) fn remove_slot(&mut self, uid: &Uid) {
         if let Some(slot) = self.index.remove(uid) {
+            self.recent.remove(uid);
             if !self.overlay.contains_key(uid) {
                 self.usage.subtract(slot.bytes, slot.owed);
             }
@@ -421,6 +432,7 @@ impl<E: Env> State<E> {
 
     pub(super) fn change_generation(&mut self, generation: &str, reclaim_since_ms: u64, now_ms: u64) {
         self.generation = Some(generation.to_owned());
+        self.recent.clear();
         // Perhaps it has nothing young enough: its next reader finds out.
         mark_all(&mut self.index, &mut self.pending, reclaim_since_ms);
         if !self.pending.is_empty() {
@@ -480,6 +492,7 @@ impl<E: Env> State<E> {
             if let Some(moved) = &mut self.moved_since {
                 moved.insert(uid.clone());
             }
+            self.recent.insert(&uid, location.len as usize, held);
             self.index.insert(uid, slot);
         }
     }
@@ -501,8 +514,15 @@ pub(super) fn encode(entries: &[Entry]) -> Vec<Vec<u8>> {
     entries.iter().map(|entry| serde_json::to_vec(entry).expect("maps with text for keys become JSON")).collect()
 }
 
-pub(super) fn record_entry(uid: &Uid, held: &Held) -> Entry {
-    Entry::Record { uid: uid.clone(), held: HeldText::from(held) }
+/// An entry [`Entry::Record`].
+pub(super) fn encode_record(uid: &Uid, held: &Held) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Record<'a> {
+        entry: &'static str,
+        uid: &'a Uid,
+        held: &'a Held,
+    }
+    serde_json::to_vec(&Record { entry: "record", uid, held }).expect("maps with text for keys become JSON")
 }
 
 /// Reads a record of the index. What verifies and is not that record is as good as damaged.

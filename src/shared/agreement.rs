@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, Value, aio::MultiplexedConnection};
 
 use super::{
-    record_of,
+    reply::record_of,
     script::{self, Merged, Mode, Terms},
 };
 use crate::{

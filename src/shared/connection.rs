@@ -11,7 +11,8 @@ use std::{
 use redis::{AsyncConnectionConfig, Cmd, RedisResult, Value, aio::MultiplexedConnection};
 
 use super::{
-    CallError, record_of,
+    CallError,
+    reply::Flat,
     script::{self, Merged, Mode, Terms},
     wrong_reply,
 };
@@ -137,16 +138,16 @@ impl Connection {
     }
 
     /// Reads a record.
-    pub(crate) async fn read(&self, key: &str) -> Result<Record, CallError> {
+    pub(crate) async fn read(&self, key: &str) -> Result<Flat, CallError> {
         match self.ask(redis::cmd("HGETALL").arg(key)).await {
-            Ok(Value::Array(flat)) => record_of(key, &flat),
+            Ok(Value::Array(flat)) => Ok(flat),
             Ok(other) => Err(wrong_reply("HGETALL", &other)),
             Err(error) => Err(named(error, key)),
         }
     }
 
     /// Reads several records, in one round trip.
-    pub(crate) async fn read_many(&self, keys: &[String]) -> Result<Vec<Result<Record, CallError>>, CallError> {
+    pub(crate) async fn read_many(&self, keys: &[String]) -> Result<Vec<Result<Flat, CallError>>, CallError> {
         let mut pipeline = redis::pipe();
         // What is wrong with one key is no reason to fail the others.
         pipeline.ignore_errors();
@@ -154,12 +155,12 @@ impl Connection {
             pipeline.cmd("HGETALL").arg(key);
         }
         let replies: Vec<RedisResult<Value>> = pipeline.query_async(&mut self.multiplexed.clone()).await?;
-        let record = |(key, reply): (&String, RedisResult<Value>)| match reply {
-            Ok(Value::Array(flat)) => record_of(key, &flat),
+        let flat = |(key, reply): (&String, RedisResult<Value>)| match reply {
+            Ok(Value::Array(flat)) => Ok(flat),
             Ok(other) => Err(wrong_reply("HGETALL", &other)),
             Err(error) => Err(named(error.into(), key)),
         };
-        Ok(keys.iter().zip(replies).map(record).collect())
+        Ok(keys.iter().zip(replies).map(flat).collect())
     }
 
     /// Joins cells into a record.

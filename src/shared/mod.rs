@@ -1,6 +1,7 @@
 //! The shared tier: Redis, through the `redis` crate's own protocol code, over a stream that [`Env`]'s network opened.
 //!
-//! `connection` opens connections and asks them; `script` is the one way to write; `link` is the one connection that an
+//! `connection` opens connections and asks them; `script` is the one way to write;
+//! `reply` is what a read brings; `link` is the one connection that an
 //! instance has at a time, with its view of Redis's health. No timeouts here: the caller's deadline covers everything.
 //!
 //! [`Env`]: crate::env::Env
@@ -9,13 +10,12 @@
 mod agreement;
 pub(crate) mod connection;
 pub(crate) mod link;
+pub(crate) mod reply;
 pub(crate) mod script;
 
 use std::fmt::Debug;
 
-use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
-
-use crate::record::Record;
+use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 /// Why a request to Redis failed, by what to do next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,19 +73,4 @@ impl From<RedisError> for CallError {
 
 fn wrong_reply(what: &str, reply: &impl Debug) -> CallError {
     CallError::Unknown(format!("{what} was answered with {reply:?}"))
-}
-
-/// The record in a flat list of fields and values.
-fn record_of(key: &str, flat: &[Value]) -> Result<Record, CallError> {
-    let mut fields = Vec::with_capacity(flat.len() / 2);
-    for pair in flat.chunks(2) {
-        let [Value::BulkString(field), Value::BulkString(value)] = pair else {
-            return Err(wrong_reply("a hash", &pair));
-        };
-        match (std::str::from_utf8(field), std::str::from_utf8(value)) {
-            (Ok(field), Ok(value)) => fields.push((field, value)),
-            _ => return Err(CallError::not_a_record(key, "a field is no text")),
-        }
-    }
-    Record::from_fields(fields.into_iter()).map_err(|error| CallError::not_a_record(key, &error))
 }

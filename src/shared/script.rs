@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use redis::{Cmd, ErrorKind, RedisResult, ServerErrorKind, Value, aio::MultiplexedConnection};
 
-use super::{CallError, wrong_reply};
+use super::{CallError, reply::record_of, wrong_reply};
 use crate::{
     record::{CellName, Lifetime, Record, time_text},
     stamp::Stamp,
@@ -94,7 +94,7 @@ fn merged(reply: Value, key: &str) -> Result<Merged, CallError> {
             let stamp = std::str::from_utf8(stamp).ok().and_then(|text| text.parse().ok());
             stamp.map(Merged::Conflict).ok_or_else(|| CallError::not_a_record(key, "a stamp in it cannot be read"))
         }
-        (Some(Value::Int(1)), fields) => super::record_of(key, fields).map(Merged::Applied),
+        (Some(Value::Int(1)), fields) => record_of(key, fields).map(Merged::Applied),
         (first, rest) => Err(wrong_reply("the merge script", &(first, rest))),
     }
 }

@@ -148,7 +148,7 @@ pub(crate) async fn a_user_with_the_rights_that_operations_lists_and_no_others(_
     let (server, directory) = (Server::running(Kind::Real), directory());
     assert_eq!(server.ask(&format!("ACL SETUSER app {RIGHTS}")), "+OK\r\n");
     let cache = open_with(config(&server.url_for("app:right@"), &directory.path().join("app"))).await;
-    assert_eq!(cache.health().state, State::Connected, "{:?}", cache.health());
+    at_rest(&cache).await;
     for round in 0..2 {
         let number = round.to_string();
         assert_eq!(cache.upsert(&uid(&number), &named("x")).await.expect("redis").placement, Placement::Shared);
