@@ -16,9 +16,13 @@
 //! tombstones, `f` and `l` hold `first_revealed_at` (the minimum) and `last_updated_at` (the maximum) as 12 hexadecimal
 //! digits.
 
-use std::collections::BTreeMap;
+use std::{
+    borrow::Borrow,
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
-use serde::Serialize;
+use serde::{Serialize, de::IgnoredAny};
 use serde_json::{Map, Value as Json};
 
 use crate::{
@@ -27,21 +31,24 @@ use crate::{
     stamp::{STAMP_TEXT_LEN, Stamp},
 };
 
-/// The name of a cell within its record.
+/// The name of a cell within its record: the field of the Redis hash. Cloning is cheap.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum CellName {
+pub(crate) struct CellName(Arc<str>);
+
+/// What a cell is about.
+enum Subject<'a> {
     Existence,
     Tombstone,
     Contact(String, String),
-    Profile(String),
-    Metadata(String),
+    Profile(&'a str),
+    Metadata(&'a str),
 }
 
 /// A stamped value; none if the cell was removed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cell {
     pub(crate) stamp: Stamp,
-    pub(crate) value: Option<Box<str>>,
+    pub(crate) value: Option<Arc<str>>,
 }
 
 /// Until when a record lives: the value of its existence cell.
@@ -84,32 +91,83 @@ pub(crate) struct NotARecord {
 }
 
 impl CellName {
+    const EXISTENCE: &'static str = "e";
+    const TOMBSTONE: &'static str = "d";
+
+    pub(crate) fn existence() -> Self {
+        static NAME: LazyLock<CellName> = LazyLock::new(|| CellName(CellName::EXISTENCE.into()));
+        NAME.clone()
+    }
+
+    pub(crate) fn tombstone() -> Self {
+        static NAME: LazyLock<CellName> = LazyLock::new(|| CellName(CellName::TOMBSTONE.into()));
+        NAME.clone()
+    }
+
+    pub(crate) fn contact(kind: &str, value: &str) -> Self {
+        Self(format!("c{}", json_text(&(kind, value))).into())
+    }
+
+    pub(crate) fn profile(name: &str) -> Self {
+        Self(["p", name].concat().into())
+    }
+
+    pub(crate) fn metadata(name: &str) -> Self {
+        Self(["m", name].concat().into())
+    }
+
+    pub(crate) fn is_existence(&self) -> bool {
+        self.field() == Self::EXISTENCE
+    }
+
+    pub(crate) fn is_tombstone(&self) -> bool {
+        self.field() == Self::TOMBSTONE
+    }
+
     /// The field of the Redis hash.
-    pub(crate) fn field(&self) -> String {
-        match self {
-            Self::Existence => "e".to_owned(),
-            Self::Tombstone => "d".to_owned(),
-            Self::Contact(kind, value) => format!("c{}", json_text(&(kind, value))),
-            Self::Profile(name) => format!("p{name}"),
-            Self::Metadata(name) => format!("m{name}"),
-        }
+    pub(crate) fn field(&self) -> &str {
+        &self.0
     }
 
     fn from_field(field: &str) -> Option<Self> {
         match field {
-            "e" => return Some(Self::Existence),
-            "d" => return Some(Self::Tombstone),
+            Self::EXISTENCE => return Some(Self::existence()),
+            Self::TOMBSTONE => return Some(Self::tombstone()),
             _ => {}
         }
-        if let Some(name) = field.strip_prefix('p') {
-            return Some(Self::Profile(name.to_owned()));
+        if field.starts_with('c') {
+            // There are several ways to write a pair in JSON: only ours, or one point would have several names.
+            let (kind, value) = contact(field)?;
+            return Some(Self::contact(&kind, &value)).filter(|name| name.field() == field);
         }
-        if let Some(name) = field.strip_prefix('m') {
-            return Some(Self::Metadata(name.to_owned()));
-        }
-        let (kind, value) = serde_json::from_str(field.strip_prefix('c')?).ok()?;
-        Some(Self::Contact(kind, value))
+        field.starts_with(['p', 'm']).then(|| Self(field.into()))
     }
+
+    fn subject(&self) -> Subject<'_> {
+        let field = self.field();
+        match field.split_at_checked(1) {
+            Some(("p", name)) => Subject::Profile(name),
+            Some(("m", name)) => Subject::Metadata(name),
+            Some(("e", _)) => Subject::Existence,
+            Some(("d", _)) => Subject::Tombstone,
+            _ => {
+                let (kind, value) = contact(field).expect("a name is one of the five");
+                Subject::Contact(kind, value)
+            }
+        }
+    }
+}
+
+/// As a key of maps, a name is its field.
+impl Borrow<str> for CellName {
+    fn borrow(&self) -> &str {
+        self.field()
+    }
+}
+
+/// Kind and value of a contact point, from the name of its cell.
+fn contact(field: &str) -> Option<(String, String)> {
+    serde_json::from_str(field.strip_prefix('c')?).ok()
 }
 
 impl Cell {
@@ -117,7 +175,7 @@ impl Cell {
     pub(crate) fn text(&self) -> String {
         let value = self.value.as_deref().unwrap_or_default();
         let mut text = String::with_capacity(STAMP_TEXT_LEN + value.len());
-        text.extend(self.stamp.digits());
+        text.push_str(&self.stamp.text());
         text.push_str(value);
         text
     }
@@ -215,7 +273,7 @@ impl Record {
 
     /// The cell that every upsert writes; none if the record was removed.
     pub(crate) fn existence(&self) -> Option<&Cell> {
-        self.cells.get(&CellName::Existence)
+        self.cells.get(CellName::EXISTENCE)
     }
 
     /// The largest stamp in it.
@@ -223,30 +281,30 @@ impl Record {
         self.cells.values().map(|cell| cell.stamp).max()
     }
 
-    /// Takes one cell in; the larger of it and what is there stays.
-    pub(crate) fn join_cell(&mut self, name: CellName, cell: Cell) {
-        if self.covers_cell(&name, &cell) {
-            return;
+    /// Takes one cell in; the larger of it and what is there stays. Says whether that changed anything.
+    pub(crate) fn join_cell(&mut self, name: &CellName, cell: &Cell) -> bool {
+        if self.covers_cell(name, cell) {
+            return false;
         }
-        let tombstone = (name == CellName::Tombstone).then_some(cell.stamp);
-        self.cells.insert(name, cell);
-        if let Some(tombstone) = tombstone {
-            self.cells.retain(|name, cell| *name == CellName::Tombstone || cell.stamp > tombstone);
+        self.cells.insert(name.clone(), cell.clone());
+        if name.is_tombstone() {
+            self.cells.retain(|name, held| name.is_tombstone() || held.stamp > cell.stamp);
         }
+        true
     }
 
     /// Takes another record in, cell by cell.
     pub(crate) fn join(&mut self, other: &Self) {
         self.times.join(other.times);
         for (name, cell) in &other.cells {
-            self.join_cell(name.clone(), cell.clone());
+            self.join_cell(name, cell);
         }
     }
 
     /// Whether a join with this cell would change nothing.
     pub(crate) fn covers_cell(&self, name: &CellName, cell: &Cell) -> bool {
-        let dead = *name != CellName::Tombstone
-            && self.cells.get(&CellName::Tombstone).is_some_and(|tombstone| tombstone.stamp >= cell.stamp);
+        let dead = !name.is_tombstone()
+            && self.cells.get(CellName::TOMBSTONE).is_some_and(|tombstone| tombstone.stamp >= cell.stamp);
         dead || self.cells.get(name).is_some_and(|held| held >= cell)
     }
 
@@ -263,7 +321,7 @@ impl Record {
     /// What a removal writes.
     pub(crate) fn tombstone(stamp: Stamp) -> Self {
         let mut record = Self::default();
-        record.cells.insert(CellName::Tombstone, Cell { stamp, value: None });
+        record.cells.insert(CellName::tombstone(), Cell { stamp, value: None });
         record
     }
 
@@ -277,34 +335,35 @@ impl Record {
         seen: Option<&Self>,
     ) -> Self {
         let mut record = Self::with_times(Times::at(now));
-        let mut put = |name, value: Option<Box<str>>| record.cells.insert(name, Cell { stamp, value });
-        put(CellName::Existence, Some(lifetime.text().into()));
+        let mut put = |name, value: Option<Arc<str>>| record.cells.insert(name, Cell { stamp, value });
+        put(CellName::existence(), Some(lifetime.text().into()));
         for (index, contact) in (0_u64..).zip(&patch.contacts) {
-            let name = CellName::Contact(contact.kind.clone(), contact.value.clone());
+            let name = CellName::contact(&contact.kind, &contact.value);
             let place = seen.and_then(|seen| seen.place(&name)).unwrap_or((stamp.head().0, index));
             put(name, Some(json_text(&(place, &contact.rest)).into()));
         }
         for (kind, value) in &patch.without_contacts {
-            put(CellName::Contact(kind.clone(), value.clone()), None);
+            put(CellName::contact(kind, value), None);
         }
         for (name, value) in patch.profile.iter().filter(|(_, value)| !value.is_null()) {
-            put(CellName::Profile(name.clone()), Some(json_text(value).into()));
+            put(CellName::profile(name), Some(json_text(value).into()));
         }
         for name in &patch.without_profile {
-            put(CellName::Profile(name.clone()), None);
+            put(CellName::profile(name), None);
         }
         for (name, value) in &patch.metadata {
-            put(CellName::Metadata(name.clone()), Some(json_text(value).into()));
+            put(CellName::metadata(name), Some(json_text(value).into()));
         }
         for name in &patch.without_metadata {
-            put(CellName::Metadata(name.clone()), None);
+            put(CellName::metadata(name), None);
         }
         record
     }
 
     /// The place of a contact point in the list.
     fn place(&self, name: &CellName) -> Option<(u64, u64)> {
-        place_and_rest(self.cells.get(name)?.value.as_deref()?).map(|(place, _)| place)
+        let (place, IgnoredAny) = serde_json::from_str(self.cells.get(name)?.value.as_deref()?).ok()?;
+        Some(place)
     }
 
     /// The record as an application sees it at this time of Redis's clock; none if there is none.
@@ -318,18 +377,18 @@ impl Record {
         let (mut contacts, mut profile, mut metadata) = (Vec::new(), Map::new(), Map::new());
         for (name, cell) in &self.cells {
             let Some(value) = cell.value.as_deref() else { continue };
-            let broken = || NotARecord { field: name.field(), reason: "its value cannot be read" };
-            match name {
-                CellName::Existence | CellName::Tombstone => {}
-                CellName::Contact(kind, value_name) => {
+            let broken = || NotARecord { field: name.field().to_owned(), reason: "its value cannot be read" };
+            match name.subject() {
+                Subject::Existence | Subject::Tombstone => {}
+                Subject::Contact(kind, point) => {
                     let (place, rest) = place_and_rest(value).ok_or_else(broken)?;
-                    contacts.push((place, ContactPoint { kind: kind.clone(), value: value_name.clone(), rest }));
+                    contacts.push((place, ContactPoint { kind, value: point, rest }));
                 }
-                CellName::Profile(name) => {
-                    profile.insert(name.clone(), serde_json::from_str(value).map_err(|_| broken())?);
+                Subject::Profile(name) => {
+                    profile.insert(name.to_owned(), serde_json::from_str(value).map_err(|_| broken())?);
                 }
-                CellName::Metadata(name) => {
-                    metadata.insert(name.clone(), serde_json::from_str(value).map_err(|_| broken())?);
+                Subject::Metadata(name) => {
+                    metadata.insert(name.to_owned(), serde_json::from_str(value).map_err(|_| broken())?);
                 }
             }
         }
@@ -346,9 +405,9 @@ impl Record {
     }
 
     /// The cells and times as fields of a hash.
-    pub(crate) fn to_fields(&self) -> impl Iterator<Item = (String, String)> {
+    pub(crate) fn to_fields(&self) -> impl Iterator<Item = (&str, String)> {
         let times = [("f", self.times.first), ("l", self.times.last)];
-        let times = times.into_iter().filter_map(|(field, time)| Some((field.to_owned(), time_text(time?))));
+        let times = times.into_iter().filter_map(|(field, time)| Some((field, time_text(time?))));
         self.cells.iter().map(|(name, cell)| (name.field(), cell.text())).chain(times)
     }
 
@@ -366,10 +425,10 @@ impl Record {
                 _ => {
                     let name = CellName::from_field(field).ok_or_else(|| wrong("its name is unknown"))?;
                     let cell = Cell::from_text(text).ok_or_else(|| wrong("it does not begin with a stamp"))?;
-                    if name == CellName::Existence && cell.lifetime().is_none() {
+                    if name.is_existence() && cell.lifetime().is_none() {
                         return Err(wrong("it does not say until when the record lives"));
                     }
-                    record.join_cell(name, cell);
+                    record.join_cell(&name, &cell);
                 }
             }
         }
@@ -407,10 +466,10 @@ mod tests {
     /// Few names, stamps and values, so that collisions are common.
     fn records() -> impl Strategy<Value = Record> {
         let name = prop_oneof![
-            Just(CellName::Tombstone),
-            "[ab]".prop_map(CellName::Profile),
-            "[ab]".prop_map(CellName::Metadata),
-            "[ab]".prop_map(|value| CellName::Contact("email".into(), value)),
+            Just(CellName::tombstone()),
+            "[ab]".prop_map(|name| CellName::profile(&name)),
+            "[ab]".prop_map(|name| CellName::metadata(&name)),
+            "[ab]".prop_map(|value| CellName::contact("email", &value)),
         ];
         let value = prop_oneof![Just(None), "[12]".prop_map(|v| Some(v.into()))];
         let lifetime = prop_oneof![
@@ -418,7 +477,7 @@ mod tests {
             (0_u64..9).prop_map(Lifetime::Estimated),
             (0_u64..9).prop_map(Lifetime::Until),
         ];
-        let existence = lifetime.prop_map(|lifetime| (CellName::Existence, Some(lifetime.text().into())));
+        let existence = lifetime.prop_map(|lifetime| (CellName::existence(), Some(lifetime.text().into())));
         let cell = (0_u128..6, prop_oneof![3 => (name, value), 1 => existence])
             .prop_map(|(n, (name, value))| (name, Cell { stamp: stamp(n), value }));
         let times = (proptest::option::of(0_u64..9), proptest::option::of(0_u64..9)).prop_map(|(first, last)| Times {
@@ -428,7 +487,7 @@ mod tests {
         (proptest::collection::vec(cell, 0..8), times).prop_map(|(cells, times)| {
             let mut record = Record { times, ..Record::default() };
             for (name, cell) in cells {
-                record.join_cell(name, cell);
+                record.join_cell(&name, &cell);
             }
             record
         })
@@ -453,18 +512,18 @@ mod tests {
         #[test]
         fn a_record_comes_back_from_its_fields(a in records()) {
             let fields: Vec<_> = a.to_fields().collect();
-            let back = Record::from_fields(fields.iter().map(|(f, v)| (f.as_str(), v.as_str()))).unwrap();
+            let back = Record::from_fields(fields.iter().map(|(f, v)| (*f, v.as_str()))).unwrap();
             prop_assert_eq!(back, a);
         }
 
         #[test]
         fn every_name_comes_back_from_its_field(kind in ".{0,6}", value in ".{0,6}") {
             for name in [
-                CellName::Contact(kind.clone(), value.clone()),
-                CellName::Profile(kind.clone()),
-                CellName::Metadata(value.clone()),
+                CellName::contact(&kind, &value),
+                CellName::profile(&kind),
+                CellName::metadata(&value),
             ] {
-                prop_assert_eq!(CellName::from_field(&name.field()), Some(name));
+                prop_assert_eq!(CellName::from_field(name.field()), Some(name));
             }
         }
     }

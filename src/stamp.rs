@@ -7,10 +7,7 @@
 //! The clock is hybrid: every stamp that an instance sees advances it, so a write made after seeing another always has
 //! the larger stamp, however wrong the wall clocks are (Kulkarni et al., "Logical Physical Clocks", 2014).
 
-use std::{
-    fmt::{self, Write},
-    str::FromStr,
-};
+use std::{fmt, ops::Deref, str::FromStr};
 
 /// Length of a stamp as text.
 pub(crate) const STAMP_TEXT_LEN: usize = 32;
@@ -41,15 +38,30 @@ impl Stamp {
     }
 
     /// Its text. A record has one in every cell, so this and parsing are without detours.
-    pub(crate) fn digits(self) -> impl Iterator<Item = char> {
-        let digit = |byte: u8| char::from(b"0123456789abcdef"[usize::from(byte)]);
-        self.0.to_be_bytes().into_iter().flat_map(move |byte| [digit(byte >> 4), digit(byte & 15)])
+    pub(crate) fn text(self) -> StampText {
+        let mut text = [0; STAMP_TEXT_LEN];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0.to_be_bytes()) {
+            pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+            pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
+        }
+        StampText(text)
+    }
+}
+
+/// The text of a stamp, on the stack.
+pub(crate) struct StampText([u8; STAMP_TEXT_LEN]);
+
+impl Deref for StampText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("digits")
     }
 }
 
 impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.digits().try_for_each(|digit| f.write_char(digit))
+        f.write_str(&self.text())
     }
 }
 

@@ -1,8 +1,5 @@
 //! Dropping a call's future, at any of its await points, harms no other call: for each verb, in each state of the
 //! connection, the call is polled exactly n times and dropped, for n from zero until it completes.
-
-#![expect(clippy::large_futures, reason = "each is awaited where it is made")]
-
 mod stage;
 
 use std::{collections::BTreeSet, future::Future, pin::pin, task::Poll, time::Duration};

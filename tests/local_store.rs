@@ -169,7 +169,7 @@ fn copies_are_bounded_and_what_was_forgotten_is_never_taken_for_absent() {
         for number in 0..201 {
             match cache.get(&uid(&number.to_string())).await {
                 Ok(read) => {
-                    assert_eq!(Json::from(read.record.expect("it exists").profile), json!({"v": "1"}));
+                    assert_eq!(Json::from(read.record.expect("it exists").profile.clone()), json!({"v": "1"}));
                     held += 1;
                 }
                 Err(Error::Forgotten) => forgotten += 1,

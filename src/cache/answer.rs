@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -54,8 +55,8 @@ pub struct Written {
 pub struct Read {
     /// Which tier answered.
     pub source: Source,
-    /// The record; none if there is none.
-    pub record: Option<CachedContact>,
+    /// The record; none if there is none. Shared with other readers of the same: cloning it is cheap.
+    pub record: Option<Arc<CachedContact>>,
 }
 
 /// The answer of a list.

@@ -100,8 +100,9 @@ impl<E: Env> Inner<E> {
     }
 
     /// The record as the application sees it now.
-    pub(super) fn view(&self, uid: &Uid, record: &Record, now_ms: u64) -> Result<Option<CachedContact>, Error> {
-        record.view(uid, now_ms).map_err(|error| self.not_a_record(uid, &error))
+    pub(super) fn view(&self, uid: &Uid, record: &Record, now_ms: u64) -> Result<Option<Arc<CachedContact>>, Error> {
+        let view = record.view(uid, now_ms).map_err(|error| self.not_a_record(uid, &error))?;
+        Ok(view.map(Arc::new))
     }
 
     pub(super) fn not_a_record(&self, uid: &Uid, error: &NotARecord) -> Error {

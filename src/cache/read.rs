@@ -149,10 +149,9 @@ impl<E: Env> Inner<E> {
         self.observe(reply.newest().max(asked.record.newest())).await?;
         if *reply == asked.record && asked.is_settled(*sent_at_ms, self.stale_ms()) {
             // The usual case: nothing new, and nothing to note.
-            if !self.local.is_generation(&connection.generation) {
+            if !self.local.saw_whole(uid, &connection.generation, *sent_at_ms) {
                 return Ok(None);
             }
-            self.local.saw_whole(uid, *sent_at_ms);
             let record = whole.view(uid).map_err(|error| self.not_a_record(uid, &error))?;
             return Ok(Some(Read { source: Source::Shared, record }));
         }
@@ -169,7 +168,7 @@ impl<E: Env> Inner<E> {
         let mut shown = (**asked).clone();
         take(&mut shown);
         let source = if reply.covers(&shown.record) {
-            self.local.saw_whole(uid, *sent_at_ms);
+            self.local.saw_whole(uid, &connection.generation, *sent_at_ms);
             Source::Shared
         } else {
             self.link.pending(Event::Pending, self.env.now());

@@ -68,12 +68,7 @@ impl Held {
         const PER_RECORD: usize = 120;
         const PER_CELL: usize = 60;
         let cell = |(name, cell): (&CellName, &Cell)| {
-            let name = match name {
-                CellName::Existence | CellName::Tombstone => 0,
-                CellName::Contact(kind, value) => kind.len() + value.len(),
-                CellName::Profile(name) | CellName::Metadata(name) => name.len(),
-            };
-            PER_CELL + 2 * name + cell.value.as_deref().map_or(0, str::len)
+            PER_CELL + 2 * name.field().len() + cell.value.as_deref().map_or(0, str::len)
         };
         let bytes = PER_RECORD + self.record.cells().iter().map(cell).sum::<usize>();
         u32::try_from(bytes).unwrap_or(u32::MAX)
@@ -92,7 +87,7 @@ impl Held {
     /// Takes in a write that Redis does not have: pending until it is acknowledged.
     pub(crate) fn join_pending(&mut self, written: &Record) {
         // Whatever it was, it is removed: nothing is missing here.
-        self.partial &= !written.cells().contains_key(&CellName::Tombstone);
+        self.partial &= !written.cells().contains_key(&CellName::tombstone());
         self.times_pending |= !self.record.times.covers(written.times);
         self.join(written, Note { pending: true, confirmed_at_ms: 0 });
     }
@@ -106,10 +101,10 @@ impl Held {
         for (name, cell) in confirmed.cells() {
             // Not a tombstone: readers that confirm it to each other, and publish it again when Redis has forgotten it,
             // would keep it for ever.
-            if *name != CellName::Tombstone
-                && self.record.cells().get(name) == Some(cell)
+            if !name.is_tombstone()
                 && let Some(note) = self.notes.get_mut(name)
                 && note.confirmed_at_ms.saturating_add(stale_ms) < sent_at_ms
+                && self.record.cells().get(name) == Some(cell)
             {
                 note.confirmed_at_ms = sent_at_ms;
             }
@@ -128,14 +123,18 @@ impl Held {
     }
 
     fn join(&mut self, other: &Record, note: Note) {
+        self.record.times.join(other.times);
+        let mut buried = false;
         for (name, cell) in other.cells() {
-            if !self.record.covers_cell(name, cell) {
+            if self.record.join_cell(name, cell) {
                 self.notes.insert(name.clone(), note);
+                buried |= name.is_tombstone();
             }
         }
-        self.record.join(other);
-        let cells = self.record.cells();
-        self.notes.retain(|name, _| cells.contains_key(name));
+        if buried {
+            let cells = self.record.cells();
+            self.notes.retain(|name, _| cells.contains_key(name));
+        }
     }
 
     /// R5: Redis answered `reply`, which lacks something of `asked`, what was held when it was asked. The excess becomes
@@ -181,14 +180,14 @@ impl Held {
     /// Whether a reply of Redis to a request sent then, equal to what is held, would change nothing.
     pub(crate) fn is_settled(&self, sent_at_ms: u64, stale_ms: u64) -> bool {
         let stale = |(name, note): (&CellName, &Note)| {
-            *name != CellName::Tombstone && note.confirmed_at_ms.saturating_add(stale_ms) < sent_at_ms
+            !name.is_tombstone() && note.confirmed_at_ms.saturating_add(stale_ms) < sent_at_ms
         };
         !self.is_pending() && !self.partial && !self.notes.iter().any(stale)
     }
 
     /// When the cell that was confirmed longest ago was; none if there is no cell but a tombstone.
     pub(crate) fn oldest_confirmed_ms(&self) -> Option<u64> {
-        let notes = self.notes.iter().filter(|(name, note)| **name != CellName::Tombstone && !note.pending);
+        let notes = self.notes.iter().filter(|(name, note)| !name.is_tombstone() && !note.pending);
         notes.map(|(_, note)| note.confirmed_at_ms).min()
     }
 
@@ -204,7 +203,7 @@ impl Held {
         let mut record = Record::with_times(self.record.times);
         for (name, cell) in self.record.cells() {
             if self.notes.get(name).is_some_and(|note| note.pending) {
-                record.join_cell(name.clone(), cell.clone());
+                record.join_cell(name, cell);
             }
         }
         Sent { record, marked: self.marked }
@@ -245,9 +244,12 @@ pub(super) struct HeldText {
 /// The same form, written without a detour: every write and every new copy goes through here.
 impl Serialize for Held {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let fields: Vec<_> = self.notes.iter().map(|(name, note)| (name.field(), note)).collect();
-        let pending: Vec<_> = fields.iter().filter(|(_, note)| note.pending).map(|(field, _)| field).collect();
-        let confirmed: Vec<_> = fields.iter().filter(|(_, note)| note.confirmed_at_ms > 0).collect();
+        let pending: Vec<_> =
+            self.notes.iter().filter(|(_, note)| note.pending).map(|(name, _)| name.field()).collect();
+        let confirmed = || {
+            let confirmed = self.notes.iter().filter(|(_, note)| note.confirmed_at_ms > 0);
+            confirmed.map(|(name, note)| (name.field(), note.confirmed_at_ms))
+        };
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("cells", &Entries(|| self.record.to_fields()))?;
         if !pending.is_empty() {
@@ -256,8 +258,7 @@ impl Serialize for Held {
         if self.times_pending {
             map.serialize_entry("times_pending", &true)?;
         }
-        if !confirmed.is_empty() {
-            let confirmed = || confirmed.iter().map(|(field, note)| (field, note.confirmed_at_ms));
+        if confirmed().next().is_some() {
             map.serialize_entry("confirmed_at_ms", &Entries(confirmed))?;
         }
         map.serialize_entry("marked", &self.marked)?;
@@ -285,8 +286,8 @@ impl TryFrom<HeldText> for Held {
         let note = |name: &CellName| {
             let field = name.field();
             Note {
-                pending: text.pending.contains(&field),
-                confirmed_at_ms: text.confirmed_at_ms.get(&field).copied().unwrap_or(0),
+                pending: text.pending.contains(field),
+                confirmed_at_ms: text.confirmed_at_ms.get(field).copied().unwrap_or(0),
             }
         };
         let notes = record.cells().keys().map(|name| (name.clone(), note(name))).collect();
@@ -308,12 +309,12 @@ mod tests {
     }
 
     fn name() -> CellName {
-        CellName::Profile("name".into())
+        CellName::profile("name")
     }
 
     fn record(number: u64) -> Record {
         let mut record = Record::with_times(Times::at(Timestamp::from_millis(number)));
-        record.join_cell(name(), Cell { stamp: stamp(number), value: Some("1".into()) });
+        record.join_cell(&name(), &Cell { stamp: stamp(number), value: Some("1".into()) });
         record
     }
 
@@ -397,7 +398,7 @@ mod tests {
         let mut held = confirmed(5, 100);
         let asked = held.record.clone();
         let mut reply = Record::with_times(asked.times);
-        reply.join_cell(CellName::Existence, Cell { stamp: stamp(9), value: Some("1".into()) });
+        reply.join_cell(&CellName::existence(), &Cell { stamp: stamp(9), value: Some("1".into()) });
         held.reclaim(&asked, &reply, 101, false);
         assert!(!held.is_pending() && held.record.cells().is_empty());
     }
@@ -434,21 +435,21 @@ mod tests {
         let written = |number, value: &str, until| {
             let mut written = record(number);
             let existence = Cell { stamp: stamp(number), value: Some(Lifetime::Until(until).text().into()) };
-            written.join_cell(CellName::Existence, existence);
-            written.join_cell(CellName::Metadata(value.into()), Cell { stamp: stamp(number), value: Some("1".into()) });
+            written.join_cell(&CellName::existence(), &existence);
+            written.join_cell(&CellName::metadata(value), &Cell { stamp: stamp(number), value: Some("1".into()) });
             written
         };
         let mut held = Held::default();
         held.join_confirmed(&written(5, "old", 100), 50, 10);
         held.join_pending_at(&written(6, "new", 200), 150);
-        assert!(held.record.cells().contains_key(&CellName::Metadata("new".into())));
-        assert!(!held.record.cells().contains_key(&CellName::Metadata("old".into())));
-        assert!(!held.to_send().record.cells().contains_key(&CellName::Tombstone));
+        assert!(held.record.cells().contains_key(&CellName::metadata("new")));
+        assert!(!held.record.cells().contains_key(&CellName::metadata("old")));
+        assert!(!held.to_send().record.cells().contains_key(&CellName::tombstone()));
         // Another instance had written again in time.
         let asked = held.record.clone();
         held.reclaim(&asked, &written(5, "old", 300), 0, false);
         held.join_confirmed(&written(5, "old", 300), 160, 10);
-        assert!(!held.to_send().record.cells().contains_key(&CellName::Tombstone));
+        assert!(!held.to_send().record.cells().contains_key(&CellName::tombstone()));
     }
 
     #[test]

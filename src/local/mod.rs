@@ -156,9 +156,15 @@ impl<E: Env> LocalStore<E> {
         ticket
     }
 
-    /// A reply of Redis to a request sent then covered all that is held of the record.
-    pub(crate) fn saw_whole(&self, uid: &Uid, sent_at_ms: u64) {
-        self.lock().saw_whole(uid, sent_at_ms);
+    /// A reply of Redis to a request sent then covered all that is held of the record. Counts for nothing, and says so, if
+    /// Redis's generation is another by now (R6).
+    pub(crate) fn saw_whole(&self, uid: &Uid, generation: &str, sent_at_ms: u64) -> bool {
+        let mut state = self.lock();
+        let counts = state.generation.as_deref() == Some(generation);
+        if counts {
+            state.saw_whole(uid, sent_at_ms);
+        }
+        counts
     }
 
     /// When Redis last confirmed all of what is held of the record: in memory, or by its notes.
@@ -227,11 +233,6 @@ impl<E: Env> LocalStore<E> {
     pub(crate) fn generation(&self) -> (Option<String>, Ticket) {
         let state = self.lock();
         (state.generation.clone(), state.generation_ticket)
-    }
-
-    /// Whether this is the generation of Redis's data that the copies here were confirmed in.
-    pub(crate) fn is_generation(&self, generation: &str) -> bool {
-        self.lock().generation.as_deref() == Some(generation)
     }
 
     /// R6: Redis holds another generation than the copies here. One durable commit stores it and marks every copy

@@ -332,10 +332,10 @@ impl<E: Env> State<E> {
         if let Some(unflushed) = self.overlay.get(uid) {
             return Ok(Some(unflushed.held.clone()));
         }
-        let Some(slot) = self.index.get(uid).copied() else { return Ok(None) };
         if let Some(held) = self.recent.get(uid) {
             return Ok(Some(held));
         }
+        let Some(slot) = self.index.get(uid).copied() else { return Ok(None) };
         let log = if slot.epoch == self.epoch { &self.log } else { self.log_before.as_ref().unwrap_or(&self.log) };
         match read_record(log, uid, slot) {
             Ok(held) => {

@@ -78,18 +78,18 @@ fn record(rng: &mut StdRng) -> Record {
     for _ in 0..rng.random_range(0..8) {
         let value = rng.random_bool(0.7).then(|| VALUES[rng.random_range(0..VALUES.len())].into());
         let (name, value) = match rng.random_range(0..10) {
-            0 => (CellName::Tombstone, None),
+            0 => (CellName::tombstone(), None),
             1 | 2 => {
                 // Never past: what expires is no join.
                 let until = rng.random_range(1_u64 << 47..(1 << 47) + 3);
                 let lifetime = if rng.random_bool(0.5) { Lifetime::Unbounded } else { Lifetime::Until(until) };
-                (CellName::Existence, Some(lifetime.text().into()))
+                (CellName::existence(), Some(lifetime.text().into()))
             }
-            3..6 => (CellName::Profile(name(rng)), value),
-            6 | 7 => (CellName::Metadata(name(rng)), value),
-            _ => (CellName::Contact(name(rng), name(rng)), value),
+            3..6 => (CellName::profile(&name(rng)), value),
+            6 | 7 => (CellName::metadata(&name(rng)), value),
+            _ => (CellName::contact(&name(rng), &name(rng)), value),
         };
-        record.join_cell(name, Cell { stamp: stamp(rng.random_range(0..6)), value });
+        record.join_cell(&name, &Cell { stamp: stamp(rng.random_range(0..6)), value });
     }
     record
 }
@@ -110,7 +110,7 @@ async fn stored(connection: &mut MultiplexedConnection, key: &str) -> Record {
 fn all_above(stored: &Record, sent: &Record) -> bool {
     sent.cells().iter().all(|(name, cell)| {
         stored.cells().iter().all(|(held_name, held)| {
-            let meets = held_name == name || *held_name == CellName::Tombstone || *name == CellName::Tombstone;
+            let meets = held_name == name || held_name.is_tombstone() || name.is_tombstone();
             !meets || cell.stamp > held.stamp
         })
     })

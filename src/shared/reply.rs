@@ -19,7 +19,7 @@ pub(crate) type Flat = Vec<Value>;
 pub(crate) struct Reply {
     flat: Flat,
     pub(crate) record: Record,
-    view: OnceLock<Option<CachedContact>>,
+    view: OnceLock<Option<Arc<CachedContact>>>,
 }
 
 /// Decodes replies. One that is byte by byte the last one about its record is not decoded again.
@@ -43,11 +43,11 @@ impl Decoder {
 
 impl Reply {
     /// The record as an application sees it. What Redis told was alive there.
-    pub(crate) fn view(&self, uid: &Uid) -> Result<Option<CachedContact>, NotARecord> {
+    pub(crate) fn view(&self, uid: &Uid) -> Result<Option<Arc<CachedContact>>, NotARecord> {
         if let Some(view) = self.view.get() {
             return Ok(view.clone());
         }
-        let view = self.record.view(uid, 0)?;
+        let view = self.record.view(uid, 0)?.map(Arc::new);
         Ok(self.view.get_or_init(|| view).clone())
     }
 }

@@ -6,7 +6,7 @@ use redis::{Cmd, ErrorKind, RedisResult, ServerErrorKind, Value, aio::Multiplexe
 
 use super::{CallError, reply::record_of, wrong_reply};
 use crate::{
-    record::{CellName, Lifetime, Record, time_text},
+    record::{Lifetime, Record, time_text},
     stamp::Stamp,
 };
 
@@ -78,7 +78,7 @@ fn arguments(call: &mut Cmd, mode: Mode, record: &Record, terms: Terms) {
     call.arg(record.times.last.map(time_text).unwrap_or_default());
     for (name, cell) in record.cells() {
         call.arg(name.field()).arg(match cell.lifetime() {
-            Some(Lifetime::Estimated(deadline_ms)) if *name == CellName::Existence => {
+            Some(Lifetime::Estimated(deadline_ms)) if name.is_existence() => {
                 format!("{}+{}", cell.stamp, deadline_ms.saturating_sub(terms.now_ms))
             }
             _ => cell.text(),

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use contact_cache::{
-    Config, ContactCache, Placement, Source, State,
+    Config, ContactCache, Placement, Source,
     env::{Env, Tls, TokioEnv},
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};

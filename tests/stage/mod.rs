@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use contact_cache::{CachedContact, Config, ContactCache, OpenError, Patch, Source, State, Uid, env::Env as _};
+use contact_cache::{Config, ContactCache, OpenError, Patch, Source, State, Uid, env::Env as _};
 use seedbed::{
     history::Stop,
     redis::{
@@ -177,5 +177,5 @@ pub(crate) fn field(name: &str, value: &str) -> Patch {
 /// Source and profile of a record.
 pub(crate) async fn profile(cache: &Cache, name: &str) -> (Source, Option<Json>) {
     let read = cache.get(&uid(name)).await.expect("the disk works");
-    (read.source, read.record.map(|record: CachedContact| Json::from(record.profile)))
+    (read.source, read.record.map(|record| Json::from(record.profile.clone())))
 }
