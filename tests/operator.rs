@@ -15,6 +15,7 @@ mod stores;
 mod verbs;
 
 use std::{
+    ffi::OsStr,
     io::Write as _,
     path::Path,
     process::{Command, Stdio},
@@ -48,6 +49,11 @@ on_servers! {
     imports::an_import_changes_nothing_that_was_written_since,
 }
 
+/// A command line: settings, then a verb.
+pub(crate) fn words(settings: &[&str], verb: &[&str]) -> Vec<String> {
+    settings.iter().chain(verb).map(ToString::to_string).collect()
+}
+
 /// A process that has ended.
 #[derive(Debug)]
 pub(crate) struct Run {
@@ -57,12 +63,12 @@ pub(crate) struct Run {
 }
 
 /// Runs the tool with these arguments, and none of the settings of this process.
-pub(crate) fn tool(arguments: &[&str]) -> Run {
+pub(crate) fn tool(arguments: &[impl AsRef<OsStr>]) -> Run {
     tool_reading("", arguments)
 }
 
 /// Likewise, with this on its standard input.
-pub(crate) fn tool_reading(input: &str, arguments: &[&str]) -> Run {
+pub(crate) fn tool_reading(input: &str, arguments: &[impl AsRef<OsStr>]) -> Run {
     run(input, Command::new(env!("CARGO_BIN_EXE_contact-cache")).env_clear().args(arguments))
 }
 

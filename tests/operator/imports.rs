@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use crate::{
     directory,
     server::{Kind, Server},
-    text, tool, tool_reading,
+    text, tool, tool_reading, words,
 };
 
 fn record(name: &str) -> Json {
@@ -33,7 +33,7 @@ fn file(directory: &Path) -> String {
 pub(crate) fn a_file_is_imported_and_its_bad_records_are_named(kind: Kind) {
     let (server, files) = (Server::running(kind), directory());
     let (url, file) = (server.url(), file(files.path()));
-    let at = |verb: &[&str]| [&["--redis", &url, "--prefix", "p"], verb].concat();
+    let at = |verb: &[&str]| words(&["--redis", &url, "--prefix", "p"], verb);
     let bad =
         [&format!("{file}: record \"bad1\": line 3, column "), &format!("{file}: record \"bad2\": line 5, column ")];
     let dry = tool(&at(&["import", "json", &file, "--dry-run"]));
@@ -54,19 +54,21 @@ pub(crate) fn a_file_is_imported_and_its_bad_records_are_named(kind: Kind) {
 pub(crate) fn keys_are_imported_and_the_bad_ones_are_named(kind: Kind) {
     let server = Server::running(kind);
     let url = server.url();
-    let at = |verb: &[&str]| [&["--redis", &url, "--prefix", "p"], verb].concat();
+    let at = |verb: &[&str]| words(&["--redis", &url, "--prefix", "p"], verb);
     for number in 0..1200 {
         let name = format!("u{number}");
         server.ask(&["SET", &format!("old*:{name}"), &record(&name).to_string()]);
     }
     server.ask(&["SET", "old*:bad", "{\"uid\":\n 7}"]);
-    server.ask(&["SET", "old*:other", &json!({"uid": "u1"}).to_string()]);
-    server.ask(&["RPUSH", "old*:list", "x"]);
+    let mut other = record("u1");
+    other["uid"] = json!("u1");
+    server.ask(&["SET", "old*:other", &other.to_string()]);
+    server.ask(&["HSET", "old*:hash", "x", "y"]);
     server.ask(&["SET", "older:u1", "another prefix, which the pattern must not match"]);
     let said = [
         r#"key "old*:bad": line 2, column "#,
-        r#"key "old*:other": line 1, column "#,
-        r#"key "old*:list": line 1, column 1: the value cannot be read"#,
+        r#"key "old*:other": line 1, column 1: it says uid "u1", and is filed under "other""#,
+        r#"key "old*:hash": line 1, column 1: the value cannot be read"#,
         "WRONGTYPE",
         "3 skipped",
     ];
@@ -84,7 +86,7 @@ pub(crate) fn keys_are_imported_and_the_bad_ones_are_named(kind: Kind) {
 pub(crate) fn an_import_changes_nothing_that_was_written_since(kind: Kind) {
     let (server, files) = (Server::running(kind), directory());
     let (url, path) = (server.url(), files.path().join("revealed_contacts.json"));
-    let at = |verb: &[&str]| [&["--redis", &url, "--prefix", "p"], verb].concat();
+    let at = |verb: &[&str]| words(&["--redis", &url, "--prefix", "p"], verb);
     tool_reading(r#"{"uid": "a", "profile": {"name": "new"}}"#, &at(&["put"])).ended(0, &[]);
     tool_reading(r#"{"uid": "b", "profile": {"name": "new"}}"#, &at(&["put"])).ended(0, &[]);
     tool(&at(&["remove", "b"])).ended(0, &[]);

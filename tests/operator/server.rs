@@ -30,7 +30,10 @@ enum Running {
         thread: thread::JoinHandle<()>,
     },
     /// With its log, held open.
-    Real(Child, BufReader<ChildStdout>),
+    Real {
+        child: Child,
+        _log: BufReader<ChildStdout>,
+    },
 }
 
 impl Server {
@@ -47,7 +50,8 @@ impl Server {
 
     /// A real one that asks for a password.
     pub(crate) fn guarded(password: &'static str) -> Self {
-        let mut server = Self { password: Some(password), ..Self::absent(Kind::Real) };
+        let mut server = Self::absent(Kind::Real);
+        server.password = Some(password);
         server.start();
         server
     }
@@ -96,7 +100,7 @@ impl Server {
         while !said.contains("eady to accept connections") {
             assert!(log.read_line(&mut said).expect("a log in UTF-8") > 0, "the server ended:\n{said}");
         }
-        Running::Real(child, log)
+        Running::Real { child, _log: log }
     }
 
     /// What it answers to a command, as it goes over the wire.
@@ -121,7 +125,7 @@ impl Drop for Server {
                 // A panic of the server has been printed where it happened.
                 let _ = thread.join();
             }
-            Some(Running::Real(mut child, _)) => {
+            Some(Running::Real { mut child, .. }) => {
                 child.kill().expect("a process of our own");
                 child.wait().expect("a process of our own");
             }

@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 use crate::{
     directory, program, run,
     server::{Kind, Server},
-    text, tool, tool_reading,
+    text, tool, tool_reading, words,
 };
 
 const RECORD: &str = r#"{"uid": "u1", "contacts": [{"type": "email", "value": "a@x.org", "label": "work"}],
@@ -16,7 +16,7 @@ const RECORD: &str = r#"{"uid": "u1", "contacts": [{"type": "email", "value": "a
 pub(crate) fn a_record_is_put_read_listed_and_removed(kind: Kind) {
     let server = Server::running(kind);
     let url = server.url();
-    let at = |verb: &[&str]| [&["--redis", &url, "--prefix", "p"], verb].concat();
+    let at = |verb: &[&str]| words(&["--redis", &url, "--prefix", "p"], verb);
     tool_reading(RECORD, &at(&["put"])).ended(0, &["u1: written to redis"]);
     let got = tool(&at(&["get", "u1"]));
     got.ended(0, &["12345678901234567890123"]);
@@ -51,7 +51,7 @@ pub(crate) fn health_says_how_an_instance_is(kind: Kind) {
 #[test]
 fn without_redis_and_without_a_directory_nothing_is_done_and_nothing_is_lost_unsaid() {
     let url = Server::absent(Kind::Embedded).url();
-    let at = |verb: &[&str]| [&["--redis", &url, "--prefix", "p"], verb].concat();
+    let at = |verb: &[&str]| words(&["--redis", &url, "--prefix", "p"], verb);
     for verb in [&["put"][..], &["get", "u1"], &["list"], &["remove", "u1"]] {
         let ended = tool_reading(RECORD, &at(verb));
         ended.ended(3, &["error: ", "redis was asked for and cannot answer"]);
