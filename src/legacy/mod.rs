@@ -60,6 +60,10 @@ impl<'de> Deserialize<'de> for Moment {
 pub fn record(name: &str, text: &str) -> Result<CachedContact, BadRecord> {
     let form: Form = serde_json::from_str(text).map_err(|error| BadRecord::of(&error))?;
     let at_start = |reason: String| BadRecord { line: 1, column: 1, reason };
+    // A list of the fields' values would be read as well.
+    if !text.trim_start().starts_with('{') {
+        return Err(at_start("it is no object".to_owned()));
+    }
     if form.uid.as_ref().is_some_and(|uid| uid != name) {
         return Err(at_start(format!("it says uid {:?}, and is filed under {name:?}", form.uid.unwrap_or_default())));
     }
@@ -117,7 +121,8 @@ mod tests {
         let early = r#"{"first_revealed_at": "1969-01-01T00:00:00Z", "last_updated_at": "2026-01-01T00:00:00Z"}"#;
         let backwards = r#"{"first_revealed_at": "2026-01-02", "last_updated_at": "2026-01-01"}"#;
         for (text, said) in [
-            ("[]".to_owned(), "line 1, column 1: invalid type: sequence"),
+            ("7".to_owned(), "line 1, column 1: invalid type: integer `7`"),
+            (r#"["u", [], {}, {}, "2026-01-01", "2026-01-01"]"#.to_owned(), "line 1, column 1: it is no object"),
             (format!(r#"{{"uid": "v", {TIMES}}}"#), r#"says uid "v", and is filed under "u""#),
             (format!(r#"{{"contacts": [{{"type": "phone", "value": 7}}], {TIMES}}}"#), "value 7: it must be a string"),
             (format!("{{\n\"zip\": 1, {TIMES}}}"), "line 2, column 5: unknown field `zip`"),

@@ -30,7 +30,7 @@ pub(crate) fn a_record_is_put_read_listed_and_removed(kind: Kind) {
     assert_eq!(tool(&at(&["list"])).out, "\"line\\nbreak\"\nu1\n");
     let list: Json = serde_json::from_str(&tool(&at(&["list", "--json"])).out).expect("json");
     assert_eq!(list, json!({"source": "shared", "complete": true, "uids": ["line\nbreak", "u1"]}));
-    tool(&at(&["remove", "u1", "line\nbreak"])).ended(0, &["u1: written to redis"]);
+    tool(&at(&["remove", "u1", "line\nbreak"])).ended(0, &["u1: removed from redis"]);
     tool(&at(&["get", "u1"])).ended(1, &[r#"no record "u1""#]);
     assert_eq!(tool(&at(&["list"])).out, "");
     server.ask(&["SET", "cc1:p:other", "x"]);
@@ -72,6 +72,7 @@ fn bad_input_names_the_thing_the_place_and_the_cure() {
         ("", &["frobnicate"], &["frobnicate", "--help"]),
         ("{", &["put"], &["the standard input is no record", "line 1 column 1"]),
         (r#"{"uid": "u", "zip": 1}"#, &["put"], &["unknown field `zip`"]),
+        (r#"["u", [], {}, {}, null, null]"#, &["put"], &["it is no object"]),
         (r#"{"profile": {}}"#, &["put"], &["missing field `uid`"]),
         ("", &["put", "/no/such.json"], &["cannot read /no/such.json"]),
         ("", &["drain"], &["which local store?", "--directory"]),

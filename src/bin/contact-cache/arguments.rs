@@ -22,8 +22,13 @@ pub(crate) struct Tool {
     /// Settings of the cache, in TOML
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Where redis is: redis://host:port/database, rediss://... or unix:///path
-    #[arg(long, global = true, value_name = "URL")]
+    /// Where redis is
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        help = "Where redis is: redis://host:port/database, rediss://... or unix:///path"
+    )]
     pub(crate) redis: Option<String>,
     /// The prefix of the records
     #[arg(long, global = true)]
@@ -90,7 +95,7 @@ pub(crate) struct Import {
 
 #[derive(Subcommand)]
 pub(crate) enum From {
-    /// From its file, revealed_contacts.json: one object, from uid to record
+    /// From its file, one object from uid to record
     Json {
         /// The file
         file: PathBuf,

@@ -25,7 +25,8 @@ pub(crate) async fn drain(env: TokioEnv, tool: &Tool, within: Duration) -> Resul
     // A new store made here would hide a misspelt name.
     if !directory.join(LOG).exists() {
         return Err(Failure::bad_input(format!(
-            "there is no local store in {directory:?}: name a directory with a {LOG}"
+            "there is no local store in {}: name a directory with a {LOG}",
+            directory.display()
         )));
     }
     let end = env.now() + within;

@@ -35,10 +35,12 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
     pub(crate) fn bad_input(message: impl ToString) -> Self {
         Self { code: ExitCode::BadInput, message: message.to_string() }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
     pub(crate) fn unavailable(message: impl ToString) -> Self {
         Self { code: ExitCode::Unavailable, message: message.to_string() }
     }
@@ -57,8 +59,9 @@ impl From<OpenError> for Failure {
                 Self::bad_input(error)
             }
             OpenError::Store(StoreError::Locked { dir }) => Self::unavailable(format!(
-                "the local store in {dir:?} is in use, by the application it belongs to: add --fresh to work on redis \
-                 alone, or end the application first; `inspect` looks into it all the same"
+                "the local store in {} is in use, by the application it belongs to: add --fresh to work on redis \
+                 alone, or end the application first; `inspect` looks into it all the same",
+                dir.display()
             )),
             OpenError::Store(_) => Self::unavailable(error),
         }

@@ -115,7 +115,7 @@ async fn from_redis(
 /// An import under way.
 struct Run<'c> {
     cache: &'c ContactCache,
-    dry_run: bool,
+    only_preview: bool,
     progress: ProgressBar,
     counts: Counts,
 }
@@ -130,7 +130,7 @@ struct Counts {
 }
 
 impl<'c> Run<'c> {
-    fn new(cache: &'c ContactCache, dry_run: bool, records: Option<u64>) -> Self {
+    fn new(cache: &'c ContactCache, only_preview: bool, records: Option<u64>) -> Self {
         let shown = io::stderr().is_terminal();
         let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let form = match records {
@@ -139,14 +139,14 @@ impl<'c> Run<'c> {
         };
         let style = ProgressStyle::with_template(form).expect("a constant template");
         let progress = ProgressBar::with_draw_target(records, target).with_style(style);
-        Self { cache, dry_run, progress, counts: Counts::default() }
+        Self { cache, only_preview, progress, counts: Counts::default() }
     }
 
     /// Imports some records, each with its place. What is wrong with one concerns it alone; that Redis is away is the end.
     async fn take(&mut self, page: Vec<(String, Result<CachedContact, BadRecord>)>) -> Result<(), Failure> {
-        let (cache, dry_run) = (self.cache, self.dry_run);
+        let (cache, only_preview) = (self.cache, self.only_preview);
         let imports = page.iter().map(async |(_, record)| match record {
-            Ok(record) if dry_run => Some(cache.preview_import(record).await),
+            Ok(record) if only_preview => Some(cache.preview_import(record).await),
             Ok(record) => Some(cache.import(record).await),
             Err(_) => None,
         });
@@ -183,12 +183,12 @@ impl<'c> Run<'c> {
             say!(
                 "{}",
                 json!({
-                    "dry_run": self.dry_run, "created": created, "joined": joined, "already_there": present,
+                    "dry_run": self.only_preview, "created": created, "joined": joined, "already_there": present,
                     "removed": removed, "skipped": skipped, "complete": result.is_ok() && !cut_short,
                 })
             );
         } else {
-            let (begin, imported) = if self.dry_run { ("dry run: ", "to import") } else { ("", "imported") };
+            let (begin, imported) = if self.only_preview { ("dry run: ", "to import") } else { ("", "imported") };
             say!(
                 "{begin}{} {imported} ({created} new, {joined} joined into records that are there), {present} already \
                  there, {removed} removed from the cache since, {skipped} skipped",

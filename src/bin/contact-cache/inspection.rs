@@ -23,7 +23,8 @@ pub(crate) fn inspect(tool: &Tool, path: &Path) -> Result<ExitCode, Failure> {
     let log = if path.is_dir() { path.join(LOG) } else { path.to_owned() };
     let file = TokioDisk.open_to_read(&log).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Failure::bad_input(format!(
-            "there is no local store at {path:?}: name the directory of one, which has a {LOG}, or a damaged-<n>.log"
+            "there is no local store at {}: name the directory of one, which has a {LOG}, or a damaged-<n>.log",
+            path.display()
         )),
         _ => Failure::unavailable(error),
     })?;
@@ -48,7 +49,7 @@ fn set_aside(path: &Path) -> Result<Vec<String>, Failure> {
         return Ok(Vec::new());
     }
     let names = TokioDisk.list(path).map_err(Failure::unavailable)?;
-    Ok(names.into_iter().filter(|name| name.starts_with("damaged-") && name.ends_with(".log")).collect())
+    Ok(names.into_iter().filter(|name| name.starts_with("damaged-")).collect())
 }
 
 fn as_json(log: &Path, found: &Inspection, set_aside: &[String]) -> Json {

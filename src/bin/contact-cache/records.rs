@@ -66,24 +66,28 @@ pub(crate) async fn put(env: TokioEnv, tool: &Tool, file: Option<&Path>) -> Resu
     let (name, text) = read_text(file)?;
     let Form { uid, contacts, profile, metadata, .. } =
         serde_json::from_str(&text).map_err(|error| Failure::bad_input(format!("{name} is no record: {error}")))?;
+    // A list of the fields' values would be read as well.
+    if !text.trim_start().starts_with('{') {
+        return Err(Failure::bad_input(format!("{name} is no record: it is no object")));
+    }
     let patch = Patch { contacts, profile, metadata, ..Patch::default() };
     let opened = Settings::load(tool)?.open(env).await?;
-    let written = match opened.is_thrown_away() {
-        true => opened.cache.upsert_shared(&uid, &patch).await,
-        false => opened.cache.upsert(&uid, &patch).await,
+    let written = if opened.is_thrown_away() {
+        opened.cache.upsert_shared(&uid, &patch).await
+    } else {
+        opened.cache.upsert(&uid, &patch).await
     };
-    let said = written.map(|written| say_written(tool, &opened, &uid, written)).map_err(Failure::from);
+    let said = written.map(|written| say_written(tool, &opened, &uid, written, "written to")).map_err(Failure::from);
     opened.close(said).await?;
     Ok(ExitCode::Done)
 }
 
 fn read_text(file: Option<&Path>) -> Result<(String, String), Failure> {
-    let (name, text) = match file.filter(|file| file.as_os_str() != "-") {
-        Some(file) => (file.display().to_string(), std::fs::read_to_string(file)),
-        None => {
-            let mut text = String::new();
-            ("the standard input".to_owned(), std::io::stdin().read_to_string(&mut text).map(|_| text))
-        }
+    let (name, text) = if let Some(file) = file.filter(|file| file.as_os_str() != "-") {
+        (file.display().to_string(), std::fs::read_to_string(file))
+    } else {
+        let mut text = String::new();
+        ("the standard input".to_owned(), std::io::stdin().read_to_string(&mut text).map(|_| text))
     };
     let text = text.map_err(|error| Failure::bad_input(format!("cannot read {name}: {error}")))?;
     Ok((name, text))
@@ -93,12 +97,13 @@ pub(crate) async fn remove(env: TokioEnv, tool: &Tool, uids: &[Uid]) -> Result<E
     let opened = Settings::load(tool)?.open(env).await?;
     let mut result = Ok(());
     for uid in uids {
-        let written = match opened.is_thrown_away() {
-            true => opened.cache.remove_shared(uid).await,
-            false => opened.cache.remove(uid).await,
+        let written = if opened.is_thrown_away() {
+            opened.cache.remove_shared(uid).await
+        } else {
+            opened.cache.remove(uid).await
         };
         match written {
-            Ok(written) => say_written(tool, &opened, uid, written),
+            Ok(written) => say_written(tool, &opened, uid, written, "removed from"),
             Err(error) => {
                 let Failure { code, message } = error.into();
                 result = Err(Failure { code, message: format!("record {uid:?} and those after it: {message}") });
@@ -110,7 +115,7 @@ pub(crate) async fn remove(env: TokioEnv, tool: &Tool, uids: &[Uid]) -> Result<E
     Ok(ExitCode::Done)
 }
 
-fn say_written(tool: &Tool, opened: &Opened, uid: &Uid, written: Written) {
+fn say_written(tool: &Tool, opened: &Opened, uid: &Uid, written: Written, in_redis: &str) {
     let Written { placement, stamp } = written;
     if tool.json {
         let placement = format!("{placement:?}").to_lowercase();
@@ -119,7 +124,7 @@ fn say_written(tool: &Tool, opened: &Opened, uid: &Uid, written: Written) {
     }
     let uid = plain(uid.as_str());
     match placement {
-        Placement::Shared => say!("{uid}: written to redis"),
+        Placement::Shared => say!("{uid}: {in_redis} redis"),
         Placement::Local => {
             say!("{uid}: kept in {}, redis is away; `drain` merges it", opened.config.directory.display());
         }
