@@ -109,6 +109,14 @@ impl Patch {
     }
 }
 
+/// What an upsert would ask for to write all of a record. Its times are no part of a patch.
+impl From<CachedContact> for Patch {
+    fn from(record: CachedContact) -> Self {
+        let CachedContact { contacts, profile, metadata, .. } = record;
+        Self { contacts, profile, metadata, ..Self::default() }
+    }
+}
+
 impl ContactPoint {
     fn check(&self) -> Result<(), Refusal> {
         let place = || format!("contact point {:?} {:?}", self.kind, self.value);

@@ -114,7 +114,7 @@ impl Keys {
 }
 
 /// Redis's `stringmatchlen` takes these as special outside of brackets; a `]` only closes what a `[` opened.
-fn glob_escape(text: &str) -> String {
+pub(crate) fn glob_escape(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut escaped, c| {
         if matches!(c, '*' | '?' | '[' | ']' | '\\') {
             escaped.push('\\');

@@ -10,6 +10,7 @@
 //! - `shared`: Redis; `local`: the disk
 //! - `recovery`: the task that connects, and merges what was written locally
 //! - `cache`: which tier serves a call
+//! - [`legacy`]: the records of the cache that came before
 
 mod cache;
 pub mod config;
@@ -18,6 +19,7 @@ pub mod env;
 pub mod error;
 mod health;
 mod key;
+pub mod legacy;
 mod local;
 pub mod metrics;
 mod recent;
@@ -27,13 +29,13 @@ mod shared;
 mod stamp;
 
 pub use crate::{
-    cache::{Cleared, ContactCache, Freshness, Health, Listing, OpenError, Placement, Read, Source, Written},
+    cache::{Cleared, ContactCache, Freshness, Health, Imported, Listing, OpenError, Placement, Read, Source, Written},
     config::{Config, ConfigError, Durability, OnLoss},
     contact::{CachedContact, ContactPoint, Patch, Timestamp},
     error::Error,
     health::State,
     key::{NameError, PREFIX_BYTES_MAX, Prefix, UID_BYTES_MAX, Uid},
-    local::{Damage, OpenReport},
+    local::{Damage, Inspection, OpenReport, PendingCell, PendingRecord, inspect},
     stamp::Stamp,
 };
 

@@ -27,7 +27,7 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use crate::{
-    cache::{Cleared, Health, Listing, Placement, Read, Source, Written},
+    cache::{Cleared, Health, Imported, Listing, Placement, Read, Source, Written},
     error::Error,
     health::State,
     key::Prefix,
@@ -43,6 +43,7 @@ pub(crate) enum Call {
     List,
     Clear,
     Sync,
+    Import,
 }
 
 /// What answered.
@@ -54,7 +55,7 @@ pub(crate) enum Tier {
     Error,
 }
 
-const CALLS: [(Call, &str); 7] = [
+const CALLS: [(Call, &str); 8] = [
     (Call::Get, "get"),
     (Call::GetMany, "get_many"),
     (Call::Upsert, "upsert"),
@@ -62,6 +63,7 @@ const CALLS: [(Call, &str); 7] = [
     (Call::List, "list"),
     (Call::Clear, "clear"),
     (Call::Sync, "sync"),
+    (Call::Import, "import"),
 ];
 
 const TIERS: [(Tier, &str); 4] =
@@ -189,6 +191,13 @@ impl Answer for Written {
             Placement::Shared => Tier::Shared,
             Placement::Local => Tier::Local,
         }
+    }
+}
+
+/// Redis or nothing.
+impl Answer for Imported {
+    fn tier(&self) -> Tier {
+        Tier::Shared
     }
 }
 

@@ -360,6 +360,14 @@ impl Record {
         record
     }
 
+    /// What an import of this record writes.
+    pub(crate) fn imported(contact: &CachedContact, lifetime: Lifetime) -> Self {
+        let (first, last) = (contact.first_revealed_at, contact.last_updated_at);
+        let mut record = Self::patched(&contact.clone().into(), Stamp::imported(last), last, lifetime, None);
+        record.times = Times { first: Some(first), last: Some(last) };
+        record
+    }
+
     /// The place of a contact point in the list.
     fn place(&self, name: &CellName) -> Option<(u64, u64)> {
         let (place, IgnoredAny) = serde_json::from_str(self.cells.get(name)?.value.as_deref()?).ok()?;
@@ -567,6 +575,20 @@ mod tests {
         assert_eq!(view(&record), None, "a late write below the tombstone stays dead");
         record.join(&upsert(&serde_json::json!({"contacts": [], "metadata": {"x": 1}}), 3, None));
         assert_eq!(Json::from(view(&record).unwrap().profile), serde_json::json!({}));
+    }
+
+    #[test]
+    fn an_import_fills_gaps_widens_the_times_and_wins_over_nothing() {
+        let json = serde_json::json!({"uid": "u", "contacts": [{"type": "email", "value": "a"}], "metadata": {},
+            "profile": {"name": "old", "age": 1, "none": null},
+            "first_revealed_at": "1970-01-01T00:00:00.001Z", "last_updated_at": "2099-01-01T00:00:00.000Z"});
+        let import = Record::imported(&serde_json::from_value(json).unwrap(), Lifetime::Unbounded);
+        let there = upsert(&serde_json::json!({"contacts": [], "profile": {"name": "new"}}), 1, None);
+        let seen = view(&joined(&there, &import)).unwrap();
+        assert_eq!(Json::from(seen.profile), serde_json::json!({"name": "new", "age": 1}));
+        assert_eq!((seen.contacts.len(), seen.first_revealed_at.millis()), (1, 1));
+        assert_eq!(seen.last_updated_at.to_string(), "2099-01-01T00:00:00.000Z");
+        assert_eq!(view(&joined(&Record::tombstone(stamp(1 << 64)), &import)), None, "removed stays removed");
     }
 
     #[test]

@@ -9,6 +9,8 @@
 
 use std::{fmt, ops::Deref, str::FromStr};
 
+use crate::contact::Timestamp;
+
 /// Length of a stamp as text.
 pub(crate) const STAMP_TEXT_LEN: usize = 32;
 
@@ -28,7 +30,13 @@ impl Stamp {
         Self(u128::from(head.0) << 64 | u128::from(instance))
     }
 
-    /// Milliseconds since the Unix epoch, by the clock that issued it.
+    /// The stamp of a record taken over from another cache, by when that last updated it: below every stamp that a clock
+    /// issues ([`HybridClock::issue`] never gives head zero), so that an import wins over nothing but older imports.
+    pub(crate) fn imported(last_updated_at: Timestamp) -> Self {
+        Self(u128::from(last_updated_at.millis()))
+    }
+
+    /// Milliseconds since the Unix epoch, by the clock that issued it; zero for what was imported.
     pub fn millis(self) -> u64 {
         self.head().millis()
     }
@@ -217,6 +225,13 @@ mod tests {
         let mut clock = clock();
         let before = clock.issue(500).unwrap();
         assert!(clock.issue(100).unwrap() > before);
+    }
+
+    #[test]
+    fn what_is_imported_is_below_what_any_clock_issues_and_in_the_order_of_its_updates() {
+        let [older, newer] = [5, u64::MAX].map(|millis| Stamp::imported(Timestamp::from_millis(millis)));
+        let first = clock().issue(0).unwrap();
+        assert!(older < newer && newer < first && newer.to_string() < first.to_string());
     }
 
     #[test]

@@ -81,6 +81,19 @@ pub struct Cleared {
     pub complete: bool,
 }
 
+/// What became, or would become, of a record that another cache kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Imported {
+    /// There was no such record.
+    Created,
+    /// There was, and it lacked some of this.
+    Joined,
+    /// There was, and it has all of this, or newer.
+    Present,
+    /// It was removed from this cache, or expired here, and stays so.
+    Removed,
+}
+
 /// What an operator asks an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -1,7 +1,9 @@
 //! The cache that an application opens. Here, and only here, it is decided which tier serves a call: `read`, `write`,
 //! `list`. What they ask for and answer is in `answer`, what they share in `inner`.
+//! `import` takes over what another cache kept.
 
 mod answer;
+mod import;
 mod inner;
 mod list;
 mod read;
@@ -15,12 +17,12 @@ use std::{
     time::Duration,
 };
 
-pub use self::answer::{Cleared, Freshness, Health, Listing, OpenError, Placement, Read, Source, Written};
+pub use self::answer::{Cleared, Freshness, Health, Imported, Listing, OpenError, Placement, Read, Source, Written};
 pub(crate) use self::inner::Inner;
 use self::write::Demand;
 use crate::{
     config::Config,
-    contact::Patch,
+    contact::{CachedContact, Patch},
     env::{Env, Task, TokioEnv, timeout},
     error::Error,
     health::Event,
@@ -144,6 +146,33 @@ impl<E: Env> ContactCache<E> {
     #[tracing::instrument(level = "debug", name = "contact_cache.remove_shared", skip_all, fields(%uid))]
     pub async fn remove_shared(&self, uid: &Uid) -> Result<Written, Error> {
         self.bounded(Call::Remove, pin!(self.inner.remove(uid, Demand::Shared))).await
+    }
+
+    /// Takes over a record that another cache kept: into Redis or not at all.
+    ///
+    /// It is joined field by field like any other write, but under a stamp below all that this client ever issues, made
+    /// of its `last_updated_at`. So it fills what is missing and wins over nothing that was written through this client,
+    /// before or after, not even a removal or an expiry that is still remembered ([`Config::tombstone_ttl`]); of two
+    /// imports the one updated later wins, field by field. Its times join: `first_revealed_at` as a minimum,
+    /// `last_updated_at` as a maximum. A null at the top level of the profile is left out, as in a [`Patch`]. Doing it
+    /// again, after an error too, changes nothing that is there.
+    ///
+    /// # Errors
+    /// As for [`Self::upsert_shared`].
+    #[tracing::instrument(level = "debug", name = "contact_cache.import", skip_all, fields(uid = %contact.uid))]
+    pub async fn import(&self, contact: &CachedContact) -> Result<Imported, Error> {
+        Patch::from(contact.clone()).check()?;
+        self.bounded(Call::Import, pin!(self.inner.import(contact, true))).await
+    }
+
+    /// What [`Self::import`] would do now. Nothing is written.
+    ///
+    /// # Errors
+    /// As for [`Self::import`].
+    #[tracing::instrument(level = "debug", name = "contact_cache.preview_import", skip_all, fields(uid = %contact.uid))]
+    pub async fn preview_import(&self, contact: &CachedContact) -> Result<Imported, Error> {
+        Patch::from(contact.clone()).check()?;
+        self.bounded(Call::Import, pin!(self.inner.import(contact, false))).await
     }
 
     /// The uids of all records under the prefix.

@@ -31,7 +31,7 @@ pub(super) enum Demand {
 }
 
 /// What became of a write that was meant for Redis.
-enum Attempt {
+pub(super) enum Attempt {
     /// Redis has it, under this stamp.
     Placed(Stamp),
     /// Redis does not have it, or it is not known whether it has: why, and whether it may take effect yet.
@@ -50,7 +50,7 @@ impl<E: Env> Inner<E> {
     }
 
     /// Until when a record written now lives.
-    fn lifetime(&self) -> Lifetime {
+    pub(super) fn lifetime(&self) -> Lifetime {
         let Some(ttl) = self.config.record_ttl else { return Lifetime::Unbounded };
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         // Up to a tenth less, so that what was written together does not expire together.
@@ -122,7 +122,7 @@ impl<E: Env> Inner<E> {
     }
 
     /// Redis has it: a copy is kept.
-    async fn placed(
+    pub(super) async fn placed(
         &self,
         uid: &Uid,
         connection: &Connection,
@@ -165,7 +165,7 @@ impl<E: Env> Inner<E> {
 }
 
 /// What is written, under its stamp.
-struct Stamped {
-    stamp: Stamp,
-    record: Record,
+pub(super) struct Stamped {
+    pub(super) stamp: Stamp,
+    pub(super) record: Record,
 }

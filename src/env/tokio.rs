@@ -204,6 +204,17 @@ impl AsyncWrite for TokioStream {
 #[derive(Clone, Copy, Debug)]
 pub struct TokioDisk;
 
+impl TokioDisk {
+    /// Opens a file that is there, for reading alone: every verb of it that would change something fails.
+    ///
+    /// # Errors
+    /// As the operating system reports them.
+    pub fn open_to_read(&self, path: &Path) -> io::Result<TokioFile> {
+        let file = File::open(path).map_err(naming(path))?;
+        Ok(TokioFile { file: Arc::new(file), path: path.into() })
+    }
+}
+
 impl Disk for TokioDisk {
     type File = TokioFile;
     type Lock = TokioLock;

@@ -9,6 +9,7 @@ mod bounds;
 mod compaction;
 mod contents;
 mod held;
+mod inspect;
 mod scan;
 mod state;
 mod storage;
@@ -24,13 +25,16 @@ use std::{
 
 use tokio::sync::Notify;
 
-pub use self::scan::Damage;
 use self::{
     bounds::Limits,
     state::{Batch, Entry, Phase, Slot, State, encode, encode_record, seed},
     storage::{AppendError, Seed},
 };
 pub(crate) use self::{bounds::Usage, held::Held};
+pub use self::{
+    inspect::{Inspection, PendingCell, PendingRecord, inspect},
+    scan::Damage,
+};
 use crate::{
     config::Config,
     env::{Env, timeout},

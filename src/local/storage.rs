@@ -103,7 +103,16 @@ impl<F: DiskFile> Log<F> {
         seed: Seed,
         take: impl FnMut(Location, &[u8]),
     ) -> Result<(Self, Scan), StoreError> {
-        let file = disk.open(path).map_err(StoreError::io("open", path))?;
+        Self::read_through(disk.open(path).map_err(StoreError::io("open", path))?, path, seed, take)
+    }
+
+    /// As [`Log::open`], of an open file.
+    pub(super) fn read_through(
+        file: F,
+        path: &Path,
+        seed: Seed,
+        take: impl FnMut(Location, &[u8]),
+    ) -> Result<(Self, Scan), StoreError> {
         let (scan, tail) = scan(&file, path, seed, take)?;
         let seed = if scan.format == FORMAT_UNSEEDED { Seed(0) } else { seed };
         Ok((Self { file, path: path.to_owned(), seed, tail: Mutex::new(tail) }, scan))

@@ -3,17 +3,18 @@
 //! A signal is over when a verb returns: [`Server::kill`] has reaped the process, [`Server::pause`] has seen it stop,
 //! [`Server::start`] has read that it is ready. So tests need no sleeps to know how their server is.
 
+pub(crate) mod port;
 pub(crate) mod program;
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::{Ipv4Addr, TcpListener, TcpStream},
-    process::{self, Child, ChildStdout, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    net::{Ipv4Addr, TcpStream},
+    process::{Child, ChildStdout, Command, Stdio},
     time::Duration,
 };
 
 use contact_cache::config::RedisUrl;
+pub(crate) use port::free_port;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 /// Which server.
@@ -172,18 +173,4 @@ impl Drop for Server {
             self.kill();
         }
     }
-}
-
-/// A port where nobody listens, now and (but for bad luck) until the test ends. Not one that the system gives out: while
-/// the server is down, a client's own end could be given that port, and talk to itself.
-pub(crate) fn free_port() -> u16 {
-    const FIRST: u32 = 20_000;
-    const COUNT: u32 = 10_000;
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Processes of tests that run beside this one start elsewhere.
-    let start = process::id().wrapping_mul(64);
-    let port = || FIRST + start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
-    let ports = (0..COUNT).map(|_| u16::try_from(port()).expect("below 30,000"));
-    let mut free = ports.filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
-    free.next().expect("a free port among ten thousand")
 }

@@ -1,0 +1,104 @@
+//! How the tool ends, and what it says.
+
+use std::io::{self, Write as _};
+
+use contact_cache::{Error, OpenError, config::LoadError, error::StoreError};
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum ExitCode {
+    /// Done, all of it.
+    Done = 0,
+    /// There is no such record; or only a part could be done, and what was not is named.
+    Partly = 1,
+    /// Arguments, settings or a file cannot be used. Nothing was done.
+    BadInput = 2,
+    /// Redis or the local store cannot be used now. It may be tried again.
+    Unavailable = 3,
+}
+
+pub(crate) const EXIT_CODES: &str = "Exit codes: 0 done, 1 no such record, or only partly done, 2 bad input, \
+                                     3 redis or the local store cannot be used now";
+
+impl From<ExitCode> for std::process::ExitCode {
+    fn from(code: ExitCode) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+/// Why the tool ends without having done what it was asked.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: ExitCode,
+    pub(crate) message: String,
+}
+
+impl Failure {
+    #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+    pub(crate) fn bad_input(message: impl ToString) -> Self {
+        Self { code: ExitCode::BadInput, message: message.to_string() }
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+    pub(crate) fn unavailable(message: impl ToString) -> Self {
+        Self { code: ExitCode::Unavailable, message: message.to_string() }
+    }
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        Self::bad_input(error)
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        match &error {
+            OpenError::Config(_) | OpenError::Store(StoreError::ForeignPrefix { .. } | StoreError::Format { .. }) => {
+                Self::bad_input(error)
+            }
+            OpenError::Store(StoreError::Locked { dir }) => Self::unavailable(format!(
+                "the local store in {} is in use, by the application it belongs to: add --fresh to work on redis \
+                 alone, or end the application first; `inspect` looks into it all the same",
+                dir.display()
+            )),
+            OpenError::Store(_) => Self::unavailable(error),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        OpenError::from(error).into()
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let code = match &error {
+            Error::Refused(_) | Error::Name(_) => ExitCode::BadInput,
+            Error::NotARecord { .. } => ExitCode::Partly,
+            _ => ExitCode::Unavailable,
+        };
+        Self { code, message: error.to_string() }
+    }
+}
+
+pub(crate) fn say(line: std::fmt::Arguments<'_>) {
+    if let Err(error) = writeln!(io::stdout(), "{line}") {
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            eprintln!("error: failed to write to the standard output: {error}");
+        }
+        std::process::exit(ExitCode::Unavailable as i32);
+    }
+}
+
+/// A name for people: as it is, or quoted where it could pass for something else on a line.
+pub(crate) fn plain(name: &str) -> String {
+    if name.is_empty() || name.starts_with('"') || name.chars().any(char::is_control) {
+        format!("{name:?}")
+    } else {
+        name.to_owned()
+    }
+}

@@ -1,0 +1,120 @@
+//! What a local store holds, read without a lock and without changing anything.
+
+use std::{io, path::Path};
+
+use contact_cache::{
+    Inspection, Prefix, Timestamp,
+    env::{Disk as _, TokioDisk},
+    inspect as read_through,
+};
+use serde_json::{Value as Json, json};
+
+use crate::{
+    arguments::Tool,
+    exit::{ExitCode, Failure, plain},
+    records::{row, row_if},
+    say,
+};
+
+/// The log of a store, in its directory.
+pub(crate) const LOG: &str = "store.log";
+
+pub(crate) fn inspect(tool: &Tool, path: &Path) -> Result<ExitCode, Failure> {
+    let log = if path.is_dir() { path.join(LOG) } else { path.to_owned() };
+    let file = TokioDisk.open_to_read(&log).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Failure::bad_input(format!(
+            "there is no local store at {}: name the directory of one, which has a {LOG}, or a damaged-<n>.log",
+            path.display()
+        )),
+        _ => Failure::unavailable(error),
+    })?;
+    let prefix: Option<Prefix> =
+        tool.prefix.as_ref().map(|prefix| prefix.parse()).transpose().map_err(Failure::bad_input)?;
+    let found = read_through(file, &log, prefix.as_ref())?;
+    let set_aside = set_aside(path)?;
+    if tool.json {
+        say!("{}", as_json(&log, &found, &set_aside));
+    } else {
+        say_all(&log, &found, &set_aside);
+    }
+    if found.prefix.is_none() && prefix.is_none() {
+        eprintln!("note: the entry that names the prefix cannot be read, and without it no other: add --prefix");
+    }
+    Ok(if found.damage.is_loss() { ExitCode::Partly } else { ExitCode::Done })
+}
+
+/// Damaged logs that were set aside in the directory.
+fn set_aside(path: &Path) -> Result<Vec<String>, Failure> {
+    if !path.is_dir() {
+        return Ok(Vec::new());
+    }
+    let names = TokioDisk.list(path).map_err(Failure::unavailable)?;
+    Ok(names.into_iter().filter(|name| name.starts_with("damaged-")).collect())
+}
+
+fn as_json(log: &Path, found: &Inspection, set_aside: &[String]) -> Json {
+    let pending = found.pending.iter().map(|record| {
+        let cells = record.cells.iter();
+        let cells =
+            cells.map(|cell| json!({"field": cell.field, "stamp": cell.stamp.to_string(), "value": cell.value}));
+        json!({
+            "uid": record.uid, "cells": cells.collect::<Vec<_>>(),
+            "first_revealed_at": record.first_revealed_at, "last_updated_at": record.last_updated_at,
+        })
+    });
+    let unreadable = found.damage.unreadable.iter();
+    let unreadable = unreadable.map(|(offset, length)| json!({"offset": offset, "length": length}));
+    json!({
+        "file": log, "bytes": found.bytes, "prefix": found.prefix, "format": found.format,
+        "generation": found.generation, "ceiling": moment(found.ceiling_ms),
+        "clean_end": found.clean_end, "records": found.records, "removed": found.removed,
+        "copies": copies(found), "forgot": found.forgot, "pending": pending.collect::<Vec<_>>(),
+        "damage": {
+            "unreadable": unreadable.collect::<Vec<_>>(), "missing_entries": found.damage.missing_entries,
+            "torn_tail_bytes": found.damage.torn_tail_bytes,
+        },
+        "set_aside": set_aside,
+    })
+}
+
+fn say_all(log: &Path, found: &Inspection, set_aside: &[String]) {
+    row("file", format_args!("{}, format {}, {} bytes", log.display(), found.format, found.bytes));
+    row("prefix", found.prefix.as_deref().map_or_else(|| "cannot be read".to_owned(), plain));
+    row("generation", found.generation.as_deref().unwrap_or("none: redis was never reached"));
+    row("clock ceiling", moment(found.ceiling_ms));
+    row("last entry", if found.clean_end { "closed in order" } else { "not closed: in use, or ended by a crash" });
+    row("records", format_args!("{}, and {} removed ones", found.records, found.removed));
+    row("copies", copies(found));
+    if found.forgot {
+        row("forgotten", "some copies, to keep within copies_bytes_max");
+    }
+    for (offset, length) in &found.damage.unreadable {
+        row("DAMAGED", format_args!("{length} bytes at byte {offset}"));
+    }
+    row_if("MISSING", Some(found.damage.missing_entries).filter(|missing| *missing > 0));
+    if found.damage.torn_tail_bytes > 0 {
+        row("torn tail", format_args!("{} bytes, an append under way or cut short", found.damage.torn_tail_bytes));
+    }
+    for name in set_aside {
+        row("set aside", format_args!("{name}, damaged; look into it with `inspect`"));
+    }
+    row("pending", format_args!("{} records", found.pending.len()));
+    for record in &found.pending {
+        say!("  {}", plain(record.uid.as_str()));
+        for cell in &record.cells {
+            say!("    {} {} {}", cell.stamp, plain(&cell.field), cell.value.as_deref().unwrap_or("(removed)"));
+        }
+        if record.cells.is_empty() {
+            say!("    its times");
+        }
+    }
+}
+
+/// Records of which Redis has everything.
+fn copies(found: &Inspection) -> u64 {
+    (found.records + found.removed).saturating_sub(found.pending.len() as u64)
+}
+
+fn moment(millis: u64) -> String {
+    Timestamp::from_millis(millis).to_string()
+}

@@ -1,0 +1,58 @@
+//! The operator's tool: looks into a cache and its local stores, and takes over what another cache kept.
+//!
+//! `arguments` is what it is asked, `settings` which cache is meant, `exit` how it ends; `records`, `inspection`,
+//! `draining` and `importing` do the work. It is an application like any other: it knows the public API alone.
+
+mod arguments;
+mod draining;
+mod exit;
+mod importing;
+mod inspection;
+mod records;
+mod settings;
+
+use clap::Parser;
+use contact_cache::env::TokioEnv;
+
+use crate::{
+    arguments::{Command, Tool},
+    exit::{ExitCode, Failure},
+};
+
+/// Prints a line. A reader that has seen enough (`| head`) ends the program, quietly.
+macro_rules! say {
+    ($($argument:tt)*) => {
+        crate::exit::say(format_args!($($argument)*))
+    };
+}
+pub(crate) use say;
+
+fn main() -> std::process::ExitCode {
+    let tool = Tool::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(run(&tool)),
+        Err(error) => Err(Failure::unavailable(format!("no runtime: {error}"))),
+    };
+    match ended {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            eprintln!("error: {}", failure.message);
+            failure.code.into()
+        }
+    }
+}
+
+async fn run(tool: &Tool) -> Result<ExitCode, Failure> {
+    let env = TokioEnv::new();
+    match &tool.command {
+        Command::Get { uid } => Box::pin(records::get(env, tool, uid)).await,
+        Command::Put { file } => Box::pin(records::put(env, tool, file.as_deref())).await,
+        Command::Remove { uids } => Box::pin(records::remove(env, tool, uids)).await,
+        Command::List => Box::pin(records::list(env, tool)).await,
+        Command::Health => Box::pin(records::health(env, tool)).await,
+        Command::Inspect { path } => inspection::inspect(tool, path),
+        Command::Drain { within } => Box::pin(draining::drain(env, tool, *within)).await,
+        Command::Import(import) => Box::pin(importing::import(env, tool, import)).await,
+    }
+}

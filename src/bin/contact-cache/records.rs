@@ -1,0 +1,217 @@
+//! Records, one by one: get, put, remove, list; and the health of the instance that does it.
+
+use std::{fmt, io::Read as _, path::Path, time::Duration};
+
+use contact_cache::{
+    ContactPoint, Error, Freshness, Patch, Placement, Source, State, Timestamp, Uid, Written, env::TokioEnv,
+};
+use serde::Deserialize;
+use serde_json::{Map, Value as Json, json};
+
+use crate::{
+    arguments::Tool,
+    exit::{ExitCode, Failure, plain},
+    say,
+    settings::{Opened, Settings},
+};
+
+/// How long a list may take. Nobody serves from here, so it need not fit into the deadline of an application's calls.
+const LIST_DEADLINE: Duration = Duration::from_mins(10);
+
+pub(crate) async fn get(env: TokioEnv, tool: &Tool, uid: &Uid) -> Result<ExitCode, Failure> {
+    let opened = Settings::load(tool)?.open(env).await?;
+    // A store that was empty a moment ago says nothing.
+    let freshness = if opened.is_thrown_away() { Freshness::Shared } else { Freshness::Any };
+    let read = opened.cache.get_with(uid, freshness).await.map_err(Failure::from);
+    let read = opened.close(read).await?;
+    let Some(record) = read.record else {
+        eprintln!("no record {uid:?}{}", told_by(read.source));
+        return Ok(ExitCode::Partly);
+    };
+    let text = if tool.json { serde_json::to_string(&record) } else { serde_json::to_string_pretty(&record) };
+    say!("{}", text.map_err(Failure::unavailable)?);
+    if read.source != Source::Shared {
+        eprintln!("note: record {uid:?}{}", told_by(read.source));
+    }
+    Ok(ExitCode::Done)
+}
+
+fn told_by(source: Source) -> &'static str {
+    match source {
+        Source::Shared => "",
+        Source::Merged => ", with what the local store has for redis",
+        Source::Local => ", by the local store alone: redis is away",
+    }
+}
+
+/// A record as `get` prints it. All but the uid may be missing.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Form {
+    uid: Uid,
+    #[serde(default)]
+    contacts: Vec<ContactPoint>,
+    #[serde(default)]
+    profile: Map<String, Json>,
+    #[serde(default)]
+    metadata: Map<String, Json>,
+    /// Read, so that a record that was printed can be put; set anew all the same.
+    #[serde(rename = "first_revealed_at")]
+    _first_revealed_at: Option<Timestamp>,
+    #[serde(rename = "last_updated_at")]
+    _last_updated_at: Option<Timestamp>,
+}
+
+pub(crate) async fn put(env: TokioEnv, tool: &Tool, file: Option<&Path>) -> Result<ExitCode, Failure> {
+    let (name, text) = read_text(file)?;
+    let Form { uid, contacts, profile, metadata, .. } =
+        serde_json::from_str(&text).map_err(|error| Failure::bad_input(format!("{name} is no record: {error}")))?;
+    // A list of the fields' values would be read as well.
+    if !text.trim_start().starts_with('{') {
+        return Err(Failure::bad_input(format!("{name} is no record: it is no object")));
+    }
+    let patch = Patch { contacts, profile, metadata, ..Patch::default() };
+    let opened = Settings::load(tool)?.open(env).await?;
+    let written = if opened.is_thrown_away() {
+        opened.cache.upsert_shared(&uid, &patch).await
+    } else {
+        opened.cache.upsert(&uid, &patch).await
+    };
+    let said = written.map(|written| say_written(tool, &opened, &uid, written, "written to")).map_err(Failure::from);
+    opened.close(said).await?;
+    Ok(ExitCode::Done)
+}
+
+fn read_text(file: Option<&Path>) -> Result<(String, String), Failure> {
+    let (name, text) = if let Some(file) = file.filter(|file| file.as_os_str() != "-") {
+        (file.display().to_string(), std::fs::read_to_string(file))
+    } else {
+        let mut text = String::new();
+        ("the standard input".to_owned(), std::io::stdin().read_to_string(&mut text).map(|_| text))
+    };
+    let text = text.map_err(|error| Failure::bad_input(format!("cannot read {name}: {error}")))?;
+    Ok((name, text))
+}
+
+pub(crate) async fn remove(env: TokioEnv, tool: &Tool, uids: &[Uid]) -> Result<ExitCode, Failure> {
+    let opened = Settings::load(tool)?.open(env).await?;
+    let mut result = Ok(());
+    for uid in uids {
+        let written = if opened.is_thrown_away() {
+            opened.cache.remove_shared(uid).await
+        } else {
+            opened.cache.remove(uid).await
+        };
+        match written {
+            Ok(written) => say_written(tool, &opened, uid, written, "removed from"),
+            Err(error) => {
+                let Failure { code, message } = error.into();
+                result = Err(Failure { code, message: format!("record {uid:?} and those after it: {message}") });
+                break;
+            }
+        }
+    }
+    opened.close(result).await?;
+    Ok(ExitCode::Done)
+}
+
+fn say_written(tool: &Tool, opened: &Opened, uid: &Uid, written: Written, in_redis: &str) {
+    let Written { placement, stamp } = written;
+    if tool.json {
+        let placement = format!("{placement:?}").to_lowercase();
+        say!("{}", json!({"uid": uid, "placement": placement, "stamp": stamp.to_string()}));
+        return;
+    }
+    let uid = plain(uid.as_str());
+    match placement {
+        Placement::Shared => say!("{uid}: {in_redis} redis"),
+        Placement::Local => {
+            say!("{uid}: kept in {}, redis is away; `drain` merges it", opened.config.directory.display());
+        }
+    }
+}
+
+pub(crate) async fn list(env: TokioEnv, tool: &Tool) -> Result<ExitCode, Failure> {
+    let mut settings = Settings::load(tool)?;
+    settings.config.op_deadline = settings.config.op_deadline.max(LIST_DEADLINE);
+    let opened = settings.open(env).await?;
+    let listing = opened.cache.list().await.map_err(Failure::from);
+    let (alone, health) = (opened.is_thrown_away(), opened.cache.health());
+    let listing = opened.close(listing).await?;
+    if alone && listing.source == Source::Local {
+        let reason = health.away_because.unwrap_or_else(|| "the list did not come to its end".to_owned());
+        return Err(Error::NotShared { reason, sent: false }.into());
+    }
+    if tool.json {
+        let source = format!("{:?}", listing.source).to_lowercase();
+        say!("{}", json!({"source": source, "complete": listing.complete, "uids": listing.uids}));
+    } else {
+        for uid in &listing.uids {
+            say!("{}", plain(uid.as_str()));
+        }
+        if listing.source != Source::Shared {
+            eprintln!("note: this list{}", told_by(listing.source));
+        }
+    }
+    if listing.complete {
+        return Ok(ExitCode::Done);
+    }
+    eprintln!("note: the list is not complete: the local store has forgotten some copies, and redis is away");
+    Ok(ExitCode::Partly)
+}
+
+pub(crate) async fn health(env: TokioEnv, tool: &Tool) -> Result<ExitCode, Failure> {
+    let opened = Settings::load(tool)?.open(env).await?;
+    let health = opened.cache.health();
+    let alone = opened.is_thrown_away();
+    let config = opened.config.clone();
+    opened.close(Ok(())).await?;
+    let damaged = json!({"records": health.damaged_records, "files": health.quarantined_files});
+    if tool.json {
+        say!(
+            "{}",
+            json!({
+                "redis": format!("{:?}", config.redis), "prefix": config.prefix.as_str(),
+                "directory": (!alone).then_some(&config.directory), "state": health.state.to_string(),
+                "away_because": health.away_because, "refused": health.refused,
+                "pending_records": health.pending_records, "pending_bytes": health.pending_bytes,
+                "pending_seconds": health.pending_for.map(|time| time.as_secs()),
+                "copies_bytes": health.copies_bytes, "damaged": damaged, "store_error": health.store_error,
+            })
+        );
+    } else {
+        row("redis", format_args!("{:?}, prefix {}", config.redis, plain(config.prefix.as_str())));
+        row("state", health.state);
+        row_if("away because", health.away_because.as_ref());
+        row_if("refused", health.refused.as_ref());
+        if alone {
+            row("local store", "none is set");
+        } else {
+            row("local store", config.directory.display());
+            row("pending", format_args!("{} records, {} bytes", health.pending_records, health.pending_bytes));
+            row_if("pending for", health.pending_for.map(|time| humantime::format_duration(whole_seconds(time))));
+            row("copies", format_args!("{} bytes", health.copies_bytes));
+            row_if("damaged files", Some(health.quarantined_files).filter(|files| *files > 0));
+            row_if("store error", health.store_error.as_ref());
+        }
+    }
+    // With something to merge it is still at it.
+    Ok(match health.state {
+        State::Connected | State::Recovering => ExitCode::Done,
+        State::Degraded | State::Probing => ExitCode::Unavailable,
+    })
+}
+
+fn whole_seconds(time: Duration) -> Duration {
+    Duration::from_secs(time.as_secs())
+}
+
+pub(crate) fn row(name: &str, value: impl fmt::Display) {
+    say!("{name:<14} {value}");
+}
+
+pub(crate) fn row_if(name: &str, value: Option<impl fmt::Display>) {
+    if let Some(value) = value {
+        row(name, value);
+    }
+}

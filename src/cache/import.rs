@@ -1,0 +1,81 @@
+//! How a record of another cache is taken over: read first, to tell what it would change, then merged in mode *each*.
+//!
+//! Its stamps are below all that a clock issues, so it can win over nothing, and a record has the same ones at every
+//! import, so an attempt whose outcome is unknown may be repeated (R10 is about stamps that an instance made up). It is
+//! never kept pending: who imports waits for Redis, and can begin again.
+
+use super::{
+    Imported, Inner,
+    write::{Attempt, Stamped},
+};
+use crate::{
+    contact::CachedContact,
+    env::Env,
+    error::Error,
+    record::{CellName, Record},
+    shared::{
+        CallError,
+        script::{Merged, Mode},
+    },
+    stamp::Stamp,
+};
+
+impl<E: Env> Inner<E> {
+    pub(super) async fn import(&self, contact: &CachedContact, write: bool) -> Result<Imported, Error> {
+        let Some(connection) = self.link.usable() else {
+            return Err(Error::NotShared { reason: self.link.why_away(), sent: false });
+        };
+        let (uid, key) = (&contact.uid, self.keys.record(&contact.uid));
+        let record = Record::imported(contact, self.lifetime());
+        let reply = self.ask(&connection, connection.read(&key)).await;
+        let reply =
+            reply.and_then(|flat| self.decoder.decode(uid, &key, flat)).map_err(|error| failed(error, false))?;
+        let would = outcome(&reply.record, &record, self.shared_ms());
+        if !write || matches!(would, Imported::Present | Imported::Removed) {
+            return Ok(would);
+        }
+        let sent_at_ms = self.env.wall_ms();
+        let merge = connection.merge(&key, Mode::Each, &record, self.terms());
+        let winners = match self.ask(&connection, merge).await {
+            Ok(Merged::Applied(winners)) => winners,
+            Ok(Merged::Conflict(_)) => {
+                let reason = "the merge script answered a conflict in mode each".to_owned();
+                return Err(Error::NotShared { reason, sent: true });
+            }
+            Err(error) => return Err(failed(error, true)),
+        };
+        // R4: what won is held from now on, so it is below a durable ceiling.
+        self.observe(winners.newest()).await?;
+        let written = Stamped { stamp: Stamp::imported(contact.last_updated_at), record };
+        match self.placed(uid, &connection, &written, &winners, sent_at_ms).await? {
+            // Removed between the two requests.
+            Attempt::Placed(_) if winners.cells().contains_key(&CellName::tombstone()) => Ok(Imported::Removed),
+            Attempt::Placed(_) => Ok(would),
+            Attempt::NotPlaced { reason, sent } => Err(Error::NotShared { reason, sent }),
+        }
+    }
+}
+
+/// What a join of `import` does to what is there at this time of Redis's clock.
+fn outcome(there: &Record, import: &Record, now_ms: u64) -> Imported {
+    let mut there = there.clone();
+    if let Some(expired) = there.expired_at(now_ms) {
+        there.join(&Record::tombstone(expired));
+    }
+    let all_there = import.cells().iter().all(|(name, cell)| there.covers_cell(name, cell));
+    match (there.existence().is_some(), all_there) {
+        (false, false) => Imported::Created,
+        (false, true) => Imported::Removed,
+        (true, true) if there.times.covers(import.times) => Imported::Present,
+        (true, _) => Imported::Joined,
+    }
+}
+
+fn failed(error: CallError, sent: bool) -> Error {
+    match error {
+        CallError::NotARecord { key, reason } => Error::NotARecord { key, reason },
+        CallError::Refused(reason) | CallError::Unusable(reason) | CallError::Unknown(reason) => {
+            Error::NotShared { reason, sent }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Local stores: looked into, damaged, drained.
+
+#![expect(clippy::disallowed_methods, reason = "files looked at, and damaged, from outside")]
+
+use std::{fs, path::Path};
+
+use contact_cache::{
+    Config, ContactCache,
+    env::{TokioDisk, TokioEnv},
+    inspect,
+};
+use serde_json::{Value as Json, json};
+
+use crate::{
+    directory,
+    server::{Kind, Server},
+    text, tool, tool_reading, words,
+};
+
+const RECORD: &str = r#"{"uid": "u1", "profile": {"name": "Ada"}}"#;
+
+pub(crate) fn what_is_pending_is_shown_and_drained_after_an_outage(kind: Kind) {
+    let (mut server, store) = (Server::absent(kind), directory());
+    let (url, dir) = (server.url(), text(store.path()));
+    let at = |verb: &[&str]| words(&["--redis", &url, "--prefix", "p", "--directory", dir], verb);
+    tool_reading(RECORD, &at(&["put"])).ended(0, &["u1: kept in", "redis is away", "`drain`"]);
+    tool(&at(&["get", "u1"])).ended(0, &["Ada", "by the local store alone"]);
+    tool(&at(&["list"])).ended(0, &["u1\n", "by the local store alone"]);
+    let before = fs::read(store.path().join("store.log")).expect("a store");
+
+    let shown = tool(&["inspect", dir]);
+    shown.ended(0, &["prefix         p\n", "closed in order", "pending        1 records\n  u1\n", r#"pname "Ada""#]);
+    let shown: Json = serde_json::from_str(&tool(&["inspect", dir, "--json"]).out).expect("json");
+    let cells = shown["pending"][0]["cells"].as_array().expect("cells");
+    assert_eq!((cells.len(), &cells[1]["field"], &cells[1]["value"]), (2, &json!("pname"), &json!("\"Ada\"")));
+    assert_eq!((&shown["records"], &shown["copies"], &shown["format"]), (&json!(1), &json!(0), &json!(2)));
+    assert_eq!(fs::read(store.path().join("store.log")).expect("a store"), before, "inspect changed it");
+
+    tool(&at(&["drain", "--within", "10ms"])).ended(3, &["1 records are left in", "redis is away: ", "`inspect`"]);
+    server.start();
+    tool(&at(&["drain"])).ended(0, &["drained: redis has everything"]);
+    tool(&["--redis", &url, "--prefix", "p", "get", "u1"]).ended(0, &["Ada"]);
+    tool(&["inspect", dir]).ended(0, &["pending        0 records", "copies         1\n"]);
+}
+
+pub(crate) fn what_redis_refuses_stays_and_is_said(kind: Kind) {
+    let (mut server, store) = (Server::absent(kind), directory());
+    let (url, dir) = (server.url(), text(store.path()));
+    let at = |verb: &[&str]| words(&["--redis", &url, "--prefix", "p", "--directory", dir], verb);
+    tool_reading(RECORD, &at(&["put"])).ended(0, &["kept in"]);
+    server.start();
+    server.ask(&["SET", "cc1:p:u1", "not ours"]);
+    tool(&at(&["drain", "--within", "1s"])).ended(1, &["1 records are left", "redis refused", "cc1:p:u1"]);
+    server.ask(&["DEL", "cc1:p:u1"]);
+    tool(&at(&["drain", "--json"])).ended(0, &[r#""left":0"#, r#""pending_before":1"#]);
+}
+
+#[tokio::test]
+async fn a_store_in_use_is_refused_by_name_and_can_be_looked_into() {
+    let (url, store) = (Server::absent(Kind::Embedded).url(), directory());
+    let dir = text(store.path());
+    let config = Config::new(url.parse().expect("a url"), "p".parse().expect("a prefix"), store.path());
+    let cache = ContactCache::open(TokioEnv::new(), config).await.expect("a directory of its own");
+    for verb in [&["drain"][..], &["get", "u1"]] {
+        let refused = tool(&[&["--redis", &url, "--prefix", "p", "--directory", dir], verb].concat());
+        refused.ended(3, &[dir, "is in use", "--fresh", "`inspect`"]);
+    }
+    tool(&["inspect", dir]).ended(0, &["not closed: in use", "pending        0 records"]);
+    cache.close().await.expect("nothing in its way");
+    let other = tool(&["--redis", &url, "--prefix", "q", "--directory", dir, "list"]);
+    other.ended(2, &[dir, r#"belongs to prefix "p", not "q""#]);
+}
+
+#[test]
+fn a_damaged_store_is_shown_as_it_is_and_its_rest_is_drained() {
+    let (mut server, store) = (Server::absent(Kind::Embedded), directory());
+    let (url, dir) = (server.url(), text(store.path()));
+    let at = |verb: &[&str]| words(&["--redis", &url, "--prefix", "p", "--directory", dir], verb);
+    for uid in ["u1", "u2"] {
+        tool_reading(&format!(r#"{{"uid": "{uid}", "profile": {{"name": "{uid}!"}}}}"#), &at(&["put"])).ended(0, &[]);
+    }
+    let log = store.path().join("store.log");
+    let mut bytes = fs::read(&log).expect("a store");
+    let rotten = find(&bytes, b"u1!");
+    bytes[rotten] ^= 1;
+    fs::write(&log, &bytes).expect("room for a file");
+
+    let shown: Json = serde_json::from_str(&tool(&["inspect", dir, "--json"]).ended(1, &[]).out).expect("json");
+    let hole = &shown["damage"]["unreadable"][0];
+    let (offset, length) = (hole["offset"].as_u64().expect("a number"), hole["length"].as_u64().expect("a number"));
+    assert!((offset..offset + length).contains(&(rotten as u64)), "{hole} does not hold byte {rotten}");
+    assert_eq!((&shown["pending"][0]["uid"], &shown["pending"][1]), (&json!("u2"), &Json::Null));
+    assert_eq!(fs::read(&log).expect("a store"), bytes, "inspect changed it");
+
+    server.start();
+    tool(&at(&["drain"])).ended(0, &["drained", "the store was damaged", "damaged-0.log"]);
+    let aside = store.path().join("damaged-0.log");
+    tool(&["inspect", dir]).ended(0, &["set aside      damaged-0.log"]);
+    tool(&["inspect", text(&aside)]).ended(1, &[&format!("DAMAGED        {length} bytes at byte {offset}"), "u2\n"]);
+    assert_eq!(tool(&["--redis", &url, "--prefix", "p", "list"]).out, "u2\n");
+
+    // Without the entry that names the prefix, no other verifies unless it is told.
+    let at_prefix = find(&bytes, br#""prefix":"p""#);
+    bytes[at_prefix] ^= 1;
+    fs::write(&aside, &bytes).expect("room for a file");
+    tool(&["inspect", text(&aside)]).ended(1, &["cannot be read", "add --prefix", "pending        0 records"]);
+    tool(&["inspect", text(&aside), "--prefix", "p"]).ended(1, &["pending        1 records\n  u2\n"]);
+}
+
+#[test]
+fn no_damage_makes_inspect_panic_or_show_what_was_not_written() {
+    let (url, store) = (Server::absent(Kind::Embedded).url(), directory());
+    let dir = text(store.path());
+    tool_reading(RECORD, &["--redis", &url, "--prefix", "p", "--directory", dir, "put"]).ended(0, &[]);
+    let whole = fs::read(store.path().join("store.log")).expect("a store");
+    let look = |bytes: &[u8]| {
+        let path = store.path().join("damaged-7.log");
+        fs::write(&path, bytes).expect("room for a file");
+        let file = TokioDisk.open_to_read(&path).expect("it is there");
+        inspect(file, Path::new("damaged-7.log"), Some(&"p".parse().expect("a prefix")))
+    };
+    let sound = look(&whole).expect("sound");
+    assert!(sound.pending.len() == 1 && sound.clean_end && !sound.damage.is_loss());
+    for at in 0..whole.len() {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 1 << (at % 8);
+        if let Ok(found) = look(&flipped) {
+            assert!(found.damage.is_loss() || found.damage.torn_tail_bytes > 0, "byte {at} was not missed");
+            assert!(found.pending.iter().all(|record| sound.pending.contains(record)), "byte {at}: {found:?}");
+        }
+        if let Ok(found) = look(&whole[..at]) {
+            assert!(found.pending.iter().all(|record| sound.pending.contains(record)), "cut at {at}: {found:?}");
+        }
+    }
+}
+
+fn find(bytes: &[u8], what: &[u8]) -> usize {
+    bytes.windows(what.len()).position(|window| window == what).expect("it is in there")
+}
