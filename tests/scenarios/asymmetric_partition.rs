@@ -1,0 +1,53 @@
+//! One direction is gone: requests arrive and are executed, replies are lost. A broken cable, a wrong route or an
+//! exhausted table of an address translator does it. Whoever takes silence for "not executed" tries again and applies a
+//! write twice, or tells its caller that it failed although everybody sees it; whoever takes it for "executed" loses
+//! writes. FusionCache's recovery queue and go-redis (issue 2339) met both.
+//!
+//! Here the write is on the instance's disk before it answers, keeps its stamp, and is merged when replies come again:
+//! what others wrote over it meanwhile stays.
+
+use std::time::Duration;
+
+use contact_cache::{Placement, Source};
+use serde_json::json;
+
+use crate::{
+    fleet::{Fleet, play_seeds},
+    stage::{Stage, field, profile, uid},
+};
+
+const DEAF: u32 = 1;
+const OTHER: u32 = 2;
+
+#[test]
+fn a_write_that_arrived_without_a_reply_is_kept_once_and_stays_below_what_came_after_it() {
+    play_seeds(story);
+}
+
+async fn story(stage: Stage) {
+    let fleet = Fleet::start(&stage, 2).await;
+    fleet.all_work(Duration::from_secs(1)).await;
+
+    stage.cut_from_redis(DEAF, true);
+    let (title, name) = (field("title", "engineer"), uid("dora"));
+    let written = fleet.in_time(fleet.cache(DEAF).upsert(&name, &title)).await.expect("the disk works");
+    assert_eq!(written.placement, Placement::Local);
+    // Everybody else sees it, and one builds on it.
+    assert_eq!(profile(fleet.cache(OTHER), "dora").await, (Source::Shared, Some(json!({"title": "engineer"}))));
+    let promoted = fleet.cache(OTHER).upsert(&uid("dora"), &field("title", "director")).await.expect("redis");
+    assert_eq!(promoted.placement, Placement::Shared);
+
+    let met = fleet.all_work(Duration::from_mins(5)).await;
+    assert!(met[&DEAF].all_local() && met[&DEAF].slowest < Duration::from_millis(20), "{met:?}");
+    assert!(met[&OTHER].all_shared(), "{met:?}");
+    let health = fleet.cache(DEAF).health();
+    assert!(health.away_because.is_some() && health.pending_records > 0, "{health:?}");
+
+    stage.cut_from_redis(DEAF, false);
+    fleet.recovers().await;
+    for instance in [DEAF, OTHER] {
+        let read = profile(fleet.cache(instance), "dora").await;
+        assert_eq!(read, (Source::Shared, Some(json!({"title": "director"}))), "instance {instance}");
+    }
+    assert_eq!(stage.stored_profile("dora")["title"], "director");
+}
