@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use contact_cache::{Placement, Source};
+use futures_util::future::join;
 use serde_json::json;
 
 use crate::{
@@ -30,12 +31,17 @@ async fn story(stage: Stage) {
 
     stage.cut_from_redis(DEAF, true);
     let (title, name) = (field("title", "engineer"), uid("dora"));
-    let written = fleet.in_time(fleet.cache(DEAF).upsert(&name, &title)).await.expect("the disk works");
-    assert_eq!(written.placement, Placement::Local);
-    // Everybody else sees it, and one builds on it.
-    assert_eq!(profile(fleet.cache(OTHER), "dora").await, (Source::Shared, Some(json!({"title": "engineer"}))));
-    let promoted = fleet.cache(OTHER).upsert(&uid("dora"), &field("title", "director")).await.expect("redis");
-    assert_eq!(promoted.placement, Placement::Shared);
+    let builds_on_it = async {
+        // While its author still waits, everybody else sees it, and one writes over it.
+        stage.until("it has been executed", || !stage.stored("dora").is_empty()).await;
+        let seen = profile(fleet.cache(OTHER), "dora").await;
+        assert_eq!(seen, (Source::Shared, Some(json!({"title": "engineer"}))));
+        fleet.cache(OTHER).upsert(&name, &field("title", "director")).await.expect("redis").placement
+    };
+    let written = fleet.in_time(fleet.cache(DEAF).upsert(&name, &title));
+    let (written, promoted) = join(written, builds_on_it).await;
+    assert_eq!(written.expect("the disk works").placement, Placement::Local);
+    assert_eq!(promoted, Placement::Shared);
 
     let met = fleet.all_work(Duration::from_mins(5)).await;
     assert!(met[&DEAF].all_local() && met[&DEAF].slowest < Duration::from_millis(20), "{met:?}");

@@ -8,6 +8,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use contact_cache::{Source, State};
+use rand::RngExt;
 use seedbed::{history::Stop, world::Host};
 use serde_json::json;
 
@@ -31,8 +32,9 @@ async fn story(stage: Stage) {
         fleet.write(1, &number.to_string()).await;
         fleet.in_time(fleet.cache(1).upsert(&uid(&number.to_string()), &field("title", "mine"))).await.expect("a disk");
     }
-    // A batch takes some milliseconds.
-    stage.world.net().set_extra_us(1, Host::Redis, 5_000);
+    // A batch is under way for longer than the disk waits for what it is told.
+    stage.world.net().set_extra_us(1, Host::Redis, 180_000);
+    let mut chance = stage.seed.stream("deaths");
     stage.cut(1, false);
     let mut over: BTreeSet<usize> = BTreeSet::new();
     for (round, how) in [Stop::Killed, Stop::PowerLost, Stop::Killed].into_iter().enumerate() {
@@ -41,6 +43,7 @@ async fn story(stage: Stage) {
         let left = health().pending_records;
         let some = left - left / 3;
         stage.until("and is under way", || health().pending_records <= some || health().pending_records == 0).await;
+        stage.sleep(Duration::from_millis(chance.random_range(0..180))).await;
         assert!(health().pending_records > 0, "it was over before it could be killed");
         fleet.crash(1, how);
         // Somebody writes over some of what has arrived.

@@ -38,10 +38,9 @@ async fn story(stage: Stage) {
     assert!(met[&2].all_shared(), "the other instance has a link of its own: {met:?}");
     assert!(met[&1].writes.len() == 2 && met[&1].reads.len() >= 2, "some arrived, some did not: {met:?}");
 
-    // On average a first delay of half a second lies before each attempt, and a flap costs one connection at most.
-    let health = fleet.cache(1).health();
-    assert!(health.connections <= 1 + u64::from(FLAPS), "{health:?}");
-    assert!(health.attempts <= 1 + 3 * lasted.as_secs(), "{health:?} in {lasted:?}");
+    // A first delay, of half a second on average, lies before each attempt; one into a cut lasts a second.
+    let attempts = fleet.cache(1).health().attempts;
+    assert!(2 * attempts <= lasted.as_secs() + 8, "{attempts} attempts in {lasted:?}");
 
     fleet.recovers().await;
     assert!(fleet.all_work(Duration::from_secs(2)).await.values().all(Met::all_shared));

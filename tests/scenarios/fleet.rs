@@ -118,6 +118,12 @@ impl Fleet {
         ledger.floor.extend(kept);
     }
 
+    /// The process of an instance ends in order.
+    pub(crate) async fn close(&mut self, instance: u32) {
+        let cache = self.caches.remove(&instance).expect("it runs");
+        self.stage.close(instance, cache).await;
+    }
+
     pub(crate) fn cache(&self, instance: u32) -> &Cache {
         &self.caches[&instance]
     }
