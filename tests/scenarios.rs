@@ -27,6 +27,8 @@
 //! Each was seen failing with its bug planted in the client. `fleet` is the application, and holds every answer against
 //! the guarantees.
 
+#![expect(clippy::large_futures, reason = "each is awaited where it is made")]
+
 mod stage;
 
 #[path = "scenarios/fleet.rs"]

@@ -1,7 +1,7 @@
 //! One direction is gone: requests arrive and are executed, replies are lost. A broken cable, a wrong route or an
 //! exhausted table of an address translator does it. Whoever takes silence for "not executed" tries again and applies a
 //! write twice, or tells its caller that it failed although everybody sees it; whoever takes it for "executed" loses
-//! writes. FusionCache's recovery queue and go-redis (issue 2339) met both.
+//! writes. go-redis (issue 2339) and redis-py (261) met the first.
 //!
 //! Here the write is on the instance's disk before it answers, keeps its stamp, and is merged when replies come again:
 //! what others wrote over it meanwhile stays.
