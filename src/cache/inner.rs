@@ -117,8 +117,11 @@ impl<E: Env> Inner<E> {
         request: impl Future<Output = Result<T, CallError>>,
     ) -> Result<T, CallError> {
         let Some(result) = timeout(&self.env, limit, request).await else {
-            // A connection with a timed-out reply is suspect: it is probed, then replaced.
-            self.link.report(connection.id, Event::ReplyTimedOut, self.env.now());
+            // A connection with a timed-out reply is suspect: it is probed, then replaced. One that had less time than a
+            // reply may take (the second attempt of a write that met a conflict) has shown nothing.
+            if limit >= self.config.reply_timeout {
+                self.link.report(connection.id, Event::ReplyTimedOut, self.env.now());
+            }
             return Err(CallError::timed_out());
         };
         match &result {

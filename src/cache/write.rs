@@ -92,10 +92,10 @@ impl<E: Env> Inner<E> {
         cells: impl Fn(Stamp) -> Record,
     ) -> Result<Attempt, Error> {
         let key = self.keys.record(uid);
-        let deadline = self.env.now() + self.config.reply_timeout;
+        let mut left = self.config.reply_timeout;
+        let deadline = self.env.now() + left;
         for _ in 0..CONFLICTS_MAX {
             let sent_at_ms = self.env.wall_ms();
-            let left = deadline.saturating_sub(self.env.now());
             if left.is_zero() {
                 break;
             }
@@ -110,6 +110,7 @@ impl<E: Env> Inner<E> {
                     self.observe(Some(in_the_way)).await?;
                     let stamp = self.issue().await?;
                     *written = Stamped { stamp, record: cells(stamp) };
+                    left = deadline.saturating_sub(self.env.now());
                 }
                 Err(CallError::NotARecord { key, reason }) => return Err(Error::NotARecord { key, reason }),
                 Err(CallError::Refused(reason) | CallError::Unusable(reason) | CallError::Unknown(reason)) => {

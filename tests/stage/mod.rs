@@ -29,6 +29,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// The world of one scenario.
 #[derive(Clone)]
 pub(crate) struct Stage {
+    pub(crate) seed: Seed,
     pub(crate) world: World,
     pub(crate) redis: RedisHost,
 }
@@ -43,13 +44,16 @@ pub(crate) fn play_seed(seed: u64, scenario: impl AsyncFnOnce(Stage) + Send + 's
     let run = move || {
         let runtime = madsim::runtime::Runtime::with_seed_and_config(seed, madsim::Config::default());
         runtime.block_on(async move {
-            let stage = Stage { world: World::new(Seed(seed)), redis: RedisHost::default() };
+            let stage = Stage { seed: Seed(seed), world: World::new(Seed(seed)), redis: RedisHost::default() };
             stage.redis.start(&stage.world);
             scenario(stage.clone()).await;
             stage.world.end().await;
         });
     };
-    std::thread::spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    std::thread::spawn(run).join().unwrap_or_else(|panic| {
+        eprintln!("that was seed {seed}");
+        std::panic::resume_unwind(panic)
+    });
 }
 
 pub(crate) fn config() -> Config {
@@ -145,6 +149,15 @@ impl Stage {
         let reply = self.command(&["HGETALL", &key]);
         let parts: Vec<_> = reply.split("\r\n").filter(|part| !part.starts_with(['*', '$'])).collect();
         parts.chunks_exact(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned())).collect()
+    }
+
+    /// The profile of a record as Redis holds it, of fields that are texts.
+    pub(crate) fn stored_profile(&self, name: &str) -> BTreeMap<String, String> {
+        let fields = self.stored(name).into_iter();
+        // Behind the digits of its stamp, a text begins with a quote.
+        fields
+            .filter_map(|(field, cell)| Some((field.strip_prefix('p')?.into(), cell.split('"').nth(1)?.into())))
+            .collect()
     }
 
     /// Runs a command inside the server, as an operator would; gives the reply as it goes over the wire.

@@ -113,6 +113,14 @@ impl Net {
         })
     }
 
+    /// Something on the way, a firewall for one, forgets the connections that stand between two hosts: whatever is on the
+    /// wire or sent on them from now on is lost in silence, for good. Connections made later are as good as ever. Says
+    /// how many there were.
+    pub fn forget_between(&self, a: impl Into<Host>, b: impl Into<Host>) -> usize {
+        let (a, b) = (a.into(), b.into());
+        self.with(|tcp| tcp.forget_between(a, b))
+    }
+
     /// What the network has done so far.
     pub fn counters(&self) -> Counters {
         self.with(|tcp| tcp.counters)

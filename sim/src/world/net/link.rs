@@ -37,6 +37,11 @@ impl Link {
         Self { from, to, cut: false, epoch: 0, extra_us: 0, base_us, stream }
     }
 
+    /// A link that loses everything, and has lost what was under way before it took another's place.
+    pub(super) fn leading_nowhere(seed: Seed, from: Host, to: Host) -> Self {
+        Self { cut: true, epoch: u64::MAX, ..Self::new(seed, from, to) }
+    }
+
     /// The latency of the next segment.
     pub(super) fn latency_us(&mut self) -> u64 {
         let bits = self.stream.next_u64();

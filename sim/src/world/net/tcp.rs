@@ -174,6 +174,24 @@ impl Tcp {
         self.sweep(id);
     }
 
+    /// The connections that stand between two hosts go on over wires that lead nowhere.
+    pub(super) fn forget_between(&mut self, a: Host, b: Host) -> usize {
+        let mut forgotten = 0;
+        for id in self.conns.ids() {
+            let Some(conn) = self.conns.get(id) else { continue };
+            let hosts = [conn.ends[CLIENT].host, conn.ends[SERVER].host];
+            if (hosts != [a, b] && hosts != [b, a]) || conn.ends[CLIENT].phase == Phase::Connecting {
+                continue;
+            }
+            for (side, half) in conn.halves.iter_mut().enumerate() {
+                half.link = self.links.len();
+                self.links.push(Link::leading_nowhere(self.seed, hosts[side], hosts[1 - side]));
+            }
+            forgotten += 1;
+        }
+        forgotten
+    }
+
     /// Both ends learn of a reset at once.
     pub(super) fn reset(&mut self, id: ConnId) {
         for side in [CLIENT, SERVER] {

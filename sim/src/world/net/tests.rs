@@ -337,6 +337,18 @@ fn an_injected_reset_is_seen_at_both_ends_at_once() {
 }
 
 #[test]
+fn a_connection_that_was_forgotten_on_the_way_is_silent_for_good_and_a_new_one_works() {
+    simulate(1, async |world| {
+        let mut old = connected(&world).await;
+        assert_eq!(world.net().forget_between(1, Host::Redis), 1);
+        let mut new = connect(&world).await.expect("the server listens");
+        let (error, waited_ms) = ms(&world, echo(&mut old, b"lost")).await;
+        assert_eq!((error.expect_err("no reply").kind(), waited_ms), (io::ErrorKind::TimedOut, 30_000));
+        assert_eq!(echo(&mut new, b"here").await.expect("it is as good as ever"), b"here");
+    });
+}
+
+#[test]
 fn closed_connections_are_forgotten() {
     simulate(1, async |world| {
         start_echo(&world);
