@@ -88,7 +88,7 @@ async fn story(stage: Stage) {
         let (here, there) = (here.expect("redis"), there.expect("redis"));
         assert_eq!((here.source, &here), (Source::Shared, &there));
         let record = here.record.expect("it was acknowledged");
-        assert_eq!((record.contacts.len(), Json::from(record.profile)), (2, json!({"number": number})));
+        assert_eq!((record.contacts.len(), Json::from(record.profile.clone())), (2, json!({"number": number})));
     }
     stage.sleep(Duration::from_secs(2)).await;
     fleet.recovers().await;
