@@ -19,6 +19,11 @@ use seedbed::{
     workload::{ALL, Workload},
 };
 
+/// A run grows a history on a thread of its own, which the C library's allocator makes expensive: it asks the kernel for
+/// every few pages of a second arena.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Seeds of each workload in an exploration without arguments: over a thousand runs, within a minute on two cores.
 const SEEDS_DEFAULT: u64 = 500;
 
@@ -126,7 +131,8 @@ macro_rules! say {
 fn main() -> ProcessExit {
     let cli = Cli::parse();
     // madsim tells what its scheduler does; without RUST_LOG nothing is said. No times: those of a run are simulated.
-    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let silent = tracing_subscriber::filter::LevelFilter::OFF;
+    let filter = tracing_subscriber::EnvFilter::builder().with_default_directive(silent.into()).from_env_lossy();
     let colours = io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).without_time().init();
     let code = match cli.command {

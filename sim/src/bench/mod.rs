@@ -91,9 +91,9 @@ pub fn steps(rounds: u32) -> u64 {
     1 + u64::from(rounds) * (rows().count() + crate::workload::ALL.len()) as u64
 }
 
-/// Does the work of the rows of this name (or of a part of it) once, for a profiler. Says how many there are.
+/// Does the work of the rows whose name and number of clients contain this, once, for a profiler. Says how many they are.
 pub fn exercise(name: &str) -> usize {
-    let rows: Vec<_> = rows().filter(|row| row.name.contains(name)).collect();
+    let rows: Vec<_> = rows().filter(|row| format!("{} {}", row.name, row.clients).contains(name)).collect();
     for row in &rows {
         (row.work)(row.clients, MANY / row.clients);
     }
