@@ -107,7 +107,7 @@ struct Bench {
     /// How often everything is measured
     #[arg(long, value_name = "N", default_value_t = bench::ROUNDS, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Measure nothing: do the work of the rows whose name contains this once, under a profiler
+    /// Measure nothing: do the work of the rows of this name once, under a profiler ("get, whole bed, 5 clients")
     #[arg(long, value_name = "ROW")]
     exercise: Option<String>,
 }

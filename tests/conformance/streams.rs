@@ -192,9 +192,13 @@ pub(crate) async fn a_full_backlog_drops_the_next_syn_until_the_peer_accepts<P: 
     while let Some(stream) = within(place.env(), patience, place.env().network().connect(&endpoint)).await {
         waiting.push(stream.expect("the peer listens"));
     }
-    // Linux takes one more than was asked for.
-    assert_eq!(waiting.len(), BACKLOG as usize + 1);
-    let _accepted = P::accept(&listener).await;
+    // Linux takes one more than was asked for, and another if its SYN arrives before the last one's acknowledgement.
+    let over = waiting.len().checked_sub(BACKLOG as usize).expect("as many as were asked for");
+    assert!((1..=2).contains(&over), "{} connections wait", waiting.len());
+    let mut accepted = Vec::new();
+    for _ in 0..over {
+        accepted.push(P::accept(&listener).await);
+    }
     let connect = within(place.env(), Duration::from_secs(10), place.env().network().connect(&endpoint)).await;
     connect.expect("there is room again").expect("the peer listens");
 }

@@ -91,9 +91,10 @@ pub fn steps(rounds: u32) -> u64 {
     1 + u64::from(rounds) * (rows().count() + crate::workload::ALL.len()) as u64
 }
 
-/// Does the work of the rows whose name and number of clients contain this, once, for a profiler. Says how many they are.
+/// Does the work of the rows that this is a part of the name of (`get, whole bed, 5 clients`) once, for a profiler. Says how
+/// many they are.
 pub fn exercise(name: &str) -> usize {
-    let rows: Vec<_> = rows().filter(|row| format!("{} {}", row.name, row.clients).contains(name)).collect();
+    let rows: Vec<_> = rows().filter(|row| row.named().contains(name)).collect();
     for row in &rows {
         (row.work)(row.clients, MANY / row.clients);
     }
@@ -112,6 +113,10 @@ fn rows() -> impl Iterator<Item = Row> {
 }
 
 impl Row {
+    fn named(&self) -> String {
+        format!("{}, {} clients", self.name, self.clients)
+    }
+
     fn cost(&self) -> Cost {
         let few = (self.work)(self.clients, FEW / self.clients);
         let many = (self.work)(self.clients, MANY / self.clients);
