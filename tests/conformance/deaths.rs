@@ -19,7 +19,7 @@ async fn held_by_another_process(place: &Reality) {
     file.lock().expect("it is free");
     let mut holder = holder_of(OwnedFd::from(file));
     let lock = || place.env().disk().lock(&path);
-    assert_eq!(lock().err().expect("another process holds it").kind(), io::ErrorKind::WouldBlock);
+    assert_eq!(lock().expect_err("another process holds it").kind(), io::ErrorKind::WouldBlock);
     holder.kill().and_then(|()| holder.wait()).expect("it is ours");
     // A program that another test is starting may hold a copy of the file until it runs.
     let free = async {

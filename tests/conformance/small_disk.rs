@@ -35,7 +35,7 @@ pub(crate) async fn a_full_disk_says_so_and_keeps_what_it_has(place: &impl Small
     let file = disk.open(&path).expect("the directory is there");
     file.write_at(0, &[1; 4096]).and_then(|()| file.sync()).expect("there is room");
     place.fill();
-    let error = file.write_at(4096, &[2; 100_000]).expect_err("there is no room");
+    let error = file.write_at(4096, &vec![2; 100_000]).expect_err("there is no room");
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     assert!(error.to_string().contains("file"), "{error} does not name the file");
     let mut bytes = [0; 4096];
