@@ -11,6 +11,7 @@
 //! - what is under test, behind a trait: [`subject`]
 //! - one run: [`runner`] in the simulated world, [`live`] on a real server, the [`instances`] being the same; its pen,
 //!   [`recorder`]; many: [`explore`]; the proof that a seed is a run: [`determinism`]
+//! - what all this costs: [`bench`]
 //! - the judges, who see only histories: [`checker`]; what a person is told: [`report`]
 
 #[cfg(not(madsim))]
@@ -19,6 +20,7 @@ compile_error!(
      it: unset RUSTFLAGS, or add `--cfg madsim` to it"
 );
 
+pub mod bench;
 pub mod checker;
 pub mod determinism;
 pub mod explore;

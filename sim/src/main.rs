@@ -11,13 +11,18 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use seedbed::{
-    determinism,
+    bench, determinism,
     explore::{Judged, Summary, Task, explore, judge_scenario, replay_command, worst},
     report::{ExitCode, summary, timeline, word},
     scenario::{ReplayFile, Scenario},
     seed::Seed,
     workload::{ALL, Workload},
 };
+
+/// A run grows a history on a thread of its own, which the C library's allocator makes expensive: it asks the kernel for
+/// every few pages of a second arena.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Seeds of each workload in an exploration without arguments: over a thousand runs, within a minute on two cores.
 const SEEDS_DEFAULT: u64 = 500;
@@ -43,6 +48,8 @@ enum Command {
     Determinism(Determinism),
     /// Serve the simulated Redis on a real loopback port, until interrupted
     RedisServer(RedisServer),
+    /// Measure what the bed costs: an operation, judging, an idle instance
+    Bench(Bench),
     /// List workloads, guarantees and kinds of faults
     List,
     /// Print the hashes of runs: what `determinism` compares
@@ -95,6 +102,16 @@ struct RedisServer {
     port: u16,
 }
 
+#[derive(Args)]
+struct Bench {
+    /// How often everything is measured
+    #[arg(long, value_name = "N", default_value_t = bench::ROUNDS, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Measure nothing: do the work of the rows of this name once, under a profiler ("get, whole bed, 5 clients")
+    #[arg(long, value_name = "ROW")]
+    exercise: Option<String>,
+}
+
 /// What cannot be used, and what to do instead.
 struct BadInput(String);
 
@@ -114,7 +131,8 @@ macro_rules! say {
 fn main() -> ProcessExit {
     let cli = Cli::parse();
     // madsim tells what its scheduler does; without RUST_LOG nothing is said. No times: those of a run are simulated.
-    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let silent = tracing_subscriber::filter::LevelFilter::OFF;
+    let filter = tracing_subscriber::EnvFilter::builder().with_default_directive(silent.into()).from_env_lossy();
     let colours = io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).without_time().init();
     let code = match cli.command {
@@ -123,6 +141,7 @@ fn main() -> ProcessExit {
         Some(Command::Replay(replay_arguments)) => replay(&replay_arguments),
         Some(Command::Determinism(arguments)) => compare(&arguments),
         Some(Command::RedisServer(arguments)) => serve(&arguments),
+        Some(Command::Bench(arguments)) => measure(&arguments),
         Some(Command::List) => Ok(list()),
         Some(Command::Hashes(explore)) => Ok(hashes(&explore)),
     };
@@ -171,7 +190,7 @@ fn run(explore_arguments: &Explore) -> ExitCode {
         explore_arguments.workloads().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         explore_arguments.jobs()
     );
-    let progress = progress(tasks.len() as u64);
+    let progress = progress(tasks.len() as u64, "runs");
     let mut summaries = BTreeMap::<Workload, Summary>::new();
     explore(&tasks, explore_arguments.jobs(), |judged: Judged| {
         let summary = summaries.entry(judged.task.0).or_default();
@@ -188,10 +207,11 @@ fn run(explore_arguments: &Explore) -> ExitCode {
 }
 
 /// A bar on a terminal, nothing elsewhere.
-fn progress(tasks: u64) -> ProgressBar {
+fn progress(count: u64, what: &str) -> ProgressBar {
     let target = if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} runs  {per_sec}  {eta} left  {msg}");
-    ProgressBar::with_draw_target(Some(tasks), target).with_style(style.expect("a constant template"))
+    let style =
+        ProgressStyle::with_template(&format!("{{bar:40}} {{pos}}/{{len}} {what}  {{per_sec}}  {{eta}} left  {{msg}}"));
+    ProgressBar::with_draw_target(Some(count), target).with_style(style.expect("a constant template"))
 }
 
 fn replay(arguments: &Replay) -> Result<ExitCode, BadInput> {
@@ -276,6 +296,20 @@ async fn serve(arguments: &RedisServer) -> Result<ExitCode, BadInput> {
     })?;
     say!("redis://{}/", listener.local_addr()?);
     seedbed::redis::serve_tcp::serve(listener).await?;
+    Ok(ExitCode::Held)
+}
+
+fn measure(arguments: &Bench) -> Result<ExitCode, BadInput> {
+    if let Some(row) = &arguments.exercise {
+        return match bench::exercise(row) {
+            0 => Err(BadInput(format!("no row of the bench is called {row:?}: \"get\" is a part of one, or \"echo\""))),
+            _ => Ok(ExitCode::Held),
+        };
+    }
+    let progress = progress(bench::steps(arguments.rounds), "measured");
+    let measured = bench::measure(arguments.rounds, || progress.inc(1));
+    progress.finish_and_clear();
+    say!("{}", measured.text().trim_end());
     Ok(ExitCode::Held)
 }
 

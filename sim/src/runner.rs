@@ -130,8 +130,11 @@ async fn wait_until(world: &World, limit_us: u64, mut over: impl FnMut() -> bool
 
 fn hash(history: &History, trace: u64) -> u64 {
     let mut hash = Xxh3::new();
+    let mut line = Vec::new();
     for event in &history.events {
-        hash.update(&serde_json::to_vec(event).expect("an event becomes JSON"));
+        line.clear();
+        serde_json::to_writer(&mut line, event).expect("an event becomes JSON");
+        hash.update(&line);
     }
     hash.update(&trace.to_le_bytes());
     hash.digest()

@@ -182,6 +182,11 @@ impl State {
         Some(*error)
     }
 
+    /// Whether changes are refused as those of a read-only file system.
+    fn is_read_only(&self) -> bool {
+        self.faults.iter().any(|(_, error, times)| *error == io::ErrorKind::ReadOnlyFilesystem && *times > 0)
+    }
+
     /// Whether the crash that was set comes before this operation.
     fn crashes(&mut self, verb: Verb) -> bool {
         match &mut self.crash {
@@ -243,8 +248,16 @@ impl SimDisk {
     /// Opens a file, and makes it if need be.
     fn open_file(&self, path: &Path) -> io::Result<FileRef> {
         self.incarnation.check()?;
-        if let Some(file) = self.disk.state().image.file(path) {
-            return Ok(Arc::clone(file));
+        {
+            let state = self.disk.state();
+            if let Some(file) = state.image.file(path) {
+                // It is opened for writing too.
+                return if state.is_read_only() {
+                    Err(named(path, io::ErrorKind::ReadOnlyFilesystem.into()))
+                } else {
+                    Ok(Arc::clone(file))
+                };
+            }
         }
         let mut state = self.begin(Verb::Name, path, 0, &[])?;
         has_parent(&state.image, path)?;

@@ -6,7 +6,7 @@
 //!
 //! - A SYN or its answer: the connect hangs, and the SYN is sent again 1, 3, 7, 15, 31 and 63 s after the first; the
 //!   connect times out at 127 s. The target's kernel answers without `accept`, so also while its process is paused; it
-//!   refuses where nobody listens, drops the SYN in silence when 511 connections wait, and does nothing without power.
+//!   refuses where nobody listens, drops the SYN in silence when 512 connections wait, and does nothing without power.
 //! - Data and FIN: sent again after 200 ms, then at doubling intervals of up to 120 s, until the link is open at such a
 //!   moment: a stream stands still for up to as long again as the cut lasted. Later data waits behind.
 //! - Acknowledgements: the sender's window stays closed and its timeout runs, although the data arrived.

@@ -64,10 +64,13 @@ impl AsyncRead for SimStream {
                 tcp.note_read(self.id, self.side, count);
                 return Poll::Ready(Ok(()));
             }
+            if end.fin_received {
+                return Poll::Ready(Ok(())); // Before any error, as Linux's `SOCK_DONE`.
+            }
             if let Some(error) = end.error.take() {
                 return Poll::Ready(Err(error.into()));
             }
-            if end.fin_received || end.phase != Phase::Open {
+            if end.phase != Phase::Open {
                 return Poll::Ready(Ok(()));
             }
             wait(&mut end.read_waker, context);

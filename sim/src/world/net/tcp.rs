@@ -28,7 +28,8 @@ use crate::{
     },
 };
 
-/// Connections that a listener holds for `accept`; a SYN beyond is dropped in silence.
+/// What Redis asks `listen` for. Linux holds one connection more for `accept` (`sk_acceptq_is_full`); a SYN beyond is
+/// dropped in silence.
 const BACKLOG: usize = 511;
 /// A SYN is sent at most this often (`tcp_syn_retries` is 6), at 0, 1, 3, 7, 15, 31 and 63 s; at 127 s it times out.
 const SYN_TRIES: u32 = 7;
@@ -256,7 +257,7 @@ impl Tcp {
         let server = &mut conn.ends[SERVER];
         let reply = match self.listeners.get(&(host, conn.port)) {
             None => What::RefusalArrives(self.links[back].epoch),
-            Some(listener) if listener.queue.len() >= BACKLOG => return,
+            Some(listener) if listener.queue.len() > BACKLOG => return,
             Some(listener) => {
                 server.incarnation = Some(Arc::clone(&listener.incarnation));
                 What::SynAckArrives(self.links[back].epoch)
@@ -473,7 +474,10 @@ impl Tcp {
         let Some(conn) = self.conns.get(id) else { return };
         if self.links[conn.halves[1 - side].link].epoch == epoch {
             conn.halves[side].clear();
-            self.die(id, side, io::ErrorKind::ConnectionReset);
+            // `tcp_reset` in CLOSE_WAIT: who has read the end is told at the next write that there is nobody.
+            let ended = conn.ends[side].fin_received;
+            let error = if ended { io::ErrorKind::BrokenPipe } else { io::ErrorKind::ConnectionReset };
+            self.die(id, side, error);
         }
     }
 
@@ -527,7 +531,8 @@ impl Tcp {
     /// The kernel at `side` forgets the connection and tells its application.
     fn die(&mut self, id: ConnId, side: Side, error: io::ErrorKind) {
         let Some(conn) = self.conns.get(id) else { return };
-        if conn.ends[side].phase != Phase::Gone && error == io::ErrorKind::ConnectionReset {
+        let reset = matches!(error, io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
+        if conn.ends[side].phase != Phase::Gone && reset {
             self.counters.resets += 1;
         }
         conn.ends[side].die(error, &mut self.wakers);

@@ -208,7 +208,7 @@ fn a_listener_whose_backlog_is_full_drops_connects_in_silence() {
     simulate(1, async |world| {
         let listener = world.boot(Host::Redis).network().listen(PORT).expect("the port is free");
         let mut waiting = Vec::new();
-        for _ in 0..511 {
+        for _ in 0..512 {
             waiting.push(connect(&world).await.expect("there is room in the backlog"));
             world.sleep_us(10_000).await;
         }
