@@ -64,6 +64,12 @@ struct Explore {
     /// How many runs at the same time; all cores if not given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
+    /// Let faults go beyond what every guarantee survives, and judge only those that still hold
+    #[arg(long)]
+    beyond_budget: bool,
+    /// Fail if a kind of fault never came, or never had an effect that a client could see
+    #[arg(long)]
+    require_coverage: bool,
 }
 
 #[derive(Args)]
@@ -74,6 +80,9 @@ struct Replay {
     /// The workload of the seed
     #[arg(long, value_name = "NAME")]
     workload: Option<Workload>,
+    /// The seed's faults go beyond what every guarantee survives; a replay file says so itself
+    #[arg(long)]
+    beyond_budget: bool,
     /// Write the run to a replay file
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
@@ -173,7 +182,7 @@ fn run(explore_arguments: &Explore) -> ExitCode {
     );
     let progress = progress(tasks.len() as u64);
     let mut summaries = BTreeMap::<Workload, Summary>::new();
-    explore(&tasks, explore_arguments.jobs(), |judged: Judged| {
+    explore(&tasks, explore_arguments.beyond_budget, explore_arguments.jobs(), |judged: Judged| {
         let summary = summaries.entry(judged.task.0).or_default();
         summary.add(&judged);
         progress.inc(1);
@@ -184,7 +193,13 @@ fn run(explore_arguments: &Explore) -> ExitCode {
     });
     progress.finish_and_clear();
     say!("{}", summary::text(&summaries).trim_end());
-    ExitCode::from(&summary::total(&summaries).worst())
+    let total = summary::total(&summaries);
+    let uncovered = if explore_arguments.require_coverage { total.counts.uncovered() } else { Vec::new() };
+    for kind in &uncovered {
+        let injected = total.counts.faults.get(kind).copied().unwrap_or_default();
+        say!("FAILED: {kind} was injected {injected} times and had no effect that a client could see");
+    }
+    if uncovered.is_empty() { ExitCode::from(&total.worst()) } else { ExitCode::Violation }
 }
 
 /// A bar on a terminal, nothing elsewhere.
@@ -201,7 +216,7 @@ fn replay(arguments: &Replay) -> Result<ExitCode, BadInput> {
                 let names = ALL.map(Workload::name).join(", ");
                 return Err(BadInput(format!("which workload of seed {seed}? Add --workload NAME, one of {names}")));
             };
-            Scenario::generate(workload, seed)
+            Scenario::generate_within(workload, seed, arguments.beyond_budget)
         }
         Err(not_a_seed) => {
             let path = PathBuf::from(&arguments.what);
@@ -238,7 +253,7 @@ fn replay(arguments: &Replay) -> Result<ExitCode, BadInput> {
 }
 
 fn hashes(arguments: &Explore) -> ExitCode {
-    explore(&arguments.tasks(), arguments.jobs(), |judged| {
+    explore(&arguments.tasks(), arguments.beyond_budget, arguments.jobs(), |judged| {
         let hash = judged.outcome.map_or_else(|panic| panic.to_string(), |outcomes| format!("{:016x}", outcomes.hash));
         say!("{} {hash}", judged.task.1);
     });
@@ -256,7 +271,7 @@ fn compare(arguments: &Determinism) -> Result<ExitCode, BadInput> {
     for difference in comparison.differences.iter().take(10) {
         let determinism::Difference { task, first, other } = difference;
         say!("seed {} of {}: {} with {}, {} with {}", task.1, task.0, first.1, first.0, other.1, other.0);
-        say!("  {}", replay_command(*task));
+        say!("  {}", replay_command(*task, false));
     }
     let count = comparison.differences.len();
     say!(

@@ -81,8 +81,9 @@ fn held_throughout<'a>(
     };
     let mut own = record.upserts.iter().map(|&op| &run.all[op]).filter(|op| op.instance == list.instance);
     own.find(|upsert| {
-        upsert.acknowledged().is_some()
+        run.must_stay(record, upsert)
             && upsert.precedes(list)
+            && !run.excuses.is_damaged(list.instance, upsert.called, list.returned())
             && (upsert.acknowledged() == Some(Placement::Local) || !crashed(upsert))
             // A list that Redis answers shows what Redis has, and what it is known to lack.
             && (source == Source::Local || !run.lost_between(upsert.called, list.returned()))

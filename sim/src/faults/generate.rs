@@ -3,10 +3,10 @@
 
 use rand::{RngExt, seq::IndexedRandom};
 
-use super::{Direction, Fault, Persistence, PlannedFault, REFUSALS, budget::within_budget};
+use super::{BadWrite, Direction, DiskTrouble, Fault, Persistence, PlannedFault, REFUSALS, budget};
 use crate::seed::{Seed, Stream};
 
-/// Every kind, for drawing.
+/// The kinds that were first, for drawing.
 const KINDS: [fn(&mut Stream, u32) -> Fault; 10] = [
     |draw, instances| Fault::Partition {
         instances: some(draw, instances),
@@ -32,32 +32,101 @@ const KINDS: [fn(&mut Stream, u32) -> Fault; 10] = [
     |draw, instances| Fault::InstanceRestart { instance: draw.random_range(0..instances) },
 ];
 
-/// The plan that grows from a seed, for a phase of faults of this length.
-pub fn generate(seed: Seed, instances: u32, length_us: u64) -> Vec<PlannedFault> {
-    let mut draw = seed.stream("faults");
-    let mut plan: Vec<PlannedFault> = Vec::new();
-    for kind in KINDS {
-        // About three kinds a run, and now and then none at all.
-        if !draw.random_bool(0.4) {
+/// The kinds that came later. They draw from a stream of their own, so that plans of before are parts of those of today.
+const LATER_KINDS: [fn(&mut Stream, u32) -> Fault; 14] = [
+    |draw, instances| Fault::CrashAtDisk {
+        instance: draw.random_range(0..instances),
+        // From the first operation of a commit to the middle of a rewrite.
+        ops: *[0, 1, 2, 3, 5, 8, 20, 60].choose(draw).expect("eight"),
+        power_loss: draw.random(),
+    },
+    |draw, _| Fault::RollingRestart { down_us: draw.random_range(1_000..300_000) },
+    |draw, instances| Fault::InstancePause { instance: draw.random_range(0..instances) },
+    |draw, instances| Fault::LockHeld { instance: draw.random_range(0..instances) },
+    |draw, instances| Fault::CancelledCalls {
+        instance: draw.random_range(0..instances),
+        polls_max: draw.random_range(1..8),
+    },
+    bad_disk,
+    bad_disk,
+    |draw, instances| Fault::BitRot { instance: draw.random_range(0..instances), running: draw.random() },
+    |draw, instances| Fault::BadWrites {
+        instance: draw.random_range(0..instances),
+        how: if draw.random() { BadWrite::Lost } else { BadWrite::Misdirected },
+        writes: draw.random_range(1..3),
+    },
+    |draw, instances| Fault::ClockStep { instance: draw.random_range(0..instances), by_ms: step_ms(draw) },
+    |draw, instances| Fault::ClockDrift {
+        instance: draw.random_range(0..instances),
+        ppm: draw.random_range(-100_000..=100_000),
+    },
+    |draw, _| Fault::RedisClockStep { by_ms: step_ms(draw) },
+    |draw, _| Fault::Eviction { keys: draw.random_range(1..4), draw: draw.random() },
+    |draw, _| Fault::RedisRollback { age_us: draw.random_range(100_000..5_000_000) },
+];
+
+fn bad_disk(draw: &mut Stream, instances: u32) -> Fault {
+    let instance = draw.random_range(0..instances);
+    // A few errors, or nothing else until it ends.
+    let times = *[1, 3, u32::MAX].choose(draw).expect("three");
+    let trouble = match draw.random_range(0..7) {
+        0 => DiskTrouble::Full,
+        1 => DiskTrouble::ReadErrors { times },
+        2 => DiskTrouble::WriteErrors { times },
+        3 => DiskTrouble::SyncErrors { times },
+        4 => DiskTrouble::ReadOnly,
+        5 => DiskTrouble::SlowSync { extra_us: draw.random_range(5_000..600_000) },
+        _ => DiskTrouble::Stalled,
+    };
+    Fault::BadDisk { instance, trouble }
+}
+
+/// From a correction to a wrong time zone's quarter of an hour, in either direction.
+fn step_ms(draw: &mut Stream) -> i64 {
+    let by_ms = *[20, 700, 5_000, 60_000, 900_000].choose(draw).expect("five");
+    if draw.random() { by_ms } else { -by_ms }
+}
+
+/// The plan that grows from a seed, for a phase of faults of this length; beyond the budget if told so.
+pub fn generate(seed: Seed, instances: u32, length_us: u64, beyond_budget: bool) -> Vec<PlannedFault> {
+    let mut plan = Vec::new();
+    add(&mut plan, &mut seed.stream("faults"), (&KINDS, 0.4), (instances, length_us));
+    // Two kinds a run, and none in half of the runs: what was tried before goes on being tried by itself.
+    let mut later = seed.stream("faults of disks, clocks and processes");
+    if later.random() {
+        add(&mut plan, &mut later, (&LATER_KINDS, 0.15), (instances, length_us));
+    }
+    plan.sort_by_key(|planned| planned.start_us);
+    budget::one_at_a_time(if beyond_budget { plan } else { budget::within(plan) })
+}
+
+/// Draws each kind with this chance, and then a few faults of it.
+fn add(
+    plan: &mut Vec<PlannedFault>,
+    draw: &mut Stream,
+    (kinds, chance): (&[fn(&mut Stream, u32) -> Fault], f64),
+    (instances, length_us): (u32, u64),
+) {
+    let begins = plan.len();
+    for kind in kinds {
+        if !draw.random_bool(chance) {
             continue;
         }
         for _ in 0..draw.random_range(1..=4) {
-            let fault = kind(&mut draw, instances);
+            let fault = kind(draw, instances);
             let start_us = draw.random_range(0..length_us * 9 / 10);
-            let lasts_us = if fault.is_momentary() { 0 } else { duration_us(&mut draw, length_us) };
+            let lasts_us = if fault.is_momentary() { 0 } else { duration_us(draw, length_us) };
             plan.push(PlannedFault { start_us, end_us: (start_us + lasts_us).min(length_us), fault });
         }
     }
     // Half of the momentary ones come soon after another fault begins or ends, when most is under way.
     let edges: Vec<_> = plan.iter().flat_map(|planned| [planned.start_us, planned.end_us]).collect();
-    for planned in plan.iter_mut().filter(|planned| planned.fault.is_momentary()) {
+    for planned in plan[begins..].iter_mut().filter(|planned| planned.fault.is_momentary()) {
         if draw.random() {
-            let at_us = edges.choose(&mut draw).expect("its own, at least") + draw.random_range(0..300_000);
+            let at_us = edges.choose(draw).expect("its own, at least") + draw.random_range(0..300_000);
             (planned.start_us, planned.end_us) = (at_us.min(length_us), at_us.min(length_us));
         }
     }
-    plan.sort_by_key(|planned| planned.start_us);
-    within_budget(plan)
 }
 
 /// How wrong the instances' wall clocks are: in half of the seeds not at all, else each by up to a quarter of an hour.
@@ -91,7 +160,7 @@ mod tests {
     use super::*;
 
     fn plans() -> impl Iterator<Item = Vec<PlannedFault>> {
-        (0..2000).map(|seed| generate(Seed(seed), 4, 20_000_000))
+        (0..2000).map(|seed| generate(Seed(seed), 4, 20_000_000, false))
     }
 
     #[test]
@@ -101,7 +170,7 @@ mod tests {
             *kinds.entry(planned.fault.kind()).or_default() += 1;
         }
         assert_eq!(kinds.keys().copied().collect::<BTreeSet<_>>(), BTreeSet::from(KIND_NAMES));
-        assert!(kinds.values().all(|count| *count > 50), "{kinds:?}");
+        assert!(kinds.values().all(|count| *count > 30), "{kinds:?}");
         assert!(plans().any(|plan| plan.is_empty()));
     }
 }

@@ -77,6 +77,134 @@ pub enum Fault {
         /// Whether its host loses power with it.
         power_loss: bool,
     },
+    /// The same, at an operation on its disk, if that comes before the end of the fault.
+    CrashAtDisk {
+        /// Which.
+        instance: u32,
+        /// How many operations that change something succeed before.
+        ops: u64,
+        /// Whether its host loses power with it.
+        power_loss: bool,
+    },
+    /// All instances restart in order, one after the other.
+    RollingRestart {
+        /// How long each is down, in microseconds.
+        down_us: u64,
+    },
+    /// The process of an instance is stopped (SIGSTOP) and goes on at the end of the fault.
+    InstancePause {
+        /// Which.
+        instance: u32,
+    },
+    /// An instance restarts in order, but another process holds the lock of its store until the end of the fault.
+    LockHeld {
+        /// Which.
+        instance: u32,
+    },
+    /// The callers of an instance lose patience: they drop their calls after at most so many polls.
+    CancelledCalls {
+        /// Which.
+        instance: u32,
+        /// At most; each call is given another number of them, from one.
+        polls_max: u64,
+    },
+    /// The disk of an instance works badly.
+    BadDisk {
+        /// Whose.
+        instance: u32,
+        /// How.
+        trouble: DiskTrouble,
+    },
+    /// One bit of an instance's store flips: while it runs, or while it is down for the time of the fault.
+    BitRot {
+        /// Whose.
+        instance: u32,
+        /// Whether it is running.
+        running: bool,
+    },
+    /// Writes of an instance are acknowledged by its disk and go wrong. It restarts in order at the end of the fault.
+    BadWrites {
+        /// Whose.
+        instance: u32,
+        /// How.
+        how: BadWrite,
+        /// How many.
+        writes: u32,
+    },
+    /// The wall clock of an instance steps, and steps back at the end of the fault.
+    ClockStep {
+        /// Whose.
+        instance: u32,
+        /// By so many milliseconds.
+        by_ms: i64,
+    },
+    /// The wall clock of an instance drifts.
+    ClockDrift {
+        /// Whose.
+        instance: u32,
+        /// Microseconds gained in each second.
+        ppm: i64,
+    },
+    /// Redis's wall clock steps, and steps back at the end of the fault.
+    RedisClockStep {
+        /// By so many milliseconds.
+        by_ms: i64,
+    },
+    /// Redis evicts single keys, markers of its generation among them.
+    Eviction {
+        /// So many, if it has them.
+        keys: u32,
+        /// Which: the first in an order that grows from this number.
+        draw: u64,
+    },
+    /// The process of Redis is killed, and started again at the end of the fault with an older save of its data: what came
+    /// after is lost, the marker of its generation is not.
+    RedisRollback {
+        /// How long before the fault it was saved, in microseconds.
+        age_us: u64,
+    },
+}
+
+/// How a disk works badly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "disk", rename_all = "snake_case")]
+pub enum DiskTrouble {
+    /// It has no room.
+    Full,
+    /// So many reads fail with a device error.
+    ReadErrors {
+        /// How many.
+        times: u32,
+    },
+    /// So many writes fail with a device error.
+    WriteErrors {
+        /// How many.
+        times: u32,
+    },
+    /// So many syncs fail with a device error, and drop what was not synced.
+    SyncErrors {
+        /// How many.
+        times: u32,
+    },
+    /// It has become read-only.
+    ReadOnly,
+    /// Every sync takes longer.
+    SlowSync {
+        /// By so many microseconds.
+        extra_us: u64,
+    },
+    /// It does not answer before the end of the fault.
+    Stalled,
+}
+
+/// What becomes of a write that is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BadWrite {
+    /// It is forgotten.
+    Lost,
+    /// It lands elsewhere in its file.
+    Misdirected,
 }
 
 /// Which way a partition cuts.
@@ -156,71 +284,101 @@ impl Fault {
             Self::InstanceRestart { .. } => "instance restart",
             Self::InstanceCrash { power_loss: false, .. } => "instance kill",
             Self::InstanceCrash { power_loss: true, .. } => "instance power loss",
+            Self::CrashAtDisk { .. } => "crash at a disk operation",
+            Self::RollingRestart { .. } => "rolling restart",
+            Self::InstancePause { .. } => "instance pause",
+            Self::LockHeld { .. } => "lock held by another",
+            Self::CancelledCalls { .. } => "cancelled calls",
+            Self::BadDisk { trouble, .. } => trouble.kind(),
+            Self::BitRot { running: false, .. } => "bit rot while down",
+            Self::BitRot { running: true, .. } => "bit rot while running",
+            Self::BadWrites { how: BadWrite::Lost, .. } => "lost write",
+            Self::BadWrites { how: BadWrite::Misdirected, .. } => "misdirected write",
+            Self::ClockStep { .. } => "clock step",
+            Self::ClockDrift { .. } => "clock drift",
+            Self::RedisClockStep { .. } => "Redis clock step",
+            Self::Eviction { .. } => "eviction",
+            Self::RedisRollback { .. } => "Redis rollback",
         }
     }
-}
-
-impl Fault {
     /// The instances that it names.
     pub fn instances(&self) -> &[u32] {
         match self {
             Self::Partition { instances, .. }
             | Self::SlowLink { instances, .. }
             | Self::ResetConnections { instances } => instances,
-            Self::InstanceRestart { instance } | Self::InstanceCrash { instance, .. } => std::slice::from_ref(instance),
+            Self::InstanceRestart { instance }
+            | Self::InstanceCrash { instance, .. }
+            | Self::CrashAtDisk { instance, .. }
+            | Self::InstancePause { instance }
+            | Self::LockHeld { instance }
+            | Self::CancelledCalls { instance, .. }
+            | Self::BadDisk { instance, .. }
+            | Self::BitRot { instance, .. }
+            | Self::BadWrites { instance, .. }
+            | Self::ClockStep { instance, .. }
+            | Self::ClockDrift { instance, .. } => std::slice::from_ref(instance),
             Self::RedisCrash { .. }
             | Self::RedisPause
             | Self::RedisRefuses { .. }
             | Self::ScriptFlush
-            | Self::FlushAll => &[],
+            | Self::FlushAll
+            | Self::RollingRestart { .. }
+            | Self::RedisClockStep { .. }
+            | Self::Eviction { .. }
+            | Self::RedisRollback { .. } => &[],
         }
     }
 
-    /// Whether Redis's data is gone with it.
+    /// Whether data of Redis is gone with it: all, or some.
     pub fn loses_data(&self) -> bool {
-        match self {
-            Self::RedisCrash { data: Persistence::Lost } | Self::FlushAll => true,
-            Self::RedisCrash { data: Persistence::Kept }
-            | Self::Partition { .. }
-            | Self::SlowLink { .. }
-            | Self::ResetConnections { .. }
-            | Self::RedisPause
-            | Self::RedisRefuses { .. }
-            | Self::ScriptFlush
-            | Self::InstanceRestart { .. }
-            | Self::InstanceCrash { .. } => false,
-        }
+        matches!(self, Self::RedisCrash { data: Persistence::Lost } | Self::FlushAll) || self.loses_records()
+    }
+
+    /// Whether single records of Redis are lost or older afterwards, which no instance notices before it reads them.
+    pub fn loses_records(&self) -> bool {
+        matches!(self, Self::Eviction { .. } | Self::RedisRollback { .. })
+    }
+
+    /// Whether the store of an instance is other afterwards than the instance wrote it.
+    pub fn damages_store(&self) -> bool {
+        matches!(self, Self::BitRot { .. } | Self::BadWrites { .. })
+    }
+
+    /// Whether calls of the instance may fail meanwhile, since its disk does not work.
+    pub fn troubles_disk(&self) -> bool {
+        matches!(self, Self::BadDisk { .. }) || self.damages_store()
     }
 
     /// Of a moment, rather than with a beginning and an end.
     fn is_momentary(&self) -> bool {
-        matches!(self, Self::ResetConnections { .. } | Self::ScriptFlush | Self::FlushAll)
+        matches!(
+            self,
+            Self::ResetConnections { .. }
+                | Self::ScriptFlush
+                | Self::FlushAll
+                | Self::Eviction { .. }
+                | Self::RollingRestart { .. }
+        )
     }
+}
 
-    /// What can suffer only one fault at a time.
-    fn victim(&self) -> Option<Victim> {
+impl DiskTrouble {
+    fn kind(self) -> &'static str {
         match self {
-            Self::RedisCrash { .. }
-            | Self::RedisPause
-            | Self::RedisRefuses { .. }
-            | Self::ScriptFlush
-            | Self::FlushAll => Some(Victim::Redis),
-            Self::InstanceRestart { instance } | Self::InstanceCrash { instance, .. } => {
-                Some(Victim::Instance(*instance))
-            }
-            Self::Partition { .. } | Self::SlowLink { .. } | Self::ResetConnections { .. } => None,
+            Self::Full => "disk full",
+            Self::ReadErrors { .. } => "disk read errors",
+            Self::WriteErrors { .. } => "disk write errors",
+            Self::SyncErrors { .. } => "disk sync errors",
+            Self::ReadOnly => "disk read-only",
+            Self::SlowSync { .. } => "disk slow sync",
+            Self::Stalled => "disk stalled",
         }
     }
 }
 
-#[derive(PartialEq, Eq)]
-enum Victim {
-    Redis,
-    Instance(u32),
-}
-
 /// The kinds, as they are named in reports.
-pub const KIND_NAMES: [&str; 14] = [
+pub const KIND_NAMES: [&str; 35] = [
     "partition",
     "partition of requests",
     "partition of replies",
@@ -235,4 +393,25 @@ pub const KIND_NAMES: [&str; 14] = [
     "instance restart",
     "instance kill",
     "instance power loss",
+    "crash at a disk operation",
+    "rolling restart",
+    "instance pause",
+    "lock held by another",
+    "cancelled calls",
+    "disk full",
+    "disk read errors",
+    "disk write errors",
+    "disk sync errors",
+    "disk read-only",
+    "disk slow sync",
+    "disk stalled",
+    "bit rot while down",
+    "bit rot while running",
+    "lost write",
+    "misdirected write",
+    "clock step",
+    "clock drift",
+    "Redis clock step",
+    "eviction",
+    "Redis rollback",
 ];

@@ -40,6 +40,23 @@ impl RedisHost {
         });
     }
 
+    /// What it holds now, as a save of its data.
+    pub fn save(&self) -> Engine {
+        self.with_engine(|engine| engine.restart_keeping_data())
+    }
+
+    /// Kills the process; the next one holds what was saved.
+    pub fn roll_back(&self, world: &World, save: &Engine) {
+        world.kill(Host::Redis, Stop::Killed);
+        self.with_engine(|engine| *engine = engine.restart_from(save));
+    }
+
+    /// How many keys it holds.
+    pub fn keys(&self, world: &World) -> u64 {
+        let now_ms = world.wall_ms(Host::Redis);
+        self.with_engine(|engine| engine.dump(now_ms).len() as u64)
+    }
+
     /// Does something inside the server, as an operator would.
     pub fn with_engine<T>(&self, work: impl FnOnce(&mut Engine) -> T) -> T {
         work(&mut self.engine.lock().unwrap_or_else(PoisonError::into_inner))

@@ -16,6 +16,7 @@ pub mod disk;
 pub mod env;
 pub mod net;
 pub mod process;
+mod wall;
 
 use std::{
     collections::BTreeMap,

@@ -113,6 +113,12 @@ impl Net {
         })
     }
 
+    /// How many segments between two hosts, either way, a fault has lost or slowed so far.
+    pub fn troubled(&self, a: impl Into<Host>, b: impl Into<Host>) -> u64 {
+        let (a, b) = (a.into(), b.into());
+        self.with(|tcp| tcp.link_mut(a, b).troubled + tcp.link_mut(b, a).troubled)
+    }
+
     /// What the network has done so far.
     pub fn counters(&self) -> Counters {
         self.with(|tcp| tcp.counters)

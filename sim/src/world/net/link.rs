@@ -26,6 +26,8 @@ pub(super) struct Link {
     pub(super) epoch: u64,
     /// Added to every segment's latency.
     pub(super) extra_us: u64,
+    /// Segments that a fault has lost or slowed.
+    pub(super) troubled: u64,
     base_us: u64,
     stream: Stream,
 }
@@ -34,11 +36,12 @@ impl Link {
     pub(super) fn new(seed: Seed, from: Host, to: Host) -> Self {
         let mut stream = seed.stream(&format!("link {from}>{to}"));
         let base_us = stream.random_range(BASE_US);
-        Self { from, to, cut: false, epoch: 0, extra_us: 0, base_us, stream }
+        Self { from, to, cut: false, epoch: 0, extra_us: 0, troubled: 0, base_us, stream }
     }
 
     /// The latency of the next segment.
     pub(super) fn latency_us(&mut self) -> u64 {
+        self.troubled += u64::from(self.extra_us > 0);
         let bits = self.stream.next_u64();
         let jitter_us = bits % JITTER_US;
         let tail_us = if (bits >> 16).is_multiple_of(TAIL_EVERY) { (bits >> 32) % TAIL_US } else { 0 };
@@ -48,6 +51,12 @@ impl Link {
     /// The latency of what is not worth a draw: acknowledgements.
     pub(super) fn least_latency_us(&self) -> u64 {
         self.base_us + self.extra_us
+    }
+
+    /// Whether a segment sent now is lost.
+    pub(super) fn loses(&mut self) -> bool {
+        self.troubled += u64::from(self.cut);
+        self.cut
     }
 
     pub(super) fn set_cut(&mut self, cut: bool) {

@@ -118,7 +118,7 @@ impl Tcp {
         let Some(conn) = self.conns.get(id) else { return };
         let half = &mut conn.halves[side];
         let link = &mut self.links[half.link];
-        half.send(payload, link.cut, link.epoch, now_us, || link.latency_us());
+        half.send(payload, link.loses(), link.epoch, now_us, || link.latency_us());
         self.plan(id, side);
     }
 
@@ -215,7 +215,7 @@ impl Tcp {
             return self.die(id, CLIENT, io::ErrorKind::TimedOut);
         }
         let link = &mut self.links[conn.halves[CLIENT].link];
-        if !link.cut {
+        if !link.loses() {
             let (at_us, epoch) = (now_us + link.latency_us(), link.epoch);
             self.schedule(at_us, id, SERVER, What::SynArrives(epoch));
         }
@@ -403,7 +403,7 @@ impl Tcp {
             let back_open_us = (!self.links[back].cut).then(|| self.links[back].least_latency_us());
             let half = &mut conn.halves[side];
             let link = &mut self.links[half.link];
-            half.retransmit(link.cut, link.epoch, now_us, || link.latency_us());
+            half.retransmit(link.loses(), link.epoch, now_us, || link.latency_us());
             if half.ack_owed
                 && far_end_knows
                 && !link.cut
