@@ -210,6 +210,17 @@ impl Instances {
         self.with(instance, |state| state.calls)
     }
 
+    /// How many calls of it should have begun by now and have not returned.
+    pub fn due(&self, instance: u32) -> u64 {
+        let now_us = self.shared.recorder.now_us();
+        let state = self.lock();
+        let (start_us, queue) = (state.start_us.unwrap_or(now_us), &self.shared.queues[instance as usize]);
+        let Instance { next, running, .. } = state.instances[instance as usize];
+        // Workers take calls in the order of the queue and have at most the last few in hand.
+        let in_hand = queue.get(next.saturating_sub(running)..next.min(queue.len())).unwrap_or_default();
+        in_hand.iter().filter(|planned| start_us + planned.at_us <= now_us).count() as u64
+    }
+
     /// Whether it has opened its cache.
     pub fn is_open(&self, instance: u32) -> bool {
         self.with(instance, |state| state.subject.is_some())

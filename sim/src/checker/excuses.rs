@@ -11,6 +11,9 @@ use crate::{
     history::{Event, What},
 };
 
+/// How long after its disk works again an instance may take to find that out: it tries five times a second.
+const AGAIN_US: u64 = 300_000;
+
 /// A stretch of the history, by ordinal and by time, both ends included.
 #[derive(Clone, Copy, Debug)]
 struct Stretch {
@@ -66,6 +69,20 @@ impl Excuses {
     pub(super) fn has_bad_disk(&self, op: &Operation<'_>) -> bool {
         let returned = op.returned();
         self.troubles.iter().any(|stretch| stretch.instance == op.instance && stretch.meets(op.called, returned))
+    }
+
+    /// Whether an instance could keep no copy of what this operation wrote to Redis, since its disk failed.
+    pub(super) fn kept_no_copy(&self, op: &Operation<'_>) -> bool {
+        let failing = |stretch: &Stretch| stretch.until.1.saturating_add(AGAIN_US) >= op.called_at_us;
+        self.troubles
+            .iter()
+            .any(|stretch| stretch.instance == op.instance && stretch.from.0 <= op.returned() && failing(stretch))
+    }
+
+    /// Whether the disk of its instance had been in trouble when this operation was called: copies that it could not keep
+    /// then it may miss ever after.
+    pub(super) fn had_bad_disk(&self, op: &Operation<'_>) -> bool {
+        self.troubles.iter().any(|stretch| stretch.instance == op.instance && stretch.from.0 < op.called)
     }
 
     /// Whether an instance may have failed to open its cache at this ordinal.

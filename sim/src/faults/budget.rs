@@ -4,14 +4,15 @@
 //!   while Redis has them. Redis therefore never loses data after an instance has crashed, and no instance crashes within
 //!   [`LOSS_MARGIN_US`] after Redis lost data: every acknowledged write keeps a durable copy (G5). Keys that are evicted,
 //!   and what a rollback takes, are losses like others.
-//! - A sync that fails ends a store until it is opened again, and with it what was written behind: it counts as a crash.
+//! - An instance keeps no copies while its disk fails, and a sync that fails ends its store until it is opened again, and
+//!   with it what was written behind: errors of a disk count as a crash.
 //! - Where Redis loses data, no process ends while its disk is in trouble or it is paused, nor within that margin after:
 //!   its copies may not have reached the disk.
 //! - What damages a store (bit rot, writes that are lost or misdirected) may take copies and acknowledged local writes with
 //!   it. Redis then keeps its data, so that only the writes which that instance alone held can be lost; those are outside
 //!   of G5 and G6, and the history names the instance (G10 demands that it noticed).
 //! - Clocks may step and drift as they like: by far less than `tombstone_ttl`, which promises are measured by.
-//! - Cancelled calls, pauses, stalls and errors that leave the log as it was cost no copy, and have no limit.
+//! - Cancelled calls, pauses and slow or stalled disks cost no copy, and have no limit.
 //!
 //! A plan beyond the budget is held to nothing of this. In any plan, one thing suffers one fault at a time: a process that is
 //! down cannot crash, a fault of a disk ends with that disk's troubles.
@@ -67,11 +68,11 @@ pub(super) fn one_at_a_time(plan: Vec<PlannedFault>) -> Vec<PlannedFault> {
     kept
 }
 
-/// Whether an instance may lose what it had not synced.
+/// Whether an instance may lose what it had not synced, or keep no copy of what it wrote to Redis.
 fn forgets(fault: &Fault) -> bool {
     match fault {
         Fault::InstanceCrash { .. } | Fault::CrashAtDisk { .. } => true,
-        Fault::BadDisk { trouble, .. } => matches!(trouble, DiskTrouble::SyncErrors { .. } | DiskTrouble::ReadOnly),
+        Fault::BadDisk { trouble, .. } => !matches!(trouble, DiskTrouble::SlowSync { .. } | DiskTrouble::Stalled),
         _ => false,
     }
 }

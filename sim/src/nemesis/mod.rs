@@ -196,7 +196,7 @@ impl Nemesis<'_> {
                 let (how, before) = (ending(*power_loss), disk.effects());
                 self.instances.stopped(instance, how);
                 world.kill(instance, how);
-                return if *power_loss { disk.effects() - before } else { seen };
+                return seen + (disk.effects() - before);
             }
             Fault::CrashAtDisk { ops, power_loss, .. } => {
                 let reached = world.crash_after_disk_ops(instance, *ops);
@@ -250,7 +250,7 @@ impl Nemesis<'_> {
                 return self.end_crash(*instance, playing.crashes.remove(&number)).await;
             }
             Fault::InstancePause { instance } => {
-                let waited = self.instances.calls(*instance);
+                let waited = self.instances.due(*instance);
                 world.resume(*instance);
                 return waited;
             }
