@@ -3,8 +3,10 @@
 //! `get`, `upsert` and `remove` must not fail while the disk of their instance works, except that a record which cannot be
 //! kept exactly is refused; nor may an instance fail to open its cache then. While the disk is in trouble they may fail, in
 //! time, and a `get` may do so later while Redis is away (the instance may miss what it could not keep); a write that did
-//! nothing for certain says so, since G1 and G2 hold it to that. `list`, `clear` and `sync` may
-//! answer any error, in time. A pause of the process does not count, nor does a call that its caller gave up.
+//! nothing for certain says so, since G1 and G2 hold it to that. `list`, `clear` and `sync` may answer any error, in time.
+//!
+//! A pause of the process does not count (a call that it cuts in two may find its deadline gone),
+//! nor does a call that its caller gave up.
 
 use super::{
     Verdict,
@@ -43,6 +45,7 @@ fn judge(run: &Operations<'_>, op: &Operation<'_>) -> Verdict {
         return violation(format!("{op} took {took_us} us, its deadline is {deadline_us} us"));
     }
     let must_succeed = matches!(op.call, Call::Get { .. } | Call::Upsert { .. } | Call::Remove { .. })
+        && paused_us == 0
         && !run.excuses.has_bad_disk(op);
     match end.outcome {
         // What it could not keep for a failing disk it does not know, and says so rather than go back.
@@ -196,7 +199,7 @@ mod tests {
         story.event(What::FaultBegin { fault: 0, what: Fault::InstancePause { instance: 0 } });
         story.now_us += DEADLINE_US * 2;
         story.event(What::FaultEnd { fault: 0, effects: 1 });
-        story.got_none(paused, Source::Local);
+        story.info(paused);
         let given_up = story.get_begins(0, "u");
         story.event(What::Cancelled { instance: 0, op: given_up });
         story.now_us += DEADLINE_US * 2;

@@ -115,10 +115,10 @@ impl Guarantee {
         Self::Listing,
     ];
 
-    /// Whether it holds whatever happens. G5 does not: it needs a durable copy of every acknowledged write, and nobody has
-    /// one where Redis loses its data after the instance that wrote it has crashed.
+    /// Whether it holds whatever happens. G5 does not: nobody has a copy of a write where Redis loses its data after the
+    /// instance that wrote it has crashed, or while its disk fails. Nor does G6, for the same reads.
     fn holds_beyond_budget(self) -> bool {
-        self != Self::Durability
+        !matches!(self, Self::Durability | Self::Session)
     }
 
     /// Whether its checker must know writes by their tags.

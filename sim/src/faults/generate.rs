@@ -157,7 +157,7 @@ fn some(draw: &mut Stream, instances: u32) -> Vec<u32> {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use super::*;
+    use super::{super::KIND_NAMES, *};
 
     fn plans() -> impl Iterator<Item = Vec<PlannedFault>> {
         (0..2000).map(|seed| generate(Seed(seed), 4, 20_000_000, false))

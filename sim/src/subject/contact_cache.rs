@@ -75,9 +75,9 @@ impl<E: Env> ContactCacheSubject<E> {
             }
             Call::Clear => {
                 let cleared = cache.clear().await?;
-                if let Some(uid) = cleared.unknown {
+                if !cleared.unknown.is_empty() {
                     // The history has no answer that is in part unknown: all of it is, then.
-                    return Ok(Outcome::Info { error: format!("cut off while removing {uid:?}") });
+                    return Ok(Outcome::Info { error: format!("removals may take effect yet: {:?}", cleared.unknown) });
                 }
                 let lowest = cleared.removed.values().max().copied();
                 Answer::Cleared {
