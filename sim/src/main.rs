@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{self, IsTerminal, Write as _},
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode as ProcessExit,
 };
 
@@ -13,10 +13,12 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use seedbed::{
     determinism,
     explore::{Judged, Summary, Task, explore, judge_scenario, replay_command, worst},
-    report::{ExitCode, summary, timeline, word},
+    report::{ExitCode, pcap, summary, timeline, word},
+    runner,
     scenario::{ReplayFile, Scenario},
     seed::Seed,
     workload::{ALL, Workload},
+    world::net::Capture,
 };
 
 /// Seeds of each workload in an exploration without arguments: over a thousand runs, within a minute on two cores.
@@ -86,6 +88,9 @@ struct Replay {
     /// Write the run to a replay file
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
+    /// Write what crossed the network to a pcap file
+    #[arg(long, value_name = "FILE")]
+    pcap: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -235,6 +240,10 @@ fn replay(arguments: &Replay) -> Result<ExitCode, BadInput> {
         eprintln!("wrote {}", path.display());
     }
     let (judged, history) = judge_scenario(&scenario);
+    if let Some(path) = &arguments.pcap {
+        let packets = write_traffic(&scenario, path)?;
+        eprintln!("wrote {packets} packets to {}", path.display());
+    }
     if let Some(history) = history {
         say!("{}", timeline::text(&history).trim_end());
     }
@@ -250,6 +259,19 @@ fn replay(arguments: &Replay) -> Result<ExitCode, BadInput> {
             Ok(ExitCode::Violation)
         }
     }
+}
+
+/// Runs the scenario once more, and writes what crossed its network. Says how many packets.
+#[expect(clippy::disallowed_methods, reason = "outside of any run")]
+fn write_traffic(scenario: &Scenario, path: &Path) -> Result<usize, BadInput> {
+    let capture = Capture::default();
+    // Also of a run that panics: what it sent until then.
+    let _ = runner::run_recorded(scenario, &capture);
+    let packets = capture.take();
+    let file = std::fs::File::create(path).map(io::BufWriter::new);
+    file.and_then(|mut file| pcap::write(&packets, &mut file))
+        .map_err(|cause| BadInput(format!("failed to write pcap file {path:?}: {cause}")))?;
+    Ok(packets.len())
 }
 
 fn hashes(arguments: &Explore) -> ExitCode {
