@@ -3,7 +3,7 @@
 //! - A copy of a `Shared` write is written behind, so an instance that crashes may lose its copies of the last moments,
 //!   while Redis has them. Redis therefore never loses data after an instance has crashed, and no instance crashes within
 //!   [`LOSS_MARGIN_US`] after Redis lost data: every acknowledged write keeps a durable copy (G5). Keys that are evicted,
-//!   and what a rollback takes, are losses like others.
+//!   and what a rollback or a replica that was behind takes, are losses like others.
 //! - An instance keeps no copies while its disk fails, and a sync that fails ends its store until it is opened again, and
 //!   with it what was written behind: errors of a disk count as a crash.
 //! - Where Redis loses data, no process ends while its disk is in trouble or it is paused, nor within that margin after:
@@ -33,6 +33,8 @@ enum Victim {
     Disk(u32),
     Clock(u32),
     Calls(u32),
+    Network(u32),
+    Resolver(u32),
 }
 
 /// Takes out what the header of this file rules out.
@@ -106,6 +108,8 @@ fn collide(one: &Fault, other: &Fault) -> bool {
 fn victims(fault: &Fault) -> Vec<Victim> {
     match fault {
         Fault::RedisCrash { .. }
+        | Fault::RedisPowerLoss { .. }
+        | Fault::RedisFailover { .. }
         | Fault::RedisPause
         | Fault::RedisRefuses { .. }
         | Fault::ScriptFlush
@@ -124,6 +128,8 @@ fn victims(fault: &Fault) -> Vec<Victim> {
         Fault::CancelledCalls { instance, .. } => vec![Victim::Calls(*instance)],
         Fault::ClockStep { instance, .. } | Fault::ClockDrift { instance, .. } => vec![Victim::Clock(*instance)],
         Fault::RedisClockStep { .. } => vec![Victim::RedisClock],
+        Fault::BadNetwork { instances, .. } => instances.iter().copied().map(Victim::Network).collect(),
+        Fault::BadNames { instances, .. } => instances.iter().copied().map(Victim::Resolver).collect(),
         Fault::Partition { .. } | Fault::SlowLink { .. } | Fault::ResetConnections { .. } => Vec::new(),
     }
 }

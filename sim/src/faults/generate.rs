@@ -3,7 +3,9 @@
 
 use rand::{RngExt, seq::IndexedRandom};
 
-use super::{BadWrite, Direction, DiskTrouble, Fault, Persistence, PlannedFault, REFUSALS, budget};
+use super::{
+    BadWrite, Direction, DiskTrouble, Fault, NameAnswer, NetTrouble, Persistence, PlannedFault, REFUSALS, budget,
+};
 use crate::seed::{Seed, Stream};
 
 /// The kinds that were first, for drawing.
@@ -65,6 +67,38 @@ const LATER_KINDS: [fn(&mut Stream, u32) -> Fault; 14] = [
     |draw, _| Fault::RedisRollback { age_us: draw.random_range(100_000..5_000_000) },
 ];
 
+/// The kinds of the network, from a stream of their own too.
+const NETWORK_KINDS: [fn(&mut Stream, u32) -> Fault; 5] = [
+    |draw, instances| Fault::BadNetwork {
+        instances: some(draw, instances),
+        trouble: match draw.random_range(0..5) {
+            0 => NetTrouble::Loss { per_mille: *[5, 50, 200, 500].choose(draw).expect("four") },
+            // A bulk of records takes seconds, or a call longer than a client's patience.
+            1 => NetTrouble::Narrow { bytes_per_s: *[1_000, 10_000, 100_000].choose(draw).expect("three") },
+            2 => NetTrouble::Jitter { jitter_us: *[5_000, 50_000, 300_000].choose(draw).expect("three") },
+            3 => NetTrouble::ResetWithin { bytes: draw.random_range(0..3_000), of_requests: draw.random() },
+            _ => NetTrouble::Short { per_mille: *[20, 300, 1_000].choose(draw).expect("three") },
+        },
+    },
+    |draw, instances| Fault::BadNames {
+        instances: some(draw, instances),
+        delay_us: *[0, 20_000, 200_000, 5_000_000].choose(draw).expect("four"),
+        answer: *[NameAnswer::Nothing, NameAnswer::Refusing, NameAnswer::Silent, NameAnswer::RefusingFirst]
+            .choose(draw)
+            .expect("four"),
+    },
+    |draw, instances| Fault::BadNames {
+        instances: some(draw, instances),
+        delay_us: *[20_000, 200_000, 5_000_000].choose(draw).expect("three"),
+        answer: NameAnswer::Right,
+    },
+    |draw, _| Fault::RedisPowerLoss { data: if draw.random() { Persistence::Kept } else { Persistence::Lost } },
+    |draw, _| Fault::RedisFailover {
+        lag_us: if draw.random() { 0 } else { draw.random_range(1_000..2_000_000) },
+        silent: draw.random(),
+    },
+];
+
 fn bad_disk(draw: &mut Stream, instances: u32) -> Fault {
     let instance = draw.random_range(0..instances);
     // A few errors, or nothing else until it ends.
@@ -95,6 +129,10 @@ pub fn generate(seed: Seed, instances: u32, length_us: u64, beyond_budget: bool)
     let mut later = seed.stream("faults of disks, clocks and processes");
     if later.random() {
         add(&mut plan, &mut later, (&LATER_KINDS, 0.15), (instances, length_us));
+    }
+    let mut network = seed.stream("faults of the network");
+    if network.random() {
+        add(&mut plan, &mut network, (&NETWORK_KINDS, 0.3), (instances, length_us));
     }
     plan.sort_by_key(|planned| planned.start_us);
     budget::one_at_a_time(if beyond_budget { plan } else { budget::within(plan) })

@@ -44,6 +44,22 @@ pub enum Fault {
         /// Added to each segment's latency, one way, in microseconds.
         extra_us: u64,
     },
+    /// The network between these instances and Redis works badly.
+    BadNetwork {
+        /// The instances concerned.
+        instances: Vec<u32>,
+        /// How.
+        trouble: NetTrouble,
+    },
+    /// The resolvers of these instances answer badly.
+    BadNames {
+        /// The instances concerned.
+        instances: Vec<u32>,
+        /// How long they take to answer, in microseconds.
+        delay_us: u64,
+        /// What they answer.
+        answer: NameAnswer,
+    },
     /// The connections between these instances and Redis are reset.
     ResetConnections {
         /// The instances concerned.
@@ -53,6 +69,18 @@ pub enum Fault {
     RedisCrash {
         /// What the restarted Redis holds.
         data: Persistence,
+    },
+    /// The host of Redis loses power, without a word to its clients, and starts again at the end of the fault.
+    RedisPowerLoss {
+        /// What the restarted Redis holds.
+        data: Persistence,
+    },
+    /// Redis ends; at the end of the fault its replica takes over, on another host, and with it the name.
+    RedisFailover {
+        /// How far behind the replica is, in microseconds: what came after is lost, the marker of its generation is not.
+        lag_us: u64,
+        /// Whether the old host loses power, so that connections to it just fall silent, rather than only its process.
+        silent: bool,
     },
     /// The process of Redis is stopped (SIGSTOP) and goes on at the end of the fault; connections stay open.
     RedisPause,
@@ -165,6 +193,55 @@ pub enum Fault {
     },
 }
 
+/// How a network works badly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "network", rename_all = "snake_case")]
+pub enum NetTrouble {
+    /// It loses segments, which TCP then sends again.
+    Loss {
+        /// Of a thousand, each way.
+        per_mille: u32,
+    },
+    /// It carries little.
+    Narrow {
+        /// Bytes a second, each way.
+        bytes_per_s: u64,
+    },
+    /// Its latencies differ widely.
+    Jitter {
+        /// Up to this much more than a millisecond, one way, in microseconds.
+        jitter_us: u64,
+    },
+    /// The connections are reset within a request or a reply.
+    ResetWithin {
+        /// After so many more bytes.
+        bytes: u64,
+        /// Of requests, or of replies.
+        of_requests: bool,
+    },
+    /// The instances' kernels read and write fewer bytes than they could.
+    Short {
+        /// Of a thousand reads and writes.
+        per_mille: u32,
+    },
+}
+
+/// What a resolver in trouble answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NameAnswer {
+    /// What is right, after its delay.
+    Right,
+    /// Nothing.
+    Nothing,
+    /// The other host that Redis can run on, where nobody listens.
+    Refusing,
+    /// The same, and it has no power.
+    Silent,
+    /// First that host, then the right one.
+    RefusingFirst,
+}
+
 /// How a disk works badly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "disk", rename_all = "snake_case")]
@@ -274,6 +351,11 @@ impl Fault {
             Self::Partition { direction: Direction::ToRedis, .. } => "partition of requests",
             Self::Partition { direction: Direction::FromRedis, .. } => "partition of replies",
             Self::SlowLink { .. } => "slow link",
+            Self::BadNetwork { trouble, .. } => trouble.kind(),
+            Self::BadNames { answer, .. } => answer.kind(),
+            Self::RedisPowerLoss { .. } => "Redis power loss",
+            Self::RedisFailover { silent: false, .. } => "Redis failover",
+            Self::RedisFailover { silent: true, .. } => "Redis failover in silence",
             Self::ResetConnections { .. } => "connection reset",
             Self::RedisCrash { data: Persistence::Kept } => "Redis crash, data kept",
             Self::RedisCrash { data: Persistence::Lost } => "Redis crash, data lost",
@@ -306,6 +388,8 @@ impl Fault {
         match self {
             Self::Partition { instances, .. }
             | Self::SlowLink { instances, .. }
+            | Self::BadNetwork { instances, .. }
+            | Self::BadNames { instances, .. }
             | Self::ResetConnections { instances } => instances,
             Self::InstanceRestart { instance }
             | Self::InstanceCrash { instance, .. }
@@ -319,6 +403,8 @@ impl Fault {
             | Self::ClockStep { instance, .. }
             | Self::ClockDrift { instance, .. } => std::slice::from_ref(instance),
             Self::RedisCrash { .. }
+            | Self::RedisPowerLoss { .. }
+            | Self::RedisFailover { .. }
             | Self::RedisPause
             | Self::RedisRefuses { .. }
             | Self::ScriptFlush
@@ -332,12 +418,25 @@ impl Fault {
 
     /// Whether data of Redis is gone with it: all, or some.
     pub fn loses_data(&self) -> bool {
-        matches!(self, Self::RedisCrash { data: Persistence::Lost } | Self::FlushAll) || self.loses_records()
+        match self {
+            Self::RedisCrash { data } | Self::RedisPowerLoss { data } => *data == Persistence::Lost,
+            Self::FlushAll => true,
+            _ => self.loses_records(),
+        }
     }
 
     /// Whether single records of Redis are lost or older afterwards, which no instance notices before it reads them.
     pub fn loses_records(&self) -> bool {
-        matches!(self, Self::Eviction { .. } | Self::RedisRollback { .. })
+        matches!(self, Self::Eviction { .. }) || self.save_age_us().is_some()
+    }
+
+    /// How old the save is that Redis goes on with after the fault, if it is one.
+    pub fn save_age_us(&self) -> Option<u64> {
+        match self {
+            Self::RedisRollback { age_us } => Some(*age_us),
+            Self::RedisFailover { lag_us, .. } => Some(*lag_us).filter(|lag_us| *lag_us > 0),
+            _ => None,
+        }
     }
 
     /// Whether the store of an instance is other afterwards than the instance wrote it.
@@ -363,6 +462,29 @@ impl Fault {
     }
 }
 
+impl NetTrouble {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Loss { .. } => "packet loss",
+            Self::Narrow { .. } => "low bandwidth",
+            Self::Jitter { .. } => "jitter",
+            Self::ResetWithin { .. } => "reset within a message",
+            Self::Short { .. } => "short reads and writes",
+        }
+    }
+}
+
+impl NameAnswer {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Right => "slow names",
+            Self::Nothing => "failing names",
+            Self::Refusing | Self::Silent => "wrong names",
+            Self::RefusingFirst => "several addresses",
+        }
+    }
+}
+
 impl DiskTrouble {
     fn kind(self) -> &'static str {
         match self {
@@ -378,12 +500,24 @@ impl DiskTrouble {
 }
 
 /// The kinds, as they are named in reports.
-pub const KIND_NAMES: [&str; 35] = [
+pub const KIND_NAMES: [&str; 47] = [
     "partition",
     "partition of requests",
     "partition of replies",
     "slow link",
+    "packet loss",
+    "low bandwidth",
+    "jitter",
+    "reset within a message",
+    "short reads and writes",
+    "slow names",
+    "failing names",
+    "wrong names",
+    "several addresses",
     "connection reset",
+    "Redis power loss",
+    "Redis failover",
+    "Redis failover in silence",
     "Redis crash, data kept",
     "Redis crash, data lost",
     "Redis pause",

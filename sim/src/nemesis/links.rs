@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Edge;
 use crate::{
     faults::{Direction, Fault},
+    redis::serve_world::HOSTS,
     world::{Host, World},
 };
 
@@ -20,10 +21,11 @@ struct Link {
 
 impl Links {
     pub(super) fn change(&mut self, world: &World, fault: &Fault, edge: Edge) {
-        for instance in fault.instances() {
+        // Wherever Redis runs, or will run.
+        for (instance, redis) in fault.instances().iter().flat_map(|instance| HOSTS.map(|host| (instance, host))) {
             let host = Host::from(*instance);
-            let there = (host, Host::Redis);
-            let back = (Host::Redis, host);
+            let there = (host, redis);
+            let back = (redis, host);
             match fault {
                 Fault::Partition { direction, .. } => {
                     let cut = match direction {

@@ -5,6 +5,7 @@
 
 mod effects;
 mod links;
+mod network;
 
 use std::collections::BTreeMap;
 
@@ -12,14 +13,17 @@ use madsim::task::JoinHandle;
 
 use self::links::Links;
 use crate::{
-    faults::{DiskTrouble, Fault, Persistence, PlannedFault},
+    faults::{DiskTrouble, Fault, PlannedFault},
     history::{RecordName, Stop, What},
     instances::Instances,
     recorder::Recorder,
-    redis::{Engine, serve_world::RedisHost},
+    redis::{
+        Engine,
+        serve_world::{HOSTS, RedisHost},
+    },
     runner::start_instance,
     subject::record_of_key,
-    world::{Host, World, disk::Verb},
+    world::{World, disk::Verb},
 };
 
 /// How long after the end of its disk's trouble an instance may take to find out that its store has stopped: what was
@@ -98,17 +102,23 @@ impl Nemesis<'_> {
         match fault {
             Fault::Partition { .. } | Fault::SlowLink { .. } => playing.links.change(self.world, fault, Edge::Begin),
             Fault::ResetConnections { instances } => {
-                let reset = |instance: &u32| self.world.net().reset_between(*instance, Host::Redis) as u64;
+                let reset = |instance: &u32| self.world.net().reset_between(*instance, self.redis.host()) as u64;
                 return instances.iter().map(reset).sum();
             }
+            Fault::BadNetwork { instances, trouble } => {
+                instances.iter().for_each(|instance| self.change_network(*instance, *trouble, Edge::Begin));
+            }
+            Fault::BadNames { instances, delay_us, answer } => self.begin_bad_names(instances, *delay_us, *answer),
             Fault::RedisCrash { .. }
+            | Fault::RedisPowerLoss { .. }
+            | Fault::RedisFailover { .. }
             | Fault::RedisPause
             | Fault::RedisRefuses { .. }
             | Fault::ScriptFlush
             | Fault::FlushAll
             | Fault::Eviction { .. }
             | Fault::RedisRollback { .. } => return self.begin_on_redis(fault, playing.saves.remove(&number)),
-            Fault::RedisClockStep { by_ms } => self.world.step_clock_ms(Host::Redis, *by_ms),
+            Fault::RedisClockStep { by_ms } => HOSTS.iter().for_each(|host| self.world.step_clock_ms(*host, *by_ms)),
             Fault::RollingRestart { down_us } => {
                 let mut restarted = 0;
                 for instance in 0..self.instances.count() {
@@ -137,25 +147,16 @@ impl Nemesis<'_> {
     }
 
     fn begin_on_redis(&self, fault: &Fault, save: Option<Engine>) -> u64 {
-        let keys = self.redis.keys(self.world);
-        let connections = self.world.net().open_connections(Host::Redis) as u64;
         match fault {
-            Fault::RedisCrash { data } => {
-                self.redis.crash(self.world, *data);
-                if *data == Persistence::Lost {
-                    self.recorder.note(What::RedisLostData);
-                    return keys;
-                }
-                connections
-            }
-            Fault::RedisRollback { .. } => {
-                let save = save.expect("every rollback has its save");
-                self.redis.roll_back(self.world, &save);
-                self.recorder.note(What::RedisLostData);
-                connections
+            Fault::RedisCrash { .. }
+            | Fault::RedisPowerLoss { .. }
+            | Fault::RedisFailover { .. }
+            | Fault::RedisRollback { .. } => {
+                assert_eq!(save.is_some(), fault.save_age_us().is_some(), "what goes on from a save has one");
+                self.stop_redis(fault, save.as_ref())
             }
             Fault::RedisPause => {
-                self.world.pause(Host::Redis);
+                self.world.pause(self.redis.host());
                 0
             }
             Fault::RedisRefuses { with } => {
@@ -164,12 +165,13 @@ impl Nemesis<'_> {
             }
             Fault::ScriptFlush => self.redis.with_engine(Engine::script_flush) as u64,
             Fault::FlushAll => {
+                let keys = self.redis.keys(self.world);
                 self.redis.with_engine(Engine::flush_all);
                 self.recorder.note(What::RedisLostData);
                 keys
             }
             Fault::Eviction { keys, draw } => {
-                let now_ms = self.world.wall_ms(Host::Redis);
+                let now_ms = self.world.wall_ms(self.redis.host());
                 let evicted = self.redis.with_engine(|engine| engine.evict(*keys, *draw, now_ms));
                 let records: Vec<RecordName> = evicted.iter().filter_map(|key| record_of_key(key)).collect();
                 if !records.is_empty() {
@@ -241,10 +243,17 @@ impl Nemesis<'_> {
             | Fault::FlushAll
             | Fault::Eviction { .. }
             | Fault::RollingRestart { .. } => {}
-            Fault::RedisCrash { .. } | Fault::RedisRollback { .. } => self.redis.start(world),
-            Fault::RedisPause => world.resume(Host::Redis),
+            Fault::BadNetwork { instances, trouble } => {
+                instances.iter().for_each(|instance| self.change_network(*instance, *trouble, Edge::End));
+            }
+            Fault::BadNames { instances, .. } => self.end_bad_names(instances),
+            Fault::RedisCrash { .. } | Fault::RedisPowerLoss { .. } | Fault::RedisRollback { .. } => {
+                self.redis.start(world);
+            }
+            Fault::RedisFailover { .. } => self.redis.fail_over(world),
+            Fault::RedisPause => world.resume(self.redis.host()),
             Fault::RedisRefuses { .. } => self.redis.with_engine(|engine| engine.refuse(None)),
-            Fault::RedisClockStep { by_ms } => world.step_clock_ms(Host::Redis, -by_ms),
+            Fault::RedisClockStep { by_ms } => HOSTS.iter().for_each(|host| world.step_clock_ms(*host, -by_ms)),
             Fault::InstanceCrash { instance, .. } | Fault::InstanceRestart { instance } => self.start(*instance),
             Fault::CrashAtDisk { instance, .. } => {
                 return self.end_crash(*instance, playing.crashes.remove(&number)).await;
@@ -318,7 +327,7 @@ impl Nemesis<'_> {
 fn edges(plan: &[PlannedFault]) -> Vec<(u64, u32, Edge)> {
     let mut edges = Vec::new();
     for (number, planned) in (0..).zip(plan) {
-        if let Fault::RedisRollback { age_us } = planned.fault {
+        if let Some(age_us) = planned.fault.save_age_us() {
             edges.push((planned.start_us.saturating_sub(age_us), number, Edge::Save));
         }
         edges.push((planned.start_us, number, Edge::Begin));

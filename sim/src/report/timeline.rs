@@ -151,7 +151,16 @@ fn fault_text(fault: &Fault) -> String {
         | Fault::BadDisk { instance, .. }
         | Fault::BitRot { instance, .. }
         | Fault::BadWrites { instance, .. } => format!("{} of instance {instance}", fault.kind()),
-        Fault::RedisCrash { .. } | Fault::RedisPause | Fault::ScriptFlush | Fault::FlushAll => fault.kind().to_owned(),
+        Fault::RedisFailover { lag_us, .. } => format!("{}: {} ms behind", fault.kind(), lag_us / 1_000),
+        Fault::BadNetwork { instances, trouble } => format!("{}: {trouble:?}", on(instances)),
+        Fault::BadNames { instances, delay_us, answer } => {
+            format!("{}: {answer:?} after {} ms", on(instances), delay_us / 1_000)
+        }
+        Fault::RedisCrash { .. }
+        | Fault::RedisPowerLoss { .. }
+        | Fault::RedisPause
+        | Fault::ScriptFlush
+        | Fault::FlushAll => fault.kind().to_owned(),
     }
 }
 

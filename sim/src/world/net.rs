@@ -61,6 +61,7 @@ pub use self::{
 };
 use self::{
     conn::{ConnId, Phase, Side},
+    half::Half,
     tcp::{Listener, Tcp},
 };
 use super::{Host, Trace, clock::Clock, process::Incarnation};
@@ -106,9 +107,9 @@ impl Net {
         self.with(|tcp| tcp.cut(from.into(), to.into(), cut));
     }
 
-    /// Spreads the latencies of a link so from now on.
-    pub fn set_latency(&self, from: impl Into<Host>, to: impl Into<Host>, latency: Latency) {
-        self.with(|tcp| tcp.link_mut(from.into(), to.into()).latency = latency);
+    /// Spreads the latencies of a link so from now on; or as it was at first.
+    pub fn set_latency(&self, from: impl Into<Host>, to: impl Into<Host>, latency: Option<Latency>) {
+        self.with(|tcp| tcp.link_mut(from.into(), to.into()).set_latency(latency));
     }
 
     /// Loses so many of a thousand segments (also handshakes, acknowledgements, resets, keepalives) from now on.
@@ -187,6 +188,18 @@ impl Net {
             }
             count
         })
+    }
+
+    /// Forgets what [`Net::reset_after`] planned and is still to come.
+    pub fn forget_resets(&self, from: impl Into<Host>, to: impl Into<Host>) {
+        let (from, to) = (from.into(), to.into());
+        self.with(|tcp| {
+            let link = tcp.link(from, to);
+            for id in tcp.conns.ids() {
+                let halves = tcp.conns.get(id).into_iter().flat_map(|conn| &mut conn.halves);
+                halves.filter(|half| half.link == link).for_each(Half::forget_reset);
+            }
+        });
     }
 
     /// How many segments between two hosts, either way, a fault has lost or slowed so far.
@@ -320,7 +333,7 @@ impl Network for SimNetwork {
         }
         // One after the other, as the standard library and tokio do; of the failures the last is told.
         let mut outcome = Err(io::Error::new(io::ErrorKind::NotFound, format!("host {host:?} has no address")));
-        for to in self.net.with(|tcp| tcp.names.resolve(asker, host))? {
+        for to in self.net.with(|tcp| tcp.resolve(asker, host))? {
             outcome = self.connect_to(to, port).await;
             if outcome.is_ok() {
                 break;

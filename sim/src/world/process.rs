@@ -137,6 +137,16 @@ impl World {
         }
     }
 
+    /// Switches the power of a host on or off on which no process is running: its kernel refuses connections, or is silent.
+    ///
+    /// # Panics
+    /// If one is running there.
+    pub fn set_power(&self, host: impl Into<Host>, on: bool) {
+        let host = host.into();
+        assert!(!self.is_running(host), "kill the process on host {host} to switch its power");
+        if on { self.net().host_up(host) } else { self.net().host_down(host, Stop::PowerLost) }
+    }
+
     /// Stops the process on `host` (SIGSTOP): its tasks are not polled. Its kernel goes on.
     pub fn pause(&self, host: impl Into<Host>) {
         Handle::current().pause(self.env(host).node().id());

@@ -174,6 +174,10 @@ impl Half {
         self.reset_at = Some(self.reset_at.map_or(at, |planned| planned.min(at)));
     }
 
+    pub(super) fn forget_reset(&mut self) {
+        self.reset_at = None;
+    }
+
     /// Whether what was delivered reaches to where the connection is to be reset.
     pub(super) fn is_reset_due(&self) -> bool {
         self.reset_at.is_some_and(|at| self.delivered >= at)

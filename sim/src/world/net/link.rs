@@ -33,7 +33,9 @@ pub(super) struct Link {
     pub(super) epoch: u64,
     /// Added to every segment's latency.
     pub(super) extra_us: u64,
-    pub(super) latency: Latency,
+    /// As it was at first.
+    own_latency: Latency,
+    latency: Latency,
     /// Bytes a second that it carries; no limit if not given.
     pub(super) bandwidth: Option<u64>,
     /// Of a thousand segments, so many are lost.
@@ -52,12 +54,14 @@ impl Link {
     pub(super) fn new(seed: Seed, from: Host, to: Host) -> Self {
         let mut latencies = seed.stream(&format!("link {from}>{to}"));
         let base_us = latencies.random_range(BASE_US);
+        let own_latency = Latency { base_us, jitter_us: 50, tail_every: 256, tail_us: 4_000 };
         Self {
             from,
             to,
             epoch: 0,
             extra_us: 0,
-            latency: Latency { base_us, jitter_us: 50, tail_every: 256, tail_us: 4_000 },
+            own_latency,
+            latency: own_latency,
             bandwidth: None,
             loss_per_mille: 0,
             troubled: 0,
@@ -68,6 +72,11 @@ impl Link {
         }
     }
 
+    /// Spreads latencies so, or as at first.
+    pub(super) fn set_latency(&mut self, latency: Option<Latency>) {
+        self.latency = latency.unwrap_or(self.own_latency);
+    }
+
     /// When a segment of this many bytes arrives that is sent now; never, if it is lost.
     pub(super) fn carry(&mut self, now_us: u64, bytes: u64) -> Option<u64> {
         if self.cut {
@@ -76,7 +85,7 @@ impl Link {
         }
         let leaves_us = self.leaves_us(now_us, bytes);
         let lost = self.loses();
-        self.troubled += u64::from(lost || leaves_us > now_us || self.extra_us > 0);
+        self.troubled += u64::from(self.is_slowed() || lost || leaves_us > now_us);
         (!lost).then(|| leaves_us + self.latency_us())
     }
 
@@ -114,6 +123,10 @@ impl Link {
         let held_up = tail_every > 0 && (bits >> 16).is_multiple_of(tail_every);
         let tail_us = if held_up { (bits >> 32).checked_rem(tail_us).unwrap_or(0) } else { 0 };
         base_us + self.extra_us + jitter_us + tail_us
+    }
+
+    fn is_slowed(&self) -> bool {
+        self.extra_us > 0 || self.latency != self.own_latency
     }
 
     fn loses(&mut self) -> bool {

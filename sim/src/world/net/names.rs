@@ -41,6 +41,11 @@ impl Names {
         self.resolvers.insert(asker, resolver);
     }
 
+    /// Whether the asker's resolver answers otherwise than at first.
+    pub(super) fn in_trouble(&self, asker: Host) -> bool {
+        self.resolvers.get(&asker).is_some_and(|resolver| *resolver != Resolver::default())
+    }
+
     /// How long the asker waits for an answer.
     pub(super) fn delay_us(&self, asker: Host) -> u64 {
         self.resolvers.get(&asker).map_or(0, |resolver| resolver.delay_us)

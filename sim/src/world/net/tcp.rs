@@ -41,6 +41,12 @@ pub struct Counters {
     pub refused: u64,
     /// Resets that arrived or were injected, one for each end.
     pub resets: u64,
+    /// Connections that were reset behind a byte that was planned.
+    pub planned_resets: u64,
+    /// Reads and writes that moved fewer bytes than they could.
+    pub shortened: u64,
+    /// Names that a resolver in trouble was asked for.
+    pub troubled_names: u64,
     /// Segments with data that arrived.
     pub segments: u64,
     /// Bytes that arrived.
@@ -137,7 +143,17 @@ impl Tcp {
     /// How many bytes are read or written at a host that could be this many.
     pub(super) fn shorten(&mut self, host: Host, bytes: usize) -> usize {
         let Some((per_mille, stream)) = self.short.get_mut(&host) else { return bytes };
-        if bytes > 1 && stream.random_range(0..1_000) < *per_mille { stream.random_range(1..bytes) } else { bytes }
+        if bytes < 2 || stream.random_range(0..1_000) >= *per_mille {
+            return bytes;
+        }
+        self.counters.shortened += 1;
+        stream.random_range(1..bytes)
+    }
+
+    /// The addresses of a name, as its asker is told.
+    pub(super) fn resolve(&mut self, asker: Host, name: &str) -> io::Result<Vec<Host>> {
+        self.counters.troubled_names += u64::from(self.names.in_trouble(asker));
+        self.names.resolve(asker, name)
     }
 
     /// Begins or ends a cut. What is on the wire is found lost when it would arrive, save acknowledgements: they are
@@ -261,6 +277,7 @@ impl Tcp {
             }
             self.deliver(id, side, now_us);
             if self.conns.get(id).is_some_and(|conn| conn.halves[side].is_reset_due()) {
+                self.counters.planned_resets += 1;
                 return self.reset(id);
             }
             delivered = true;

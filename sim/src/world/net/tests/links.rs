@@ -133,7 +133,7 @@ fn latency_is_each_links_own_and_jitter_overtakes_only_across_connections() {
     simulate(1, async |world| {
         let mut streams = [connected(&world).await, connect(&world).await.expect("it listens")];
         let latency = Latency { base_us: 30_000, jitter_us: 20_000, tail_every: 0, tail_us: 0 };
-        world.net().set_latency(1, Host::Redis, latency);
+        world.net().set_latency(1, Host::Redis, Some(latency));
         let (_, ms) = ms(&world, echo(&mut streams[0], b"x")).await;
         assert!((30..51).contains(&ms), "it takes {ms} ms");
         let mut overtaken = 0;
