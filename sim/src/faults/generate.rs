@@ -76,7 +76,7 @@ const NETWORK_KINDS: [fn(&mut Stream, u32) -> Fault; 5] = [
             // A bulk of records takes seconds, or a call longer than a client's patience.
             1 => NetTrouble::Narrow { bytes_per_s: *[1_000, 10_000, 100_000].choose(draw).expect("three") },
             2 => NetTrouble::Jitter { jitter_us: *[5_000, 50_000, 300_000].choose(draw).expect("three") },
-            3 => NetTrouble::ResetWithin { bytes: draw.random_range(0..3_000), of_requests: draw.random() },
+            3 => NetTrouble::ResetWithin { bytes: draw.random_range(0..1_000), of_requests: draw.random() },
             _ => NetTrouble::Short { per_mille: *[20, 300, 1_000].choose(draw).expect("three") },
         },
     },

@@ -106,7 +106,7 @@ impl Nemesis<'_> {
                 return instances.iter().map(reset).sum();
             }
             Fault::BadNetwork { instances, trouble } => {
-                instances.iter().for_each(|instance| self.change_network(*instance, *trouble, Edge::Begin));
+                self.change_network(instances, *trouble, Edge::Begin);
             }
             Fault::BadNames { instances, delay_us, answer } => self.begin_bad_names(instances, *delay_us, *answer),
             Fault::RedisCrash { .. }
@@ -117,7 +117,7 @@ impl Nemesis<'_> {
             | Fault::ScriptFlush
             | Fault::FlushAll
             | Fault::Eviction { .. }
-            | Fault::RedisRollback { .. } => return self.begin_on_redis(fault, playing.saves.remove(&number)),
+            | Fault::RedisRollback { .. } => return self.begin_on_redis(fault, playing.saves.remove(&number).as_ref()),
             Fault::RedisClockStep { by_ms } => HOSTS.iter().for_each(|host| self.world.step_clock_ms(*host, *by_ms)),
             Fault::RollingRestart { down_us } => {
                 let mut restarted = 0;
@@ -146,14 +146,14 @@ impl Nemesis<'_> {
         0
     }
 
-    fn begin_on_redis(&self, fault: &Fault, save: Option<Engine>) -> u64 {
+    fn begin_on_redis(&self, fault: &Fault, save: Option<&Engine>) -> u64 {
         match fault {
             Fault::RedisCrash { .. }
             | Fault::RedisPowerLoss { .. }
             | Fault::RedisFailover { .. }
             | Fault::RedisRollback { .. } => {
                 assert_eq!(save.is_some(), fault.save_age_us().is_some(), "what goes on from a save has one");
-                self.stop_redis(fault, save.as_ref())
+                self.stop_redis(fault, save)
             }
             Fault::RedisPause => {
                 self.world.pause(self.redis.host());
@@ -244,7 +244,7 @@ impl Nemesis<'_> {
             | Fault::Eviction { .. }
             | Fault::RollingRestart { .. } => {}
             Fault::BadNetwork { instances, trouble } => {
-                instances.iter().for_each(|instance| self.change_network(*instance, *trouble, Edge::End));
+                self.change_network(instances, *trouble, Edge::End);
             }
             Fault::BadNames { instances, .. } => self.end_bad_names(instances),
             Fault::RedisCrash { .. } | Fault::RedisPowerLoss { .. } | Fault::RedisRollback { .. } => {

@@ -12,15 +12,16 @@ use crate::{
 };
 
 impl Nemesis<'_> {
-    /// Begins or ends the trouble between an instance and Redis, wherever that runs.
-    pub(super) fn change_network(&self, instance: u32, trouble: NetTrouble, edge: Edge) {
+    /// Begins or ends trouble between these instances and Redis, wherever that runs.
+    pub(super) fn change_network(&self, instances: &[u32], trouble: NetTrouble, edge: Edge) {
         let (net, begins) = (self.world.net(), edge == Edge::Begin);
-        if let NetTrouble::Short { per_mille } = trouble {
-            return net.set_short(instance, if begins { per_mille } else { 0 });
-        }
-        let instance = Host::from(instance);
-        for redis in HOSTS {
-            for (from, to) in [(instance, redis), (redis, instance)] {
+        for instance in instances.iter().map(|number| Host::from(*number)) {
+            if let NetTrouble::Short { per_mille } = trouble {
+                net.set_short(instance, if begins { per_mille } else { 0 });
+                continue;
+            }
+            let links = HOSTS.iter().flat_map(|redis| [(instance, *redis), (*redis, instance)]);
+            for (from, to) in links {
                 match trouble {
                     NetTrouble::Loss { per_mille } => net.set_loss(from, to, if begins { per_mille } else { 0 }),
                     NetTrouble::Narrow { bytes_per_s } => net.set_bandwidth(from, to, begins.then_some(bytes_per_s)),
@@ -28,14 +29,10 @@ impl Nemesis<'_> {
                         let wide = Latency { base_us: 1_000, jitter_us, tail_every: 50, tail_us: 2 * jitter_us };
                         net.set_latency(from, to, begins.then_some(wide));
                     }
-                    NetTrouble::ResetWithin { bytes, of_requests } if (from == instance) == of_requests => {
-                        if begins {
-                            net.reset_after(from, to, bytes);
-                        } else {
-                            net.forget_resets(from, to);
-                        }
-                    }
-                    NetTrouble::ResetWithin { .. } | NetTrouble::Short { .. } => {}
+                    NetTrouble::ResetWithin { of_requests, .. } if (from == instance) != of_requests => {}
+                    NetTrouble::ResetWithin { bytes, .. } if begins => drop(net.reset_after(from, to, bytes)),
+                    NetTrouble::ResetWithin { .. } => net.forget_resets(from, to),
+                    NetTrouble::Short { .. } => unreachable!("it concerns no link"),
                 }
             }
         }
