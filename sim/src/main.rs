@@ -270,7 +270,7 @@ fn write_traffic(scenario: &Scenario, path: &Path) -> Result<usize, BadInput> {
     let packets = capture.take();
     let file = std::fs::File::create(path).map(io::BufWriter::new);
     file.and_then(|mut file| pcap::write(&packets, &mut file))
-        .map_err(|cause| BadInput(format!("failed to write pcap file {path:?}: {cause}")))?;
+        .map_err(|cause| BadInput(format!("failed to write pcap file \"{}\": {cause}", path.display())))?;
     Ok(packets.len())
 }
 

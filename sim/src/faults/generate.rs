@@ -198,7 +198,7 @@ mod tests {
     use super::{super::KIND_NAMES, *};
 
     fn plans() -> impl Iterator<Item = Vec<PlannedFault>> {
-        (0..2000).map(|seed| generate(Seed(seed), 4, 20_000_000, false))
+        (0..4000).map(|seed| generate(Seed(seed), 4, 20_000_000, false))
     }
 
     #[test]
