@@ -52,6 +52,24 @@ fn a_saved_run_replays_to_the_same_event_stream() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a user's tools")]
+fn the_traffic_of_a_run_is_written_beside_the_same_replay() {
+    let directory = tempfile::tempdir().expect("room for a directory");
+    let file = text(&directory.path().join("run.pcap"));
+    let replay = seedbed(&["replay", "1", "--workload", "fallback"]);
+    let recorded = seedbed(&["replay", "1", "--workload", "fallback", "--pcap", &file]);
+    assert_eq!((recorded.code, &recorded.out), (0, &replay.out));
+    assert!(
+        recorded.err.starts_with("wrote ") && recorded.err.ends_with(&format!(" packets to {file}\n")),
+        "{recorded:?}"
+    );
+    let bytes = std::fs::read(&file).expect("it was written");
+    assert_eq!(bytes[..4], 0xa1b2_c3d4_u32.to_le_bytes(), "a pcap file");
+    let missing = text(&directory.path().join("missing").join("run.pcap"));
+    assert_bad_input(&["replay", "1", "--workload", "fallback", "--pcap", &missing], &["failed to write", &missing]);
+}
+
+#[test]
 #[expect(clippy::disallowed_methods, reason = "a user's editor")]
 fn a_replay_file_that_cannot_be_used_is_bad_input() {
     let directory = tempfile::tempdir().expect("room for a directory");

@@ -77,6 +77,33 @@ fn closing_on_a_full_disk_is_an_error_in_time_that_gives_the_directory_back() {
 }
 
 #[test]
+fn a_store_that_was_closed_with_something_unwritten_has_its_end_last() {
+    play(async |stage| {
+        let cache = stage.open(1).await;
+        stage.at_rest(&cache).await;
+        // Redis has it; the copy is written behind, and closing does not wait for that.
+        cache.upsert(&uid("a"), &field("v", "1")).await.expect("redis is there");
+        stage.close(1, cache).await;
+        let cache = stage.open(1).await;
+        assert!(cache.open_report().clean_end, "{:?}", cache.open_report());
+    });
+}
+
+#[test]
+fn a_clear_on_a_full_disk_names_the_removals_that_may_come_yet() {
+    play(async |stage| {
+        let cache = alone(&stage).await;
+        cache.upsert(&uid("a"), &field("v", "1")).await.expect("the disk works");
+        stage.world.disk(1).inject(Verb::Write, io::ErrorKind::StorageFull, u32::MAX);
+        let cleared = cache.clear().await.expect("the list needs no disk");
+        assert_eq!((cleared.removed.len(), cleared.unknown.contains(&uid("a"))), (0, true));
+        stage.world.disk(1).heal();
+        stage.until("removed after all", || cache.health().store_error.is_none()).await;
+        assert_eq!(profile(&cache, "a").await, (Source::Local, None));
+    });
+}
+
+#[test]
 fn a_failed_sync_ends_the_store_until_it_is_opened_again_and_loses_nothing_acknowledged() {
     play(async |stage| {
         let cache = alone(&stage).await;

@@ -12,6 +12,7 @@ use std::{
 
 use crate::{
     checker::{Guarantee, Judgement, Verdict, judge},
+    faults::KIND_NAMES,
     history::{Answer, History, Outcome, Placement, Source, What},
     runner::{self, Panicked},
     scenario::Scenario,
@@ -34,6 +35,8 @@ pub type Task = (Workload, Seed);
 pub struct Judged {
     /// Which run.
     pub task: Task,
+    /// Whether its faults went beyond the budget.
+    pub beyond_budget: bool,
     /// The hash of its event stream, and what it was judged; or the panic that ended it.
     pub outcome: Result<Outcomes, Panicked>,
 }
@@ -56,6 +59,8 @@ pub struct Counts {
     pub operations: BTreeMap<&'static str, u64>,
     /// Faults injected, by kind.
     pub faults: BTreeMap<&'static str, u64>,
+    /// Those that had an effect that a client could see.
+    pub effective: BTreeMap<&'static str, u64>,
     /// Simulated time, in microseconds.
     pub simulated_us: u64,
 }
@@ -64,6 +69,7 @@ impl Counts {
     fn of(run: &runner::Run) -> Self {
         let mut counts = Self { simulated_us: run.simulated_us, ..Self::default() };
         let (mut invoked, mut completed) = (0, 0);
+        let mut kinds = BTreeMap::new();
         for event in &run.history.events {
             match &event.what {
                 What::Invoke { .. } => invoked += 1,
@@ -71,7 +77,19 @@ impl Counts {
                     completed += 1;
                     *counts.operations.entry(ending(outcome)).or_default() += 1;
                 }
-                What::FaultBegin { what, .. } => *counts.faults.entry(what.kind()).or_default() += 1,
+                What::Cancelled { .. } => {
+                    completed += 1;
+                    *counts.operations.entry("given up by its caller").or_default() += 1;
+                }
+                What::FaultBegin { fault, what } => {
+                    kinds.insert(*fault, what.kind());
+                    *counts.faults.entry(what.kind()).or_default() += 1;
+                }
+                What::FaultEnd { fault, effects: 1.. } => {
+                    if let Some(kind) = kinds.get(fault) {
+                        *counts.effective.entry(kind).or_default() += 1;
+                    }
+                }
                 _ => {}
             }
         }
@@ -84,11 +102,22 @@ impl Counts {
     /// Adds others up.
     pub fn add(&mut self, other: &Self) {
         self.simulated_us += other.simulated_us;
-        for (sum, addends) in [(&mut self.operations, &other.operations), (&mut self.faults, &other.faults)] {
+        for (sum, addends) in [
+            (&mut self.operations, &other.operations),
+            (&mut self.faults, &other.faults),
+            (&mut self.effective, &other.effective),
+        ] {
             for (kind, count) in addends {
                 *sum.entry(kind).or_default() += count;
             }
         }
+    }
+}
+
+impl Counts {
+    /// The kinds of faults that never came, or never had an effect that a client could see.
+    pub fn uncovered(&self) -> Vec<&'static str> {
+        KIND_NAMES.into_iter().filter(|kind| !self.effective.contains_key(kind)).collect()
     }
 }
 
@@ -129,25 +158,26 @@ pub fn worst(judgements: &[Judgement]) -> Verdict {
 }
 
 /// Runs and judges one seed.
-pub fn judge_seed((workload, seed): Task) -> Judged {
-    judge_scenario(&Scenario::generate(workload, seed)).0
+pub fn judge_seed((workload, seed): Task, beyond_budget: bool) -> Judged {
+    judge_scenario(&Scenario::generate_within(workload, seed, beyond_budget)).0
 }
 
 /// Runs and judges one scenario; gives its history as well.
 pub fn judge_scenario(scenario: &Scenario) -> (Judged, Option<History>) {
     let task = (scenario.workload, scenario.seed);
+    let beyond_budget = scenario.beyond_budget;
     match runner::run(scenario) {
         Ok(run) => {
             let outcomes = Outcomes { hash: run.hash, judgements: judge(&run.history), counts: Counts::of(&run) };
-            (Judged { task, outcome: Ok(outcomes) }, Some(run.history))
+            (Judged { task, beyond_budget, outcome: Ok(outcomes) }, Some(run.history))
         }
-        Err(panic) => (Judged { task, outcome: Err(panic) }, None),
+        Err(panic) => (Judged { task, beyond_budget, outcome: Err(panic) }, None),
     }
 }
 
 /// Runs and judges all tasks on `jobs` threads; `each` sees every result, in the order in which they are done.
 #[expect(clippy::disallowed_methods, reason = "outside of any run: real threads and a real clock for the watchdog")]
-pub fn explore(tasks: &[Task], jobs: usize, mut each: impl FnMut(Judged)) {
+pub fn explore(tasks: &[Task], beyond_budget: bool, jobs: usize, mut each: impl FnMut(Judged)) {
     let next = AtomicUsize::new(0);
     let (done, results) = mpsc::channel();
     let running: Vec<_> = (0..jobs).map(|_| Running::default()).collect();
@@ -157,7 +187,7 @@ pub fn explore(tasks: &[Task], jobs: usize, mut each: impl FnMut(Judged)) {
             scope.spawn(move || {
                 while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
                     *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some((*task, Instant::now()));
-                    if done.send(judge_seed(*task)).is_err() {
+                    if done.send(judge_seed(*task, beyond_budget)).is_err() {
                         return;
                     }
                 }
@@ -169,27 +199,28 @@ pub fn explore(tasks: &[Task], jobs: usize, mut each: impl FnMut(Judged)) {
             match results.recv_timeout(Duration::from_secs(1)) {
                 Ok(judged) => each(judged),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
-                Err(mpsc::RecvTimeoutError::Timeout) => end_if_stuck(&running),
+                Err(mpsc::RecvTimeoutError::Timeout) => end_if_stuck(&running, beyond_budget),
             }
         }
     });
 }
 
-fn end_if_stuck(running: &[Running]) {
+fn end_if_stuck(running: &[Running], beyond_budget: bool) {
     for slot in running {
         if let Some(((workload, seed), since)) = *slot.lock().unwrap_or_else(PoisonError::into_inner)
             && since.elapsed() > STUCK_AFTER
         {
             eprintln!("error: seed {seed} of {workload} is stuck: it spins without letting simulated time pass.");
-            eprintln!("Watch it with: {}", replay_command((workload, seed)));
+            eprintln!("Watch it with: {}", replay_command((workload, seed), beyond_budget));
             std::process::exit(i32::from(crate::report::ExitCode::Unknown));
         }
     }
 }
 
 /// The command that shows a run again, complete.
-pub fn replay_command((workload, seed): Task) -> String {
-    format!("cargo run --release -- replay {seed} --workload {workload}")
+pub fn replay_command((workload, seed): Task, beyond_budget: bool) -> String {
+    let beyond = if beyond_budget { " --beyond-budget" } else { "" };
+    format!("cargo run --release -- replay {seed} --workload {workload}{beyond}")
 }
 
 /// Verdicts by guarantee, over many runs.
@@ -208,6 +239,8 @@ pub struct Tally {
 pub struct Summary {
     /// Runs.
     pub seeds: u64,
+    /// Whether their faults went beyond the budget.
+    pub beyond_budget: bool,
     /// What happened in them.
     pub counts: Counts,
     /// Verdicts by guarantee.
@@ -220,6 +253,7 @@ impl Summary {
     /// Takes a run in.
     pub fn add(&mut self, judged: &Judged) {
         self.seeds += 1;
+        self.beyond_budget |= judged.beyond_budget;
         if judged.worst() != Verdict::Pass {
             self.failed.insert(judged.task.1, judged.worst());
         }

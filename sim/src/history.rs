@@ -33,6 +33,9 @@ pub struct Header {
     pub prefixes: Vec<String>,
     /// The deadline of every call, in simulated microseconds (G8).
     pub op_deadline_us: u64,
+    /// The faults went beyond what every guarantee survives.
+    #[serde(default)]
+    pub beyond_budget: bool,
 }
 
 /// One event.
@@ -104,9 +107,43 @@ pub enum What {
     FaultEnd {
         /// The number of the fault in the plan.
         fault: u32,
+        /// How often it had an effect that a client could see, by the measure of its kind.
+        #[serde(default)]
+        effects: u64,
     },
-    /// Redis lost all of its data at this point (restart without data, FLUSHALL).
+    /// Redis lost all of its data at this point (restart without data, FLUSHALL), or all since some save (rollback).
     RedisLostData,
+    /// Redis lost these records.
+    RedisLostRecords {
+        /// Which.
+        records: Vec<RecordName>,
+    },
+    /// The caller of an operation gave it up: it will not complete.
+    Cancelled {
+        /// The instance that was called.
+        instance: u32,
+        /// The number of the operation.
+        op: u64,
+    },
+    /// The store that an instance will open next holds what it never wrote.
+    StoreDamaged {
+        /// Which.
+        instance: u32,
+    },
+    /// What an instance says of its store: when it opened it, or later because more damage was met.
+    StoreReport {
+        /// Which.
+        instance: u32,
+        /// What it says.
+        report: StoreReport,
+    },
+    /// An instance failed to open its cache, and will try again.
+    OpenFailed {
+        /// Which.
+        instance: u32,
+        /// The error.
+        error: String,
+    },
     /// The run did not come to rest in the time allowed; final reads follow all the same.
     Unquiet {
         /// The instance that was not at rest.
@@ -114,6 +151,28 @@ pub enum What {
         /// What it was still doing.
         reason: String,
     },
+}
+
+/// A record, by its names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RecordName {
+    /// The key prefix that it is under.
+    pub prefix: String,
+    /// Its uid.
+    pub uid: String,
+}
+
+/// What an instance says of its store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreReport {
+    /// It had been closed in order.
+    pub clean_end: bool,
+    /// Something that was once durable is gone.
+    pub lost: bool,
+    /// The damaged file was kept aside.
+    pub set_aside: bool,
+    /// Records that turned out to be damaged since it was opened.
+    pub damaged_records: u64,
 }
 
 /// The phases of a run, in order.

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
     time::Duration,
 };
 
@@ -10,10 +11,10 @@ use contact_cache::env::Env;
 use tokio::sync::Notify;
 
 use crate::{
-    history::{Call, Stop, What},
+    history::{Call, Stop, StoreReport, What},
     recorder::Recorder,
     scenario::{PlannedCall, Scenario},
-    subject::{ContactCacheSubject, Settings, Status, Subject},
+    subject::{ContactCacheSubject, Pending, Settings, Status, Subject},
 };
 
 /// All instances of a run. Clones are the same.
@@ -44,8 +45,19 @@ struct Instance {
     /// Position in its queue.
     next: usize,
     running: usize,
+    /// Calls under way.
+    calls: u64,
+    /// Callers drop their calls after at most so many polls.
+    polls_max: Option<u64>,
+    /// Calls that were dropped so, ever.
+    cancelled: u64,
     failed_to_open: Option<String>,
+    /// What it last said of its store.
+    reported: StoreReport,
 }
+
+/// How long whoever runs an instance waits before it is started again after its cache could not be opened.
+const OPEN_AGAIN: Duration = Duration::from_millis(300);
 
 impl Instances {
     /// None of them lives yet. `settings` has those of each.
@@ -76,41 +88,67 @@ impl Instances {
         &self.shared.settings[instance as usize]
     }
 
-    /// The life of an instance's process: it opens its cache and goes on with its work.
-    pub async fn live<E: Env>(self, env: E, instance: u32) {
-        let subject = match ContactCacheSubject::open(env.clone(), self.settings(instance)).await {
-            Ok(subject) => Arc::new(subject),
-            Err(error) => {
-                self.with(instance, |state| state.failed_to_open = Some(error.to_string()));
-                return;
+    /// The life of an instance's process: it opens its cache, however often that takes, and goes on with its work. What it
+    /// does when it is no longer `alive` is no part of the history.
+    pub async fn live<E: Env>(self, env: E, instance: u32, alive: impl Fn() -> bool + Clone + Send + Sync + 'static) {
+        let subject = loop {
+            match ContactCacheSubject::open(env.clone(), self.settings(instance)).await {
+                Ok(subject) => break Arc::new(subject),
+                Err(error) if alive() => {
+                    let error = error.to_string();
+                    self.shared.recorder.note(What::OpenFailed { instance, error: error.clone() });
+                    self.with(instance, |state| state.failed_to_open = Some(error));
+                    env.sleep(OPEN_AGAIN).await;
+                }
+                Err(_) => return,
             }
         };
+        if !alive() {
+            return;
+        }
+        let report = subject.status().store;
+        self.shared.recorder.note(What::StoreReport { instance, report: report.clone() });
         self.shared.recorder.note(What::Started { instance });
-        self.with(instance, |state| state.subject = Some(subject.clone()));
+        self.with(instance, |state| {
+            state.subject = Some(subject.clone());
+            state.failed_to_open = None;
+            state.reported = report;
+        });
         for _ in 0..self.shared.workers {
-            env.spawn(self.clone().work(env.clone(), subject.clone(), instance));
+            env.spawn(self.clone().work(env.clone(), subject.clone(), instance, alive.clone()));
         }
     }
 
-    /// An instance ends in order: it takes no more calls, those under way return, and its cache is closed.
-    pub async fn close(&self, instance: u32) {
-        let Some(subject) = self.with(instance, |state| state.subject.take()) else { return };
-        if let Err(error) = subject.close().await {
-            self.with(instance, |state| state.failed_to_open = Some(format!("failed to close: {error}")));
+    /// An instance ends in order: it takes no more calls, those under way return, and its cache is closed. If that fails,
+    /// it ends as a killed one does.
+    pub async fn close(&self, instance: u32) -> Stop {
+        let Some(subject) = self.with(instance, |state| state.subject.clone()) else { return Stop::Killed };
+        self.report(instance);
+        self.with(instance, |state| state.subject = None);
+        let how = if subject.close().await.is_ok() { Stop::Closed } else { Stop::Killed };
+        self.stopped(instance, how);
+        how
+    }
+
+    /// Notes what an instance says of its store, if it is another thing than before.
+    fn report(&self, instance: u32) {
+        let Some(report) = self.with(instance, |state| status(state)).map(|status| status.store) else { return };
+        if self.with(instance, |state| std::mem::replace(&mut state.reported, report.clone())) != report {
+            self.shared.recorder.note(What::StoreReport { instance, report });
         }
-        self.stopped(instance, Stop::Closed);
     }
 
     /// The process of an instance is gone. What it was doing never returns.
     pub fn stopped(&self, instance: u32, how: Stop) {
+        self.report(instance);
         self.with(instance, |state| {
             state.subject = None;
-            state.running = 0;
+            (state.running, state.calls) = (0, 0);
         });
         self.shared.recorder.note(What::Stopped { instance, how });
     }
 
-    async fn work<E: Env>(self, env: E, subject: Arc<dyn Subject>, instance: u32) {
+    async fn work<E: Env>(self, env: E, subject: Arc<dyn Subject>, instance: u32, alive: impl Fn() -> bool + Sync) {
         let start_us = self.gate_opened().await;
         loop {
             let next = self.with(instance, |state| {
@@ -126,17 +164,71 @@ impl Instances {
             env.sleep(Duration::from_micros(left_us)).await;
             // An instance that is being closed takes no calls.
             if self.with(instance, |state| state.subject.is_some()) {
-                self.call(instance, &*subject, &planned.call).await;
+                self.call(instance, &*subject, &planned.call, &alive).await;
             }
             self.with(instance, |state| state.running -= 1);
         }
     }
 
-    async fn call(&self, instance: u32, subject: &dyn Subject, call: &Call) {
+    async fn call(&self, instance: u32, subject: &dyn Subject, call: &Call, alive: &(dyn Fn() -> bool + Sync)) {
         let op = self.shared.recorder.invoke(instance, call);
-        let outcome = subject.call(call).await;
-        self.shared.recorder.complete(instance, op, outcome);
+        let polls_max = self.with(instance, |state| {
+            state.calls += 1;
+            state.polls_max
+        });
+        let outcome = match polls_max {
+            None => Some(subject.call(call).await),
+            Some(polls_max) => at_most(subject.call(call), 1 + op % polls_max).await,
+        };
+        if !alive() {
+            return;
+        }
+        let was_cancelled = outcome.is_none();
+        match outcome {
+            Some(outcome) => self.shared.recorder.complete(instance, op, outcome),
+            None => self.shared.recorder.note(What::Cancelled { instance, op }),
+        }
+        self.with(instance, |state| {
+            state.calls = state.calls.saturating_sub(1);
+            state.cancelled += u64::from(was_cancelled);
+        });
         self.shared.recorder.state(instance, subject.status().state);
+    }
+
+    /// From now on callers of the instance drop their calls after at most so many polls, or have patience.
+    pub fn set_patience(&self, instance: u32, polls_max: Option<u64>) {
+        self.with(instance, |state| state.polls_max = polls_max);
+    }
+
+    /// How many calls of it were dropped by their callers so far.
+    pub fn cancelled(&self, instance: u32) -> u64 {
+        self.with(instance, |state| state.cancelled)
+    }
+
+    /// How many calls of it are under way.
+    pub fn calls(&self, instance: u32) -> u64 {
+        self.with(instance, |state| state.calls)
+    }
+
+    /// How many calls of it should have begun by now and have not returned.
+    pub fn due(&self, instance: u32) -> u64 {
+        let now_us = self.shared.recorder.now_us();
+        let state = self.lock();
+        let (start_us, queue) = (state.start_us.unwrap_or(now_us), &self.shared.queues[instance as usize]);
+        let Instance { next, running, .. } = state.instances[instance as usize];
+        // Workers take calls in the order of the queue and have at most the last few in hand.
+        let in_hand = queue.get(next.saturating_sub(running)..next.min(queue.len())).unwrap_or_default();
+        in_hand.iter().filter(|planned| start_us + planned.at_us <= now_us).count() as u64
+    }
+
+    /// Whether it has opened its cache.
+    pub fn is_open(&self, instance: u32) -> bool {
+        self.with(instance, |state| state.subject.is_some())
+    }
+
+    /// Whether its store takes no writes until it is opened again: whoever runs it restarts it then.
+    pub fn needs_restart(&self, instance: u32) -> bool {
+        self.with(instance, |state| status(state)).is_some_and(|status| status.store_error.is_some())
     }
 
     async fn gate_opened(&self) -> u64 {
@@ -181,13 +273,16 @@ impl Instances {
     pub fn note_states(&self) {
         let instances = self.lock().instances.clone();
         for (number, instance) in (0..).zip(&instances) {
+            self.report(number);
             let reason = match status(instance) {
                 Some(status) => {
                     self.shared.recorder.state(number, status.state.clone());
                     if status.is_at_rest() {
                         continue;
                     }
-                    format!("{} with {} records pending", status.state, status.pending)
+                    let stopped =
+                        status.store_error.map_or(String::new(), |error| format!(", its store stopped: {error}"));
+                    format!("{} with {} records pending{stopped}", status.state, status.pending)
                 }
                 None => match &instance.failed_to_open {
                     Some(error) => format!("failed to open its cache: {error}"),
@@ -198,7 +293,7 @@ impl Instances {
         }
     }
 
-    /// Final reads: every record on every instance, one after the other.
+    /// Reads every record on every instance, one after the other.
     pub async fn read_everything(&self, scenario: &Scenario) {
         let uids = uids_by_prefix(scenario);
         let instances = self.lock().instances.clone();
@@ -206,7 +301,7 @@ impl Instances {
             let Some(subject) = instance.subject else { continue };
             let prefix = &scenario.prefixes[number as usize];
             for uid in uids.get(prefix).into_iter().flatten() {
-                self.call(number, &*subject, &Call::Get { uid: uid.clone() }).await;
+                self.call(number, &*subject, &Call::Get { uid: uid.clone() }, &|| true).await;
             }
         }
     }
@@ -218,6 +313,19 @@ impl Instances {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a call answers, unless its caller drops it before, after so many polls.
+async fn at_most<T>(mut call: Pending<'_, T>, polls: u64) -> Option<T> {
+    let mut left = polls;
+    std::future::poll_fn(|context| {
+        if let Poll::Ready(answer) = call.as_mut().poll(context) {
+            return Poll::Ready(Some(answer));
+        }
+        left -= 1;
+        if left == 0 { Poll::Ready(None) } else { Poll::Pending }
+    })
+    .await
 }
 
 fn status(instance: &Instance) -> Option<Status> {

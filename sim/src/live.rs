@@ -40,7 +40,7 @@ pub async fn run<F: Future<Output = ()>>(
 
     recorder.note(What::Phase { phase: Phase::SetUp });
     for instance in 0..instances.count() {
-        env.spawn(instances.clone().live(env.clone(), instance));
+        env.spawn(instances.clone().live(env.clone(), instance, || true));
     }
     wait_until(&env, || instances.all_open()).await;
     recorder.note(What::Phase { phase: Phase::Faults });
@@ -55,7 +55,7 @@ pub async fn run<F: Future<Output = ()>>(
     instances.note_states();
     recorder.note(What::Phase { phase: Phase::FinalReads });
     instances.read_everything(scenario).await;
-    recorder.finish(scenario.workload.name(), scenario.seed.0, scenario.prefixes.clone(), deadline_us)
+    recorder.finish(scenario, deadline_us)
 }
 
 fn settings(redis: &RedisUrl, prefix: &str, directory: &Path, number: u32) -> Settings {

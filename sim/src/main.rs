@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{self, IsTerminal, Write as _},
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode as ProcessExit,
 };
 
@@ -13,10 +13,12 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use seedbed::{
     bench, determinism,
     explore::{Judged, Summary, Task, explore, judge_scenario, replay_command, worst},
-    report::{ExitCode, summary, timeline, word},
+    report::{ExitCode, pcap, summary, timeline, word},
+    runner,
     scenario::{ReplayFile, Scenario},
     seed::Seed,
     workload::{ALL, Workload},
+    world::net::Capture,
 };
 
 /// A run grows a history on a thread of its own, which the C library's allocator makes expensive: it asks the kernel for
@@ -71,6 +73,12 @@ struct Explore {
     /// How many runs at the same time; all cores if not given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
+    /// Let faults go beyond what every guarantee survives, and judge only those that still hold
+    #[arg(long)]
+    beyond_budget: bool,
+    /// Fail if a kind of fault never came, or never had an effect that a client could see
+    #[arg(long)]
+    require_coverage: bool,
 }
 
 #[derive(Args)]
@@ -81,9 +89,15 @@ struct Replay {
     /// The workload of the seed
     #[arg(long, value_name = "NAME")]
     workload: Option<Workload>,
+    /// The seed's faults go beyond what every guarantee survives; a replay file says so itself
+    #[arg(long)]
+    beyond_budget: bool,
     /// Write the run to a replay file
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
+    /// Write what crossed the network to a pcap file
+    #[arg(long, value_name = "FILE")]
+    pcap: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -192,7 +206,7 @@ fn run(explore_arguments: &Explore) -> ExitCode {
     );
     let progress = progress(tasks.len() as u64, "runs");
     let mut summaries = BTreeMap::<Workload, Summary>::new();
-    explore(&tasks, explore_arguments.jobs(), |judged: Judged| {
+    explore(&tasks, explore_arguments.beyond_budget, explore_arguments.jobs(), |judged: Judged| {
         let summary = summaries.entry(judged.task.0).or_default();
         summary.add(&judged);
         progress.inc(1);
@@ -203,7 +217,13 @@ fn run(explore_arguments: &Explore) -> ExitCode {
     });
     progress.finish_and_clear();
     say!("{}", summary::text(&summaries).trim_end());
-    ExitCode::from(&summary::total(&summaries).worst())
+    let total = summary::total(&summaries);
+    let uncovered = if explore_arguments.require_coverage { total.counts.uncovered() } else { Vec::new() };
+    for kind in &uncovered {
+        let injected = total.counts.faults.get(kind).copied().unwrap_or_default();
+        say!("FAILED: {kind} was injected {injected} times and had no effect that a client could see");
+    }
+    if uncovered.is_empty() { ExitCode::from(&total.worst()) } else { ExitCode::Violation }
 }
 
 /// A bar on a terminal, nothing elsewhere.
@@ -221,7 +241,7 @@ fn replay(arguments: &Replay) -> Result<ExitCode, BadInput> {
                 let names = ALL.map(Workload::name).join(", ");
                 return Err(BadInput(format!("which workload of seed {seed}? Add --workload NAME, one of {names}")));
             };
-            Scenario::generate(workload, seed)
+            Scenario::generate_within(workload, seed, arguments.beyond_budget)
         }
         Err(not_a_seed) => {
             let path = PathBuf::from(&arguments.what);
@@ -240,6 +260,10 @@ fn replay(arguments: &Replay) -> Result<ExitCode, BadInput> {
         eprintln!("wrote {}", path.display());
     }
     let (judged, history) = judge_scenario(&scenario);
+    if let Some(path) = &arguments.pcap {
+        let packets = write_traffic(&scenario, path)?;
+        eprintln!("wrote {packets} packets to {}", path.display());
+    }
     if let Some(history) = history {
         say!("{}", timeline::text(&history).trim_end());
     }
@@ -257,8 +281,21 @@ fn replay(arguments: &Replay) -> Result<ExitCode, BadInput> {
     }
 }
 
+/// Runs the scenario once more, and writes what crossed its network. Says how many packets.
+#[expect(clippy::disallowed_methods, reason = "outside of any run")]
+fn write_traffic(scenario: &Scenario, path: &Path) -> Result<usize, BadInput> {
+    let capture = Capture::default();
+    // Also of a run that panics: what it sent until then.
+    let _ = runner::run_recorded(scenario, &capture);
+    let packets = capture.take();
+    let file = std::fs::File::create(path).map(io::BufWriter::new);
+    file.and_then(|mut file| pcap::write(&packets, &mut file))
+        .map_err(|cause| BadInput(format!("failed to write pcap file \"{}\": {cause}", path.display())))?;
+    Ok(packets.len())
+}
+
 fn hashes(arguments: &Explore) -> ExitCode {
-    explore(&arguments.tasks(), arguments.jobs(), |judged| {
+    explore(&arguments.tasks(), arguments.beyond_budget, arguments.jobs(), |judged| {
         let hash = judged.outcome.map_or_else(|panic| panic.to_string(), |outcomes| format!("{:016x}", outcomes.hash));
         say!("{} {hash}", judged.task.1);
     });
@@ -276,7 +313,7 @@ fn compare(arguments: &Determinism) -> Result<ExitCode, BadInput> {
     for difference in comparison.differences.iter().take(10) {
         let determinism::Difference { task, first, other } = difference;
         say!("seed {} of {}: {} with {}, {} with {}", task.1, task.0, first.1, first.0, other.1, other.0);
-        say!("  {}", replay_command(*task));
+        say!("  {}", replay_command(*task, false));
     }
     let count = comparison.differences.len();
     say!(

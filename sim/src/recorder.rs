@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::history::{Call, Event, FORMAT, Header, History, Outcome, What};
+use crate::{
+    history::{Call, Event, FORMAT, Header, History, Outcome, What},
+    scenario::Scenario,
+};
 
 /// A shared pen. Clones write into the same history.
 #[derive(Clone)]
@@ -64,8 +67,15 @@ impl Recorder {
     }
 
     /// The history so far.
-    pub fn finish(&self, workload: &str, seed: u64, prefixes: Vec<String>, op_deadline_us: u64) -> History {
-        let header = Header { format: FORMAT, workload: workload.to_owned(), seed, prefixes, op_deadline_us };
+    pub fn finish(&self, scenario: &Scenario, op_deadline_us: u64) -> History {
+        let header = Header {
+            format: FORMAT,
+            workload: scenario.workload.name().to_owned(),
+            seed: scenario.seed.0,
+            prefixes: scenario.prefixes.clone(),
+            op_deadline_us,
+            beyond_budget: scenario.beyond_budget,
+        };
         History { header, events: std::mem::take(&mut self.lock().events) }
     }
 

@@ -14,7 +14,7 @@ use crate::{
     redis::serve_world::{PORT, RedisHost},
     scenario::Scenario,
     subject::Settings,
-    world::World,
+    world::{World, net::Capture},
 };
 
 /// How long after the last fault the workload may still run, in simulated time: every call has a deadline, so this is
@@ -52,11 +52,20 @@ pub struct Panicked {
 
 /// Runs a scenario, on a fresh thread: hash seeds of the standard library and madsim's state are per thread.
 pub fn run(scenario: &Scenario) -> Result<Run, Panicked> {
+    start(scenario, None)
+}
+
+/// The same run, which notes all that it sends in `capture`, up to a panic if it ends in one.
+pub fn run_recorded(scenario: &Scenario, capture: &Capture) -> Result<Run, Panicked> {
+    start(scenario, Some(capture.clone()))
+}
+
+fn start(scenario: &Scenario, capture: Option<Capture>) -> Result<Run, Panicked> {
     let scenario = scenario.clone();
     let run = std::thread::Builder::new().name(format!("{} {}", scenario.workload, scenario.seed)).spawn(move || {
         let runtime =
             madsim::runtime::Runtime::with_seed_and_config(scenario.scheduler_seed, madsim::Config::default());
-        runtime.block_on(play(&scenario))
+        runtime.block_on(play(&scenario, capture))
     });
     run.expect("the system has room for a thread").join().map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -65,8 +74,11 @@ pub fn run(scenario: &Scenario) -> Result<Run, Panicked> {
     })
 }
 
-async fn play(scenario: &Scenario) -> Run {
+async fn play(scenario: &Scenario, capture: Option<Capture>) -> Run {
     let world = World::new(scenario.seed);
+    if let Some(capture) = capture {
+        world.net().record(&capture);
+    }
     let clock = world.clone();
     let recorder = Recorder::new(move || clock.now_us());
     let redis = RedisHost::default();
@@ -91,12 +103,17 @@ async fn play(scenario: &Scenario) -> Run {
     phase(&recorder, Phase::Quiesce);
     world.sleep_us(QUIESCE_US_MIN).await;
     wait_until(&world, QUIESCE_US_MAX, || instances.all_at_rest()).await;
+    if scenario.faults.iter().any(|planned| planned.fault.loses_records()) {
+        // R5: a record that Redis lost alone comes back when it is read by an instance that holds it, and no sooner.
+        instances.read_everything(scenario).await;
+        wait_until(&world, QUIESCE_US_MAX, || instances.all_at_rest()).await;
+    }
     instances.note_states();
     phase(&recorder, Phase::FinalReads);
     instances.read_everything(scenario).await;
 
     let deadline_us = u64::try_from(instances.settings(0).op_deadline().as_micros()).expect("seconds");
-    let history = recorder.finish(scenario.workload.name(), scenario.seed.0, scenario.prefixes.clone(), deadline_us);
+    let history = recorder.finish(scenario, deadline_us);
     let hash = hash(&history, world.trace());
     let simulated_us = world.now_us();
     drop(instances);
@@ -108,7 +125,10 @@ async fn play(scenario: &Scenario) -> Run {
 pub(crate) fn start_instance(world: &World, instances: &Instances, instance: u32) {
     let instances = instances.clone();
     // The task ends with its process.
-    drop(world.start(instance, move |env| instances.live(env, instance)));
+    drop(world.start(instance, move |env| {
+        let process = env.clone();
+        instances.live(env, instance, move || process.is_alive())
+    }));
 }
 
 fn settings(scenario: &Scenario) -> Vec<Settings> {

@@ -37,6 +37,9 @@ pub struct Scenario {
     pub operations: Vec<PlannedCall>,
     /// The faults, in the order of their beginning.
     pub faults: Vec<PlannedFault>,
+    /// Whether they go beyond what every guarantee survives: only the others are judged then.
+    #[serde(default)]
+    pub beyond_budget: bool,
 }
 
 /// An operation and its time.
@@ -53,6 +56,11 @@ pub struct PlannedCall {
 impl Scenario {
     /// The scenario that grows from a seed.
     pub fn generate(workload: Workload, seed: Seed) -> Self {
+        Self::generate_within(workload, seed, false)
+    }
+
+    /// The same, with faults beyond the budget if told so.
+    pub fn generate_within(workload: Workload, seed: Seed, beyond_budget: bool) -> Self {
         let plan = workload.plan(seed);
         let instances = u32::try_from(plan.prefixes.len()).expect("a handful of instances");
         Self {
@@ -63,7 +71,8 @@ impl Scenario {
             prefixes: plan.prefixes,
             workers: plan.workers,
             operations: plan.operations,
-            faults: faults::generate(seed, instances, plan.length_us),
+            faults: faults::generate(seed, instances, plan.length_us, beyond_budget),
+            beyond_budget,
         }
     }
 }

@@ -75,8 +75,8 @@ pub struct Listing {
 pub struct Cleared {
     /// The uids removed, and which tier took each removal.
     pub removed: BTreeMap<Uid, Placement>,
-    /// The removal that the deadline cut off, if any: it may have had an effect, or may have one later.
-    pub unknown: Option<Uid>,
+    /// Removals that failed, or that the deadline cut off: they may have had an effect, or may have one later.
+    pub unknown: BTreeSet<Uid>,
     /// Whether Redis was asked for the list, and every uid of it removed within the deadline.
     pub complete: bool,
 }

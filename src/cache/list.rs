@@ -1,12 +1,16 @@
 //! How records are listed: SCAN over Redis joined with what Redis does not have yet, or what is held here; and how what
 //! was listed is cleared.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{Cleared, Inner, Listing, Source, write::Demand};
 use crate::{
     env::{Env, timeout},
-    error::Error,
+    error::{Effect, Error},
     key::Uid,
     local::Held,
     record::Record,
@@ -39,7 +43,7 @@ impl<E: Env> Inner<E> {
     /// Removes what was listed, until the deadline.
     pub(super) async fn clear(&self, listing: Listing, deadline: Duration) -> Cleared {
         let Listing { source, uids, .. } = listing;
-        let (mut removed, mut unknown) = (BTreeMap::new(), None);
+        let (mut removed, mut unknown) = (BTreeMap::new(), BTreeSet::new());
         for uid in &uids {
             let left = deadline.saturating_sub(self.env.now());
             if left <= self.config.reply_timeout {
@@ -51,9 +55,12 @@ impl<E: Env> Inner<E> {
                     removed.insert(uid.clone(), written.placement);
                 }
                 // One that cannot be removed should not keep the others.
-                Some(Err(_)) => {}
+                Some(Err(error)) if error.effect() == Effect::None => {}
+                Some(Err(_)) => {
+                    unknown.insert(uid.clone());
+                }
                 None => {
-                    unknown = Some(uid.clone());
+                    unknown.insert(uid.clone());
                     break;
                 }
             }

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     LocalStore,
-    state::{Entry, FileOf, LOG, Slot, encode, encode_record, read_record},
+    state::{Entry, FileOf, LOG, Phase, Slot, encode, encode_record, read_record},
     storage::{self, Location, Log, Seed},
 };
 use crate::{
@@ -107,11 +107,12 @@ impl<E: Env> LocalStore<E> {
         let (entries, records, same) = {
             let mut state = self.lock();
             let (entries, records) = state.meanwhile(&self.prefix);
-            (entries, records, state.generation_ticket == generation)
+            (entries, records, state.generation_ticket == generation && state.phase == Phase::Open)
         };
         if !same {
-            // A new generation marks what stands before it in the log. Another time.
-            let message = "redis lost its data meanwhile".to_owned();
+            // A new generation marks what stands before it in the log, and the end of the old one may be written. Another
+            // time.
+            let message = "redis lost its data, or the store was closed meanwhile".to_owned();
             return Err(StoreError::Io { verb: "rewrite", path: self.dir.join(LOG), message });
         }
         rewritten = self.copy_page(rewritten, &old, records).await?;

@@ -383,12 +383,19 @@ impl<E: Env> LocalStore<E> {
     }
 
     async fn flush(&self) {
-        let Batch { log, entries, records, version } = self.lock().batch();
+        let Batch { log, mut entries, records, closed, version } = self.lock().batch();
         let (appended, entries, records) = self
             .blocking(move || {
                 let mut payloads = encode(&entries);
                 payloads.extend(records.iter().map(|(uid, held)| encode_record(uid, held)));
-                (log.append(&payloads), entries, records)
+                payloads.extend(encode(closed.as_slice()));
+                let records_end = payloads.len() - closed.as_slice().len();
+                entries.extend(closed);
+                let appended = log.append(&payloads).map(|mut locations| {
+                    locations.truncate(records_end);
+                    locations
+                });
+                (appended, entries, records)
             })
             .await;
         let mut state = self.lock();

@@ -138,6 +138,8 @@ pub(super) struct Batch<E: Env> {
     pub(super) log: Arc<Log<FileOf<E>>>,
     pub(super) entries: Vec<Entry>,
     pub(super) records: Vec<(Uid, Arc<Held>)>,
+    /// [`Entry::Closed`] comes last: what stands behind it is not covered by it.
+    pub(super) closed: Option<Entry>,
     pub(super) version: u64,
 }
 
@@ -464,9 +466,11 @@ impl<E: Env> State<E> {
 
     /// What is not on disk yet: entries in the order to be written, then the records.
     pub(super) fn batch(&mut self) -> Batch<E> {
+        let closed = self.unflushed.pop_if(|entry| matches!(entry, Entry::Closed));
         Batch {
             log: self.log.clone(),
             entries: std::mem::take(&mut self.unflushed),
+            closed,
             records: self.overlay.iter().map(|(uid, unflushed)| (uid.clone(), unflushed.held.clone())).collect(),
             version: self.version,
         }

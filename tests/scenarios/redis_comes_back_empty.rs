@@ -31,7 +31,7 @@ async fn story(stage: Stage) {
     fleet.cache(2).upsert(&uid("dora"), &field("title", "new")).await.expect("redis");
     fleet.cache(3).remove(&uid("emil")).await.expect("redis");
 
-    stage.redis.crash(&stage.world, Persistence::Lost);
+    stage.redis.crash(&stage.world, Stop::Killed, Persistence::Lost);
     let outage = fleet.all_work(Duration::from_secs(5)).await;
     assert!(outage.values().all(|met| met.slowest < Duration::from_millis(260)), "{outage:?}");
     stage.redis.start(&stage.world);

@@ -32,7 +32,7 @@ fn two_hundred_instances_return_spread_out() {
 async fn story(stage: Stage) {
     let fleet = Fleet::start(&stage, INSTANCES).await;
     for (down, least_spread) in [(50, 700), (20_000, 2_000)] {
-        stage.redis.crash(&stage.world, Persistence::Kept);
+        stage.redis.crash(&stage.world, Stop::Killed, Persistence::Kept);
         // Some notice by a write, the others by the end of their connection.
         for instance in (1..=INSTANCES).step_by(10) {
             fleet.write(instance, "ada").await;

@@ -51,6 +51,7 @@ fn scenario(instances: u32, each: u32, call: impl Fn(&str, String, u32) -> Call)
         workers: 1,
         operations,
         faults: Vec::new(),
+        beyond_budget: false,
     }
 }
 

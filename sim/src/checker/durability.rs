@@ -3,7 +3,8 @@
 //! The final read of each record is held against all acknowledged writes. A cell may be absent only if some removal may
 //! lie above its acknowledged upserts; a value may stand only if no acknowledged write lies above it for certain; a
 //! record may be there only if some upsert may lie above its acknowledged removals. A loss of Redis's data excuses
-//! nothing: it only makes the order of Redis uncertain across it (see [`certainly_below`]).
+//! nothing: it only makes the order of Redis uncertain across it (see [`certainly_below`]). Damage to the store of an
+//! instance excuses the local writes that Redis never had, and no others; G10 demands that the instance says so.
 
 use super::{
     Verdict,
@@ -44,21 +45,42 @@ fn record_kept(run: &Operations<'_>, record: &Record<'_>) -> Verdict {
         }
         judged.push(read);
     }
-    let acknowledged = |&op: &usize| run.all[op].acknowledged().is_some();
+    let acknowledged = |&op: &usize| run.must_stay(record, &run.all[op]);
     if judged.is_empty() && record.upserts.iter().chain(&record.removals).any(acknowledged) {
         return Verdict::Unknown { why: format!("{record} has acknowledged writes and no final read from Redis") };
     }
     Verdict::Pass
 }
 
+/// The acknowledged upserts of a cell, found absent, that no removal may lie above.
+fn lost<'a, 'h>(
+    run: &'a Operations<'h>,
+    record: &'a Record<'h>,
+    cell: usize,
+) -> impl Iterator<Item = &'a Operation<'h>> {
+    let upserts = run.writers(record, cell).map(|(_, op)| op).filter(|op| op.acknowledged().is_some());
+    upserts.filter(|upsert| {
+        let mut removals = record.removals.iter().map(|&op| &run.all[op]);
+        removals.all(|removal| certainly_below(run, removal, upsert).is_some())
+    })
+}
+
+/// Acknowledged writes that are lost and need not have stayed, since only a damaged store held them.
+pub(super) fn excused<'a>(run: &'a Operations<'_>) -> Vec<&'a Operation<'a>> {
+    let mut excused = Vec::new();
+    for record in &run.records {
+        for read in run.final_reads(record) {
+            let absent = (0..record.cells.len()).filter(|&cell| read.shown[cell] == Seen::Absent);
+            excused.extend(absent.flat_map(|cell| lost(run, record, cell)).filter(|op| !run.must_stay(record, op)));
+        }
+    }
+    excused
+}
+
 /// An acknowledged upsert of a cell that is absent, with no removal that may lie above it.
 fn wrongly_absent(run: &Operations<'_>, record: &Record<'_>, cell: usize, read: &Operation<'_>) -> Option<Verdict> {
-    let upserts = run.writers(record, cell).map(|(_, op)| op).filter(|op| op.acknowledged().is_some());
     let below = |removal: &Operation<'_>, upsert: &Operation<'_>| certainly_below(run, removal, upsert);
-    let lost = upserts.into_iter().find(|upsert| {
-        let mut removals = record.removals.iter().map(|&op| &run.all[op]);
-        removals.all(|removal| below(removal, upsert).is_some())
-    })?;
+    let lost = lost(run, record, cell).find(|upsert| run.must_stay(record, upsert))?;
     let removal = record.removals.last().map(|&op| &run.all[op]);
     let removed = match removal {
         None => "nobody removed the record".to_owned(),
@@ -81,7 +103,7 @@ fn superseded(run: &Operations<'_>, record: &Record<'_>, cell: usize, read: &Ope
     let writer = &run.all[*record.writers.get(&(cell, tag))?];
     let removals = record.removals.iter().map(|&op| &run.all[op]);
     let others = run.writers(record, cell).map(|(_, op)| op).filter(|op| op.number != writer.number).chain(removals);
-    for above in others.filter(|op| op.acknowledged().is_some()) {
+    for above in others.filter(|op| run.must_stay(record, op)) {
         let seen = || seen_before(run, record, cell, shown, above);
         let (why, by) = match certainly_below(run, writer, above) {
             Some(why) => (why.to_owned(), None),
@@ -107,7 +129,8 @@ fn seen_before<'a, 'h>(
     later: &Operation<'h>,
 ) -> Option<&'a Operation<'h>> {
     let reads = record.reads.iter().map(|&op| &run.all[op]).take_while(|read| read.called < later.called);
-    let mut own = reads.filter(|read| read.instance == later.instance && read.precedes(later));
+    let forgot = |read: &Operation<'h>| run.excuses.is_damaged(later.instance, read.called, later.returned());
+    let mut own = reads.filter(|read| read.instance == later.instance && read.precedes(later) && !forgot(read));
     own.find(|read| read.shown[cell] == value)
 }
 
@@ -119,7 +142,7 @@ fn wrongly_present(run: &Operations<'_>, record: &Record<'_>, read: &Operation<'
     }
     let mut removal = None;
     for (_, upsert) in run.writers(record, EXISTENCE) {
-        let removals = record.removals.iter().map(|&op| &run.all[op]);
+        let removals = record.removals.iter().map(|&op| &run.all[op]).filter(|op| run.must_stay(record, op));
         removal = Some(removals.into_iter().find(|removal| certainly_below(run, upsert, removal).is_some())?);
     }
     let removal = removal?;

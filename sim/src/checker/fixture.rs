@@ -23,8 +23,14 @@ impl Story {
     /// One instance for each prefix.
     pub(super) fn new(prefixes: &[&str]) -> Self {
         let prefixes = prefixes.iter().map(|&prefix| prefix.to_owned()).collect();
-        let header =
-            Header { format: FORMAT, workload: "told".to_owned(), seed: 1, prefixes, op_deadline_us: DEADLINE_US };
+        let header = Header {
+            format: FORMAT,
+            workload: "told".to_owned(),
+            seed: 1,
+            prefixes,
+            op_deadline_us: DEADLINE_US,
+            beyond_budget: false,
+        };
         Self { history: History { header, events: Vec::new() }, next_op: 1, now_us: 0 }
     }
 

@@ -1,7 +1,12 @@
 //! G8: every call returns within its deadline, and what needs only the local disk succeeds.
 //!
-//! No run injects disk faults or reaches a limit, so `get`, `upsert` and `remove` must not fail, except that a record
-//! which cannot be kept exactly is refused. `list`, `clear` and `sync` may answer any error, in time.
+//! `get`, `upsert` and `remove` must not fail while the disk of their instance works, except that a record which cannot be
+//! kept exactly is refused; nor may an instance fail to open its cache then. While the disk is in trouble they may fail, in
+//! time, and a `get` may do so later while Redis is away (the instance may miss what it could not keep); a write that did
+//! nothing for certain says so, since G1 and G2 hold it to that. `list`, `clear` and `sync` may answer any error, in time.
+//!
+//! A pause of the process does not count (a call that it cuts in two may find its deadline gone),
+//! nor does a call that its caller gave up.
 
 use super::{
     Verdict,
@@ -14,19 +19,37 @@ use crate::history::{Call, Outcome, What};
 const SLACK_US: u64 = 2_000;
 
 pub(super) fn check(run: &Operations<'_>) -> Verdict {
-    run.all.iter().fold(Verdict::Pass, |verdict, op| verdict.merge(judge(run, op)))
+    let calls = run.all.iter().fold(Verdict::Pass, |verdict, op| verdict.merge(judge(run, op)));
+    calls.merge(opened(run))
+}
+
+fn opened(run: &Operations<'_>) -> Verdict {
+    for event in &run.history.events {
+        if let What::OpenFailed { instance, error } = &event.what
+            && !run.excuses.may_fail_to_open(*instance, event.ordinal)
+        {
+            let message = format!("instance {instance} failed to open its cache while its disk worked: {error}");
+            return Verdict::Violation { message, ops: Vec::new() };
+        }
+    }
+    Verdict::Pass
 }
 
 fn judge(run: &Operations<'_>, op: &Operation<'_>) -> Verdict {
     let deadline_us = run.history.header.op_deadline_us;
     let violation = |message| Verdict::Violation { message, ops: vec![op.number] };
     let Some(end) = op.end else { return unanswered(run, op) };
-    let took_us = end.at_us.saturating_sub(op.called_at_us);
+    let paused_us = run.excuses.paused_us(op.instance, op.called_at_us, end.at_us);
+    let took_us = end.at_us.saturating_sub(op.called_at_us).saturating_sub(paused_us);
     if took_us > deadline_us.saturating_add(SLACK_US) {
         return violation(format!("{op} took {took_us} us, its deadline is {deadline_us} us"));
     }
-    let must_succeed = matches!(op.call, Call::Get { .. } | Call::Upsert { .. } | Call::Remove { .. });
+    let must_succeed = matches!(op.call, Call::Get { .. } | Call::Upsert { .. } | Call::Remove { .. })
+        && paused_us == 0
+        && !run.excuses.has_bad_disk(op);
     match end.outcome {
+        // What it could not keep for a failing disk it does not know, and says so rather than go back.
+        Outcome::Fail { .. } if matches!(op.call, Call::Get { .. }) && run.excuses.had_bad_disk(op) => Verdict::Pass,
         Outcome::Fail { error } if must_succeed && !error.starts_with("refused") => {
             violation(format!("{op} failed while its disk worked: {error}"))
         }
@@ -36,7 +59,10 @@ fn judge(run: &Operations<'_>, op: &Operation<'_>) -> Verdict {
 }
 
 fn unanswered(run: &Operations<'_>, op: &Operation<'_>) -> Verdict {
-    if run.stops.iter().any(|&(at, instance, _)| at > op.called && instance == op.instance) || is_down(run, op) {
+    if op.is_cancelled
+        || run.stops.iter().any(|&(at, instance, _)| at > op.called && instance == op.instance)
+        || is_down(run, op)
+    {
         return Verdict::Pass;
     }
     let deadline_us = run.history.header.op_deadline_us;
@@ -68,6 +94,7 @@ mod tests {
             Guarantee::Latency,
             fixture::{DEADLINE_US, Story},
         },
+        faults::{DiskTrouble, Fault},
         history::{Phase, Placement, Source, Stop},
     };
 
@@ -122,6 +149,62 @@ mod tests {
         let upsert = story.upsert_begins(0, "u", &["name"]);
         story.info(upsert);
         story.violates(Latency, "gave up while its disk worked", &[upsert]);
+    }
+
+    fn stalls(instance: u32) -> What {
+        What::FaultBegin { fault: 0, what: Fault::BadDisk { instance, trouble: DiskTrouble::Stalled } }
+    }
+
+    #[test]
+    fn while_its_disk_is_in_trouble_a_call_may_fail_in_time_and_no_later() {
+        let mut story = Story::new(&["p", "p"]);
+        story.event(stalls(0));
+        let excused = story.upsert_begins(0, "u", &["name"]);
+        story.info(excused);
+        story.event(What::OpenFailed { instance: 0, error: "no space left".to_owned() });
+        story.passes(Latency);
+        let late = story.get_begins(0, "u");
+        story.now_us += DEADLINE_US * 2;
+        story.info(late);
+        story.violates(Latency, "its deadline is", &[late]);
+
+        let mut story = Story::new(&["p", "p"]);
+        story.event(stalls(0));
+        let other = story.upsert_begins(1, "u", &["name"]);
+        story.info(other);
+        story.violates(Latency, "gave up while its disk worked", &[other]);
+
+        let mut story = Story::new(&["p"]);
+        story.event(stalls(0));
+        story.event(What::FaultEnd { fault: 0, effects: 1 });
+        let missed = story.get_begins(0, "u");
+        story.fail(missed, "redis is away, and what is held may not be all of it");
+        story.passes(Latency);
+        let after = story.remove_begins(0, "u");
+        story.fail(after, "the disk is full");
+        story.violates(Latency, "failed while its disk worked", &[after]);
+    }
+
+    #[test]
+    fn a_cache_that_does_not_open_although_its_disk_works_is_a_violation() {
+        let mut story = Story::new(&["p"]);
+        story.event(What::OpenFailed { instance: 0, error: "in use by another process".to_owned() });
+        story.violates(Latency, "failed to open its cache while its disk worked: in use", &[]);
+    }
+
+    #[test]
+    fn a_pause_does_not_count_and_a_call_that_was_given_up_need_not_return() {
+        let mut story = Story::new(&["p"]);
+        let paused = story.get_begins(0, "u");
+        story.event(What::FaultBegin { fault: 0, what: Fault::InstancePause { instance: 0 } });
+        story.now_us += DEADLINE_US * 2;
+        story.event(What::FaultEnd { fault: 0, effects: 1 });
+        story.info(paused);
+        let given_up = story.get_begins(0, "u");
+        story.event(What::Cancelled { instance: 0, op: given_up });
+        story.now_us += DEADLINE_US * 2;
+        story.phase(Phase::Heal);
+        story.passes(Latency);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! G2: what was answered `Shared` behaves as one copy of each record. Judged cell by cell, each as a register.
 //!
-//! A register sees definite operations (writes and reads answered `Shared`; a loss of Redis's data, which writes
-//! "absent" at its ordinal) and optional ones: writes answered `Local` or `Info`, or not at all, take effect once at
+//! A register sees definite operations (writes and reads answered `Shared`; a loss of the record in Redis, which
+//! writes "absent" at its ordinal) and optional ones: writes answered `Local` or `Info`, or not at all, take effect once at
 //! any later time or never; and after each loss every write called before it may take effect once more, since some
 //! instance may hold a copy. Answers `Merged` and `Local` promise less and are not judged here, nor are values that G7
 //! judges.
@@ -39,7 +39,7 @@ pub(super) fn check(run: &Operations<'_>) -> Verdict {
 fn register(run: &Operations<'_>, record: &Record<'_>, cell: usize, until: u64) -> Register {
     let mut definite = Vec::new();
     let mut optional: BTreeMap<Seen, Vec<u64>> = BTreeMap::new();
-    let losses = || run.losses.iter().copied().filter(|&loss| loss <= until);
+    let losses = || run.losses_of(record).filter(|&loss| loss <= until);
     for (value, op) in writes(run, record, cell).filter(|(_, op)| op.called <= until) {
         let possible = optional.entry(value).or_default();
         possible.extend(losses().filter(|&loss| op.called < loss));

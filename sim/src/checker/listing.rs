@@ -67,7 +67,8 @@ fn there_throughout<'a>(
     })
 }
 
-/// An upsert of the instance that was asked, which it still holds: it did not crash since, or had synced it.
+/// An upsert of the instance that was asked, which it still holds: it synced it, or kept a copy and did not
+/// crash since.
 fn held_throughout<'a>(
     run: &'a Operations<'_>,
     record: &Record<'_>,
@@ -81,9 +82,11 @@ fn held_throughout<'a>(
     };
     let mut own = record.upserts.iter().map(|&op| &run.all[op]).filter(|op| op.instance == list.instance);
     own.find(|upsert| {
-        upsert.acknowledged().is_some()
+        run.must_stay(record, upsert)
             && upsert.precedes(list)
-            && (upsert.acknowledged() == Some(Placement::Local) || !crashed(upsert))
+            && !run.excuses.is_damaged(list.instance, upsert.called, list.returned())
+            && (upsert.acknowledged() == Some(Placement::Local)
+                || !(crashed(upsert) || run.excuses.kept_no_copy(upsert)))
             // A list that Redis answers shows what Redis has, and what it is known to lack.
             && (source == Source::Local || !run.lost_between(upsert.called, list.returned()))
             && removals().all(|removal| certainly_below(run, removal, upsert).is_some())

@@ -17,7 +17,9 @@ mod atomic;
 mod cells;
 mod convergence;
 mod durability;
+mod excuses;
 mod fidelity;
+mod integrity;
 mod isolation;
 mod latency;
 mod linearizable;
@@ -91,13 +93,15 @@ pub enum Guarantee {
     Latency,
     /// G9: when Redis is back, every instance is connected and drained.
     Recovery,
+    /// G10: damage to a local store is noticed, set aside and reported.
+    Integrity,
     /// G12: a record that is there throughout a `list` is listed, once.
     Listing,
 }
 
 impl Guarantee {
     /// All that are judged, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Fidelity,
         Self::Linearizable,
         Self::Atomic,
@@ -107,15 +111,26 @@ impl Guarantee {
         Self::Isolation,
         Self::Latency,
         Self::Recovery,
+        Self::Integrity,
         Self::Listing,
     ];
+
+    /// Whether it holds whatever happens. G5 does not: nobody has a copy of a write where Redis loses its data after the
+    /// instance that wrote it has crashed, or while its disk fails. Nor does G6, for the same reads.
+    fn holds_beyond_budget(self) -> bool {
+        !matches!(self, Self::Durability | Self::Session)
+    }
 
     /// Whether its checker must know writes by their tags.
     fn needs_tags(self) -> bool {
         match self {
-            Self::Fidelity | Self::Linearizable | Self::Atomic | Self::Durability | Self::Session | Self::Isolation => {
-                true
-            }
+            Self::Fidelity
+            | Self::Linearizable
+            | Self::Atomic
+            | Self::Durability
+            | Self::Session
+            | Self::Isolation
+            | Self::Integrity => true,
             Self::Convergence | Self::Latency | Self::Recovery | Self::Listing => false,
         }
     }
@@ -131,6 +146,7 @@ impl Guarantee {
             Self::Isolation => isolation::check(run),
             Self::Latency => latency::check(run),
             Self::Recovery => recovery::check(run),
+            Self::Integrity => integrity::check(run),
             Self::Listing => listing::check(run),
         }
     }
@@ -148,6 +164,7 @@ impl fmt::Display for Guarantee {
             Self::Isolation => "G7 isolation",
             Self::Latency => "G8 bounded latency",
             Self::Recovery => "G9 recovery",
+            Self::Integrity => "G10 integrity",
             Self::Listing => "G12 listing",
         })
     }
@@ -162,10 +179,11 @@ pub struct Judgement {
     pub verdict: Verdict,
 }
 
-/// Judges every guarantee, in the order of [`Guarantee::ALL`]. A checker that panics has found nothing out: its verdict
+/// Judges every guarantee that holds under the faults of the history, in the order of [`Guarantee::ALL`]. A checker that panics has found nothing out: its verdict
 /// is unknown.
 pub fn judge(history: &History) -> Vec<Judgement> {
-    judge_each(&Guarantee::ALL, history)
+    let held = |guarantee: &Guarantee| !history.header.beyond_budget || guarantee.holds_beyond_budget();
+    judge_each(&Guarantee::ALL.into_iter().filter(held).collect::<Vec<_>>(), history)
 }
 
 /// Judges one guarantee, as [`judge`] does.
@@ -250,6 +268,14 @@ mod tests {
         assert_eq!(judged, Guarantee::ALL);
         assert!(judged.is_sorted());
         assert_eq!(Guarantee::Listing.to_string(), "G12 listing");
+    }
+
+    #[test]
+    fn beyond_the_budget_only_what_still_holds_is_judged() {
+        let mut history = eventful().told();
+        history.header.beyond_budget = true;
+        let judged: Vec<_> = judge(&history).iter().map(|judgement| judgement.guarantee).collect();
+        assert!(!judged.contains(&Guarantee::Durability) && judged.contains(&Guarantee::Convergence), "{judged:?}");
     }
 
     #[test]

@@ -6,8 +6,11 @@ use std::{collections::BTreeMap, fmt};
 
 use serde_json::Value as Json;
 
-use super::cells::{self, Cell, Valued};
-use crate::history::{Answer, Call, FORMAT, History, Outcome, Patch, Phase, Placement, Source, Stop, What};
+use super::{
+    cells::{self, Cell, Valued},
+    excuses::Excuses,
+};
+use crate::history::{Answer, Call, FORMAT, History, Outcome, Patch, Phase, Placement, RecordName, Source, Stop, What};
 
 /// A history, indexed. Operations, records and cells are known by their index.
 pub(super) struct Operations<'h> {
@@ -15,8 +18,11 @@ pub(super) struct Operations<'h> {
     /// In the order of their calls.
     pub(super) all: Vec<Operation<'h>>,
     pub(super) records: Vec<Record<'h>>,
-    /// The ordinals at which Redis lost its data.
+    /// The ordinals at which Redis lost data.
     pub(super) losses: Vec<u64>,
+    /// The records that it lost, where it did not lose all.
+    lost_records: BTreeMap<u64, &'h [RecordName]>,
+    pub(super) excuses: Excuses,
     /// What stopped: ordinal, instance, how.
     pub(super) stops: Vec<(u64, u32, Stop)>,
     /// Why the history cannot be judged at all.
@@ -36,6 +42,8 @@ pub(super) struct Operation<'h> {
     pub(super) called_at_us: u64,
     /// None if it never returned.
     pub(super) end: Option<End<'h>>,
+    /// Its caller gave it up.
+    pub(super) is_cancelled: bool,
     /// Called in the phase of final reads.
     pub(super) is_final: bool,
     /// The record that it is about; none for `list`, `clear` and `sync`.
@@ -109,7 +117,37 @@ impl<'h> Operations<'h> {
         reads.filter(|read| read.is_final && read.source() == Some(Source::Shared))
     }
 
-    /// Whether Redis lost its data between two ordinals.
+    /// The ordinals at which Redis lost this record.
+    pub(super) fn losses_of<'a>(&'a self, record: &'a Record<'h>) -> impl Iterator<Item = u64> + 'a {
+        let names = |name: &RecordName| name.prefix == record.prefix && name.uid == record.uid;
+        let lost = move |loss: &u64| self.lost_records.get(loss).is_none_or(|records| records.iter().any(names));
+        self.losses.iter().copied().filter(lost)
+    }
+
+    /// Whether an acknowledged write must stay: not if only a store held it that was damaged.
+    pub(super) fn must_stay(&self, record: &Record<'h>, write: &Operation<'h>) -> bool {
+        match (write.acknowledged(), self.excuses.damaged_after(write.instance, write.called)) {
+            (None, _) => false,
+            (Some(Placement::Local), Some(damaged)) => self.was_merged(record, write, damaged),
+            (Some(_), _) => true,
+        }
+    }
+
+    /// Whether Redis certainly had a local write: it showed it, or nothing was pending any more on its instance before
+    /// the store there was damaged.
+    fn was_merged(&self, record: &Record<'h>, write: &Operation<'h>, damaged: u64) -> bool {
+        let shows = |read: &Operation<'h>| {
+            let shown = |of: &Write<'_>| read.shown.get(of.cell) == Some(&Seen::Tagged(of.tag));
+            read.source() == Some(Source::Shared) && write.writes.iter().any(shown)
+        };
+        let drained = |op: &Operation<'h>| {
+            let empty = matches!(op.answer(), Some(Answer::Synced { pending: 0 }));
+            empty && op.instance == write.instance && write.precedes(op) && op.returned() < damaged
+        };
+        record.reads.iter().any(|&read| shows(&self.all[read])) || self.all.iter().any(drained)
+    }
+
+    /// Whether Redis lost data between two ordinals.
     pub(super) fn lost_between(&self, from: u64, to: u64) -> bool {
         self.losses.iter().any(|&loss| from < loss && loss < to)
     }
@@ -297,6 +335,8 @@ impl<'h> Indexer<'h> {
             all: Vec::with_capacity(history.events.len() / 2),
             records: Vec::new(),
             losses: Vec::new(),
+            lost_records: BTreeMap::new(),
+            excuses: Excuses::of(&history.events),
             stops: Vec::new(),
             malformed: None,
             untagged: None,
@@ -322,10 +362,18 @@ impl<'h> Indexer<'h> {
                 What::Complete { instance, op, outcome } => {
                     self.complete(*instance, *op, End { ordinal, at_us, outcome });
                 }
+                What::RedisLostRecords { records } => {
+                    self.found.losses.push(ordinal);
+                    self.found.lost_records.insert(ordinal, records);
+                }
+                What::Cancelled { instance, op } => self.cancelled(ordinal, *instance, *op),
                 What::Started { .. }
                 | What::State { .. }
                 | What::FaultBegin { .. }
                 | What::FaultEnd { .. }
+                | What::StoreDamaged { .. }
+                | What::StoreReport { .. }
+                | What::OpenFailed { .. }
                 | What::Unquiet { .. } => {}
             }
         }
@@ -358,6 +406,7 @@ impl<'h> Indexer<'h> {
             called: ordinal,
             called_at_us: at_us,
             end: None,
+            is_cancelled: false,
             is_final: self.phase == Some(Phase::FinalReads),
             record,
             writes: Vec::new(),
@@ -376,6 +425,14 @@ impl<'h> Indexer<'h> {
         op.end = Some(end);
         if op.answer().is_some_and(|answer| !fits(op.call, answer)) {
             self.malformed(format!("event {ordinal} answers operation {number} with what it did not ask for"));
+        }
+    }
+
+    fn cancelled(&mut self, ordinal: u64, instance: u32, number: u64) {
+        let op = self.by_number.get(&number).map(|&index| &mut self.found.all[index]);
+        match op.filter(|op| op.instance == instance && op.end.is_none()) {
+            Some(op) => op.is_cancelled = true,
+            None => self.malformed(format!("event {ordinal} cancels operation {number}, which is not running")),
         }
     }
 

@@ -14,7 +14,9 @@ pub(super) fn certainly_below(
     upper: &Operation<'_>,
 ) -> Option<&'static str> {
     let (below, above) = (lower.acknowledged()?, upper.acknowledged()?);
-    if lower.precedes(upper) && lower.instance == upper.instance {
+    // An instance whose store was damaged may have forgotten how far its clock was.
+    let forgot = || run.excuses.is_damaged(lower.instance, lower.called, upper.returned());
+    if lower.precedes(upper) && lower.instance == upper.instance && !forgot() {
         return Some("the same instance had acknowledged it before");
     }
     let both_shared = below == Placement::Shared && above == Placement::Shared;

@@ -8,6 +8,8 @@
 //! - Once the instance had a value, a later read shows none only if somebody may have removed the record: not if every
 //!   removal was its own and came before that value.
 //!
+//! While the store of an instance is damaged it is not judged, and afterwards it begins anew.
+//!
 //! A crash takes away what the instance had seen and what it wrote to Redis alone; its acknowledged local writes were
 //! synced, and still bind it. An orderly stop and a loss of Redis's data take nothing away.
 
@@ -62,7 +64,15 @@ impl<'a, 'h> Session<'a, 'h> {
         ops.sort_by_key(|op| op.returned());
         let mut crashes = self.crashes().peekable();
         let mut memories: Vec<_> = record.cells.iter().map(|_| Memory::default()).collect();
+        let mut judged_until = 0;
         for op in ops {
+            let since = std::mem::replace(&mut judged_until, op.returned());
+            if run.excuses.is_damaged(self.instance, since, op.returned()) {
+                memories.iter_mut().for_each(|memory| *memory = Memory::default());
+            }
+            if run.excuses.is_damaged(self.instance, op.called, op.returned()) {
+                continue;
+            }
             while crashes.next_if(|&crash| crash < op.returned()).is_some() {
                 memories.iter_mut().for_each(Memory::crash);
             }
@@ -134,6 +144,7 @@ impl<'a, 'h> Session<'a, 'h> {
         removal.instance == self.instance
             && removal.acknowledged().is_some()
             && removal.precedes(had)
+            && !self.run.excuses.is_damaged(self.instance, removal.called, had.called)
             && (is_synced(removal) || !crashed())
     }
 }

@@ -1,6 +1,9 @@
 //! The engine as a process of the simulated world.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use contact_cache::env::Env as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -12,32 +15,75 @@ use crate::{
     world::{Host, SimEnv, SimStream, World},
 };
 
-/// The port that it listens on, on [`Host::Redis`].
+/// The port that it listens on.
 pub const PORT: u16 = 6379;
+/// The name under which it is found.
+pub const NAME: &str = "redis";
+/// The hosts that it can run on.
+pub const HOSTS: [Host; 2] = [Host::Redis, Host::Replica];
 
-/// The simulated Redis: a process on a host of its own, and the data that outlives it or not.
+/// The simulated Redis: a process on one of two hosts, and the data that outlives it or not.
 #[derive(Clone, Default)]
 pub struct RedisHost {
     engine: Arc<Mutex<Engine>>,
+    on_replica: Arc<AtomicBool>,
 }
 
 impl RedisHost {
+    /// Where it runs, or is to run next.
+    pub fn host(&self) -> Host {
+        HOSTS[usize::from(self.on_replica.load(Ordering::Relaxed))]
+    }
+
+    /// Where it could run instead.
+    pub fn other_host(&self) -> Host {
+        HOSTS[usize::from(!self.on_replica.load(Ordering::Relaxed))]
+    }
+
     /// Starts the process.
     pub fn start(&self, world: &World) {
         let redis = self.clone();
         // The task ends with its process.
-        drop(world.start(Host::Redis, |env| redis.serve(env)));
+        drop(world.start(self.host(), |env| redis.serve(env)));
     }
 
-    /// Kills the process; what the next one holds is decided now.
-    pub fn crash(&self, world: &World, data: Persistence) {
-        world.kill(Host::Redis, Stop::Killed);
+    /// Starts the process on the other host, to which its name leads from now on.
+    ///
+    /// # Panics
+    /// If it is running.
+    pub fn fail_over(&self, world: &World) {
+        assert!(!world.is_running(self.host()), "there is one Redis at a time");
+        self.on_replica.fetch_xor(true, Ordering::Relaxed);
+        world.net().set_addresses(NAME, &[self.host()]);
+        self.start(world);
+    }
+
+    /// Ends the process, so; what the next one holds is decided now.
+    pub fn crash(&self, world: &World, how: Stop, data: Persistence) {
+        world.kill(self.host(), how);
         self.with_engine(|engine| {
             *engine = match data {
                 Persistence::Kept => engine.restart_keeping_data(),
                 Persistence::Lost => engine.restart_losing_data(),
             };
         });
+    }
+
+    /// What it holds now, as a save of its data.
+    pub fn save(&self) -> Engine {
+        self.with_engine(|engine| engine.restart_keeping_data())
+    }
+
+    /// Ends the process, so; the next one holds what was saved.
+    pub fn roll_back(&self, world: &World, how: Stop, save: &Engine) {
+        world.kill(self.host(), how);
+        self.with_engine(|engine| *engine = engine.restart_from(save));
+    }
+
+    /// How many keys it holds.
+    pub fn keys(&self, world: &World) -> u64 {
+        let now_ms = world.wall_ms(self.host());
+        self.with_engine(|engine| engine.dump(now_ms).len() as u64)
     }
 
     /// Does something inside the server, as an operator would.

@@ -1,5 +1,6 @@
-//! What a person, or a script, is told: the report of an exploration, the timeline of a run, exit codes.
+//! What a person, or a script, is told: the report of an exploration, the timeline of a run, its traffic, exit codes.
 
+pub mod pcap;
 pub mod summary;
 pub mod timeline;
 

@@ -30,8 +30,11 @@ pub fn text(summaries: &BTreeMap<Workload, Summary>) -> String {
     }
     let _ = writeln!(text, "\nOperations, by how they ended\n");
     table(&mut text, &total.counts.operations);
-    let _ = writeln!(text, "\nFaults injected\n");
-    table(&mut text, &total.counts.faults);
+    let _ = writeln!(text, "\nFaults: injected, and with an effect that a client could see\n");
+    for (kind, injected) in &total.counts.faults {
+        let effective = total.counts.effective.get(kind).copied().unwrap_or_default();
+        let _ = writeln!(text, "  {:>10}  {:>10}  {kind}", grouped(*injected), grouped(effective));
+    }
     failures(&mut text, summaries);
     let verdict = total.worst();
     let _ = writeln!(
@@ -96,8 +99,12 @@ fn failures(text: &mut String, summaries: &BTreeMap<Workload, Summary>) {
                 Verdict::Unknown { why } => why,
                 Verdict::Violation { message, .. } => message,
             };
-            let _ =
-                writeln!(text, "\n  {} seed {seed}: {why}\n  {}", word(verdict), replay_command((*workload, *seed)));
+            let _ = writeln!(
+                text,
+                "\n  {} seed {seed}: {why}\n  {}",
+                word(verdict),
+                replay_command((*workload, *seed), summary.beyond_budget)
+            );
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     checker::{Judgement, Verdict},
     explore::ending,
     faults::{Direction, Fault},
-    history::{Answer, Call, Event, History, Outcome, Patch, What},
+    history::{Answer, Call, Event, History, Outcome, Patch, StoreReport, What},
 };
 
 /// Widest text of a call or an answer before it is cut; a replay file has all of it.
@@ -62,8 +62,16 @@ fn line(text: &mut String, event: &Event) {
         What::Invoke { instance, op, call } => (Some(instance), Some(op), "call", call_text(call)),
         What::Complete { instance, op, outcome } => (Some(instance), Some(op), ending(outcome), outcome_text(outcome)),
         What::FaultBegin { fault, what } => (None, None, "fault begins", format!("#{fault} {}", fault_text(what))),
-        What::FaultEnd { fault } => (None, None, "fault ends", format!("#{fault}")),
+        What::FaultEnd { fault, effects } => (None, None, "fault ends", format!("#{fault}, effects {effects}")),
         What::RedisLostData => (None, None, "redis lost its data", String::new()),
+        What::RedisLostRecords { records } => {
+            let uids: Vec<_> = records.iter().map(|record| (&record.prefix, &record.uid)).collect();
+            (None, None, "redis lost records", cut(&format!("{uids:?}")))
+        }
+        What::Cancelled { instance, op } => (Some(instance), Some(op), "given up by caller", String::new()),
+        What::StoreDamaged { instance } => (Some(instance), None, "store is damaged", String::new()),
+        What::StoreReport { instance, report } => (Some(instance), None, "store", report_text(report)),
+        What::OpenFailed { instance, error } => (Some(instance), None, "failed to open", error.clone()),
         What::Unquiet { instance, reason } => (Some(instance), None, "not at rest", reason.clone()),
     };
     let column = |number: Option<String>| number.unwrap_or_default();
@@ -78,6 +86,15 @@ fn line(text: &mut String, event: &Event) {
         )
         .trim_end()
     );
+}
+
+fn report_text(report: &StoreReport) -> String {
+    let StoreReport { clean_end, lost, set_aside, damaged_records } = report;
+    let mut said = vec![if *clean_end { "closed in order" } else { "not closed in order" }.to_owned()];
+    said.extend(lost.then(|| "something is lost".to_owned()));
+    said.extend(set_aside.then(|| "the damaged file is set aside".to_owned()));
+    said.extend((*damaged_records > 0).then(|| format!("{damaged_records} records turned out to be damaged")));
+    said.join(", ")
 }
 
 fn call_text(call: &Call) -> String {
@@ -114,11 +131,36 @@ fn fault_text(fault: &Fault) -> String {
         Fault::Partition { instances, direction: Direction::Both } => format!("{} from redis", on(instances)),
         Fault::Partition { instances, .. } | Fault::ResetConnections { instances } => on(instances),
         Fault::SlowLink { instances, extra_us } => format!("{}: +{} ms each way", on(instances), extra_us / 1_000),
-        Fault::InstanceRestart { instance } | Fault::InstanceCrash { instance, .. } => {
-            format!("{} of instance {instance}", fault.kind())
-        }
         Fault::RedisRefuses { with } => format!("{}: {with:?}", fault.kind()),
-        Fault::RedisCrash { .. } | Fault::RedisPause | Fault::ScriptFlush | Fault::FlushAll => fault.kind().to_owned(),
+        Fault::RedisClockStep { by_ms } => format!("{}: {by_ms:+} ms", fault.kind()),
+        Fault::RedisRollback { age_us } => format!("{}: by {} ms", fault.kind(), age_us / 1_000),
+        Fault::Eviction { keys, .. } => format!("{} of {keys} keys", fault.kind()),
+        Fault::RollingRestart { down_us } => format!("{}: each down for {} ms", fault.kind(), down_us / 1_000),
+        Fault::ClockStep { instance, by_ms } => format!("{} of instance {instance}: {by_ms:+} ms", fault.kind()),
+        Fault::ClockDrift { instance, ppm } => {
+            format!("{} of instance {instance}: {ppm:+} us each second", fault.kind())
+        }
+        Fault::CrashAtDisk { instance, ops, .. } => {
+            format!("{} of instance {instance}: after {ops} operations", fault.kind())
+        }
+        Fault::InstanceRestart { instance }
+        | Fault::InstanceCrash { instance, .. }
+        | Fault::InstancePause { instance }
+        | Fault::LockHeld { instance }
+        | Fault::CancelledCalls { instance, .. }
+        | Fault::BadDisk { instance, .. }
+        | Fault::BitRot { instance, .. }
+        | Fault::BadWrites { instance, .. } => format!("{} of instance {instance}", fault.kind()),
+        Fault::RedisFailover { lag_us, .. } => format!("{}: {} ms behind", fault.kind(), lag_us / 1_000),
+        Fault::BadNetwork { instances, trouble } => format!("{}: {trouble:?}", on(instances)),
+        Fault::BadNames { instances, delay_us, answer } => {
+            format!("{}: {answer:?} after {} ms", on(instances), delay_us / 1_000)
+        }
+        Fault::RedisCrash { .. }
+        | Fault::RedisPowerLoss { .. }
+        | Fault::RedisPause
+        | Fault::ScriptFlush
+        | Fault::FlushAll => fault.kind().to_owned(),
     }
 }
 

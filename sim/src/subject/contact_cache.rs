@@ -8,7 +8,7 @@ use contact_cache::{
 use tokio::sync::RwLock;
 
 use super::{Pending, Status, Subject};
-use crate::history::{self, Answer, Call, Outcome, Placement, Source};
+use crate::history::{self, Answer, Call, Outcome, Placement, RecordName, Source, StoreReport};
 
 /// An opened cache.
 pub struct ContactCacheSubject<E: Env>(RwLock<Option<ContactCache<E>>>);
@@ -42,6 +42,11 @@ impl Settings {
         config
     }
 
+    /// The file that holds the local store.
+    pub fn store(&self) -> PathBuf {
+        self.directory.join("store.log")
+    }
+
     /// The deadline of every call.
     pub fn op_deadline(&self) -> Duration {
         self.config().op_deadline
@@ -70,9 +75,9 @@ impl<E: Env> ContactCacheSubject<E> {
             }
             Call::Clear => {
                 let cleared = cache.clear().await?;
-                if let Some(uid) = cleared.unknown {
+                if !cleared.unknown.is_empty() {
                     // The history has no answer that is in part unknown: all of it is, then.
-                    return Ok(Outcome::Info { error: format!("cut off while removing {uid:?}") });
+                    return Ok(Outcome::Info { error: format!("removals may take effect yet: {:?}", cleared.unknown) });
                 }
                 let lowest = cleared.removed.values().max().copied();
                 Answer::Cleared {
@@ -111,12 +116,42 @@ impl<E: Env> Subject for ContactCacheSubject<E> {
     }
 
     fn status(&self) -> Status {
+        let away = |state: &str| Status { state: state.to_owned(), ..Status::default() };
         // Only closing holds it against readers.
-        let Ok(guard) = self.0.try_read() else { return Status { state: "closing".to_owned(), pending: 0 } };
-        let Some(cache) = &*guard else { return Status { state: "closed".to_owned(), pending: 0 } };
-        let health = cache.health();
-        Status { state: health.state.to_string(), pending: health.pending_records }
+        let Ok(guard) = self.0.try_read() else { return away("closing") };
+        let Some(cache) = &*guard else { return away("closed") };
+        let (health, opened) = (cache.health(), cache.open_report());
+        let store = StoreReport {
+            clean_end: opened.clean_end,
+            lost: opened.damage.is_loss(),
+            set_aside: opened.set_aside.is_some(),
+            damaged_records: health.damaged_records,
+        };
+        Status {
+            state: health.state.to_string(),
+            pending: health.pending_records,
+            store_error: health.store_error,
+            store,
+        }
     }
+}
+
+/// The record behind a key of Redis, if it is one's. Escapes are undone by hand: what the client made of a name is checked
+/// by its own tests.
+pub fn record_of_key(key: &[u8]) -> Option<RecordName> {
+    let (prefix, uid) = std::str::from_utf8(key).ok()?.strip_prefix("cc1:")?.split_once(':')?;
+    Some(RecordName { prefix: unescaped(prefix)?, uid: unescaped(uid)? })
+}
+
+fn unescaped(escaped: &str) -> Option<String> {
+    let mut parts = escaped.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let (code, rest) = part.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(code, 16).ok()?);
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(bytes).ok()
 }
 
 fn patch_of(patch: &history::Patch) -> Patch {

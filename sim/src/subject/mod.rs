@@ -4,8 +4,8 @@ mod contact_cache;
 
 use std::{future::Future, pin::Pin};
 
-pub use self::contact_cache::{ContactCacheSubject, Settings};
-use crate::history::{Call, Outcome};
+pub use self::contact_cache::{ContactCacheSubject, Settings, record_of_key};
+use crate::history::{Call, Outcome, StoreReport};
 
 /// A future of a subject.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -23,12 +23,16 @@ pub trait Subject: Send + Sync {
 }
 
 /// How a subject is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     /// Its view of Redis.
     pub state: String,
     /// Records with something that Redis does not have yet.
     pub pending: u64,
+    /// Why its store takes no writes until it is opened again, if it does not.
+    pub store_error: Option<String>,
+    /// What it says of its store.
+    pub store: StoreReport,
 }
 
 impl Status {

@@ -10,17 +10,23 @@
 //!
 //! A crash can be set for "after n more operations" (those that change something): the operation after them fails,
 //! nothing changes any more, and the process counts as dead from that instant, on the network too, although it is
-//! `World::kill` that ends it. Not modelled: a full disk by itself (inject `StorageFull`), hard links, permissions,
-//! reads that come back short, writes that a disk acknowledges and forgets.
+//! `World::kill` that ends it.
+//!
+//! A disk can be in trouble (`trouble.rs`): verbs that fail, for a number of times or until it is healed (full, read-only,
+//! a device error), slow syncs, a stall (what is asked is done, and answered only when the stall ends), locks held by
+//! another process. And it can lie: a bit rots; a write is acknowledged and forgotten, or lands elsewhere in its file, for
+//! the page cache as for the durable image. It remembers what it damaged, so that a judge can demand that it was noticed.
+//! Not modelled: a full disk by itself (inject `StorageFull`), hard links, permissions, reads that come back short.
 
 mod image;
+mod trouble;
 
 #[cfg(test)]
 mod tests;
 
 use std::{
     fmt, io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
 };
@@ -28,9 +34,13 @@ use std::{
 use contact_cache::env;
 use rand::RngExt;
 
-use self::image::{FileRef, Image};
+use self::{
+    image::{FileRef, Image},
+    trouble::Trouble,
+};
 use super::{Host, Trace, clock::Clock, process::Incarnation};
 use crate::{
+    faults::BadWrite,
     history::Stop,
     seed::{Seed, Stream},
 };
@@ -63,9 +73,7 @@ struct State {
     chance: Stream,
     /// Time that the verbs since the last [`SimDisk::take_account_us`] would have taken.
     account_us: u64,
-    sync_extra_us: u64,
-    /// Errors to come: the verb, the kind, how many times more.
-    faults: Vec<(Verb, io::ErrorKind, u32)>,
+    trouble: Trouble,
     crash: Option<(u64, Arc<CrashPoint>)>,
     locks: u64,
 }
@@ -77,8 +85,7 @@ impl Disk {
             latency: seed.stream(&format!("disk {host} latency")),
             chance: seed.stream(&format!("disk {host}")),
             account_us: 0,
-            sync_extra_us: 0,
-            faults: Vec::new(),
+            trouble: Trouble::default(),
             crash: None,
             locks: 0,
         })))
@@ -87,32 +94,51 @@ impl Disk {
     /// Makes the next `times` uses of `verb` fail: [`io::ErrorKind::StorageFull`] for a full disk, `ReadOnlyFilesystem`,
     /// `Other` for a device error.
     pub fn inject(&self, verb: Verb, error: io::ErrorKind, times: u32) {
-        self.state().faults.push((verb, error, times));
+        self.state().trouble.inject(verb, error, times);
     }
 
-    /// Takes back all injected errors that have not happened.
+    /// Ends every trouble that has not happened yet.
     pub fn heal(&self) {
-        let mut state = self.state();
-        state.faults.clear();
-        state.sync_extra_us = 0;
+        self.state().trouble.heal();
     }
 
     /// Makes every sync take this much longer, in simulated microseconds.
     pub fn set_sync_extra_us(&self, extra_us: u64) {
-        self.state().sync_extra_us = extra_us;
+        self.state().trouble.sync_extra_us = extra_us;
     }
 
-    /// Flips one random bit of one random file. Says where; `None` if no file holds a durable byte.
-    pub fn flip_bit(&self) -> Option<(PathBuf, u64)> {
+    /// Lets nothing be answered before this instant of the run.
+    pub fn stall_until_us(&self, at_us: u64) {
+        self.state().trouble.stalled_until_us = at_us;
+    }
+
+    /// Makes the next `times` writes go wrong, although they are acknowledged.
+    pub fn spoil_writes(&self, how: BadWrite, times: u32) {
+        self.state().trouble.spoil(how, times);
+    }
+
+    /// Another process takes every lock that is free, until the disk is healed.
+    pub fn hold_locks(&self) {
+        self.state().trouble.locks_are_held = true;
+    }
+
+    /// How often a trouble of the disk, or what a loss of power took from it, changed what a process sees.
+    pub fn effects(&self) -> u64 {
+        self.state().trouble.effects
+    }
+
+    /// Whether the file of this name holds what no process has written there.
+    pub fn is_damaged(&self, path: &Path) -> bool {
+        self.state().image.file(path).is_some_and(|file| file.content().is_damaged())
+    }
+
+    /// Flips one random bit of a file. Says where; none if it has no durable byte.
+    pub fn rot(&self, path: &Path) -> Option<u64> {
         let mut state = self.state();
-        let State { image, chance, .. } = &mut *state;
-        let files: Vec<_> = image.files().filter(|(_, file)| !file.content().bytes().is_empty()).collect();
-        if files.is_empty() {
-            return None;
-        }
-        let (path, file) = files[chance.random_range(0..files.len())];
-        let at = file.content().flip_bit(chance)?;
-        Some((path.into(), at))
+        let State { image, chance, trouble, .. } = &mut *state;
+        let at = image.file(path)?.content().flip_bit(chance)?;
+        trouble.effects += 1;
+        Some(at)
     }
 
     /// Sets a crash after `ops` more operations that change something; see the file header.
@@ -122,14 +148,19 @@ impl Disk {
         point
     }
 
+    /// Takes back a crash that has not come.
+    pub(super) fn cancel_crash(&self) {
+        self.state().crash = None;
+    }
+
     /// The process has ended.
     pub(super) fn stop(&self, how: Stop) {
         let mut state = self.state();
-        let State { image, chance, crash, account_us, .. } = &mut *state;
+        let State { image, chance, crash, account_us, trouble, .. } = &mut *state;
         *crash = None;
         *account_us = 0;
         if how == Stop::PowerLost {
-            image.lose_power(chance);
+            trouble.effects += image.lose_power(chance);
         }
         image.files().for_each(|(_, file)| file.content().locked_by = None);
     }
@@ -167,24 +198,15 @@ impl CrashPoint {
 }
 
 impl State {
-    fn charge(&mut self, verb: Verb) {
+    fn charge(&mut self, verb: Verb, now_us: u64) {
+        let (slow_us, stalled_us) = self.trouble.delay_us(verb, now_us);
         self.account_us += match verb {
             Verb::Read => 0,
             Verb::Write | Verb::Name => self.latency.random_range(CHANGE_US),
-            Verb::Sync => self.latency.random_range(SYNC_US) + self.sync_extra_us,
+            Verb::Sync => self.latency.random_range(SYNC_US) + slow_us,
         };
-    }
-
-    /// The error that was injected for this verb, if any.
-    fn fault(&mut self, verb: Verb) -> Option<io::ErrorKind> {
-        let (_, error, times) = self.faults.iter_mut().find(|(of, _, times)| *of == verb && *times > 0)?;
-        *times -= 1;
-        Some(*error)
-    }
-
-    /// Whether changes are refused as those of a read-only file system.
-    fn is_read_only(&self) -> bool {
-        self.faults.iter().any(|(_, error, times)| *error == io::ErrorKind::ReadOnlyFilesystem && *times > 0)
+        // All that waits for a stalled disk waits for the same moment.
+        self.account_us = self.account_us.max(stalled_us);
     }
 
     /// Whether the crash that was set comes before this operation.
@@ -238,8 +260,8 @@ impl SimDisk {
         if !bytes.is_empty() {
             self.trace.fold([bytes.len() as u64; 4], bytes);
         }
-        state.charge(verb);
-        match state.fault(verb) {
+        state.charge(verb, self.clock.now_us());
+        match state.trouble.error(verb) {
             Some(error) => Err(named(path, error.into())),
             None => Ok(state),
         }
@@ -252,7 +274,7 @@ impl SimDisk {
             let state = self.disk.state();
             if let Some(file) = state.image.file(path) {
                 // It is opened for writing too.
-                return if state.is_read_only() {
+                return if state.trouble.is_read_only() {
                     Err(named(path, io::ErrorKind::ReadOnlyFilesystem.into()))
                 } else {
                     Ok(Arc::clone(file))
@@ -318,6 +340,10 @@ impl env::Disk for SimDisk {
         let file = self.open_file(path)?;
         let number = {
             let mut state = self.disk.state();
+            if state.trouble.locks_are_held {
+                state.trouble.effects += 1;
+                return Err(named(path, io::ErrorKind::WouldBlock.into()));
+            }
             state.locks += 1;
             state.locks
         };
@@ -351,8 +377,13 @@ impl env::DiskFile for SimFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let _state = self.disk.begin(Verb::Write, &self.path, offset, bytes)?;
-        self.file.content().write(self.position(offset)?, bytes);
+        let mut state = self.disk.begin(Verb::Write, &self.path, offset, bytes)?;
+        let (mut content, at) = (self.file.content(), self.position(offset)?);
+        let State { trouble, chance, .. } = &mut *state;
+        match trouble.bad_write() {
+            None => content.write(at, bytes),
+            Some(how) => content.write_badly(at, bytes, how, chance),
+        }
         Ok(())
     }
 

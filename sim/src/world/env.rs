@@ -3,10 +3,7 @@
 use std::{
     fmt,
     future::Future,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -14,12 +11,7 @@ use contact_cache::env::{Env, Task};
 use madsim::{runtime::NodeHandle, task::AbortHandle};
 use rand::Rng;
 
-use super::{
-    Host, SimDisk, SimNetwork, World,
-    clock::Clock,
-    disk::Disk,
-    process::{self, Incarnation},
-};
+use super::{Host, SimDisk, SimNetwork, World, clock::Clock, disk::Disk, process::Incarnation, wall::WallClock};
 use crate::seed::Stream;
 
 /// The environment of one incarnation of a process. Once that has ended, nothing done with it has an effect.
@@ -32,7 +24,7 @@ struct Inner {
     disk: SimDisk,
     node: NodeHandle,
     incarnation: Arc<Incarnation>,
-    wall_offset_ms: Arc<AtomicI64>,
+    wall: Arc<WallClock>,
     stream: Mutex<Stream>,
 }
 
@@ -42,11 +34,11 @@ impl SimEnv {
         incarnation: Arc<Incarnation>,
         node: NodeHandle,
         disk: Disk,
-        wall_offset_ms: Arc<AtomicI64>,
+        wall: Arc<WallClock>,
     ) -> Self {
         let clock = world.clock().clone();
         let purpose = match incarnation.host {
-            Host::Redis => format!("redis start {}", incarnation.start),
+            host @ (Host::Redis | Host::Replica) => format!("{host} start {}", incarnation.start),
             Host::Instance(number) => format!("instance {number} start {}", incarnation.start),
         };
         Self(Arc::new(Inner {
@@ -56,7 +48,7 @@ impl SimEnv {
             clock,
             node,
             incarnation,
-            wall_offset_ms,
+            wall,
         }))
     }
 
@@ -103,7 +95,7 @@ impl Env for SimEnv {
     }
 
     fn wall_ms(&self) -> u64 {
-        process::wall_ms(self.0.clock.now_us(), self.0.wall_offset_ms.load(Ordering::Relaxed))
+        self.0.wall.read(self.0.clock.now_us())
     }
 
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + 'static {

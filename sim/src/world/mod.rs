@@ -16,6 +16,7 @@ pub mod disk;
 pub mod env;
 pub mod net;
 pub mod process;
+mod wall;
 
 use std::{
     collections::BTreeMap,
@@ -50,6 +51,8 @@ use crate::seed::Seed;
 pub enum Host {
     /// The Redis server's; on the network its name is `redis`.
     Redis,
+    /// The one that a Redis server moves to when it fails over; its name is `replica`.
+    Replica,
     /// An instance's; its name is its number.
     Instance(u32),
 }
@@ -59,6 +62,7 @@ impl Host {
     fn code(self) -> u64 {
         match self {
             Self::Redis => 0,
+            Self::Replica => u64::MAX,
             Self::Instance(number) => u64::from(number) + 1,
         }
     }
@@ -74,6 +78,7 @@ impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Redis => f.write_str("redis"),
+            Self::Replica => f.write_str("replica"),
             Self::Instance(number) => number.fmt(f),
         }
     }
@@ -81,7 +86,7 @@ impl fmt::Display for Host {
 
 /// A name that no host has.
 #[derive(Debug, thiserror::Error)]
-#[error("unknown host {name:?}: hosts are \"redis\" and the numbers of instances")]
+#[error("unknown host {name:?}: hosts are \"redis\", \"replica\" and the numbers of instances")]
 pub struct UnknownHost {
     name: String,
 }
@@ -92,6 +97,7 @@ impl FromStr for Host {
     fn from_str(name: &str) -> Result<Self, UnknownHost> {
         match name {
             "redis" => Ok(Self::Redis),
+            "replica" => Ok(Self::Replica),
             _ => name.parse().map(Self::Instance).map_err(|_| UnknownHost { name: name.into() }),
         }
     }

@@ -1,31 +1,43 @@
 //! The network: byte streams between hosts, with the failures of real ones. Not madsim's, which is too kind (a connect
 //! through a partition is refused at once, writes into one succeed without bound, a killed peer is always noticed).
 //!
-//! Modelled, for each direction of each link: latency (a base for the link, jitter, now and then a tail, and what a
-//! fault adds) and cuts. A cut loses what is sent into it and what is on the wire when it begins:
+//! Modelled, for each direction of each link: latency (a base, jitter, now and then a tail, and what a fault adds),
+//! bandwidth (a queue without limit, in which acknowledgements wait too), loss and cuts. Nothing overtakes on one
+//! connection; connections overtake each other. A cut loses what is sent into it and what is on the wire when it begins,
+//! loss loses single segments at random. Of what is lost:
 //!
 //! - A SYN or its answer: the connect hangs, and the SYN is sent again 1, 3, 7, 15, 31 and 63 s after the first; the
 //!   connect times out at 127 s. The target's kernel answers without `accept`, so also while its process is paused; it
 //!   refuses where nobody listens, drops the SYN in silence when 512 connections wait, and does nothing without power.
-//! - Data and FIN: sent again after 200 ms, then at doubling intervals of up to 120 s, until the link is open at such a
-//!   moment: a stream stands still for up to as long again as the cut lasted. Later data waits behind.
+//! - Data and FIN: sent again after 200 ms, then at doubling intervals of up to 120 s, until they get through: after a cut
+//!   a stream stands still for up to as long again as the cut lasted. Later data waits behind.
 //! - Acknowledgements: the sender's window stays closed and its timeout runs, although the data arrived.
 //! - A reset: lost for good. The peer finds out by sending, or by a keepalive.
 //!
 //! A sender may have 64 KiB that its peer has not read; beyond, writes wait. A client's stream fails with `TimedOut`
-//! when sent data is unacknowledged for 30 s, or when keepalives (after 10 s of silence, then every 5 s) stay unanswered
-//! until 30 s of silence: Linux's behaviour under the options that `Network` promises. A server's stream has Redis's
-//! options: 924.6 s and 600 s. A close sends FIN behind the data, or a reset if received data was not read. A process
-//! that is killed closes all its streams so; a host that loses power says nothing, and answers with resets once it is
-//! back. After an error a stream reads as ended and refuses writes, as Linux's do.
+//! when sent data is unacknowledged for 30 s, when a peer that acknowledges has no room for 30 s, or when keepalives
+//! (after 10 s of silence, then every 5 s) stay unanswered until 30 s of silence: Linux's behaviour under the options
+//! that `Network` promises. A server's stream has Redis's options: 924.6 s, for ever, and 600 s. A close sends FIN behind
+//! the data, or a reset if received data was not read. A process that is killed closes all its streams so; a host that
+//! loses power says nothing, and answers with resets once it is back. A reset can come behind any byte; what arrived
+//! before it can be read. After an error a stream reads as ended and refuses writes, as Linux's do. Reads and writes can
+//! be made to move fewer bytes than they could. Both ends send at once (`TCP_NODELAY`), so no acknowledgement is worth
+//! delaying: none would be waited for.
 //!
-//! Not modelled: bandwidth, congestion, single lost segments, acknowledgements already under way when a cut begins
-//! (they arrive), `TIME_WAIT` and the number of ports, the user timeout against a peer that acknowledges but does not
-//! read, name resolution (it is immediate: a host's name is its `Display`).
+//! Names: a host's name is its `Display`, until it is given other addresses. A host's resolver can be slow, fail, or
+//! answer wrongly; several addresses are tried in turn, each until it refuses or times out. An address at which nobody
+//! listens refuses; one whose host has no power is silent. Connections that stand know nothing of names.
+//!
+//! Not modelled: congestion, fast retransmission (a lost segment always costs the timeout, as the last one of a request
+//! does), a full queue before a slow link, `TIME_WAIT` and the number of ports, ICMP.
 
+mod capture;
 mod conn;
 mod half;
+mod handshake;
 mod link;
+mod liveness;
+mod names;
 mod stream;
 mod tcp;
 
@@ -40,13 +52,17 @@ use std::{
 
 use contact_cache::env::{Endpoint, Network};
 
-use self::{
-    conn::{ConnId, Phase, Side},
-    tcp::{Listener, Tcp},
-};
 pub use self::{
+    capture::{Capture, Kind, Packet},
+    link::Latency,
+    names::{Resolver, Says},
     stream::{SimListener, SimStream},
     tcp::Counters,
+};
+use self::{
+    conn::{ConnId, Phase, Side},
+    half::Half,
+    tcp::{Listener, Tcp},
 };
 use super::{Host, Trace, clock::Clock, process::Incarnation};
 use crate::{history::Stop, seed::Seed};
@@ -88,7 +104,50 @@ impl Net {
 
     /// Loses every segment from `from` to `to`, or no longer. The other direction is another link.
     pub fn cut(&self, from: impl Into<Host>, to: impl Into<Host>, cut: bool) {
-        self.with(|tcp| tcp.link_mut(from.into(), to.into()).set_cut(cut));
+        self.with(|tcp| tcp.cut(from.into(), to.into(), cut));
+    }
+
+    /// Spreads the latencies of a link so from now on; or as it was at first.
+    pub fn set_latency(&self, from: impl Into<Host>, to: impl Into<Host>, latency: Option<Latency>) {
+        self.with(|tcp| tcp.link_mut(from.into(), to.into()).set_latency(latency));
+    }
+
+    /// Loses so many of a thousand segments (also handshakes, acknowledgements, resets, keepalives) from now on.
+    pub fn set_loss(&self, from: impl Into<Host>, to: impl Into<Host>, per_mille: u32) {
+        self.with(|tcp| tcp.link_mut(from.into(), to.into()).loss_per_mille = per_mille);
+    }
+
+    /// Carries at most so many bytes a second from now on, headers included; what comes faster queues, without a limit.
+    pub fn set_bandwidth(&self, from: impl Into<Host>, to: impl Into<Host>, bytes_per_s: Option<u64>) {
+        self.with(|tcp| tcp.link_mut(from.into(), to.into()).bandwidth = bytes_per_s);
+    }
+
+    /// Lets so many of a thousand reads and writes at a host move fewer bytes than they could.
+    pub fn set_short(&self, host: impl Into<Host>, per_mille: u32) {
+        let host = host.into();
+        self.with(|tcp| {
+            if per_mille == 0 {
+                tcp.short.remove(&host);
+                return;
+            }
+            let seed = tcp.seed;
+            tcp.short.entry(host).or_insert_with(|| (0, seed.stream(&format!("short {host}")))).0 = per_mille;
+        });
+    }
+
+    /// Gives a name these addresses, to be tried in this order; none: the name does not exist (any more).
+    pub fn set_addresses(&self, name: &str, hosts: &[Host]) {
+        self.with(|tcp| tcp.names.set_addresses(name, hosts.to_vec()));
+    }
+
+    /// Makes the resolver of a host answer so from now on, also what was asked before.
+    pub fn set_resolver(&self, asker: impl Into<Host>, resolver: Resolver) {
+        self.with(|tcp| tcp.names.set_resolver(asker.into(), resolver));
+    }
+
+    /// Notes every packet that is sent from now on.
+    pub fn record(&self, capture: &Capture) {
+        self.with(|tcp| tcp.capture = Some(capture.clone()));
     }
 
     /// Makes every segment sent from now on take this much longer, in simulated microseconds.
@@ -119,6 +178,42 @@ impl Net {
     pub fn forget_between(&self, a: impl Into<Host>, b: impl Into<Host>) -> usize {
         let (a, b) = (a.into(), b.into());
         self.with(|tcp| tcp.forget_between(a, b))
+    }
+
+    /// Resets every connection between two hosts when `bytes` more have arrived from `from` at `to`, which can still
+    /// read them. Says how many connections there are. One on which less arrives lives on, and waits for the rest.
+    pub fn reset_after(&self, from: impl Into<Host>, to: impl Into<Host>, bytes: u64) -> usize {
+        let (from, to) = (from.into(), to.into());
+        self.with(|tcp| {
+            let link = tcp.link(from, to);
+            let mut count = 0;
+            for id in tcp.conns.ids() {
+                let Some(conn) = tcp.conns.get(id) else { continue };
+                for half in conn.halves.iter_mut().filter(|half| half.link == link) {
+                    half.plan_reset(bytes);
+                    count += 1;
+                }
+            }
+            count
+        })
+    }
+
+    /// Forgets what [`Net::reset_after`] planned and is still to come.
+    pub fn forget_resets(&self, from: impl Into<Host>, to: impl Into<Host>) {
+        let (from, to) = (from.into(), to.into());
+        self.with(|tcp| {
+            let link = tcp.link(from, to);
+            for id in tcp.conns.ids() {
+                let halves = tcp.conns.get(id).into_iter().flat_map(|conn| &mut conn.halves);
+                halves.filter(|half| half.link == link).for_each(Half::forget_reset);
+            }
+        });
+    }
+
+    /// How many segments between two hosts, either way, a fault has lost or slowed so far.
+    pub fn troubled(&self, a: impl Into<Host>, b: impl Into<Host>) -> u64 {
+        let (a, b) = (a.into(), b.into());
+        self.with(|tcp| tcp.link_mut(a, b).troubled + tcp.link_mut(b, a).troubled)
     }
 
     /// What the network has done so far.
@@ -217,6 +312,16 @@ impl SimNetwork {
     }
 }
 
+impl SimNetwork {
+    async fn connect_to(&self, to: Host, port: u16) -> io::Result<SimStream> {
+        self.incarnation.check()?;
+        let id = self.net.with(|tcp| tcp.connect(&self.incarnation, to, port));
+        let stream = SimStream::new(self.net.clone(), Arc::clone(&self.incarnation), id, conn::CLIENT);
+        std::future::poll_fn(|context| stream.poll_connected(context)).await?;
+        Ok(stream)
+    }
+}
+
 impl Network for SimNetwork {
     type Stream = SimStream;
 
@@ -228,11 +333,20 @@ impl Network for SimNetwork {
                 return Err(io::Error::new(io::ErrorKind::Unsupported, message));
             }
         };
-        let to = host.parse().map_err(|error| io::Error::new(io::ErrorKind::NotFound, error))?;
         self.incarnation.check()?;
-        let id = self.net.with(|tcp| tcp.connect(&self.incarnation, to, port));
-        let stream = SimStream::new(self.net.clone(), Arc::clone(&self.incarnation), id, conn::CLIENT);
-        std::future::poll_fn(|context| stream.poll_connected(context)).await?;
-        Ok(stream)
+        let asker = self.incarnation.host;
+        let (delay_us, clock) = self.net.with(|tcp| (tcp.names.delay_us(asker), tcp.clock.clone()));
+        if delay_us > 0 {
+            clock.sleep_us(delay_us).await;
+        }
+        // One after the other, as the standard library and tokio do; of the failures the last is told.
+        let mut outcome = Err(io::Error::new(io::ErrorKind::NotFound, format!("host {host:?} has no address")));
+        for to in self.net.with(|tcp| tcp.resolve(asker, host))? {
+            outcome = self.connect_to(to, port).await;
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
     }
 }

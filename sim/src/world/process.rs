@@ -6,20 +6,20 @@
 //! What its kernel does for it (a reset or a FIN on each stream, or nothing if the host lost power) is done here.
 //!
 //! Each start makes a new madsim node. Restarting one has traps: without a kill before, its sockets stay; handles of
-//! before spawn on the dead; the function that starts it must not keep state. A host's clock may be wrong, and keeps
-//! being wrong in the same way across restarts.
+//! before spawn on the dead; the function that starts it must not keep state. A host's wall clock
+//! (`wall.rs`) may be wrong, and keeps being wrong in the same way across restarts.
 
 use std::{
     fmt, io,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
 use madsim::{runtime::Handle, task::JoinHandle};
 
-use super::{Host, SimEnv, World, clock::WALL_BASE_MS, disk::Disk};
+use super::{Host, SimEnv, World, disk::Disk, wall::WallClock};
 use crate::{history::Stop, seed::Seed};
 
 /// One life of the process on a host.
@@ -58,14 +58,14 @@ impl fmt::Debug for Incarnation {
 /// A host, as it stays across the lives of its processes.
 pub(super) struct Machine {
     pub(super) disk: Disk,
-    wall_offset_ms: Arc<AtomicI64>,
+    wall: Arc<WallClock>,
     starts: u32,
     running: Option<SimEnv>,
 }
 
 impl Machine {
     pub(super) fn new(seed: Seed, host: Host) -> Self {
-        Self { disk: Disk::new(seed, host), wall_offset_ms: Arc::default(), starts: 0, running: None }
+        Self { disk: Disk::new(seed, host), wall: Arc::default(), starts: 0, running: None }
     }
 }
 
@@ -97,7 +97,7 @@ impl World {
             machine.starts += 1;
             let node = Handle::current().create_node().name(format!("{host} start {}", machine.starts)).build();
             let incarnation = Arc::new(Incarnation::new(host, machine.starts));
-            let env = SimEnv::new(self, incarnation, node, machine.disk.clone(), Arc::clone(&machine.wall_offset_ms));
+            let env = SimEnv::new(self, incarnation, node, machine.disk.clone(), Arc::clone(&machine.wall));
             machine.running = Some(env.clone());
             env
         })
@@ -137,6 +137,16 @@ impl World {
         }
     }
 
+    /// Switches the power of a host on or off on which no process is running: its kernel refuses connections, or is silent.
+    ///
+    /// # Panics
+    /// If one is running there.
+    pub fn set_power(&self, host: impl Into<Host>, on: bool) {
+        let host = host.into();
+        assert!(!self.is_running(host), "kill the process on host {host} to switch its power");
+        if on { self.net().host_up(host) } else { self.net().host_down(host, Stop::PowerLost) }
+    }
+
     /// Stops the process on `host` (SIGSTOP): its tasks are not polled. Its kernel goes on.
     pub fn pause(&self, host: impl Into<Host>) {
         Handle::current().pause(self.env(host).node().id());
@@ -155,31 +165,49 @@ impl World {
         async move { point.reached().await }
     }
 
+    /// Takes back a crash point that has not been reached.
+    pub fn cancel_crash(&self, host: impl Into<Host>) {
+        self.disk(host).cancel_crash();
+    }
+
     /// What the wall clock of `host` shows, in milliseconds since the Unix epoch.
     pub fn wall_ms(&self, host: impl Into<Host>) -> u64 {
-        let offset_ms = self.machine(host.into(), |machine| machine.wall_offset_ms.load(Ordering::Relaxed));
-        wall_ms(self.now_us(), offset_ms)
+        self.wall(host).read(self.now_us())
+    }
+
+    /// How often the wall clock of `host` was read.
+    pub fn clock_readings(&self, host: impl Into<Host>) -> u64 {
+        self.wall(host).readings()
     }
 
     /// Makes the wall clock of `host` wrong by so many milliseconds from now on.
     pub fn set_offset_ms(&self, host: impl Into<Host>, offset_ms: i64) {
-        self.machine(host.into(), |machine| machine.wall_offset_ms.store(offset_ms, Ordering::Relaxed));
+        self.wall(host).set_offset_ms(offset_ms);
     }
-}
 
-/// What a wall clock shows that is wrong by `offset_ms`.
-pub(super) fn wall_ms(now_us: u64, offset_ms: i64) -> u64 {
-    (WALL_BASE_MS + now_us / 1_000).saturating_add_signed(offset_ms)
+    /// Steps the wall clock of `host`, forth or back.
+    pub fn step_clock_ms(&self, host: impl Into<Host>, by_ms: i64) {
+        self.wall(host).step_ms(by_ms);
+    }
+
+    /// Makes the wall clock of `host` gain, or lose, so many microseconds in each second from now on.
+    pub fn set_drift_ppm(&self, host: impl Into<Host>, drift_ppm: i64) {
+        self.wall(host).set_drift_ppm(drift_ppm, self.now_us());
+    }
+
+    fn wall(&self, host: impl Into<Host>) -> Arc<WallClock> {
+        self.machine(host.into(), |machine| Arc::clone(&machine.wall))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::{path::Path, sync::atomic::AtomicI64};
 
     use contact_cache::env::{Disk as _, DiskFile as _, Env as _, Task as _};
 
     use super::*;
-    use crate::world::simulate;
+    use crate::world::{clock::WALL_BASE_MS, simulate};
 
     /// Writes to its disk when it is dropped, as a database does.
     struct WritesOnDrop(SimEnv);

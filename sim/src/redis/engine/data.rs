@@ -67,6 +67,11 @@ impl Server {
         Self { databases: self.databases.clone(), ..Self::new(self.generation + 1) }
     }
 
+    /// Holds what another held.
+    pub(super) fn take_data(&mut self, other: &Self) {
+        self.databases.clone_from(&other.databases);
+    }
+
     /// The id of this process: a hash of which process it is, because nothing here is random.
     pub(super) fn run_id(&self) -> String {
         sha1_smol::Sha1::from(format!("process {}", self.generation)).digest().to_string()

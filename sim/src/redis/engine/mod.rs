@@ -50,6 +50,8 @@ mod string;
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, mem};
 
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
 use self::{
     command::{Call, Session},
     data::Server,
@@ -64,6 +66,8 @@ pub struct Engine {
     server: Server,
     scripts: Scripts,
     refusal: Option<Refusal>,
+    /// Commands and clients refused so far.
+    refusals: u64,
     clients: BTreeMap<ClientId, Client>,
 }
 
@@ -113,7 +117,13 @@ impl Default for Engine {
 impl Engine {
     /// An empty server that has just started.
     pub fn new() -> Self {
-        Self { server: Server::new(0), scripts: Scripts::default(), refusal: None, clients: BTreeMap::new() }
+        Self {
+            server: Server::new(0),
+            scripts: Scripts::default(),
+            refusal: None,
+            refusals: 0,
+            clients: BTreeMap::new(),
+        }
     }
 
     /// The next process on the same data: scripts and clients are forgotten, the run id is another.
@@ -130,9 +140,19 @@ impl Engine {
         next
     }
 
+    /// The next process, on the data of an older save.
+    #[must_use]
+    pub fn restart_from(&self, save: &Self) -> Self {
+        let mut next = self.restart_keeping_data();
+        next.server.take_data(&save.server);
+        next
+    }
+
     /// What a new client is told before its connection is closed; none if it is taken.
-    pub fn turns_away(&self) -> Option<&'static [u8]> {
-        (self.refusal == Some(Refusal::MaxClients)).then_some(b"-ERR max number of clients reached\r\n")
+    pub fn turns_away(&mut self) -> Option<&'static [u8]> {
+        let turned_away = self.refusal == Some(Refusal::MaxClients);
+        self.refusals += u64::from(turned_away);
+        turned_away.then_some(b"-ERR max number of clients reached\r\n")
     }
 
     /// A client has connected. One that was connected under this number before is forgotten.
@@ -167,6 +187,7 @@ impl Engine {
                 Request::Command { args, length } => {
                     used += length;
                     if let Some(error) = self.refusal.and_then(|refusal| refused(refusal, &args)) {
+                        self.refusals += 1;
                         reply::error_format(call.out, &[error]);
                     } else if execute(&mut call, &mut self.scripts, &args) == Flow::Close {
                         break Flow::Close;
@@ -200,9 +221,24 @@ impl Engine {
         self.refusal = with;
     }
 
-    /// Empties the script cache, as an operator's SCRIPT FLUSH does.
-    pub fn script_flush(&mut self) {
-        self.scripts.flush();
+    /// Commands and clients refused so far.
+    pub fn refusals(&self) -> u64 {
+        self.refusals
+    }
+
+    /// Empties the script cache, as an operator's SCRIPT FLUSH does. Says how many scripts it held.
+    pub fn script_flush(&mut self) -> usize {
+        self.scripts.flush()
+    }
+
+    /// Evicts at most so many keys of database 0: the first in an order that grows from `draw`. Answers which.
+    pub fn evict(&mut self, count: u32, draw: u64, now_ms: u64) -> Vec<Vec<u8>> {
+        let mut keys: Vec<_> = self.dump(now_ms).into_keys().collect();
+        keys.sort_by_key(|key| xxh3_64_with_seed(key, draw));
+        keys.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+        let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
+        keys.retain(|key| self.server.database(0).remove(key, now_ms));
+        keys
     }
 
     /// Every live key of database 0 at `now_ms`, which is the one that clients of the bed use.

@@ -39,9 +39,9 @@ type Sha = [u8; 40];
 
 impl Scripts {
     /// Forgets every script, and the Lua state with them.
-    pub(super) fn flush(&mut self) {
-        self.cache.clear();
+    pub(super) fn flush(&mut self) -> usize {
         self.interpreter = None;
+        std::mem::take(&mut self.cache).len()
     }
 
     /// Compiles a script unless the cache has it.

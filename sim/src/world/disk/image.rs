@@ -2,13 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use rand::RngExt;
 
-use crate::seed::Stream;
+use crate::{faults::BadWrite, seed::Stream};
 
 /// What a disk writes in one piece, or tears.
 pub(super) const SECTOR_BYTES: usize = 512;
@@ -34,6 +35,8 @@ pub(super) struct Content {
     /// What a power loss leaves at least.
     durable: Vec<u8>,
     unsynced: Sectors,
+    /// Where the file is other than its writers made it.
+    damaged: Vec<Range<usize>>,
     /// Who holds the lock on the file: a number that is drawn for each lock.
     pub(super) locked_by: Option<u64>,
 }
@@ -51,12 +54,38 @@ impl Content {
         }
         self.cached[offset..end].copy_from_slice(bytes);
         self.unsynced.insert(offset.min(old)..end);
+        self.damaged.retain(|damaged| damaged.start < offset || end < damaged.end);
+    }
+
+    /// A write that is acknowledged: its place keeps what it held, zeros beyond the end. A misdirected one lands in
+    /// sectors that hold something else.
+    pub(super) fn write_badly(&mut self, offset: usize, bytes: &[u8], how: BadWrite, stream: &mut Stream) {
+        let (old, end) = (self.cached.len(), offset + bytes.len());
+        if end > old {
+            self.set_len(end);
+        }
+        let mut damaged = vec![offset..end];
+        if how == BadWrite::Misdirected {
+            let at = stream.random_range(0..=old / SECTOR_BYTES) * SECTOR_BYTES;
+            let landed = &bytes[..bytes.len().min(old.saturating_sub(at))];
+            if at != offset && !landed.is_empty() {
+                self.write(at, landed);
+                damaged.push(at..at + landed.len());
+            }
+        }
+        self.damaged.extend(damaged);
+    }
+
+    /// Whether the file holds what no process has written there.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.damaged.iter().any(|damaged| damaged.start < self.cached.len())
     }
 
     pub(super) fn set_len(&mut self, len: usize) {
         let old = self.cached.len();
         self.cached.resize(len, 0);
         self.unsynced.insert(old.min(len)..len);
+        self.damaged.retain(|damaged| damaged.start < len);
     }
 
     pub(super) fn sync(&mut self) {
@@ -73,8 +102,9 @@ impl Content {
     }
 
     /// Keeps what is durable and any of the rest: all, nothing, or each sector by itself, whole, torn or not at all; and
-    /// the one length or the other.
-    fn lose_power(&mut self, stream: &mut Stream) {
+    /// the one length or the other. Says how many sectors were not kept whole.
+    fn lose_power(&mut self, stream: &mut Stream) -> u64 {
+        let mut lost = 0;
         let len = if stream.random() { self.durable.len() } else { self.cached.len() };
         self.durable.resize(len, 0);
         let mood = stream.random_range(0..4);
@@ -85,8 +115,10 @@ impl Content {
                 _ => stream.random_range(1..SECTOR_BYTES),
             };
             copy(&self.cached, &mut self.durable, sector, kept);
+            lost += u64::from(kept < SECTOR_BYTES);
         }
         self.cached.clone_from(&self.durable);
+        lost
     }
 
     /// Flips one bit of the durable bytes and of the cache, as rot does that is noticed after a restart.
@@ -98,6 +130,7 @@ impl Content {
         let (at, bit) = (stream.random_range(0..len), 1 << stream.random_range(0..8));
         self.cached[at] ^= bit;
         self.durable[at] ^= bit;
+        self.damaged.push(at..at + 1);
         Some(at as u64)
     }
 }
@@ -117,7 +150,7 @@ struct Sectors(Vec<u64>);
 
 impl Sectors {
     /// Adds the sectors that these bytes touch.
-    fn insert(&mut self, bytes: std::ops::Range<usize>) {
+    fn insert(&mut self, bytes: Range<usize>) {
         if bytes.is_empty() {
             return;
         }
@@ -242,14 +275,17 @@ impl Image {
     }
 
     /// Keeps the durable names and a prefix of the later changes, and of every file what [`Content::lose_power`] says.
-    pub(super) fn lose_power(&mut self, stream: &mut Stream) {
+    /// Answers how many changes and sectors are gone.
+    pub(super) fn lose_power(&mut self, stream: &mut Stream) -> u64 {
         let kept = stream.random_range(0..=self.changes.len());
         let changes = std::mem::take(&mut self.changes);
+        let mut lost = (changes.len() - kept) as u64;
         changes.into_iter().take(kept).for_each(|change| self.make_durable(change));
         self.names.clone_from(&self.durable_names);
         for file in self.names.values() {
-            file.content().lose_power(stream);
+            lost += file.content().lose_power(stream);
         }
+        lost
     }
 
     fn make_durable(&mut self, change: Change) {

@@ -6,6 +6,7 @@ use contact_cache::env::{Disk as _, DiskFile as _, Env as _};
 
 use super::Verb;
 use crate::{
+    faults::BadWrite,
     history::Stop,
     world::{SimDisk, SimEnv, World, simulate},
 };
@@ -195,11 +196,69 @@ fn prepared_until_crash(world: &World, ops: usize) -> SimDisk {
 fn a_flipped_bit_is_one_bit() {
     simulate(1, async |world| {
         let disk = prepared(&world);
-        let (path, at) = world.disk(1).flip_bit().expect("there is a file");
-        assert_eq!(path, Path::new(PATH));
+        let at = world.disk(1).rot(Path::new(PATH)).expect("there is a file");
+        assert!(world.disk(1).is_damaged(Path::new(PATH)));
         let damaged: Vec<_> = (0_u64..).zip(contents(&disk)).filter(|(_, byte)| *byte != 1).collect();
         assert_eq!(damaged.len(), 1);
         assert_eq!((damaged[0].0, (damaged[0].1 ^ 1).count_ones()), (at, 1));
+    });
+}
+
+#[test]
+fn a_lost_write_is_acknowledged_and_its_place_stays_as_it_was_until_it_is_written_again() {
+    simulate(1, async |world| {
+        let disk = prepared(&world);
+        let file = disk.open(Path::new(PATH)).expect("the disk works");
+        world.disk(1).spoil_writes(BadWrite::Lost, 1);
+        file.write_at(1_024, &[2; 2_048]).expect("it is acknowledged");
+        file.sync().expect("it is acknowledged");
+        assert_eq!(contents(&disk), [[1; 2_048].as_slice(), &[0; 1_024]].concat());
+        let disk = restarted(&world, Stop::PowerLost);
+        assert!(world.disk(1).is_damaged(Path::new(PATH)));
+        disk.open(Path::new(PATH)).and_then(|file| file.write_at(1_024, &[3; 2_048])).expect("the disk works");
+        assert!(!world.disk(1).is_damaged(Path::new(PATH)));
+    });
+}
+
+#[test]
+fn a_misdirected_write_lands_in_sectors_of_something_else() {
+    let mut places = BTreeSet::new();
+    for seed in 0..20 {
+        let bytes = simulate(seed, async |world| {
+            let disk = prepared(&world);
+            let file = disk.open(Path::new(PATH)).expect("the disk works");
+            world.disk(1).spoil_writes(BadWrite::Misdirected, 1);
+            file.write_at(1_536, &[2; 512]).expect("it is acknowledged");
+            contents(&disk)
+        });
+        places.insert(bytes.iter().position(|byte| *byte == 2));
+    }
+    assert_eq!(places, BTreeSet::from([None, Some(0), Some(512), Some(1_024)]));
+}
+
+#[test]
+fn a_stalled_disk_answers_everything_when_it_goes_on() {
+    simulate(1, async |world| {
+        let disk = prepared(&world);
+        world.disk(1).stall_until_us(world.now_us() + 5_000_000);
+        let work = move || (0..10).try_for_each(|_| disk.open(Path::new(PATH))?.sync());
+        let before_us = world.now_us();
+        world.env(1).blocking(work).await.expect("the disk works");
+        assert!((5_000_000..5_010_000).contains(&(world.now_us() - before_us)));
+        assert_eq!(world.disk(1).effects(), 10);
+    });
+}
+
+#[test]
+fn a_lock_of_another_process_outlives_a_restart() {
+    simulate(1, async |world| {
+        prepared(&world);
+        world.disk(1).hold_locks();
+        let disk = restarted(&world, Stop::Killed);
+        let path = Path::new("/data/lock");
+        assert_eq!(disk.lock(path).err().expect("it is held").kind(), io::ErrorKind::WouldBlock);
+        world.disk(1).heal();
+        disk.lock(path).expect("it was released");
     });
 }
 

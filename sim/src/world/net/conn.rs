@@ -7,7 +7,10 @@ use std::{
     task::{Context, Waker},
 };
 
-use super::half::Half;
+use super::{
+    half::{Half, slim},
+    liveness::Liveness,
+};
 use crate::world::{Host, process::Incarnation};
 
 /// Names a connection for as long as it lasts; never used again for another.
@@ -38,33 +41,6 @@ pub(super) enum Phase {
     /// The host's kernel knows nothing of it (any more), and answers with a reset if it is running.
     Gone,
 }
-
-/// After what time an end decides that its peer is dead.
-#[derive(Debug)]
-#[expect(clippy::struct_field_names, reason = "the unit stands last in the name of every time")]
-pub(super) struct Liveness {
-    /// Sent bytes stay unacknowledged for this long.
-    pub(super) unacked_us: u64,
-    /// Silence after which the kernel asks.
-    pub(super) idle_us: u64,
-    /// Time between two unanswered questions.
-    pub(super) probe_us: u64,
-    /// Silence, questions unanswered, after which the connection fails.
-    pub(super) silence_us: u64,
-}
-
-/// What `Env::connect` promises: keepalive 10 s, then every 5 s, and a user timeout of 30 s, which on Linux decides about
-/// unanswered keepalives too (`tcp_keepalive_timer`), whatever their number.
-pub(super) const CLIENT_LIVENESS: Liveness =
-    Liveness { unacked_us: 30_000_000, idle_us: 10_000_000, probe_us: 5_000_000, silence_us: 30_000_000 };
-
-/// What a Redis server sets (`tcp-keepalive 300`: idle 300 s, three probes every 100 s); no user timeout, so that sent
-/// bytes are given up after 15 retransmissions, `tcp_retries2`: 924.6 s.
-pub(super) const SERVER_LIVENESS: Liveness =
-    Liveness { unacked_us: 924_600_000, idle_us: 300_000_000, probe_us: 100_000_000, silence_us: 600_000_000 };
-
-/// What an orphan (closed by its application) is given to get its last bytes through: 8 retransmissions.
-pub(super) const ORPHAN_UNACKED_US: u64 = 102_200_000;
 
 /// One end of a connection.
 pub(super) struct End {
@@ -108,21 +84,29 @@ impl End {
     }
 
     pub(super) fn receive(&mut self, bytes: Vec<u8>) {
-        self.received.push_back(bytes);
+        if !bytes.is_empty() {
+            self.received.push_back(bytes);
+        }
     }
 
     pub(super) fn has_unread(&self) -> bool {
         !self.received.is_empty()
     }
 
-    /// Moves received bytes to `buffer`; says how many.
-    pub(super) fn read(&mut self, buffer: &mut tokio::io::ReadBuf<'_>) -> usize {
+    /// Bytes that arrived and were not read.
+    pub(super) fn unread(&self) -> usize {
+        self.received.iter().map(Vec::len).sum::<usize>() - self.consumed
+    }
+
+    /// Moves received bytes to `buffer`, at most `limit`; says how many.
+    pub(super) fn read(&mut self, buffer: &mut tokio::io::ReadBuf<'_>, limit: usize) -> usize {
+        let limit = limit.min(buffer.remaining());
         let mut count = 0;
-        while buffer.remaining() > 0
+        while count < limit
             && let Some(front) = self.received.front()
         {
             let rest = &front[self.consumed..];
-            let taken = rest.len().min(buffer.remaining());
+            let taken = rest.len().min(limit - count);
             buffer.put_slice(&rest[..taken]);
             count += taken;
             self.consumed += taken;
@@ -131,6 +115,7 @@ impl End {
                 self.consumed = 0;
             }
         }
+        slim(&mut self.received);
         count
     }
 
@@ -161,12 +146,23 @@ impl End {
 
 /// A connection.
 pub(super) struct Conn {
+    /// Counts the connections of a run.
+    pub(super) number: u32,
     pub(super) port: u16,
     pub(super) ends: [End; 2],
     pub(super) halves: [Half; 2],
 }
 
 impl Conn {
+    /// What it takes up, with its queues.
+    #[cfg(test)]
+    pub(super) fn memory_bytes(&self) -> usize {
+        let received = |end: &End| end.received.capacity() * size_of::<Vec<u8>>() + end.unread();
+        size_of::<Self>()
+            + self.ends.iter().map(received).sum::<usize>()
+            + self.halves.iter().map(Half::memory_bytes).sum::<usize>()
+    }
+
     /// Nothing will ever happen on it again, and nobody will ask.
     pub(super) fn is_over(&self) -> bool {
         self.ends.iter().all(|end| !end.handle && matches!(end.phase, Phase::Embryo | Phase::Closed | Phase::Gone))
@@ -179,6 +175,7 @@ impl Conn {
 pub(super) struct Conns {
     slots: Vec<Slot>,
     free: Vec<usize>,
+    numbers: u32,
 }
 
 struct Slot {
@@ -187,6 +184,11 @@ struct Slot {
 }
 
 impl Conns {
+    pub(super) fn next_number(&mut self) -> u32 {
+        self.numbers = self.numbers.wrapping_add(1);
+        self.numbers
+    }
+
     pub(super) fn insert(&mut self, conn: Conn) -> ConnId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, conn: None });

@@ -22,7 +22,7 @@ pub(super) enum Payload {
 
 impl Payload {
     /// Sequence numbers that it takes up, as in TCP: one for each byte, one for the ends.
-    fn len(&self) -> u64 {
+    pub(super) fn len(&self) -> u64 {
         match self {
             Self::Open | Self::Fin => 1,
             Self::Bytes(bytes) => bytes.len() as u64,
@@ -33,6 +33,8 @@ impl Payload {
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) payload: Payload,
+    /// Its first sequence number.
+    pub(super) position: u64,
     /// The epoch of the link when it was last sent.
     pub(super) epoch: u64,
     pub(super) arrival_us: u64,
@@ -67,11 +69,17 @@ pub(super) struct Half {
     pub(super) stalled_since_us: u64,
     /// When the sender last heard that something arrived.
     pub(super) last_ack_us: u64,
+    /// Since when the sender knows of no room at the receiver, if it knows of none.
+    pub(super) full_since_us: Option<u64>,
+    /// The connection is reset when so many sequence numbers have arrived.
+    reset_at: Option<u64>,
     in_flight: VecDeque<Segment>,
     lost: VecDeque<Segment>,
     backoff: Option<Backoff>,
     acks: VecDeque<Ack>,
     last_arrival_us: u64,
+    /// Sequence numbers that have left at least once: those behind a lost one wait.
+    left: u64,
     // Sequence numbers, each not above the one before.
     sent: u64,
     delivered: u64,
@@ -90,11 +98,14 @@ impl Half {
             retransmit_scheduled: false,
             stalled_since_us: 0,
             last_ack_us: 0,
+            full_since_us: None,
+            reset_at: None,
             in_flight: VecDeque::new(),
             lost: VecDeque::new(),
             backoff: None,
             acks: VecDeque::new(),
             last_arrival_us: 0,
+            left: 0,
             sent: 0,
             delivered: 0,
             read: 0,
@@ -103,29 +114,30 @@ impl Half {
         }
     }
 
-    /// Takes a segment to send. It joins the lost ones if the link is cut, or if some are lost already: after a
-    /// retransmission timeout TCP sends nothing new before the old has arrived.
-    ///
-    /// `latency_us` is asked only if the segment goes on the wire.
-    pub(super) fn send(
-        &mut self,
-        payload: Payload,
-        cut: bool,
-        epoch: u64,
-        now_us: u64,
-        latency_us: impl FnOnce() -> u64,
-    ) {
+    /// Takes a segment to send. It is lost if `carry`, asked when it would arrive, says never; behind one that is lost it
+    /// waits, and `carry` is not asked: after a retransmission timeout TCP sends nothing new before the old has arrived.
+    pub(super) fn send(&mut self, payload: Payload, epoch: u64, now_us: u64, carry: impl FnOnce(u64) -> Option<u64>) {
         if self.acked == self.sent {
             self.stalled_since_us = now_us;
         }
-        self.sent += payload.len();
-        let mut segment = Segment { payload, epoch, arrival_us: 0, sent_us: now_us };
-        if cut || !self.lost.is_empty() {
+        let (position, len) = (self.sent, payload.len());
+        self.sent += len;
+        let mut segment = Segment { payload, position, epoch, arrival_us: 0, sent_us: now_us };
+        let arrival_us = if self.lost.is_empty() {
+            self.left = self.sent;
+            carry(len)
+        } else {
+            None
+        };
+        if let Some(at_us) = arrival_us {
+            segment.arrival_us = self.in_order(at_us);
+            self.in_flight.push_back(segment);
+        } else {
             self.lost.push_back(segment);
             self.start_backoff(now_us);
-        } else {
-            segment.arrival_us = self.in_order(now_us + latency_us());
-            self.in_flight.push_back(segment);
+        }
+        if self.room() == 0 {
+            self.full_since_us.get_or_insert(now_us);
         }
     }
 
@@ -141,7 +153,10 @@ impl Half {
 
     /// Takes the front segment off the wire, as delivered.
     pub(super) fn deliver(&mut self) -> Option<Payload> {
-        let segment = self.in_flight.pop_front()?;
+        let mut segment = self.in_flight.pop_front()?;
+        if let (Some(at), Payload::Bytes(bytes)) = (self.reset_at, &mut segment.payload) {
+            bytes.truncate(usize::try_from(at.saturating_sub(self.delivered)).unwrap_or(usize::MAX));
+        }
         self.delivered += segment.payload.len();
         if !matches!(segment.payload, Payload::Bytes(_)) {
             self.read += 1; // Only bytes take room in the receiver's buffer.
@@ -149,7 +164,23 @@ impl Half {
         if self.lost.is_empty() {
             self.backoff = None;
         }
+        slim(&mut self.in_flight);
         Some(segment.payload)
+    }
+
+    /// After so many more bytes the connection is to be reset, or at an earlier place if one is planned.
+    pub(super) fn plan_reset(&mut self, bytes: u64) {
+        let at = self.delivered + bytes;
+        self.reset_at = Some(self.reset_at.map_or(at, |planned| planned.min(at)));
+    }
+
+    pub(super) fn forget_reset(&mut self) {
+        self.reset_at = None;
+    }
+
+    /// Whether what was delivered reaches to where the connection is to be reset.
+    pub(super) fn is_reset_due(&self) -> bool {
+        self.reset_at.is_some_and(|at| self.delivered >= at)
     }
 
     /// The application has read this many bytes.
@@ -191,22 +222,37 @@ impl Half {
         })
     }
 
-    /// The sender tries again. If the link is open, the lost segments are on the wire afterwards.
-    pub(super) fn retransmit(&mut self, cut: bool, epoch: u64, now_us: u64, latency_us: impl FnOnce() -> u64) {
+    /// Whether what is sent now leaves now.
+    pub(super) fn is_flowing(&self) -> bool {
+        self.lost.is_empty()
+    }
+
+    /// What waits to be sent again.
+    pub(super) fn lost(&self) -> impl Iterator<Item = &Segment> {
+        self.lost.iter()
+    }
+
+    /// Bytes that wait to be sent again.
+    pub(super) fn lost_bytes(&self) -> u64 {
+        self.lost.iter().map(|segment| segment.payload.len()).sum()
+    }
+
+    /// The sender tries again. What was lost is on the wire afterwards if it arrives, at `arrival_us`.
+    pub(super) fn retransmit(&mut self, arrival_us: Option<u64>, epoch: u64, now_us: u64) {
         if let Some(backoff) = &mut self.backoff {
             backoff.last_us = now_us;
             backoff.tries = (backoff.tries + 1).min(32);
         }
-        if cut || self.lost.is_empty() {
-            return;
-        }
-        let arrival_us = self.in_order(now_us + latency_us());
+        let Some(at_us) = arrival_us else { return };
+        let arrival_us = self.in_order(at_us);
+        self.left = self.sent;
         for mut segment in self.lost.drain(..) {
             segment.epoch = epoch;
             segment.arrival_us = arrival_us;
             segment.sent_us = now_us;
             self.in_flight.push_back(segment);
         }
+        slim(&mut self.lost);
     }
 
     /// The acknowledgement of all that arrived is lost; the sender will ask again.
@@ -215,15 +261,46 @@ impl Half {
         self.start_backoff(now_us);
     }
 
+    /// The acknowledgements that have not arrived by now are lost. Says whether there were any.
+    pub(super) fn lose_acks(&mut self, now_us: u64) -> bool {
+        self.settle(now_us);
+        let any = !self.acks.is_empty();
+        if any {
+            self.acks.clear();
+            self.lose_ack(now_us);
+        }
+        any
+    }
+
     /// The sender will hear at `at_us` what has arrived and been read by now.
     pub(super) fn send_ack(&mut self, at_us: u64) {
         self.ack_owed = false;
+        if self.is_quiet() {
+            self.backoff = None;
+        }
         let at_us = self.acks.back().map_or(at_us, |last| at_us.max(last.at_us));
         let ack = Ack { at_us, delivered: self.delivered, read: self.read };
         match self.acks.back_mut() {
             Some(last) if last.at_us == at_us => *last = ack,
             _ => self.acks.push_back(ack),
         }
+    }
+
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    pub(super) fn left(&self) -> u64 {
+        self.left
+    }
+
+    pub(super) fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    /// Bytes that have arrived and wait for the application.
+    pub(super) fn unread(&self) -> u64 {
+        self.delivered - self.read
     }
 
     /// When the sender hears next.
@@ -240,7 +317,11 @@ impl Half {
             self.acked = ack.delivered;
             self.freed = ack.read;
             self.last_ack_us = ack.at_us;
+            if self.room() > 0 {
+                self.full_since_us = None;
+            }
         }
+        slim(&mut self.acks);
     }
 
     /// Bytes that the sender may write now. Call [`Half::settle`] before.
@@ -258,8 +339,23 @@ impl Half {
         self.in_flight.is_empty() && self.lost.is_empty()
     }
 
+    /// What its queues take up.
+    #[cfg(test)]
+    pub(super) fn memory_bytes(&self) -> usize {
+        (self.in_flight.capacity() + self.lost.capacity()) * size_of::<Segment>()
+            + self.acks.capacity() * size_of::<Ack>()
+    }
+
     fn start_backoff(&mut self, since_us: u64) {
         self.backoff.get_or_insert(Backoff { last_us: since_us, tries: 0 });
+    }
+}
+
+/// Gives back the memory of a queue that was long once: of many connections most are idle.
+pub(super) fn slim<T>(queue: &mut VecDeque<T>) {
+    const KEPT: usize = 8;
+    if queue.is_empty() && queue.capacity() > KEPT {
+        queue.shrink_to(KEPT);
     }
 }
 
@@ -270,14 +366,14 @@ mod tests {
     #[test]
     fn retransmissions_back_off_from_200_ms_to_two_minutes() {
         let mut half = Half::new(0);
-        half.send(Payload::Fin, true, 0, 1_000_000, || 100);
+        half.send(Payload::Fin, 0, 1_000_000, |_| None);
         let mut gaps = Vec::new();
         let mut now_us = 1_000_000;
         for _ in 0..12 {
             let at_us = half.retransmit_at_us().expect("a lost segment is sent again");
             gaps.push((at_us - now_us) / 1_000);
             now_us = at_us;
-            half.retransmit(true, 0, now_us, || 100);
+            half.retransmit(None, 0, now_us);
         }
         assert_eq!(gaps, [200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 51_200, 102_400, 120_000, 120_000]);
     }
@@ -285,12 +381,12 @@ mod tests {
     #[test]
     fn segments_behind_a_lost_one_keep_their_order() {
         let mut half = Half::new(0);
-        half.send(Payload::Bytes(vec![1]), false, 0, 0, || 100);
-        half.send(Payload::Bytes(vec![2]), false, 0, 0, || 50);
+        half.send(Payload::Bytes(vec![1]), 0, 0, |_| Some(100));
+        half.send(Payload::Bytes(vec![2]), 0, 0, |_| Some(50));
         half.lose();
-        half.send(Payload::Bytes(vec![3]), false, 1, 10, || 10);
+        half.send(Payload::Bytes(vec![3]), 1, 10, |_| Some(20));
         assert!(half.front().is_none());
-        half.retransmit(false, 1, 200_000, || 100);
+        half.retransmit(Some(200_100), 1, 200_000);
         let mut order = Vec::new();
         while let Some(Payload::Bytes(bytes)) = half.deliver() {
             order.extend(bytes);
@@ -301,7 +397,7 @@ mod tests {
     #[test]
     fn room_comes_back_when_the_sender_hears_that_bytes_were_read() {
         let mut half = Half::new(0);
-        half.send(Payload::Bytes(vec![0; 1_000]), false, 0, 0, || 100);
+        half.send(Payload::Bytes(vec![0; 1_000]), 0, 0, |_| Some(100));
         let full = half.room();
         half.deliver();
         half.note_read(1_000);

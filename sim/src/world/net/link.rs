@@ -9,32 +9,110 @@ use crate::{
 
 /// The least latency of a link, drawn once: a data centre's.
 const BASE_US: std::ops::RangeInclusive<u64> = 80..=200;
-/// Jitter of a segment: up to this much more, uniformly.
-const JITTER_US: u64 = 50;
-/// One segment in this many is held up.
-const TAIL_EVERY: u64 = 256;
-/// A segment that is held up takes up to this much longer.
-const TAIL_US: u64 = 4_000;
+/// What goes round the bytes of a segment: headers of Ethernet, IPv4 and TCP with timestamps. Only bandwidth counts it.
+const HEADER_BYTES: u64 = 66;
+
+/// How long segments take, apart from queueing: a base, jitter, and a tail. All in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Latency {
+    /// The least.
+    pub base_us: u64,
+    /// Jitter of a segment: up to this much more, uniformly.
+    pub jitter_us: u64,
+    /// One segment in this many is held up; 0 for none.
+    pub tail_every: u64,
+    /// A segment that is held up takes up to this much longer, uniformly.
+    pub tail_us: u64,
+}
 
 /// A direction between two hosts.
 pub(super) struct Link {
     pub(super) from: Host,
     pub(super) to: Host,
-    /// Whether every segment is lost.
-    pub(super) cut: bool,
     /// Raised at every cut. A segment sent in an earlier epoch than it arrives in was under way when a cut began.
     pub(super) epoch: u64,
     /// Added to every segment's latency.
     pub(super) extra_us: u64,
-    base_us: u64,
-    stream: Stream,
+    /// As it was at first.
+    own_latency: Latency,
+    latency: Latency,
+    /// Bytes a second that it carries; no limit if not given.
+    pub(super) bandwidth: Option<u64>,
+    /// Of a thousand segments, so many are lost.
+    pub(super) loss_per_mille: u32,
+    /// Segments that a fault has lost or slowed.
+    pub(super) troubled: u64,
+    cut: bool,
+    /// When the last byte of what was sent so far has left, in nanoseconds.
+    busy_until_ns: u64,
+    latencies: Stream,
+    /// Of its own, so that a run's latencies are the same with and without loss.
+    losses: Stream,
 }
 
 impl Link {
     pub(super) fn new(seed: Seed, from: Host, to: Host) -> Self {
-        let mut stream = seed.stream(&format!("link {from}>{to}"));
-        let base_us = stream.random_range(BASE_US);
-        Self { from, to, cut: false, epoch: 0, extra_us: 0, base_us, stream }
+        let mut latencies = seed.stream(&format!("link {from}>{to}"));
+        let base_us = latencies.random_range(BASE_US);
+        let own_latency = Latency { base_us, jitter_us: 50, tail_every: 256, tail_us: 4_000 };
+        Self {
+            from,
+            to,
+            epoch: 0,
+            extra_us: 0,
+            own_latency,
+            latency: own_latency,
+            bandwidth: None,
+            loss_per_mille: 0,
+            troubled: 0,
+            cut: false,
+            busy_until_ns: 0,
+            latencies,
+            losses: seed.stream(&format!("loss {from}>{to}")),
+        }
+    }
+
+    /// Spreads latencies so, or as at first.
+    pub(super) fn set_latency(&mut self, latency: Option<Latency>) {
+        self.latency = latency.unwrap_or(self.own_latency);
+    }
+
+    /// When a segment of this many bytes arrives that is sent now; never, if it is lost.
+    pub(super) fn carry(&mut self, now_us: u64, bytes: u64) -> Option<u64> {
+        if self.cut {
+            self.troubled += 1;
+            return None;
+        }
+        let leaves_us = self.leaves_us(now_us, bytes);
+        let lost = self.loses();
+        self.troubled += u64::from(self.is_slowed() || lost || leaves_us > now_us);
+        (!lost).then(|| leaves_us + self.latency_us())
+    }
+
+    /// The same for what is not worth a draw of its latency and takes no bandwidth: acknowledgements, keepalives.
+    pub(super) fn carry_ack(&mut self, now_us: u64) -> Option<u64> {
+        if self.cut || self.loses() {
+            return None;
+        }
+        Some(now_us.max(self.busy_until_ns.div_ceil(1_000)) + self.latency.base_us + self.extra_us)
+    }
+
+    /// Begins or ends a cut; says whether one began.
+    pub(super) fn set_cut(&mut self, cut: bool) -> bool {
+        let begins = cut && !self.cut;
+        self.epoch += u64::from(begins);
+        self.cut = cut;
+        begins
+    }
+
+    /// When the last of these bytes is on the wire, behind all that was sent before.
+    fn leaves_us(&mut self, now_us: u64, bytes: u64) -> u64 {
+        let Some(bandwidth) = self.bandwidth else {
+            return now_us;
+        };
+        let takes_ns = (bytes + HEADER_BYTES) * 1_000_000_000 / bandwidth.max(1);
+        self.busy_until_ns = self.busy_until_ns.max(now_us * 1_000) + takes_ns;
+        self.busy_until_ns.div_ceil(1_000)
     }
 
     /// A link that loses everything, and has lost what was under way before it took another's place.
@@ -43,22 +121,66 @@ impl Link {
     }
 
     /// The latency of the next segment.
-    pub(super) fn latency_us(&mut self) -> u64 {
-        let bits = self.stream.next_u64();
-        let jitter_us = bits % JITTER_US;
-        let tail_us = if (bits >> 16).is_multiple_of(TAIL_EVERY) { (bits >> 32) % TAIL_US } else { 0 };
-        self.least_latency_us() + jitter_us + tail_us
+    fn latency_us(&mut self) -> u64 {
+        let Latency { base_us, jitter_us, tail_every, tail_us } = self.latency;
+        let bits = self.latencies.next_u64();
+        let jitter_us = bits.checked_rem(jitter_us).unwrap_or(0);
+        let held_up = tail_every > 0 && (bits >> 16).is_multiple_of(tail_every);
+        let tail_us = if held_up { (bits >> 32).checked_rem(tail_us).unwrap_or(0) } else { 0 };
+        base_us + self.extra_us + jitter_us + tail_us
     }
 
-    /// The latency of what is not worth a draw: acknowledgements.
-    pub(super) fn least_latency_us(&self) -> u64 {
-        self.base_us + self.extra_us
+    fn is_slowed(&self) -> bool {
+        self.extra_us > 0 || self.latency != self.own_latency
     }
 
-    pub(super) fn set_cut(&mut self, cut: bool) {
-        if cut && !self.cut {
-            self.epoch += 1;
-        }
-        self.cut = cut;
+    fn loses(&mut self) -> bool {
+        self.loss_per_mille > 0 && self.losses.random_range(0..1_000) < self.loss_per_mille
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link() -> Link {
+        Link::new(Seed(1), Host::Redis, Host::Instance(1))
+    }
+
+    #[test]
+    fn latencies_are_spread_as_asked() {
+        let mut link = link();
+        link.latency = Latency { base_us: 10_000, jitter_us: 4_000, tail_every: 10, tail_us: 500_000 };
+        let mut drawn: Vec<_> = (0..10_000).filter_map(|_| link.carry(0, 1)).collect();
+        drawn.sort_unstable();
+        let (least, median, most) = (drawn[0], drawn[5_000], drawn[9_999]);
+        assert!((10_000..10_010).contains(&least), "{least}");
+        assert!((12_000..12_500).contains(&median), "{median}");
+        assert!((450_000..514_000).contains(&most), "{most}");
+        let held_up = drawn.iter().filter(|us| **us >= 14_000).count();
+        assert!((850..1_100).contains(&held_up), "{held_up}");
+    }
+
+    #[test]
+    fn a_slow_link_queues_what_it_has_to_carry() {
+        let mut link = link();
+        link.latency = Latency { base_us: 100, jitter_us: 0, tail_every: 0, tail_us: 0 };
+        link.bandwidth = Some(100_000);
+        // 934 bytes and their headers take 10 ms; the second waits for the first, the third for nobody.
+        assert_eq!(link.carry(0, 934), Some(10_100));
+        assert_eq!(link.carry(5_000, 934), Some(20_100));
+        assert_eq!(link.carry_ack(5_000), Some(20_100));
+        assert_eq!(link.carry(50_000, 934), Some(60_100));
+    }
+
+    #[test]
+    fn losses_take_no_draw_from_latencies() {
+        let (mut lossy, mut whole) = (link(), link());
+        lossy.loss_per_mille = 300;
+        let sent: Vec<_> = (0..1_000).map(|_| lossy.carry(0, 1)).collect();
+        let lost = sent.iter().filter(|arrival| arrival.is_none()).count();
+        assert!((250..350).contains(&lost), "{lost}");
+        let arrivals: Vec<_> = sent.into_iter().flatten().collect();
+        assert!(arrivals.iter().all(|arrival| Some(*arrival) == whole.carry(0, 1)));
     }
 }

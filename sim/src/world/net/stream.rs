@@ -57,9 +57,14 @@ impl AsyncRead for SimStream {
             return Poll::Ready(Ok(()));
         }
         self.net.with(|tcp| {
+            let mut limit = buffer.remaining();
+            if !tcp.short.is_empty() {
+                let unread = tcp.conns.get(self.id).map_or(0, |conn| conn.ends[self.side].unread());
+                limit = tcp.shorten(self.incarnation.host, unread.min(limit));
+            }
             let Some(conn) = tcp.conns.get(self.id) else { return Poll::Ready(Err(gone())) };
             let end = &mut conn.ends[self.side];
-            let count = end.read(buffer);
+            let count = end.read(buffer, limit);
             if count > 0 {
                 tcp.note_read(self.id, self.side, count);
                 return Poll::Ready(Ok(()));
@@ -96,13 +101,16 @@ impl AsyncWrite for SimStream {
             half.settle(now_us);
             let count = bytes.len().min(half.room()).min(SEGMENT_BYTES);
             if count > 0 {
+                let count = tcp.shorten(self.incarnation.host, count);
                 tcp.send(self.id, self.side, Payload::Bytes(bytes[..count].to_vec()));
-            } else if !bytes.is_empty() {
-                wait(&mut end.write_waker, context);
-                tcp.plan_room(self.id, self.side);
-                return Poll::Pending;
+                return Poll::Ready(Ok(count));
             }
-            Poll::Ready(Ok(count))
+            if bytes.is_empty() {
+                return Poll::Ready(Ok(0));
+            }
+            wait(&mut end.write_waker, context);
+            tcp.plan_room(self.id, self.side);
+            Poll::Pending
         })
     }
 

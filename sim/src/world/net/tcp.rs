@@ -1,4 +1,5 @@
-//! TCP as the kernels of all hosts play it: handshakes, segments, acknowledgements, retransmission, resets.
+//! TCP as the kernels of all hosts play it: segments, acknowledgements, retransmission, resets. How connections begin
+//! is in `handshake.rs`, how a dead peer is noticed in `liveness.rs`.
 //!
 //! It is driven by two kinds of call: those of applications (`connect`, `poll_read`, ...), and events that it put into
 //! the run's queue itself. What is modelled is said in `world/net.rs`. An event that has lost its meaning (its
@@ -11,28 +12,25 @@ use std::{
     task::Waker,
 };
 
+use rand::RngExt;
+
 use super::{
     NetEvent, What,
-    conn::{
-        CLIENT, CLIENT_LIVENESS, Conn, ConnId, Conns, End, ORPHAN_UNACKED_US, Phase, SERVER, SERVER_LIVENESS, Side,
-    },
-    half::{Half, Payload},
+    capture::{Capture, Kind},
+    conn::{CLIENT, ConnId, Conns, Phase, SERVER, Side},
+    half::{BUFFER_BYTES, Payload},
     link::Link,
+    liveness::SERVER_LIVENESS,
+    names::Names,
 };
 use crate::{
-    seed::Seed,
+    seed::{Seed, Stream},
     world::{
         Host, Trace,
         clock::{Clock, Event},
         process::Incarnation,
     },
 };
-
-/// What Redis asks `listen` for. Linux holds one connection more for `accept` (`sk_acceptq_is_full`); a SYN beyond is
-/// dropped in silence.
-const BACKLOG: usize = 511;
-/// A SYN is sent at most this often (`tcp_syn_retries` is 6), at 0, 1, 3, 7, 15, 31 and 63 s; at 127 s it times out.
-const SYN_TRIES: u32 = 7;
 
 /// What the network has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +41,12 @@ pub struct Counters {
     pub refused: u64,
     /// Resets that arrived or were injected, one for each end.
     pub resets: u64,
+    /// Connections that were reset behind a byte that was planned.
+    pub planned_resets: u64,
+    /// Reads and writes that moved fewer bytes than they could.
+    pub shortened: u64,
+    /// Names that a resolver in trouble was asked for.
+    pub troubled_names: u64,
     /// Segments with data that arrived.
     pub segments: u64,
     /// Bytes that arrived.
@@ -58,14 +62,19 @@ pub(super) struct Listener {
 
 /// The kernels and the links between them.
 pub(super) struct Tcp {
-    seed: Seed,
+    pub(super) seed: Seed,
     pub(super) clock: Clock,
     trace: Arc<Trace>,
-    links: Vec<Link>,
+    pub(super) links: Vec<Link>,
     link_of: BTreeMap<(Host, Host), usize>,
     pub(super) powered: BTreeMap<Host, bool>,
     pub(super) listeners: BTreeMap<(Host, u16), Listener>,
     pub(super) conns: Conns,
+    pub(super) names: Names,
+    /// Of a thousand reads and writes at these hosts, so many are short; and the stream that they are drawn from.
+    pub(super) short: BTreeMap<Host, (u32, Stream)>,
+    /// Who wants to know what is sent.
+    pub(super) capture: Option<Capture>,
     pub(super) counters: Counters,
     /// To be woken when the lock is released.
     pub(super) wakers: Vec<Waker>,
@@ -82,6 +91,9 @@ impl Tcp {
             powered: BTreeMap::new(),
             listeners: BTreeMap::new(),
             conns: Conns::default(),
+            names: Names::default(),
+            short: BTreeMap::new(),
+            capture: None,
             counters: Counters::default(),
             wakers: Vec::new(),
         }
@@ -101,33 +113,66 @@ impl Tcp {
         &mut self.links[index]
     }
 
-    /// Sends the first SYN.
-    pub(super) fn connect(&mut self, from: &Arc<Incarnation>, to: Host, port: u16) -> ConnId {
-        let halves = [self.link(from.host, to), self.link(to, from.host)].map(Half::new);
-        let mut client = End::new(from.host, Phase::Connecting, &CLIENT_LIVENESS);
-        client.incarnation = Some(Arc::clone(from));
-        client.handle = true;
-        let server = End::new(to, Phase::Embryo, &SERVER_LIVENESS);
-        let id = self.conns.insert(Conn { port, ends: [client, server], halves });
-        self.send_syn(id, 0);
-        id
-    }
-
     /// Puts `payload` on the wire away from `side`.
     pub(super) fn send(&mut self, id: ConnId, side: Side, payload: Payload) {
         let now_us = self.clock.now_us();
         let Some(conn) = self.conns.get(id) else { return };
+        if let Some(capture) = self.capture.as_ref().filter(|_| conn.halves[side].is_flowing()) {
+            capture.note_segment(conn, side, now_us, conn.halves[side].sent(), &payload);
+        }
         let half = &mut conn.halves[side];
         let link = &mut self.links[half.link];
-        half.send(payload, link.cut, link.epoch, now_us, || link.latency_us());
+        half.send(payload, link.epoch, now_us, |bytes| link.carry(now_us, bytes));
         self.plan(id, side);
     }
 
     /// The application has read `bytes` at `side`.
     pub(super) fn note_read(&mut self, id: ConnId, side: Side, bytes: usize) {
-        if let Some(conn) = self.conns.get(id) {
-            conn.halves[1 - side].note_read(bytes);
-            self.acknowledge(id, 1 - side);
+        let now_us = self.clock.now_us();
+        let Some(conn) = self.conns.get(id) else { return };
+        let half = &mut conn.halves[1 - side];
+        let was_full = half.unread() > BUFFER_BYTES / 2;
+        half.note_read(bytes);
+        // A kernel announces room only where there was little.
+        if let Some(capture) = self.capture.as_ref().filter(|_| was_full) {
+            capture.note_bare(conn, side, now_us, Kind::Ack);
+        }
+        self.acknowledge(id, 1 - side);
+    }
+
+    /// How many bytes are read or written at a host that could be this many.
+    pub(super) fn shorten(&mut self, host: Host, bytes: usize) -> usize {
+        let Some((per_mille, stream)) = self.short.get_mut(&host) else { return bytes };
+        if bytes < 2 || stream.random_range(0..1_000) >= *per_mille {
+            return bytes;
+        }
+        self.counters.shortened += 1;
+        stream.random_range(1..bytes)
+    }
+
+    /// The addresses of a name, as its asker is told.
+    pub(super) fn resolve(&mut self, asker: Host, name: &str) -> io::Result<Vec<Host>> {
+        self.counters.troubled_names += u64::from(self.names.in_trouble(asker));
+        self.names.resolve(asker, name)
+    }
+
+    /// Begins or ends a cut. What is on the wire is found lost when it would arrive, save acknowledgements: they are
+    /// lost now.
+    pub(super) fn cut(&mut self, from: Host, to: Host, cut: bool) {
+        let now_us = self.clock.now_us();
+        let link = self.link(from, to);
+        if !self.links[link].set_cut(cut) {
+            return;
+        }
+        for id in self.conns.ids() {
+            for side in [CLIENT, SERVER] {
+                if let Some(conn) = self.conns.get(id)
+                    && conn.halves[1 - side].link == link
+                    && conn.halves[side].lose_acks(now_us)
+                {
+                    self.plan(id, side);
+                }
+            }
         }
     }
 
@@ -195,8 +240,12 @@ impl Tcp {
 
     /// Both ends learn of a reset at once.
     pub(super) fn reset(&mut self, id: ConnId) {
+        let now_us = self.clock.now_us();
         for side in [CLIENT, SERVER] {
             if let Some(conn) = self.conns.get(id) {
+                if let Some(capture) = &self.capture {
+                    capture.note_bare(conn, 1 - side, now_us, Kind::Reset);
+                }
                 conn.halves[side].clear();
             }
             self.die(id, side, io::ErrorKind::ConnectionReset);
@@ -219,76 +268,6 @@ impl Tcp {
                 }
             }
             What::Watch => self.on_watch(conn, side),
-        }
-    }
-
-    // The handshake.
-
-    fn send_syn(&mut self, id: ConnId, tries: u32) {
-        let now_us = self.clock.now_us();
-        let Some(conn) = self.conns.get(id) else { return };
-        if conn.ends[CLIENT].phase != Phase::Connecting {
-            return;
-        }
-        if tries == SYN_TRIES {
-            return self.die(id, CLIENT, io::ErrorKind::TimedOut);
-        }
-        let link = &mut self.links[conn.halves[CLIENT].link];
-        if !link.cut {
-            let (at_us, epoch) = (now_us + link.latency_us(), link.epoch);
-            self.schedule(at_us, id, SERVER, What::SynArrives(epoch));
-        }
-        self.schedule(now_us + (1_000_000 << tries), id, CLIENT, What::SendSyn(tries + 1));
-    }
-
-    fn on_syn(&mut self, id: ConnId, epoch: u64) {
-        let now_us = self.clock.now_us();
-        let Some(conn) = self.conns.get(id) else { return };
-        let [forth, back] = [conn.halves[CLIENT].link, conn.halves[SERVER].link];
-        let server = &mut conn.ends[SERVER];
-        let host = server.host;
-        // A client that gave up meanwhile would answer the SYN-ACK with a reset: nobody sees either.
-        if self.links[forth].epoch != epoch
-            || conn.ends[CLIENT].phase != Phase::Connecting
-            || !is_powered(&self.powered, host)
-        {
-            return;
-        }
-        let server = &mut conn.ends[SERVER];
-        let reply = match self.listeners.get(&(host, conn.port)) {
-            None => What::RefusalArrives(self.links[back].epoch),
-            Some(listener) if listener.queue.len() > BACKLOG => return,
-            Some(listener) => {
-                server.incarnation = Some(Arc::clone(&listener.incarnation));
-                What::SynAckArrives(self.links[back].epoch)
-            }
-        };
-        if !self.links[back].cut {
-            let at_us = now_us + self.links[back].latency_us();
-            self.schedule(at_us, id, CLIENT, reply);
-        }
-    }
-
-    fn on_syn_ack(&mut self, id: ConnId, epoch: u64) {
-        let now_us = self.clock.now_us();
-        let Some(conn) = self.conns.get(id) else { return };
-        let client = &mut conn.ends[CLIENT];
-        if client.phase != Phase::Connecting || self.links[conn.halves[SERVER].link].epoch != epoch {
-            return;
-        }
-        client.phase = Phase::Open;
-        client.heard_us = now_us;
-        client.wake(&mut self.wakers);
-        self.counters.connects += 1;
-        self.schedule(now_us + CLIENT_LIVENESS.idle_us, id, CLIENT, What::Watch);
-        self.send(id, CLIENT, Payload::Open);
-    }
-
-    fn on_refusal(&mut self, id: ConnId, epoch: u64) {
-        let Some(conn) = self.conns.get(id) else { return };
-        if conn.ends[CLIENT].phase == Phase::Connecting && self.links[conn.halves[SERVER].link].epoch == epoch {
-            self.counters.refused += 1;
-            self.die(id, CLIENT, io::ErrorKind::ConnectionRefused);
         }
     }
 
@@ -315,9 +294,16 @@ impl Tcp {
                 break;
             }
             self.deliver(id, side, now_us);
+            if self.conns.get(id).is_some_and(|conn| conn.halves[side].is_reset_due()) {
+                self.counters.planned_resets += 1;
+                return self.reset(id);
+            }
             delivered = true;
         }
         if delivered {
+            if let (Some(capture), Some(conn)) = (&self.capture, self.conns.get(id)) {
+                capture.note_bare(conn, 1 - side, now_us, Kind::Ack);
+            }
             self.acknowledge(id, side);
         }
         self.plan(id, side);
@@ -395,14 +381,13 @@ impl Tcp {
     fn acknowledge(&mut self, id: ConnId, side: Side) {
         let now_us = self.clock.now_us();
         let Some(conn) = self.conns.get(id) else { return };
-        let back = &self.links[conn.halves[1 - side].link];
+        let back = conn.halves[1 - side].link;
         let half = &mut conn.halves[side];
         half.settle(now_us);
-        if back.cut {
+        let Some(at_us) = self.links[back].carry_ack(now_us) else {
             half.lose_ack(now_us);
             return self.plan(id, side);
-        }
-        let at_us = now_us + back.least_latency_us();
+        };
         half.send_ack(at_us);
         if conn.ends[side].write_waker.is_some() {
             self.schedule(at_us, id, side, What::Writable);
@@ -418,28 +403,42 @@ impl Tcp {
             return half.abandon();
         }
         if half.retransmit_at_us().is_some_and(|at_us| at_us <= now_us) {
-            let (back, far_end_knows) = (conn.halves[1 - side].link, conn.ends[1 - side].phase != Phase::Gone);
-            let back_open_us = (!self.links[back].cut).then(|| self.links[back].least_latency_us());
-            let half = &mut conn.halves[side];
-            let link = &mut self.links[half.link];
-            half.retransmit(link.cut, link.epoch, now_us, || link.latency_us());
-            if half.ack_owed
-                && far_end_knows
-                && !link.cut
-                && let Some(back_us) = back_open_us
-            {
-                let at_us = now_us + link.least_latency_us() + back_us;
-                half.send_ack(at_us);
-                if conn.ends[side].write_waker.is_some() {
-                    self.schedule(at_us, id, side, What::Writable);
-                }
-            }
+            self.send_again(id, side, now_us);
         }
         self.plan(id, side);
     }
 
+    /// Sends what was lost; or, if only the acknowledgement was, what was acknowledged, so that it is once more.
+    fn send_again(&mut self, id: ConnId, side: Side, now_us: u64) {
+        let Some(conn) = self.conns.get(id) else { return };
+        let (forth, back) = (conn.halves[side].link, conn.halves[1 - side].link);
+        let far_end_knows = conn.ends[1 - side].phase != Phase::Gone;
+        let link = &mut self.links[forth];
+        let arrival_us = if conn.halves[side].is_flowing() {
+            link.carry_ack(now_us)
+        } else {
+            link.carry(now_us, conn.halves[side].lost_bytes())
+        };
+        if let Some(capture) = &self.capture {
+            // If the first is lost again, the others wait on.
+            let lost = conn.halves[side].lost().take(if arrival_us.is_some() { usize::MAX } else { 1 });
+            lost.for_each(|segment| capture.note_segment(conn, side, now_us, segment.position, &segment.payload));
+        }
+        conn.halves[side].retransmit(arrival_us, link.epoch, now_us);
+        if conn.halves[side].ack_owed
+            && far_end_knows
+            && let Some(there_us) = arrival_us
+            && let Some(at_us) = self.links[back].carry_ack(there_us)
+        {
+            conn.halves[side].send_ack(at_us);
+            if conn.ends[side].write_waker.is_some() {
+                self.schedule(at_us, id, side, What::Writable);
+            }
+        }
+    }
+
     /// Sees to it that what is on the wire arrives, and what is lost is sent again.
-    fn plan(&mut self, id: ConnId, side: Side) {
+    pub(super) fn plan(&mut self, id: ConnId, side: Side) {
         let now_us = self.clock.now_us();
         let Some(conn) = self.conns.get(id) else { return };
         let half = &mut conn.halves[side];
@@ -458,14 +457,17 @@ impl Tcp {
     // The end of connections.
 
     /// Sends a reset to the end `to`. It is not sent again if it is lost.
-    fn send_reset(&mut self, id: ConnId, to: Side) {
+    pub(super) fn send_reset(&mut self, id: ConnId, to: Side) {
         let now_us = self.clock.now_us();
         let Some(conn) = self.conns.get(id) else { return };
+        if let Some(capture) = &self.capture {
+            capture.note_bare(conn, 1 - to, now_us, Kind::Reset);
+        }
         let half = &mut conn.halves[1 - to];
         let link = &mut self.links[half.link];
-        if !link.cut {
+        if let Some(at_us) = link.carry(now_us, 0) {
             // Never before the data that was sent before it.
-            let (at_us, epoch) = (half.in_order(now_us + link.latency_us()), link.epoch);
+            let (at_us, epoch) = (half.in_order(at_us), link.epoch);
             self.schedule(at_us, id, to, What::ResetArrives(epoch));
         }
     }
@@ -481,55 +483,8 @@ impl Tcp {
         }
     }
 
-    /// The kernel at `side` looks whether its peer is still there, and decides when to look again.
-    fn on_watch(&mut self, id: ConnId, side: Side) {
-        let now_us = self.clock.now_us();
-        let Some(conn) = self.conns.get(id) else { return };
-        let (end, half) = (&conn.ends[side], &mut conn.halves[side]);
-        let liveness = end.liveness;
-        half.settle(now_us);
-        let silent_since_us = end.heard_us.max(half.last_ack_us);
-        // At a deadline that has passed, the peer is given up.
-        let again_us = match end.phase {
-            Phase::Connecting | Phase::Embryo | Phase::Gone => return,
-            Phase::Closed if half.outstanding() => half.stalled_since_us + ORPHAN_UNACKED_US,
-            Phase::Closed => now_us, // All that it had to say has arrived.
-            _ if half.outstanding() => half.stalled_since_us + liveness.unacked_us,
-            _ if now_us < silent_since_us + liveness.idle_us => silent_since_us + liveness.idle_us,
-            _ => match self.probe(id, side) {
-                Probe::Answered => now_us + liveness.idle_us,
-                Probe::Silence => (silent_since_us + liveness.silence_us).min(now_us + liveness.probe_us),
-                Probe::Unknown => {
-                    self.send_reset(id, side);
-                    now_us + liveness.probe_us
-                }
-            },
-        };
-        if again_us <= now_us {
-            self.die(id, side, io::ErrorKind::TimedOut);
-        } else {
-            self.schedule(again_us, id, side, What::Watch);
-        }
-    }
-
-    /// A keepalive, there and back.
-    fn probe(&mut self, id: ConnId, side: Side) -> Probe {
-        let now_us = self.clock.now_us();
-        let Some(conn) = self.conns.get(id) else { return Probe::Silence };
-        let peer = &conn.ends[1 - side];
-        let heard = conn.halves.iter().all(|half| !self.links[half.link].cut) && is_powered(&self.powered, peer.host);
-        match peer.phase {
-            _ if !heard => Probe::Silence,
-            Phase::Gone => Probe::Unknown,
-            _ => {
-                conn.ends[side].heard_us = now_us;
-                Probe::Answered
-            }
-        }
-    }
-
     /// The kernel at `side` forgets the connection and tells its application.
-    fn die(&mut self, id: ConnId, side: Side, error: io::ErrorKind) {
+    pub(super) fn die(&mut self, id: ConnId, side: Side, error: io::ErrorKind) {
         let Some(conn) = self.conns.get(id) else { return };
         let reset = matches!(error, io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
         if conn.ends[side].phase != Phase::Gone && reset {
@@ -547,21 +502,12 @@ impl Tcp {
         }
     }
 
-    fn schedule(&self, at_us: u64, conn: ConnId, side: Side, what: What) {
+    pub(super) fn schedule(&self, at_us: u64, conn: ConnId, side: Side, what: What) {
         self.clock.schedule(at_us, Event::Net(NetEvent { conn, side, what }));
     }
 }
 
-/// What becomes of a keepalive.
-enum Probe {
-    Answered,
-    /// Lost, or nobody is there.
-    Silence,
-    /// The peer's kernel does not know the connection.
-    Unknown,
-}
-
 /// Every host has power until it loses it.
-fn is_powered(powered: &BTreeMap<Host, bool>, host: Host) -> bool {
+pub(super) fn is_powered(powered: &BTreeMap<Host, bool>, host: Host) -> bool {
     powered.get(&host).copied().unwrap_or(true)
 }

@@ -1,4 +1,10 @@
 //! What the simulated network does that a loopback cannot: cuts, power losses, dead peers, and all of it again exactly.
+//! What links, sockets, names and captures do is in files of their own.
+
+mod capture;
+mod links;
+mod names;
+mod sockets;
 
 use std::{
     io,
@@ -21,7 +27,11 @@ const PORT: u16 = 6379;
 
 /// Starts a server on Redis's host that sends back what it gets.
 fn start_echo(world: &World) {
-    world.start(Host::Redis, |env| async move {
+    start_echo_on(world, Host::Redis);
+}
+
+fn start_echo_on(world: &World, host: Host) {
+    world.start(host, |env| async move {
         let listener = env.network().listen(PORT).expect("the port is free");
         while let Ok(mut stream) = listener.accept().await {
             let task = async move {

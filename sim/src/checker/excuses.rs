@@ -1,0 +1,120 @@
+//! What the faults of a run excuse, and for how long: the history names them, with the instance that suffers each.
+//!
+//! - A disk in trouble excuses failed calls of its instance, and failed openings, while it lasts.
+//! - A damaged store excuses the loss of what only it held: from the fault to the first opening after it, at which
+//!   everything is read and verified.
+//! - A paused process answers later by its pause.
+
+use super::operations::Operation;
+use crate::{
+    faults::Fault,
+    history::{Event, What},
+};
+
+/// How long after its disk works again an instance may take to find that out: it tries five times a second.
+const AGAIN_US: u64 = 300_000;
+
+/// A stretch of the history, by ordinal and by time, both ends included.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    instance: u32,
+    from: (u64, u64),
+    until: (u64, u64),
+}
+
+/// The stretches of a history that excuse something.
+#[derive(Default)]
+pub(super) struct Excuses {
+    troubles: Vec<Stretch>,
+    unopenable: Vec<Stretch>,
+    damages: Vec<Stretch>,
+    pauses: Vec<Stretch>,
+}
+
+impl Excuses {
+    pub(super) fn of(events: &[Event]) -> Self {
+        let mut excuses = Self::default();
+        for (index, event) in events.iter().enumerate() {
+            let What::FaultBegin { fault, what } = &event.what else { continue };
+            let from = (event.ordinal, event.at_us);
+            let rest = &events[index..];
+            let ends = |event: &&Event| matches!(event.what, What::FaultEnd { fault: number, .. } if number == *fault);
+            let end = rest.iter().position(|event| ends(&event));
+            let at = |event: &Event| (event.ordinal, event.at_us);
+            let until = end.map_or((u64::MAX, u64::MAX), |end| at(&rest[end]));
+            for &instance in what.instances() {
+                let stretch = Stretch { instance, from, until };
+                if what.troubles_disk() {
+                    excuses.troubles.push(stretch);
+                }
+                if matches!(what, Fault::BadDisk { .. } | Fault::BadWrites { .. } | Fault::LockHeld { .. }) {
+                    excuses.unopenable.push(stretch);
+                }
+                if matches!(what, Fault::InstancePause { .. }) {
+                    excuses.pauses.push(stretch);
+                }
+                if what.damages_store() {
+                    let starts =
+                        |event: &&Event| matches!(event.what, What::Started { instance: of } if of == instance);
+                    let opened = end.and_then(|end| rest[end..].iter().find(starts));
+                    let until = opened.map_or((u64::MAX, u64::MAX), at);
+                    excuses.damages.push(Stretch { until, ..stretch });
+                }
+            }
+        }
+        excuses
+    }
+
+    /// Whether the disk of its instance was in trouble while this operation ran.
+    pub(super) fn has_bad_disk(&self, op: &Operation<'_>) -> bool {
+        let returned = op.returned();
+        self.troubles.iter().any(|stretch| stretch.instance == op.instance && stretch.meets(op.called, returned))
+    }
+
+    /// Whether an instance could keep no copy of what this operation wrote to Redis, since its disk failed.
+    pub(super) fn kept_no_copy(&self, op: &Operation<'_>) -> bool {
+        let failing = |stretch: &Stretch| stretch.until.1.saturating_add(AGAIN_US) >= op.called_at_us;
+        self.troubles
+            .iter()
+            .any(|stretch| stretch.instance == op.instance && stretch.from.0 <= op.returned() && failing(stretch))
+    }
+
+    /// Whether the disk of its instance had been in trouble when this operation was called: copies that it could not keep
+    /// then it may miss ever after.
+    pub(super) fn had_bad_disk(&self, op: &Operation<'_>) -> bool {
+        self.troubles.iter().any(|stretch| stretch.instance == op.instance && stretch.from.0 < op.called)
+    }
+
+    /// Whether an instance may have failed to open its cache at this ordinal.
+    pub(super) fn may_fail_to_open(&self, instance: u32, at: u64) -> bool {
+        self.unopenable.iter().any(|stretch| stretch.instance == instance && stretch.meets(at, at))
+    }
+
+    /// Whether the store of an instance was damaged at any time between two ordinals.
+    pub(super) fn is_damaged(&self, instance: u32, from: u64, to: u64) -> bool {
+        self.damages.iter().any(|stretch| stretch.instance == instance && stretch.meets(from, to))
+    }
+
+    /// Whether the store of an instance was damaged at any time before this ordinal.
+    pub(super) fn was_damaged(&self, instance: u32, before: u64) -> bool {
+        self.is_damaged(instance, 0, before)
+    }
+
+    /// Whether a local write of an instance, called then, was in its store when that was damaged, and when that was.
+    pub(super) fn damaged_after(&self, instance: u32, called: u64) -> Option<u64> {
+        let after = |stretch: &&Stretch| stretch.instance == instance && called < stretch.until.0;
+        self.damages.iter().find(after).map(|stretch| stretch.from.0)
+    }
+
+    /// How long an instance was paused between two times.
+    pub(super) fn paused_us(&self, instance: u32, from_us: u64, to_us: u64) -> u64 {
+        let pauses = self.pauses.iter().filter(|stretch| stretch.instance == instance);
+        pauses.map(|stretch| stretch.until.1.min(to_us).saturating_sub(stretch.from.1.max(from_us))).sum()
+    }
+}
+
+impl Stretch {
+    fn meets(&self, from: u64, to: u64) -> bool {
+        self.from.0 <= to && from <= self.until.0
+    }
+}

@@ -1,0 +1,194 @@
+//! G10: damage to a local store is noticed, set aside and reported; what is lost by it is never lost in silence.
+//!
+//! Judged by what an instance says of its store. Damage that lay in a store which had been closed in order must show at the
+//! next opening: as a loss, or, where it hit the end of the log, as a store that was not closed in order (rot of the last
+//! entries and what a crash cut short cannot be told apart). A loss comes with the damaged file set aside, and only where
+//! a fault did damage: what a crash or a failed sync leaves is no damage. And where the loss of a write is excused by
+//! damage (G5), its instance must have said something. That nothing damaged is served shows in the values (G1, G7).
+
+use super::{
+    Verdict, durability,
+    operations::{Operation, Operations},
+};
+use crate::history::{Stop, StoreReport, What};
+
+pub(super) fn check(run: &Operations<'_>) -> Verdict {
+    let mut damaged = vec![false; run.history.header.prefixes.len()];
+    let mut closed = damaged.clone();
+    for event in &run.history.events {
+        let found = match &event.what {
+            What::Stopped { instance, how } => {
+                set(&mut closed, *instance, *how == Stop::Closed);
+                None
+            }
+            What::StoreDamaged { instance } => {
+                let in_order = closed.get(*instance as usize).copied().unwrap_or_default();
+                set(&mut damaged, *instance, in_order);
+                None
+            }
+            What::StoreReport { instance, report } => {
+                let unseen = damaged.get(*instance as usize).copied().unwrap_or_default();
+                set(&mut damaged, *instance, false);
+                let excused = run.excuses.was_damaged(*instance, event.ordinal);
+                wrong(report, unseen, excused).map(|what| (instance, what))
+            }
+            _ => None,
+        };
+        if let Some((instance, what)) = found {
+            let message = format!("instance {instance} {what} (event {})", event.ordinal);
+            return Verdict::Violation { message, ops: Vec::new() };
+        }
+    }
+    durability::excused(run).into_iter().find_map(|op| silent(run, op)).unwrap_or(Verdict::Pass)
+}
+
+fn set(flags: &mut [bool], instance: u32, to: bool) {
+    if let Some(flag) = flags.get_mut(instance as usize) {
+        *flag = to;
+    }
+}
+
+/// What is wrong with a report.
+fn wrong(report: &StoreReport, damaged: bool, excused: bool) -> Option<&'static str> {
+    if damaged && report.clean_end && !report.lost {
+        return Some("opened a damaged store and says that nothing is wrong with it");
+    }
+    if report.lost && !report.set_aside {
+        return Some("says that something is lost from its store, and has not set the file aside");
+    }
+    if (report.lost || report.damaged_records > 0) && !excused {
+        return Some("says that its store is damaged, which nothing had done damage to");
+    }
+    None
+}
+
+/// A write that is lost, of an instance that never said anything.
+fn silent(run: &Operations<'_>, lost: &Operation<'_>) -> Option<Verdict> {
+    let says = |event: &What| match event {
+        What::StoreReport { instance, report } => {
+            *instance == lost.instance && (report.lost || !report.clean_end || report.damaged_records > 0)
+        }
+        _ => false,
+    };
+    let since = run.excuses.damaged_after(lost.instance, lost.called)?;
+    let mut later = run.history.events.iter().filter(|event| event.ordinal > since);
+    if later.any(|event| says(&event.what)) {
+        return None;
+    }
+    let message = format!("{lost} is lost by damage to the store, of which its instance said nothing");
+    Some(Verdict::Violation { message, ops: vec![lost.number] })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        checker::{
+            Guarantee::{Durability, Integrity, Session},
+            fixture::Story,
+        },
+        faults::Fault,
+        history::{
+            Phase,
+            Placement::{Local, Shared},
+            Source,
+        },
+    };
+
+    fn rots(story: &mut Story) {
+        story.event(What::FaultBegin { fault: 0, what: Fault::BitRot { instance: 0, running: false } });
+        story.event(What::Stopped { instance: 0, how: Stop::Closed });
+        story.event(What::StoreDamaged { instance: 0 });
+        story.event(What::FaultEnd { fault: 0, effects: 1 });
+    }
+
+    fn opens(story: &mut Story, report: StoreReport) {
+        story.event(What::StoreReport { instance: 0, report });
+        story.event(What::Started { instance: 0 });
+    }
+
+    fn clean() -> StoreReport {
+        StoreReport { clean_end: true, ..StoreReport::default() }
+    }
+
+    fn salvaged() -> StoreReport {
+        StoreReport { clean_end: true, lost: true, set_aside: true, damaged_records: 0 }
+    }
+
+    #[test]
+    fn damage_that_nobody_notices_is_a_violation() {
+        let mut story = Story::new(&["p"]);
+        rots(&mut story);
+        opens(&mut story, clean());
+        story.violates(Integrity, "says that nothing is wrong", &[]);
+    }
+
+    #[test]
+    fn damage_that_is_salvaged_and_set_aside_passes_and_excuses_what_only_that_store_held() {
+        let mut story = Story::new(&["p"]);
+        let lost = story.upsert(0, "u", &["name"], Local);
+        rots(&mut story);
+        opens(&mut story, salvaged());
+        story.get_none(0, "u", Source::Local);
+        story.phase(Phase::FinalReads);
+        story.get_none(0, "u", Source::Shared);
+        for guarantee in [Integrity, Durability, Session] {
+            story.passes(guarantee);
+        }
+        assert!(lost > 0);
+    }
+
+    #[test]
+    fn damage_at_the_end_of_the_log_may_look_like_a_crash() {
+        let mut story = Story::new(&["p"]);
+        rots(&mut story);
+        opens(&mut story, StoreReport::default());
+        story.passes(Integrity);
+    }
+
+    #[test]
+    fn damage_excuses_no_write_that_redis_had_and_none_of_another_instance() {
+        let mut story = Story::new(&["p", "p"]);
+        let merged = story.upsert(0, "u", &["name"], Local);
+        story.get(1, "u", Source::Shared, &[("name", merged)]);
+        rots(&mut story);
+        opens(&mut story, salvaged());
+        story.phase(Phase::FinalReads);
+        let read = story.get_none(0, "u", Source::Shared);
+        story.violates(Durability, "although upsert 1", &[merged, read]);
+
+        for (instance, placement) in [(1, Local), (0, Shared)] {
+            let mut story = Story::new(&["p", "p"]);
+            let kept = story.upsert(instance, "u", &["name"], placement);
+            rots(&mut story);
+            opens(&mut story, salvaged());
+            story.phase(Phase::FinalReads);
+            let read = story.get_none(0, "u", Source::Shared);
+            story.violates(Durability, "although upsert 1", &[kept, read]);
+        }
+    }
+
+    #[test]
+    fn a_write_that_is_lost_in_silence_is_a_violation() {
+        let mut story = Story::new(&["p"]);
+        story.event(What::FaultBegin { fault: 0, what: Fault::BitRot { instance: 0, running: true } });
+        let lost = story.upsert(0, "u", &["name"], Local);
+        story.event(What::FaultEnd { fault: 0, effects: 1 });
+        story.phase(Phase::FinalReads);
+        story.get_none(0, "u", Source::Shared);
+        story.violates(Integrity, "of which its instance said nothing", &[lost]);
+    }
+
+    #[test]
+    fn a_loss_without_a_file_set_aside_or_without_damage_is_a_violation() {
+        let mut story = Story::new(&["p"]);
+        rots(&mut story);
+        opens(&mut story, StoreReport { set_aside: false, ..salvaged() });
+        story.violates(Integrity, "has not set the file aside", &[]);
+
+        let mut story = Story::new(&["p"]);
+        story.stop(0, Stop::PowerLost);
+        opens(&mut story, salvaged());
+        story.violates(Integrity, "which nothing had done damage to", &[]);
+    }
+}

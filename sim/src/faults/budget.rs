@@ -1,0 +1,193 @@
+//! What keeps a plan within what the guarantees promise to survive:
+//!
+//! - A copy of a `Shared` write is written behind, so an instance that crashes may lose its copies of the last moments,
+//!   while Redis has them. Redis therefore never loses data after an instance has crashed, and no instance crashes within
+//!   [`LOSS_MARGIN_US`] after Redis lost data: every acknowledged write keeps a durable copy (G5). Keys that are evicted,
+//!   and what a rollback or a replica that was behind takes, are losses like others.
+//! - An instance keeps no copies while its disk fails, and a sync that fails ends its store until it is opened again, and
+//!   with it what was written behind: errors of a disk count as a crash.
+//! - Where Redis loses data, no process ends while its disk is in trouble or it is paused, nor within that margin after:
+//!   its copies may not have reached the disk.
+//! - What damages a store (bit rot, writes that are lost or misdirected) may take copies and acknowledged local writes with
+//!   it. Redis then keeps its data, so that only the writes which that instance alone held can be lost; those are outside
+//!   of G5 and G6, and the history names the instance (G10 demands that it noticed).
+//! - Clocks may step and drift as they like: by far less than `tombstone_ttl`, which promises are measured by.
+//! - Cancelled calls, pauses and slow or stalled disks cost no copy, and have no limit.
+//!
+//! A plan beyond the budget is held to nothing of this. In any plan, one thing suffers one fault at a time: a process that is
+//! down cannot crash, a fault of a disk ends with that disk's troubles.
+
+use super::{DiskTrouble, Fault, PlannedFault};
+
+/// How long after a loss of Redis's data no instance crashes: several times the interval within which copies are
+/// written behind.
+pub const LOSS_MARGIN_US: u64 = 2_000_000;
+
+/// What can suffer only one fault at a time.
+#[derive(PartialEq, Eq)]
+enum Victim {
+    Redis,
+    RedisClock,
+    EveryProcess,
+    Process(u32),
+    Disk(u32),
+    Clock(u32),
+    Calls(u32),
+    Network(u32),
+    Resolver(u32),
+}
+
+/// Takes out what the header of this file rules out.
+pub(super) fn within(plan: Vec<PlannedFault>) -> Vec<PlannedFault> {
+    let last_loss_us = plan.iter().filter(|planned| planned.fault.loses_data()).map(|planned| planned.end_us).max();
+    let Some(last_loss_us) = last_loss_us else { return plan };
+    let holds_back: Vec<_> = plan.iter().filter(|planned| keeps_copies_from_disk(&planned.fault)).cloned().collect();
+    let may_be_unflushed = |planned: &PlannedFault| {
+        holds_back
+            .iter()
+            .filter(|other| *other != planned && meet(&other.fault, &planned.fault))
+            .any(|other| other.start_us <= planned.end_us && planned.start_us <= other.end_us + LOSS_MARGIN_US)
+    };
+    plan.into_iter()
+        .filter(|planned| {
+            let too_early = forgets(&planned.fault) && planned.start_us < last_loss_us + LOSS_MARGIN_US;
+            let ends_process = forgets(&planned.fault) || restarts(&planned.fault);
+            !too_early && !planned.fault.damages_store() && !(ends_process && may_be_unflushed(planned))
+        })
+        .collect()
+}
+
+/// Takes out what comes while its victim suffers something else.
+pub(super) fn one_at_a_time(plan: Vec<PlannedFault>) -> Vec<PlannedFault> {
+    let mut kept: Vec<PlannedFault> = Vec::new();
+    for planned in plan {
+        let overlaps =
+            kept.iter().any(|other| other.end_us >= planned.start_us && collide(&other.fault, &planned.fault));
+        if !overlaps {
+            kept.push(planned);
+        }
+    }
+    kept
+}
+
+/// Whether an instance may lose what it had not synced, or keep no copy of what it wrote to Redis.
+fn forgets(fault: &Fault) -> bool {
+    match fault {
+        Fault::InstanceCrash { .. } | Fault::CrashAtDisk { .. } => true,
+        Fault::BadDisk { trouble, .. } => !matches!(trouble, DiskTrouble::SlowSync { .. } | DiskTrouble::Stalled),
+        _ => false,
+    }
+}
+
+/// Whether an instance closes its cache and opens it again.
+fn restarts(fault: &Fault) -> bool {
+    matches!(fault, Fault::InstanceRestart { .. } | Fault::RollingRestart { .. } | Fault::LockHeld { .. })
+}
+
+/// Whether copies may stay in memory for as long as it lasts.
+fn keeps_copies_from_disk(fault: &Fault) -> bool {
+    matches!(fault, Fault::BadDisk { .. } | Fault::InstancePause { .. })
+}
+
+/// Whether two faults concern one instance.
+fn meet(one: &Fault, other: &Fault) -> bool {
+    let everyone = |fault: &Fault| matches!(fault, Fault::RollingRestart { .. });
+    everyone(one) || everyone(other) || one.instances().iter().any(|instance| other.instances().contains(instance))
+}
+
+fn collide(one: &Fault, other: &Fault) -> bool {
+    let others = victims(other);
+    victims(one).iter().any(|victim| {
+        others.iter().any(|other| match (victim, other) {
+            (Victim::EveryProcess, Victim::Process(_)) | (Victim::Process(_), Victim::EveryProcess) => true,
+            (victim, other) => victim == other,
+        })
+    })
+}
+
+fn victims(fault: &Fault) -> Vec<Victim> {
+    match fault {
+        Fault::RedisCrash { .. }
+        | Fault::RedisPowerLoss { .. }
+        | Fault::RedisFailover { .. }
+        | Fault::RedisPause
+        | Fault::RedisRefuses { .. }
+        | Fault::ScriptFlush
+        | Fault::FlushAll
+        | Fault::Eviction { .. }
+        | Fault::RedisRollback { .. } => vec![Victim::Redis],
+        Fault::InstanceRestart { instance }
+        | Fault::InstanceCrash { instance, .. }
+        | Fault::CrashAtDisk { instance, .. }
+        | Fault::InstancePause { instance } => vec![Victim::Process(*instance)],
+        Fault::RollingRestart { .. } => vec![Victim::EveryProcess],
+        Fault::LockHeld { instance } | Fault::BitRot { instance, .. } | Fault::BadWrites { instance, .. } => {
+            vec![Victim::Process(*instance), Victim::Disk(*instance)]
+        }
+        Fault::BadDisk { instance, .. } => vec![Victim::Disk(*instance)],
+        Fault::CancelledCalls { instance, .. } => vec![Victim::Calls(*instance)],
+        Fault::ClockStep { instance, .. } | Fault::ClockDrift { instance, .. } => vec![Victim::Clock(*instance)],
+        Fault::RedisClockStep { .. } => vec![Victim::RedisClock],
+        Fault::BadNetwork { instances, .. } => instances.iter().copied().map(Victim::Network).collect(),
+        Fault::BadNames { instances, .. } => instances.iter().copied().map(Victim::Resolver).collect(),
+        Fault::Partition { .. } | Fault::SlowLink { .. } | Fault::ResetConnections { .. } => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::generate, *};
+    use crate::seed::Seed;
+
+    fn plans() -> impl Iterator<Item = Vec<PlannedFault>> {
+        (0..2000).map(|seed| generate(Seed(seed), 4, 20_000_000, false))
+    }
+
+    #[test]
+    fn no_instance_crashes_before_or_soon_after_redis_loses_its_data() {
+        for plan in plans() {
+            let losses = plan.iter().filter(|planned| planned.fault.loses_data());
+            let last_loss_us = losses.map(|planned| planned.end_us).max().unwrap_or(0);
+            let crashes = plan.iter().filter(|planned| forgets(&planned.fault));
+            let first_crash_us = crashes.map(|planned| planned.start_us).min().unwrap_or(u64::MAX);
+            assert!(last_loss_us == 0 || first_crash_us >= last_loss_us + LOSS_MARGIN_US, "{plan:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_is_down_suffers_nothing_else() {
+        for plan in plans() {
+            for (index, planned) in plan.iter().enumerate() {
+                for later in &plan[index + 1..] {
+                    let same = collide(&planned.fault, &later.fault);
+                    assert!(!same || later.start_us > planned.end_us, "{planned:?} {later:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn where_redis_loses_data_no_store_is_damaged_and_no_copy_is_kept_from_its_disk_by_an_end() {
+        for plan in plans().filter(|plan| plan.iter().any(|planned| planned.fault.loses_data())) {
+            assert!(!plan.iter().any(|planned| planned.fault.damages_store()), "{plan:?}");
+            for ends in plan.iter().filter(|planned| forgets(&planned.fault) || restarts(&planned.fault)) {
+                let held_back =
+                    plan.iter().filter(|planned| *planned != ends && keeps_copies_from_disk(&planned.fault));
+                for other in held_back.filter(|other| meet(&other.fault, &ends.fault)) {
+                    let apart = ends.end_us < other.start_us || ends.start_us > other.end_us + LOSS_MARGIN_US;
+                    assert!(apart, "{other:?} {ends:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_plan_beyond_the_budget_loses_data_after_a_crash() {
+        let mut beyond = (0..2000).map(|seed| generate(Seed(seed), 4, 20_000_000, true));
+        assert!(beyond.any(|plan| {
+            let crash = plan.iter().find(|planned| matches!(planned.fault, Fault::InstanceCrash { .. }));
+            let loss = plan.iter().rfind(|planned| planned.fault.loses_data());
+            crash.zip(loss).is_some_and(|(crash, loss)| crash.start_us < loss.start_us)
+        }));
+    }
+}

@@ -1,0 +1,214 @@
+//! How a fault plan grows from a seed: by swarm. Each seed switches most kinds off and draws the number of the rest, so that
+//! some runs meet one kind often and undisturbed.
+
+use rand::{RngExt, seq::IndexedRandom};
+
+use super::{
+    BadWrite, Direction, DiskTrouble, Fault, NameAnswer, NetTrouble, Persistence, PlannedFault, REFUSALS, budget,
+};
+use crate::seed::{Seed, Stream};
+
+/// The kinds that were first, for drawing.
+const KINDS: [fn(&mut Stream, u32) -> Fault; 10] = [
+    |draw, instances| Fault::Partition {
+        instances: some(draw, instances),
+        direction: *[Direction::Both, Direction::ToRedis, Direction::FromRedis].choose(draw).expect("three"),
+    },
+    |draw, instances| Fault::SlowLink {
+        instances: some(draw, instances),
+        // Half of them so that one round trip is quicker than a client's patience of 250 ms, and two are not, or so
+        // that some replies come just in time and some just too late.
+        extra_us: if draw.random() {
+            draw.random_range(65_000..126_000)
+        } else {
+            *[1_000, 20_000, 100_000, 200_000, 600_000].choose(draw).expect("five")
+        },
+    },
+    |draw, instances| Fault::ResetConnections { instances: some(draw, instances) },
+    |draw, _| Fault::RedisCrash { data: if draw.random() { Persistence::Kept } else { Persistence::Lost } },
+    |_, _| Fault::RedisPause,
+    |_, _| Fault::ScriptFlush,
+    |_, _| Fault::FlushAll,
+    |draw, instances| Fault::InstanceCrash { instance: draw.random_range(0..instances), power_loss: draw.random() },
+    |draw, _| Fault::RedisRefuses { with: *REFUSALS.choose(draw).expect("some") },
+    |draw, instances| Fault::InstanceRestart { instance: draw.random_range(0..instances) },
+];
+
+/// The kinds that came later. They draw from a stream of their own, so that plans of before are parts of those of today.
+const LATER_KINDS: [fn(&mut Stream, u32) -> Fault; 14] = [
+    |draw, instances| Fault::CrashAtDisk {
+        instance: draw.random_range(0..instances),
+        // From the first operation of a commit to the middle of a rewrite.
+        ops: *[0, 1, 2, 3, 5, 8, 20, 60].choose(draw).expect("eight"),
+        power_loss: draw.random(),
+    },
+    |draw, _| Fault::RollingRestart { down_us: draw.random_range(1_000..300_000) },
+    |draw, instances| Fault::InstancePause { instance: draw.random_range(0..instances) },
+    |draw, instances| Fault::LockHeld { instance: draw.random_range(0..instances) },
+    |draw, instances| Fault::CancelledCalls {
+        instance: draw.random_range(0..instances),
+        polls_max: draw.random_range(1..8),
+    },
+    bad_disk,
+    bad_disk,
+    |draw, instances| Fault::BitRot { instance: draw.random_range(0..instances), running: draw.random() },
+    |draw, instances| Fault::BadWrites {
+        instance: draw.random_range(0..instances),
+        how: if draw.random() { BadWrite::Lost } else { BadWrite::Misdirected },
+        writes: draw.random_range(1..3),
+    },
+    |draw, instances| Fault::ClockStep { instance: draw.random_range(0..instances), by_ms: step_ms(draw) },
+    |draw, instances| Fault::ClockDrift {
+        instance: draw.random_range(0..instances),
+        ppm: draw.random_range(-100_000..=100_000),
+    },
+    |draw, _| Fault::RedisClockStep { by_ms: step_ms(draw) },
+    |draw, _| Fault::Eviction { keys: draw.random_range(1..4), draw: draw.random() },
+    |draw, _| Fault::RedisRollback { age_us: draw.random_range(100_000..5_000_000) },
+];
+
+/// The kinds of the network, from a stream of their own too.
+const NETWORK_KINDS: [fn(&mut Stream, u32) -> Fault; 5] = [
+    |draw, instances| Fault::BadNetwork {
+        instances: some(draw, instances),
+        trouble: match draw.random_range(0..5) {
+            0 => NetTrouble::Loss { per_mille: *[5, 50, 200, 500].choose(draw).expect("four") },
+            // A bulk of records takes seconds, or a call longer than a client's patience.
+            1 => NetTrouble::Narrow { bytes_per_s: *[1_000, 10_000, 100_000].choose(draw).expect("three") },
+            2 => NetTrouble::Jitter { jitter_us: *[5_000, 50_000, 300_000].choose(draw).expect("three") },
+            3 => NetTrouble::ResetWithin { bytes: draw.random_range(0..1_000), of_requests: draw.random() },
+            _ => NetTrouble::Short { per_mille: *[20, 300, 1_000].choose(draw).expect("three") },
+        },
+    },
+    |draw, instances| Fault::BadNames {
+        instances: some(draw, instances),
+        delay_us: *[0, 20_000, 200_000, 5_000_000].choose(draw).expect("four"),
+        answer: *[NameAnswer::Nothing, NameAnswer::Refusing, NameAnswer::Silent, NameAnswer::RefusingFirst]
+            .choose(draw)
+            .expect("four"),
+    },
+    |draw, instances| Fault::BadNames {
+        instances: some(draw, instances),
+        delay_us: *[20_000, 200_000, 5_000_000].choose(draw).expect("three"),
+        answer: NameAnswer::Right,
+    },
+    |draw, _| Fault::RedisPowerLoss { data: if draw.random() { Persistence::Kept } else { Persistence::Lost } },
+    |draw, _| Fault::RedisFailover {
+        lag_us: if draw.random() { 0 } else { draw.random_range(1_000..2_000_000) },
+        silent: draw.random(),
+    },
+];
+
+fn bad_disk(draw: &mut Stream, instances: u32) -> Fault {
+    let instance = draw.random_range(0..instances);
+    // A few errors, or nothing else until it ends.
+    let times = *[1, 3, u32::MAX].choose(draw).expect("three");
+    let trouble = match draw.random_range(0..7) {
+        0 => DiskTrouble::Full,
+        1 => DiskTrouble::ReadErrors { times },
+        2 => DiskTrouble::WriteErrors { times },
+        3 => DiskTrouble::SyncErrors { times },
+        4 => DiskTrouble::ReadOnly,
+        5 => DiskTrouble::SlowSync { extra_us: draw.random_range(5_000..600_000) },
+        _ => DiskTrouble::Stalled,
+    };
+    Fault::BadDisk { instance, trouble }
+}
+
+/// From a correction to a wrong time zone's quarter of an hour, in either direction.
+fn step_ms(draw: &mut Stream) -> i64 {
+    let by_ms = *[20, 700, 5_000, 60_000, 900_000].choose(draw).expect("five");
+    if draw.random() { by_ms } else { -by_ms }
+}
+
+/// The plan that grows from a seed, for a phase of faults of this length; beyond the budget if told so.
+pub fn generate(seed: Seed, instances: u32, length_us: u64, beyond_budget: bool) -> Vec<PlannedFault> {
+    let mut plan = Vec::new();
+    add(&mut plan, &mut seed.stream("faults"), (&KINDS, 0.4), (instances, length_us));
+    // Two kinds a run, and none in half of the runs: what was tried before goes on being tried by itself.
+    let mut later = seed.stream("faults of disks, clocks and processes");
+    if later.random() {
+        add(&mut plan, &mut later, (&LATER_KINDS, 0.15), (instances, length_us));
+    }
+    let mut network = seed.stream("faults of the network");
+    if network.random() {
+        add(&mut plan, &mut network, (&NETWORK_KINDS, 0.3), (instances, length_us));
+    }
+    plan.sort_by_key(|planned| planned.start_us);
+    budget::one_at_a_time(if beyond_budget { plan } else { budget::within(plan) })
+}
+
+/// Draws each kind with this chance, and then a few faults of it.
+fn add(
+    plan: &mut Vec<PlannedFault>,
+    draw: &mut Stream,
+    (kinds, chance): (&[fn(&mut Stream, u32) -> Fault], f64),
+    (instances, length_us): (u32, u64),
+) {
+    let begins = plan.len();
+    for kind in kinds {
+        if !draw.random_bool(chance) {
+            continue;
+        }
+        for _ in 0..draw.random_range(1..=4) {
+            let fault = kind(draw, instances);
+            let start_us = draw.random_range(0..length_us * 9 / 10);
+            let lasts_us = if fault.is_momentary() { 0 } else { duration_us(draw, length_us) };
+            plan.push(PlannedFault { start_us, end_us: (start_us + lasts_us).min(length_us), fault });
+        }
+    }
+    // Half of the momentary ones come soon after another fault begins or ends, when most is under way.
+    let edges: Vec<_> = plan.iter().flat_map(|planned| [planned.start_us, planned.end_us]).collect();
+    for planned in plan[begins..].iter_mut().filter(|planned| planned.fault.is_momentary()) {
+        if draw.random() {
+            let at_us = edges.choose(draw).expect("its own, at least") + draw.random_range(0..300_000);
+            (planned.start_us, planned.end_us) = (at_us.min(length_us), at_us.min(length_us));
+        }
+    }
+}
+
+/// How wrong the instances' wall clocks are: in half of the seeds not at all, else each by up to a quarter of an hour.
+pub fn clock_offsets_ms(seed: Seed, instances: u32) -> Vec<i64> {
+    let mut draw = seed.stream("clocks");
+    let wrong = draw.random();
+    (0..instances).map(|_| if wrong { draw.random_range(-900_000..=900_000) } else { 0 }).collect()
+}
+
+/// From a blink to most of the phase: the logarithm is uniform, as no length is more typical than another.
+fn duration_us(draw: &mut Stream, length_us: u64) -> u64 {
+    #[expect(clippy::cast_precision_loss, reason = "a phase is minutes long: far below 2^52 microseconds")]
+    let (shortest, longest) = (10_000_f64, length_us as f64);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 10^4 and length_us")]
+    let drawn = (shortest * (longest / shortest).powf(draw.random::<f64>())) as u64;
+    drawn
+}
+
+fn some(draw: &mut Stream, instances: u32) -> Vec<u32> {
+    let mut some: Vec<_> = (0..instances).filter(|_| draw.random_bool(0.5)).collect();
+    if some.is_empty() {
+        some.push(draw.random_range(0..instances));
+    }
+    some
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::{super::KIND_NAMES, *};
+
+    fn plans() -> impl Iterator<Item = Vec<PlannedFault>> {
+        (0..4000).map(|seed| generate(Seed(seed), 4, 20_000_000, false))
+    }
+
+    #[test]
+    fn every_kind_is_drawn_and_some_runs_have_no_fault() {
+        let mut kinds = BTreeMap::<_, u32>::new();
+        for planned in plans().flatten() {
+            *kinds.entry(planned.fault.kind()).or_default() += 1;
+        }
+        assert_eq!(kinds.keys().copied().collect::<BTreeSet<_>>(), BTreeSet::from(KIND_NAMES));
+        assert!(kinds.values().all(|count| *count > 30), "{kinds:?}");
+        assert!(plans().any(|plan| plan.is_empty()));
+    }
+}

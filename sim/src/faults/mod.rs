@@ -1,0 +1,551 @@
+//! The faults that a run can suffer, as data. A plan lies beside the workload and knows nothing of it; the nemesis
+//! plays it, the history records it.
+//!
+//! - here: the kinds and their parameters, as replay files hold them.
+//! - `generate`: how a plan grows from a seed.
+//! - `budget`: which of what was drawn stays, so that the plan is within what the guarantees promise to survive.
+
+mod budget;
+mod generate;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    budget::LOSS_MARGIN_US,
+    generate::{clock_offsets_ms, generate},
+};
+
+/// One fault of a plan, with its times.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedFault {
+    /// When it begins, in simulated microseconds after the start of the phase of faults.
+    pub start_us: u64,
+    /// When it ends, likewise; a fault of a moment ends when it begins.
+    pub end_us: u64,
+    /// What it is.
+    pub fault: Fault,
+}
+
+/// A kind of fault and its parameters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "fault", rename_all = "snake_case")]
+pub enum Fault {
+    /// Segments between these instances and Redis are lost in the direction given (TCP sends them again after heal).
+    Partition {
+        /// The instances cut off.
+        instances: Vec<u32>,
+        /// Which way is cut.
+        direction: Direction,
+    },
+    /// Every segment between these instances and Redis takes this much longer.
+    SlowLink {
+        /// The instances concerned.
+        instances: Vec<u32>,
+        /// Added to each segment's latency, one way, in microseconds.
+        extra_us: u64,
+    },
+    /// The network between these instances and Redis works badly.
+    BadNetwork {
+        /// The instances concerned.
+        instances: Vec<u32>,
+        /// How.
+        trouble: NetTrouble,
+    },
+    /// The resolvers of these instances answer badly.
+    BadNames {
+        /// The instances concerned.
+        instances: Vec<u32>,
+        /// How long they take to answer, in microseconds.
+        delay_us: u64,
+        /// What they answer.
+        answer: NameAnswer,
+    },
+    /// The connections between these instances and Redis are reset.
+    ResetConnections {
+        /// The instances concerned.
+        instances: Vec<u32>,
+    },
+    /// The process of Redis is killed, and started again at the end of the fault.
+    RedisCrash {
+        /// What the restarted Redis holds.
+        data: Persistence,
+    },
+    /// The host of Redis loses power, without a word to its clients, and starts again at the end of the fault.
+    RedisPowerLoss {
+        /// What the restarted Redis holds.
+        data: Persistence,
+    },
+    /// Redis ends; at the end of the fault its replica takes over, on another host, and with it the name.
+    RedisFailover {
+        /// How far behind the replica is, in microseconds: what came after is lost, the marker of its generation is not.
+        lag_us: u64,
+        /// Whether the old host loses power, so that connections to it just fall silent, rather than only its process.
+        silent: bool,
+    },
+    /// The process of Redis is stopped (SIGSTOP) and goes on at the end of the fault; connections stay open.
+    RedisPause,
+    /// Redis runs and answers commands with an error.
+    RedisRefuses {
+        /// Which, and to which commands.
+        with: Refusal,
+    },
+    /// SCRIPT FLUSH: every cached script is forgotten.
+    ScriptFlush,
+    /// FLUSHALL: an operator deletes everything.
+    FlushAll,
+    /// An instance closes its cache and ends in order, and starts again at the end of the fault.
+    InstanceRestart {
+        /// Which.
+        instance: u32,
+    },
+    /// An instance stops, and starts again at the end of the fault with what its disk kept.
+    InstanceCrash {
+        /// Which.
+        instance: u32,
+        /// Whether its host loses power with it.
+        power_loss: bool,
+    },
+    /// The same, at an operation on its disk, if that comes before the end of the fault.
+    CrashAtDisk {
+        /// Which.
+        instance: u32,
+        /// How many operations that change something succeed before.
+        ops: u64,
+        /// Whether its host loses power with it.
+        power_loss: bool,
+    },
+    /// All instances restart in order, one after the other.
+    RollingRestart {
+        /// How long each is down, in microseconds.
+        down_us: u64,
+    },
+    /// The process of an instance is stopped (SIGSTOP) and goes on at the end of the fault.
+    InstancePause {
+        /// Which.
+        instance: u32,
+    },
+    /// An instance restarts in order, but another process holds the lock of its store until the end of the fault.
+    LockHeld {
+        /// Which.
+        instance: u32,
+    },
+    /// The callers of an instance lose patience: they drop their calls after at most so many polls.
+    CancelledCalls {
+        /// Which.
+        instance: u32,
+        /// At most; each call is given another number of them, from one.
+        polls_max: u64,
+    },
+    /// The disk of an instance works badly.
+    BadDisk {
+        /// Whose.
+        instance: u32,
+        /// How.
+        trouble: DiskTrouble,
+    },
+    /// One bit of an instance's store flips: while it runs, or while it is down for the time of the fault.
+    BitRot {
+        /// Whose.
+        instance: u32,
+        /// Whether it is running.
+        running: bool,
+    },
+    /// Writes of an instance are acknowledged by its disk and go wrong. It restarts in order at the end of the fault.
+    BadWrites {
+        /// Whose.
+        instance: u32,
+        /// How.
+        how: BadWrite,
+        /// How many.
+        writes: u32,
+    },
+    /// The wall clock of an instance steps, and steps back at the end of the fault.
+    ClockStep {
+        /// Whose.
+        instance: u32,
+        /// By so many milliseconds.
+        by_ms: i64,
+    },
+    /// The wall clock of an instance drifts.
+    ClockDrift {
+        /// Whose.
+        instance: u32,
+        /// Microseconds gained in each second.
+        ppm: i64,
+    },
+    /// Redis's wall clock steps, and steps back at the end of the fault.
+    RedisClockStep {
+        /// By so many milliseconds.
+        by_ms: i64,
+    },
+    /// Redis evicts single keys, markers of its generation among them.
+    Eviction {
+        /// So many, if it has them.
+        keys: u32,
+        /// Which: the first in an order that grows from this number.
+        draw: u64,
+    },
+    /// The process of Redis is killed, and started again at the end of the fault with an older save of its data: what came
+    /// after is lost, the marker of its generation is not.
+    RedisRollback {
+        /// How long before the fault it was saved, in microseconds.
+        age_us: u64,
+    },
+}
+
+/// How a network works badly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "network", rename_all = "snake_case")]
+pub enum NetTrouble {
+    /// It loses segments, which TCP then sends again.
+    Loss {
+        /// Of a thousand, each way.
+        per_mille: u32,
+    },
+    /// It carries little.
+    Narrow {
+        /// Bytes a second, each way.
+        bytes_per_s: u64,
+    },
+    /// Its latencies differ widely.
+    Jitter {
+        /// Up to this much more than a millisecond, one way, in microseconds.
+        jitter_us: u64,
+    },
+    /// The connections are reset within a request or a reply.
+    ResetWithin {
+        /// After so many more bytes.
+        bytes: u64,
+        /// Of requests, or of replies.
+        of_requests: bool,
+    },
+    /// The instances' kernels read and write fewer bytes than they could.
+    Short {
+        /// Of a thousand reads and writes.
+        per_mille: u32,
+    },
+}
+
+/// What a resolver in trouble answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NameAnswer {
+    /// What is right, after its delay.
+    Right,
+    /// Nothing.
+    Nothing,
+    /// The other host that Redis can run on, where nobody listens.
+    Refusing,
+    /// The same, and it has no power.
+    Silent,
+    /// First that host, then the right one.
+    RefusingFirst,
+}
+
+/// How a disk works badly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "disk", rename_all = "snake_case")]
+pub enum DiskTrouble {
+    /// It has no room.
+    Full,
+    /// So many reads fail with a device error.
+    ReadErrors {
+        /// How many.
+        times: u32,
+    },
+    /// So many writes fail with a device error.
+    WriteErrors {
+        /// How many.
+        times: u32,
+    },
+    /// So many syncs fail with a device error, and drop what was not synced.
+    SyncErrors {
+        /// How many.
+        times: u32,
+    },
+    /// It has become read-only.
+    ReadOnly,
+    /// Every sync takes longer.
+    SlowSync {
+        /// By so many microseconds.
+        extra_us: u64,
+    },
+    /// It does not answer before the end of the fault.
+    Stalled,
+}
+
+/// What becomes of a write that is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BadWrite {
+    /// It is forgotten.
+    Lost,
+    /// It lands elsewhere in its file.
+    Misdirected,
+}
+
+/// Which way a partition cuts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// Nothing gets through.
+    Both,
+    /// Requests are lost, replies get through.
+    ToRedis,
+    /// Requests get through, replies are lost.
+    FromRedis,
+}
+
+/// Why Redis answers with errors, by the code that these begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// It reads its data set: nothing works.
+    Loading,
+    /// It has become a replica: writes are refused.
+    ReadOnly,
+    /// Its memory is full: writes are refused.
+    OutOfMemory,
+    /// It cannot save to its disk: writes are refused.
+    Misconfigured,
+    /// A script runs for too long: nothing works.
+    Busy,
+    /// A password was set: nothing works.
+    NoAuth,
+    /// It is a replica without its master, and serves no stale data: nothing works.
+    MasterDown,
+    /// The user has lost the right to use any command.
+    NoPermission,
+    /// It takes no more clients: connections that stand go on.
+    MaxClients,
+}
+
+/// Every refusal.
+pub const REFUSALS: [Refusal; 9] = [
+    Refusal::Loading,
+    Refusal::ReadOnly,
+    Refusal::OutOfMemory,
+    Refusal::Misconfigured,
+    Refusal::Busy,
+    Refusal::NoAuth,
+    Refusal::MasterDown,
+    Refusal::NoPermission,
+    Refusal::MaxClients,
+];
+
+/// What Redis holds after a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Persistence {
+    /// Everything (append-only file, synced at every write).
+    Kept,
+    /// Nothing (no persistence).
+    Lost,
+}
+
+impl Fault {
+    /// The kind, as it is named in reports.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Partition { direction: Direction::Both, .. } => "partition",
+            Self::Partition { direction: Direction::ToRedis, .. } => "partition of requests",
+            Self::Partition { direction: Direction::FromRedis, .. } => "partition of replies",
+            Self::SlowLink { .. } => "slow link",
+            Self::BadNetwork { trouble, .. } => trouble.kind(),
+            Self::BadNames { answer, .. } => answer.kind(),
+            Self::RedisPowerLoss { .. } => "Redis power loss",
+            Self::RedisFailover { silent: false, .. } => "Redis failover",
+            Self::RedisFailover { silent: true, .. } => "Redis failover in silence",
+            Self::ResetConnections { .. } => "connection reset",
+            Self::RedisCrash { data: Persistence::Kept } => "Redis crash, data kept",
+            Self::RedisCrash { data: Persistence::Lost } => "Redis crash, data lost",
+            Self::RedisPause => "Redis pause",
+            Self::RedisRefuses { .. } => "Redis refuses",
+            Self::ScriptFlush => "script flush",
+            Self::FlushAll => "FLUSHALL",
+            Self::InstanceRestart { .. } => "instance restart",
+            Self::InstanceCrash { power_loss: false, .. } => "instance kill",
+            Self::InstanceCrash { power_loss: true, .. } => "instance power loss",
+            Self::CrashAtDisk { .. } => "crash at a disk operation",
+            Self::RollingRestart { .. } => "rolling restart",
+            Self::InstancePause { .. } => "instance pause",
+            Self::LockHeld { .. } => "lock held by another",
+            Self::CancelledCalls { .. } => "cancelled calls",
+            Self::BadDisk { trouble, .. } => trouble.kind(),
+            Self::BitRot { running: false, .. } => "bit rot while down",
+            Self::BitRot { running: true, .. } => "bit rot while running",
+            Self::BadWrites { how: BadWrite::Lost, .. } => "lost write",
+            Self::BadWrites { how: BadWrite::Misdirected, .. } => "misdirected write",
+            Self::ClockStep { .. } => "clock step",
+            Self::ClockDrift { .. } => "clock drift",
+            Self::RedisClockStep { .. } => "Redis clock step",
+            Self::Eviction { .. } => "eviction",
+            Self::RedisRollback { .. } => "Redis rollback",
+        }
+    }
+    /// The instances that it names.
+    pub fn instances(&self) -> &[u32] {
+        match self {
+            Self::Partition { instances, .. }
+            | Self::SlowLink { instances, .. }
+            | Self::BadNetwork { instances, .. }
+            | Self::BadNames { instances, .. }
+            | Self::ResetConnections { instances } => instances,
+            Self::InstanceRestart { instance }
+            | Self::InstanceCrash { instance, .. }
+            | Self::CrashAtDisk { instance, .. }
+            | Self::InstancePause { instance }
+            | Self::LockHeld { instance }
+            | Self::CancelledCalls { instance, .. }
+            | Self::BadDisk { instance, .. }
+            | Self::BitRot { instance, .. }
+            | Self::BadWrites { instance, .. }
+            | Self::ClockStep { instance, .. }
+            | Self::ClockDrift { instance, .. } => std::slice::from_ref(instance),
+            Self::RedisCrash { .. }
+            | Self::RedisPowerLoss { .. }
+            | Self::RedisFailover { .. }
+            | Self::RedisPause
+            | Self::RedisRefuses { .. }
+            | Self::ScriptFlush
+            | Self::FlushAll
+            | Self::RollingRestart { .. }
+            | Self::RedisClockStep { .. }
+            | Self::Eviction { .. }
+            | Self::RedisRollback { .. } => &[],
+        }
+    }
+
+    /// Whether data of Redis is gone with it: all, or some.
+    pub fn loses_data(&self) -> bool {
+        match self {
+            Self::RedisCrash { data } | Self::RedisPowerLoss { data } => *data == Persistence::Lost,
+            Self::FlushAll => true,
+            _ => self.loses_records(),
+        }
+    }
+
+    /// Whether single records of Redis are lost or older afterwards, which no instance notices before it reads them.
+    pub fn loses_records(&self) -> bool {
+        matches!(self, Self::Eviction { .. }) || self.save_age_us().is_some()
+    }
+
+    /// How old the save is that Redis goes on with after the fault, if it is one.
+    pub fn save_age_us(&self) -> Option<u64> {
+        match self {
+            Self::RedisRollback { age_us } => Some(*age_us),
+            Self::RedisFailover { lag_us, .. } => Some(*lag_us).filter(|lag_us| *lag_us > 0),
+            _ => None,
+        }
+    }
+
+    /// Whether the store of an instance is other afterwards than the instance wrote it.
+    pub fn damages_store(&self) -> bool {
+        matches!(self, Self::BitRot { .. } | Self::BadWrites { .. })
+    }
+
+    /// Whether calls of the instance may fail meanwhile, since its disk does not work.
+    pub fn troubles_disk(&self) -> bool {
+        matches!(self, Self::BadDisk { .. }) || self.damages_store()
+    }
+
+    /// Of a moment, rather than with a beginning and an end.
+    fn is_momentary(&self) -> bool {
+        matches!(
+            self,
+            Self::ResetConnections { .. }
+                | Self::ScriptFlush
+                | Self::FlushAll
+                | Self::Eviction { .. }
+                | Self::RollingRestart { .. }
+        )
+    }
+}
+
+impl NetTrouble {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Loss { .. } => "packet loss",
+            Self::Narrow { .. } => "low bandwidth",
+            Self::Jitter { .. } => "jitter",
+            Self::ResetWithin { .. } => "reset within a message",
+            Self::Short { .. } => "short reads and writes",
+        }
+    }
+}
+
+impl NameAnswer {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Right => "slow names",
+            Self::Nothing => "failing names",
+            Self::Refusing | Self::Silent => "wrong names",
+            Self::RefusingFirst => "several addresses",
+        }
+    }
+}
+
+impl DiskTrouble {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Full => "disk full",
+            Self::ReadErrors { .. } => "disk read errors",
+            Self::WriteErrors { .. } => "disk write errors",
+            Self::SyncErrors { .. } => "disk sync errors",
+            Self::ReadOnly => "disk read-only",
+            Self::SlowSync { .. } => "disk slow sync",
+            Self::Stalled => "disk stalled",
+        }
+    }
+}
+
+/// The kinds, as they are named in reports.
+pub const KIND_NAMES: [&str; 47] = [
+    "partition",
+    "partition of requests",
+    "partition of replies",
+    "slow link",
+    "packet loss",
+    "low bandwidth",
+    "jitter",
+    "reset within a message",
+    "short reads and writes",
+    "slow names",
+    "failing names",
+    "wrong names",
+    "several addresses",
+    "connection reset",
+    "Redis power loss",
+    "Redis failover",
+    "Redis failover in silence",
+    "Redis crash, data kept",
+    "Redis crash, data lost",
+    "Redis pause",
+    "Redis refuses",
+    "script flush",
+    "FLUSHALL",
+    "instance restart",
+    "instance kill",
+    "instance power loss",
+    "crash at a disk operation",
+    "rolling restart",
+    "instance pause",
+    "lock held by another",
+    "cancelled calls",
+    "disk full",
+    "disk read errors",
+    "disk write errors",
+    "disk sync errors",
+    "disk read-only",
+    "disk slow sync",
+    "disk stalled",
+    "bit rot while down",
+    "bit rot while running",
+    "lost write",
+    "misdirected write",
+    "clock step",
+    "clock drift",
+    "Redis clock step",
+    "eviction",
+    "Redis rollback",
+];

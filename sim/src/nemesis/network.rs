@@ -1,0 +1,82 @@
+//! Faults of the network and of names that one instance suffers one at a time, and those that move Redis.
+
+use super::{Edge, Nemesis};
+use crate::{
+    faults::{Fault, NameAnswer, NetTrouble, Persistence},
+    history::{Stop, What},
+    redis::{Engine, serve_world::HOSTS},
+    world::{
+        Host,
+        net::{Latency, Resolver, Says},
+    },
+};
+
+impl Nemesis<'_> {
+    /// Begins or ends trouble between these instances and Redis, wherever that runs.
+    pub(super) fn change_network(&self, instances: &[u32], trouble: NetTrouble, edge: Edge) {
+        let (net, begins) = (self.world.net(), edge == Edge::Begin);
+        for instance in instances.iter().map(|number| Host::from(*number)) {
+            if let NetTrouble::Short { per_mille } = trouble {
+                net.set_short(instance, if begins { per_mille } else { 0 });
+                continue;
+            }
+            let links = HOSTS.iter().flat_map(|redis| [(instance, *redis), (*redis, instance)]);
+            for (from, to) in links {
+                match trouble {
+                    NetTrouble::Loss { per_mille } => net.set_loss(from, to, if begins { per_mille } else { 0 }),
+                    NetTrouble::Narrow { bytes_per_s } => net.set_bandwidth(from, to, begins.then_some(bytes_per_s)),
+                    NetTrouble::Jitter { jitter_us } => {
+                        let wide = Latency { base_us: 1_000, jitter_us, tail_every: 50, tail_us: 2 * jitter_us };
+                        net.set_latency(from, to, begins.then_some(wide));
+                    }
+                    NetTrouble::ResetWithin { of_requests, .. } if (from == instance) != of_requests => {}
+                    NetTrouble::ResetWithin { bytes, .. } if begins => drop(net.reset_after(from, to, bytes)),
+                    NetTrouble::ResetWithin { .. } => net.forget_resets(from, to),
+                    NetTrouble::Short { .. } => unreachable!("it concerns no link"),
+                }
+            }
+        }
+    }
+
+    /// Puts the resolvers of these instances in trouble.
+    pub(super) fn begin_bad_names(&self, instances: &[u32], delay_us: u64, answer: NameAnswer) {
+        let (right, wrong) = (self.redis.host(), self.redis.other_host());
+        self.world.set_power(wrong, answer != NameAnswer::Silent);
+        let says = match answer {
+            NameAnswer::Right => Says::Truth,
+            NameAnswer::Nothing => Says::Failure,
+            NameAnswer::Refusing | NameAnswer::Silent => Says::Addresses(vec![wrong]),
+            NameAnswer::RefusingFirst => Says::Addresses(vec![wrong, right]),
+        };
+        for instance in instances {
+            self.world.net().set_resolver(*instance, Resolver { delay_us, says: says.clone() });
+        }
+    }
+
+    pub(super) fn end_bad_names(&self, instances: &[u32]) {
+        for instance in instances {
+            self.world.net().set_resolver(*instance, Resolver::default());
+        }
+    }
+
+    /// Redis ends, with its host or without; what it goes on with, there or elsewhere, is decided now. Answers what was
+    /// lost or broken.
+    pub(super) fn stop_redis(&self, fault: &Fault, save: Option<&Engine>) -> u64 {
+        let keys = self.redis.keys(self.world);
+        let connections = self.world.net().open_connections(self.redis.host()) as u64;
+        let (how, data) = match fault {
+            Fault::RedisCrash { data } => (Stop::Killed, *data),
+            Fault::RedisPowerLoss { data } => (Stop::PowerLost, *data),
+            Fault::RedisFailover { silent: true, .. } => (Stop::PowerLost, Persistence::Kept),
+            _ => (Stop::Killed, Persistence::Kept),
+        };
+        match save {
+            Some(save) => self.redis.roll_back(self.world, how, save),
+            None => self.redis.crash(self.world, how, data),
+        }
+        if fault.loses_data() {
+            self.recorder.note(What::RedisLostData);
+        }
+        if data == Persistence::Lost { keys } else { connections }
+    }
+}

@@ -1,0 +1,70 @@
+//! Names of hosts, and how an asker's resolver answers for them.
+
+use std::{collections::BTreeMap, io};
+
+use crate::world::Host;
+
+/// How one host's resolver answers. Until told otherwise, with the truth and at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resolver {
+    /// Time from question to answer, in microseconds.
+    pub delay_us: u64,
+    /// What the answer is.
+    pub says: Says,
+}
+
+/// What a resolver answers, whatever name is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Says {
+    /// The addresses that the name has at the time of the answer.
+    #[default]
+    Truth,
+    /// Nothing: its servers are silent or broken (`EAI_AGAIN`).
+    Failure,
+    /// These addresses, right or wrong.
+    Addresses(Vec<Host>),
+}
+
+/// The names of a run. A host has the name that it displays, until [`Names::set_addresses`] gives that to others.
+#[derive(Default)]
+pub(super) struct Names {
+    addresses: BTreeMap<String, Vec<Host>>,
+    resolvers: BTreeMap<Host, Resolver>,
+}
+
+impl Names {
+    pub(super) fn set_addresses(&mut self, name: &str, hosts: Vec<Host>) {
+        self.addresses.insert(name.to_owned(), hosts);
+    }
+
+    pub(super) fn set_resolver(&mut self, asker: Host, resolver: Resolver) {
+        self.resolvers.insert(asker, resolver);
+    }
+
+    /// Whether the asker's resolver answers otherwise than at first.
+    pub(super) fn in_trouble(&self, asker: Host) -> bool {
+        self.resolvers.get(&asker).is_some_and(|resolver| *resolver != Resolver::default())
+    }
+
+    /// How long the asker waits for an answer.
+    pub(super) fn delay_us(&self, asker: Host) -> u64 {
+        self.resolvers.get(&asker).map_or(0, |resolver| resolver.delay_us)
+    }
+
+    /// The answer: the addresses to try, in this order.
+    pub(super) fn resolve(&self, asker: Host, name: &str) -> io::Result<Vec<Host>> {
+        match self.resolvers.get(&asker).map_or(&Says::Truth, |resolver| &resolver.says) {
+            Says::Addresses(hosts) => Ok(hosts.clone()),
+            Says::Failure => {
+                Err(io::Error::other("failed to look up the address: temporary failure in name resolution"))
+            }
+            Says::Truth => match self.addresses.get(name) {
+                Some(hosts) => Ok(hosts.clone()),
+                None => match name.parse() {
+                    Ok(host) => Ok(vec![host]),
+                    Err(unknown) => Err(io::Error::new(io::ErrorKind::NotFound, unknown)),
+                },
+            },
+        }
+    }
+}

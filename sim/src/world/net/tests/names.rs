@@ -1,0 +1,113 @@
+//! Names of hosts that resolve slowly, not at all, wrongly, to several addresses, or to another one than before. What a
+//! real machine does: the same with a name server of one's own, `tests/conformance.rs` says what both agree on.
+
+use super::*;
+use crate::world::net::{Resolver, Says};
+
+/// An echo server on the host that a failover leads to.
+fn start_replica(world: &World) {
+    start_echo_on(world, Host::Replica);
+}
+
+#[test]
+fn a_slow_resolver_delays_the_connect() {
+    simulate(1, async |world| {
+        start_echo(&world);
+        world.sleep_us(1).await;
+        world.net().set_resolver(1, Resolver { delay_us: 3_000_000, ..Resolver::default() });
+        let (stream, ms) = ms(&world, connect(&world)).await;
+        echo(&mut stream.expect("the answer is right"), b"x").await.expect("it answers");
+        assert_eq!(ms, 3_000);
+    });
+}
+
+#[test]
+fn a_failing_resolver_fails_the_connect_of_its_host_alone() {
+    simulate(1, async |world| {
+        start_echo(&world);
+        world.boot(2);
+        world.sleep_us(1).await;
+        world.net().set_resolver(1, Resolver { delay_us: 10_000_000, says: Says::Failure });
+        let (stream, ms) = ms(&world, connect(&world)).await;
+        let error = stream.expect_err("nobody answers").to_string();
+        assert!(error.contains("temporary failure in name resolution"), "{error}");
+        assert_eq!(ms, 10_000);
+        world.env(2).network().connect(&Endpoint::tcp("redis", PORT)).await.expect("it has a resolver of its own");
+        world.net().set_resolver(1, Resolver::default());
+        connect(&world).await.expect("the resolver is well again");
+    });
+}
+
+#[test]
+fn a_connect_dropped_while_it_resolves_sends_nothing() {
+    simulate(1, async |world| {
+        start_echo(&world);
+        world.sleep_us(1).await;
+        world.net().set_resolver(1, Resolver { delay_us: 1_000_000, ..Resolver::default() });
+        let env = world.boot(1);
+        let endpoint = Endpoint::tcp("redis", PORT);
+        let mut connect = Box::pin(env.network().connect(&endpoint));
+        std::future::poll_fn(|context| {
+            assert!(connect.as_mut().poll(context).is_pending());
+            std::task::Poll::Ready(())
+        })
+        .await;
+        drop(connect);
+        world.sleep_us(5_000_000).await;
+        assert_eq!(world.net().counters().connects, 0);
+    });
+}
+
+#[test]
+fn a_wrong_address_is_refused_or_silent() {
+    for silent in [false, true] {
+        simulate(1, async move |world| {
+            start_echo(&world);
+            world.sleep_us(1).await;
+            if silent {
+                world.kill(Host::Replica, Stop::PowerLost);
+            }
+            world.net().set_resolver(1, Resolver { delay_us: 0, says: Says::Addresses(vec![Host::Replica]) });
+            let (stream, ms) = ms(&world, connect(&world)).await;
+            let kind = stream.expect_err("Redis is not there").kind();
+            let expected =
+                if silent { (io::ErrorKind::TimedOut, 127_000) } else { (io::ErrorKind::ConnectionRefused, 0) };
+            assert_eq!((kind, ms), expected);
+        });
+    }
+}
+
+#[test]
+fn several_addresses_are_tried_in_turn() {
+    simulate(1, async |world| {
+        start_echo(&world);
+        world.sleep_us(1).await;
+        world.net().set_addresses("redis", &[Host::Replica, Host::Instance(7), Host::Redis]);
+        let mut stream = connect(&world).await.expect("the third is right");
+        assert_eq!(echo(&mut stream, b"x").await.expect("it answers"), b"x");
+        assert_eq!(world.net().counters().refused, 2);
+        // One that is silent holds up all that follow, for as long as its connect lasts.
+        world.kill(Host::Replica, Stop::PowerLost);
+        let (stream, ms) = ms(&world, connect(&world)).await;
+        stream.expect("the third is right");
+        assert_eq!(ms, 127_000);
+        world.net().set_addresses("redis", &[]);
+        assert_eq!(connect(&world).await.expect_err("it has no address").kind(), io::ErrorKind::NotFound);
+    });
+}
+
+#[test]
+fn after_a_failover_a_new_connection_leads_to_the_new_address() {
+    simulate(1, async |world| {
+        let mut stream = connected(&world).await;
+        start_replica(&world);
+        world.kill(Host::Redis, Stop::PowerLost);
+        world.net().set_addresses("redis", &[Host::Replica]);
+        // The old connection leads where it led.
+        let (reply, ms) = ms(&world, echo(&mut stream, b"x")).await;
+        assert_eq!((reply.expect_err("nobody is there").kind(), ms / 1_000), (io::ErrorKind::TimedOut, 30));
+        let mut stream = connect(&world).await.expect("the replica listens");
+        assert_eq!(echo(&mut stream, b"x").await.expect("it answers"), b"x");
+        assert_eq!(world.net().open_connections(Host::Replica), 1);
+    });
+}
