@@ -68,7 +68,7 @@ impl<'a, 'h> Session<'a, 'h> {
         for op in ops {
             let since = std::mem::replace(&mut judged_until, op.returned());
             if run.excuses.is_damaged(self.instance, since, op.returned()) {
-                memories.iter_mut().for_each(|memory| *memory = Memory::default());
+                memories.fill_with(Memory::default);
             }
             if run.excuses.is_damaged(self.instance, op.called, op.returned()) {
                 continue;

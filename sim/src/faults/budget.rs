@@ -52,7 +52,7 @@ pub(super) fn within(plan: Vec<PlannedFault>) -> Vec<PlannedFault> {
         .filter(|planned| {
             let too_early = forgets(&planned.fault) && planned.start_us < last_loss_us + LOSS_MARGIN_US;
             let ends_process = forgets(&planned.fault) || restarts(&planned.fault);
-            !too_early && !planned.fault.damages_store() && !(ends_process && may_be_unflushed(planned))
+            !(too_early || planned.fault.damages_store() || ends_process && may_be_unflushed(planned))
         })
         .collect()
 }

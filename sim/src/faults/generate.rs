@@ -8,8 +8,11 @@ use super::{
 };
 use crate::seed::{Seed, Stream};
 
+/// How a fault of a kind is drawn, for so many instances.
+type Kind = fn(&mut Stream, u32) -> Fault;
+
 /// The kinds that were first, for drawing.
-const KINDS: [fn(&mut Stream, u32) -> Fault; 10] = [
+const KINDS: [Kind; 10] = [
     |draw, instances| Fault::Partition {
         instances: some(draw, instances),
         direction: *[Direction::Both, Direction::ToRedis, Direction::FromRedis].choose(draw).expect("three"),
@@ -35,7 +38,7 @@ const KINDS: [fn(&mut Stream, u32) -> Fault; 10] = [
 ];
 
 /// The kinds that came later. They draw from a stream of their own, so that plans of before are parts of those of today.
-const LATER_KINDS: [fn(&mut Stream, u32) -> Fault; 14] = [
+const LATER_KINDS: [Kind; 14] = [
     |draw, instances| Fault::CrashAtDisk {
         instance: draw.random_range(0..instances),
         // From the first operation of a commit to the middle of a rewrite.
@@ -142,7 +145,7 @@ pub fn generate(seed: Seed, instances: u32, length_us: u64, beyond_budget: bool)
 fn add(
     plan: &mut Vec<PlannedFault>,
     draw: &mut Stream,
-    (kinds, chance): (&[fn(&mut Stream, u32) -> Fault], f64),
+    (kinds, chance): (&[Kind], f64),
     (instances, length_us): (u32, u64),
 ) {
     let begins = plan.len();

@@ -95,7 +95,7 @@ impl RedisHost {
         let listener = env.network().listen(PORT).expect("nothing else listens on this host");
         for number in 0.. {
             let Ok(mut stream) = listener.accept().await else { return };
-            if let Some(words) = self.with_engine(|engine| engine.turns_away()) {
+            if let Some(words) = self.with_engine(Engine::turns_away) {
                 // Whether it arrives is the client's to notice.
                 let _ = stream.write_all(words).await;
                 continue;

@@ -64,16 +64,15 @@ impl Content {
         if end > old {
             self.set_len(end);
         }
-        let mut damaged = vec![offset..end];
         if how == BadWrite::Misdirected {
             let at = stream.random_range(0..=old / SECTOR_BYTES) * SECTOR_BYTES;
             let landed = &bytes[..bytes.len().min(old.saturating_sub(at))];
             if at != offset && !landed.is_empty() {
                 self.write(at, landed);
-                damaged.push(at..at + landed.len());
+                self.damaged.push(at..at + landed.len());
             }
         }
-        self.damaged.extend(damaged);
+        self.damaged.push(offset..end);
     }
 
     /// Whether the file holds what no process has written there.
