@@ -9,7 +9,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use futures_util::future::join;
-use seedbed::faults::Persistence;
+use seedbed::{faults::Persistence, history::Stop};
 
 use crate::{
     fleet::{Fleet, play_some},
