@@ -121,6 +121,21 @@ fn a_failed_sync_ends_the_store_until_it_is_opened_again_and_loses_nothing_ackno
 }
 
 #[test]
+fn a_disk_that_fails_to_sync_while_a_cache_opens_is_an_error_that_gives_the_directory_back() {
+    play(async |stage| {
+        let cache = alone(&stage).await;
+        cache.upsert(&uid("a"), &field("v", "1")).await.expect("the disk works");
+        stage.close(1, cache).await;
+        stage.world.disk(1).inject(Verb::Sync, io::ErrorKind::Other, 1);
+        let env = stage.world.boot(1);
+        let error = Cache::open(env.clone(), config()).await.err().expect("a disk in trouble");
+        assert!(matches!(&error, OpenError::Store(StoreError::Poisoned { .. })), "{error}");
+        let cache = Cache::open(env, config()).await.expect("the disk works");
+        assert_eq!(profile(&cache, "a").await, (Source::Local, Some(json!({"v": "1"}))));
+    });
+}
+
+#[test]
 fn a_failed_read_is_an_error_of_that_call_alone() {
     play(async |stage| {
         let cache = alone(&stage).await;

@@ -5,6 +5,7 @@
 //! | `flushall-just-before-the-end` | a bug of the bed: FLUSHALL came less than a second before the final reads, so that no instance had probed since; each believed to be at rest and then answered `Merged`. The client promises to notice within its probe interval: the quiesce phase waits that long. |
 //! | `clear-on-a-full-disk` | a bug of the client: a removal that failed on the full disk was kept, and took effect when there was room again; `clear` named it neither among the removed nor among the unknown. |
 //! | `rot-behind-the-end-of-the-log` | a bug of the client: the entry that says that a log was closed in order stood before the records of the same batch, so that rot of these passed for a torn tail of an orderly end, and a loss for none. |
+//! | `a-sync-that-fails-while-a-cache-opens` | a bug of the client: `open` waited for Redis and then gave out a cache whose store had stopped meanwhile, on a disk that failed to sync; its caller learned of it from every later call. Opening is an error now, and can be tried again. |
 
 use std::{fs, path::Path};
 

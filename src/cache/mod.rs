@@ -51,7 +51,8 @@ impl<E: Env> ContactCache<E> {
     /// the cache opens all the same, and works locally until Redis is there.
     ///
     /// # Errors
-    /// A setting that cannot be, or a local store that cannot be opened.
+    /// A setting that cannot be, or a local store that cannot be opened, or that failed to write meanwhile: then the cache
+    /// can be opened again.
     pub async fn open(env: E, config: Config) -> Result<Self, OpenError> {
         config.check()?;
         let connect_timeout = config.connect_timeout;
@@ -63,6 +64,11 @@ impl<E: Env> ContactCache<E> {
         let cache = Self { inner: inner.clone(), flusher, supervisor, report };
         inner.keep_ceiling_ahead().await;
         timeout(&inner.env, connect_timeout, inner.first_attempt()).await;
+        if let Err(error) = inner.local.check() {
+            // Only to give the directory back: what could not be written is in the error.
+            let _ = cache.close().await;
+            return Err(error.into());
+        }
         Ok(cache)
     }
 

@@ -14,6 +14,10 @@ use crate::{
 /// How long after its disk works again an instance may take to find that out: it tries five times a second.
 const AGAIN_US: u64 = 300_000;
 
+/// How long an opening may take: it waits for the first attempt to connect, at most the client's `connect_timeout`, a
+/// second; and then gives the directory back.
+const OPENING_US: u64 = 1_100_000;
+
 /// A stretch of the history, by ordinal and by time, both ends included.
 #[derive(Clone, Copy, Debug)]
 struct Stretch {
@@ -85,9 +89,13 @@ impl Excuses {
         self.troubles.iter().any(|stretch| stretch.instance == op.instance && stretch.from.0 < op.called)
     }
 
-    /// Whether an instance may have failed to open its cache at this ordinal.
-    pub(super) fn may_fail_to_open(&self, instance: u32, at: u64) -> bool {
-        self.unopenable.iter().any(|stretch| stretch.instance == instance && stretch.meets(at, at))
+    /// Whether an instance may have failed to open its cache: when its disk was in trouble while it tried to.
+    pub(super) fn may_fail_to_open(&self, instance: u32, failed: &Event) -> bool {
+        self.unopenable.iter().any(|stretch| {
+            stretch.instance == instance
+                && stretch.from.0 <= failed.ordinal
+                && failed.at_us <= stretch.until.1.saturating_add(OPENING_US)
+        })
     }
 
     /// Whether the store of an instance was damaged at any time between two ordinals.

@@ -26,7 +26,7 @@ pub(super) fn check(run: &Operations<'_>) -> Verdict {
 fn opened(run: &Operations<'_>) -> Verdict {
     for event in &run.history.events {
         if let What::OpenFailed { instance, error } = &event.what
-            && !run.excuses.may_fail_to_open(*instance, event.ordinal)
+            && !run.excuses.may_fail_to_open(*instance, event)
         {
             let message = format!("instance {instance} failed to open its cache while its disk worked: {error}");
             return Verdict::Violation { message, ops: Vec::new() };
@@ -190,6 +190,19 @@ mod tests {
         let mut story = Story::new(&["p"]);
         story.event(What::OpenFailed { instance: 0, error: "in use by another process".to_owned() });
         story.violates(Latency, "failed to open its cache while its disk worked: in use", &[]);
+    }
+
+    #[test]
+    fn an_opening_may_fail_as_long_as_it_may_have_begun_on_a_disk_in_trouble() {
+        let mut story = Story::new(&["p"]);
+        story.event(stalls(0));
+        story.event(What::FaultEnd { fault: 0, effects: 1 });
+        story.now_us += 1_000_000;
+        story.event(What::OpenFailed { instance: 0, error: "it stopped".to_owned() });
+        story.passes(Latency);
+        story.now_us += 1_000_000;
+        story.event(What::OpenFailed { instance: 0, error: "it stopped".to_owned() });
+        story.violates(Latency, "failed to open its cache while its disk worked: it stopped", &[]);
     }
 
     #[test]
