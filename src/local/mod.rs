@@ -320,7 +320,10 @@ impl<E: Env> LocalStore<E> {
     pub(crate) async fn close(&self) -> Result<(), StoreError> {
         let ticket = {
             let mut state = self.lock();
-            state.phase = Phase::Closing;
+            // The flusher of a store that has stopped has ended already.
+            if state.phase == Phase::Open {
+                state.phase = Phase::Closing;
+            }
             state.push(Entry::Closed)
         };
         self.work.notify_one();
