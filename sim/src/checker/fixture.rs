@@ -144,7 +144,7 @@ impl Story {
     }
 
     pub(super) fn got_record(&mut self, op: u64, source: Source, record: Json) {
-        self.ok(op, Answer::Read { source, record: Some(record) });
+        self.ok(op, Answer::Read { source, record: Some(record.into()) });
     }
 
     pub(super) fn got_none(&mut self, op: u64, source: Source) {

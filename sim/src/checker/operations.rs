@@ -256,7 +256,7 @@ impl<'h> Operation<'h> {
     /// The record that a get answered.
     pub(super) fn record_read(&self) -> Option<&'h Json> {
         match self.answer()? {
-            Answer::Read { record, .. } => record.as_ref(),
+            Answer::Read { record, .. } => record.as_deref(),
             _ => None,
         }
     }
