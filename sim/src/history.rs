@@ -87,7 +87,7 @@ pub enum What {
         /// The operation's number, unique in the run.
         op: u64,
         /// What was asked.
-        call: Call,
+        call: Arc<Call>,
     },
     /// An operation returned.
     Complete {
