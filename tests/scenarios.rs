@@ -14,6 +14,7 @@
 //! | [`restart_under_two_hundred`] | two hundred instances reconnect |
 //! | [`redis_comes_back_empty`] | restarted without its data |
 //! | [`flushall`] | emptied under living connections |
+//! | [`failover_to_another_address`] | the name leads elsewhere, to all data or less |
 //! | **disks and processes** | |
 //! | [`full_disk`] | no space left, during an outage |
 //! | [`crash_before_the_answer`] | on disk, and the caller never hears of it |
@@ -44,6 +45,8 @@ mod crash_before_the_answer;
 mod crash_during_replay;
 #[path = "scenarios/failed_fsync.rs"]
 mod failed_fsync;
+#[path = "scenarios/failover_to_another_address.rs"]
+mod failover_to_another_address;
 #[path = "scenarios/fast_clock.rs"]
 mod fast_clock;
 #[path = "scenarios/flapping_link.rs"]

@@ -3,6 +3,8 @@
 //! Events are ordered by their ordinal, not by time: two events of the same simulated microsecond still have an order.
 //! An operation is an [`What::Invoke`] and, unless its instance died first, a [`What::Complete`] with the same `op`.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -85,7 +87,7 @@ pub enum What {
         /// The operation's number, unique in the run.
         op: u64,
         /// What was asked.
-        call: Call,
+        call: Arc<Call>,
     },
     /// An operation returned.
     Complete {
@@ -284,8 +286,8 @@ pub enum Answer {
         /// Where the answer comes from.
         source: Source,
         /// The record in its JSON form (`uid`, `contacts`, `profile`, `metadata`, `first_revealed_at`,
-        /// `last_updated_at`); none if there is none.
-        record: Option<Json>,
+        /// `last_updated_at`); none if there is none. Reads that showed the same may share it.
+        record: Option<Arc<Json>>,
     },
     /// Of a list.
     Listed {

@@ -170,7 +170,7 @@ impl Instances {
         }
     }
 
-    async fn call(&self, instance: u32, subject: &dyn Subject, call: &Call, alive: &(dyn Fn() -> bool + Sync)) {
+    async fn call(&self, instance: u32, subject: &dyn Subject, call: &Arc<Call>, alive: &(dyn Fn() -> bool + Sync)) {
         let op = self.shared.recorder.invoke(instance, call);
         let polls_max = self.with(instance, |state| {
             state.calls += 1;
@@ -301,7 +301,7 @@ impl Instances {
             let Some(subject) = instance.subject else { continue };
             let prefix = &scenario.prefixes[number as usize];
             for uid in uids.get(prefix).into_iter().flatten() {
-                self.call(number, &*subject, &Call::Get { uid: uid.clone() }, &|| true).await;
+                self.call(number, &*subject, &Arc::new(Call::Get { uid: uid.clone() }), &|| true).await;
             }
         }
     }
@@ -336,7 +336,7 @@ fn status(instance: &Instance) -> Option<Status> {
 fn uids_by_prefix(scenario: &Scenario) -> BTreeMap<String, BTreeSet<String>> {
     let mut uids = BTreeMap::<_, BTreeSet<_>>::new();
     for planned in &scenario.operations {
-        let (Call::Upsert { uid, .. } | Call::Get { uid } | Call::Remove { uid }) = &planned.call else { continue };
+        let (Call::Upsert { uid, .. } | Call::Get { uid } | Call::Remove { uid }) = &*planned.call else { continue };
         uids.entry(scenario.prefixes[planned.instance as usize].clone()).or_default().insert(uid.clone());
     }
     uids

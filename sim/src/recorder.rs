@@ -42,7 +42,7 @@ impl Recorder {
     }
 
     /// Notes the beginning of an operation, and gives it its number.
-    pub fn invoke(&self, instance: u32, call: &Call) -> u64 {
+    pub fn invoke(&self, instance: u32, call: &Arc<Call>) -> u64 {
         let at_us = self.now_us();
         let mut inner = self.lock();
         let op = inner.calls;

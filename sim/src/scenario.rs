@@ -3,7 +3,7 @@
 //! A scenario grows from a seed and a workload, and is then plain data: a shrinker may take operations and faults out
 //! of it, a person may edit it, and it replays without the code that generated it.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +50,7 @@ pub struct PlannedCall {
     /// The instance that is called.
     pub instance: u32,
     /// What is asked.
-    pub call: Call,
+    pub call: Arc<Call>,
 }
 
 impl Scenario {

@@ -36,7 +36,7 @@ fn scenario(instances: u32, each: u32, call: impl Fn(&str, String, u32) -> Call)
     let mut plan = |at_us, instance: u32, call: &dyn Fn(&str, String, u32) -> Call| {
         let number = u32::try_from(operations.len()).expect("some thousands");
         let call = call(&prefixes[instance as usize], format!("u{instance}"), number);
-        operations.push(PlannedCall { at_us, instance, call });
+        operations.push(PlannedCall { at_us, instance, call: call.into() });
     };
     (0..instances).for_each(|instance| plan(0, instance, &upsert));
     for _ in 0..each {

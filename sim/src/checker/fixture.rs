@@ -64,7 +64,7 @@ impl Story {
     pub(super) fn begin(&mut self, instance: u32, call: Call) -> u64 {
         let op = self.next_op;
         self.next_op += 1;
-        self.event(What::Invoke { instance, op, call });
+        self.event(What::Invoke { instance, op, call: call.into() });
         op
     }
 
@@ -144,7 +144,7 @@ impl Story {
     }
 
     pub(super) fn got_record(&mut self, op: u64, source: Source, record: Json) {
-        self.ok(op, Answer::Read { source, record: Some(record) });
+        self.ok(op, Answer::Read { source, record: Some(record.into()) });
     }
 
     pub(super) fn got_none(&mut self, op: u64, source: Source) {
@@ -192,7 +192,7 @@ impl Story {
 
     fn invoked(&self, number: u64) -> (u32, String) {
         let invoked = self.history.events.iter().find_map(|event| match &event.what {
-            What::Invoke { instance, op, call } if *op == number => Some((*instance, call)),
+            What::Invoke { instance, op, call } if *op == number => Some((*instance, &**call)),
             _ => None,
         });
         match invoked.expect("an operation that was begun") {

@@ -299,7 +299,7 @@ mod tests {
         let mut twice = eventful();
         twice.got_none(3, Source::Shared);
         let mut stranger = eventful();
-        stranger.event(What::Invoke { instance: 3, op: 99, call: Call::List });
+        stranger.event(What::Invoke { instance: 3, op: 99, call: Call::List.into() });
         let mut unasked = eventful();
         let list = unasked.begin(0, Call::List);
         unasked.got_none(list, Source::Shared);

@@ -355,7 +355,7 @@ impl Model {
         if self.bug == Bug::Mangled && json["metadata"].get("source").is_some() {
             json["metadata"]["source"]["payload"] = serde_json::json!([null, []]);
         }
-        Answer::Read { source, record: Some(json).filter(|_| !alive.is_empty()) }
+        Answer::Read { source, record: Some(json.into()).filter(|_| !alive.is_empty()) }
     }
 
     fn drain(&mut self, instance: usize) {

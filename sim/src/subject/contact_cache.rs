@@ -1,17 +1,47 @@
 //! The contact cache as a subject: the only place in which the bed touches the client's interface.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use contact_cache::{
-    Config, ContactCache, ContactPoint, Error, OpenError, Patch, Uid, config::RedisUrl, env::Env, error::Effect,
+    CachedContact, Config, ContactCache, ContactPoint, Error, OpenError, Patch, Uid, config::RedisUrl, env::Env,
+    error::Effect,
 };
+use serde_json::Value as Json;
 use tokio::sync::RwLock;
 
 use super::{Pending, Status, Subject};
 use crate::history::{self, Answer, Call, Outcome, Placement, RecordName, Source, StoreReport};
 
 /// An opened cache.
-pub struct ContactCacheSubject<E: Env>(RwLock<Option<ContactCache<E>>>);
+pub struct ContactCacheSubject<E: Env> {
+    cache: RwLock<Option<ContactCache<E>>>,
+    shown: Shown,
+}
+
+/// What each record last was, and that as JSON: a client that answers the very same again has it taken apart once.
+#[derive(Default)]
+struct Shown(Mutex<BTreeMap<Uid, Converted>>);
+
+type Converted = (Arc<CachedContact>, Arc<Json>);
+
+impl Shown {
+    fn json(&self, record: Arc<CachedContact>) -> Arc<Json> {
+        let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match shown.get(&record.uid) {
+            Some((last, json)) if Arc::ptr_eq(last, &record) => json.clone(),
+            _ => {
+                let json = Arc::new(serde_json::to_value(&record).expect("a record becomes JSON"));
+                shown.insert(record.uid.clone(), (record, json.clone()));
+                json
+            }
+        }
+    }
+}
 
 /// What the bed decides about a cache.
 #[derive(Clone, Debug)]
@@ -57,17 +87,16 @@ impl<E: Env> ContactCacheSubject<E> {
     /// Opens a cache.
     pub async fn open(env: E, settings: &Settings) -> Result<Self, OpenError> {
         let cache = ContactCache::open(env, settings.config()).await?;
-        Ok(Self(RwLock::new(Some(cache))))
+        Ok(Self { cache: RwLock::new(Some(cache)), shown: Shown::default() })
     }
 
-    async fn answer(cache: &ContactCache<E>, call: &Call) -> Result<Outcome, Error> {
+    async fn answer(&self, cache: &ContactCache<E>, call: &Call) -> Result<Outcome, Error> {
         let answer = match call {
             Call::Upsert { uid, patch } => written(cache.upsert(&uid.parse()?, &patch_of(patch)).await?),
             Call::Remove { uid } => written(cache.remove(&uid.parse()?).await?),
             Call::Get { uid } => {
                 let read = cache.get(&uid.parse()?).await?;
-                let record = read.record.map(|record| serde_json::to_value(record).expect("a record becomes JSON"));
-                Answer::Read { source: source(read.source), record }
+                Answer::Read { source: source(read.source), record: read.record.map(|record| self.shown.json(record)) }
             }
             Call::List => {
                 let listing = cache.list().await?;
@@ -94,9 +123,9 @@ impl<E: Env> ContactCacheSubject<E> {
 impl<E: Env> Subject for ContactCacheSubject<E> {
     fn call<'a>(&'a self, call: &'a Call) -> Pending<'a, Outcome> {
         Box::pin(async {
-            let guard = self.0.read().await;
+            let guard = self.cache.read().await;
             let Some(cache) = &*guard else { return Outcome::Fail { error: "the cache is closed".to_owned() } };
-            match Self::answer(cache, call).await {
+            match self.answer(cache, call).await {
                 Ok(outcome) => outcome,
                 Err(error) => match error.effect() {
                     Effect::None => Outcome::Fail { error: error.to_string() },
@@ -108,7 +137,7 @@ impl<E: Env> Subject for ContactCacheSubject<E> {
 
     fn close(&self) -> Pending<'_, Result<(), String>> {
         Box::pin(async {
-            match self.0.write().await.take() {
+            match self.cache.write().await.take() {
                 Some(cache) => cache.close().await.map_err(|error| error.to_string()),
                 None => Ok(()),
             }
@@ -118,7 +147,7 @@ impl<E: Env> Subject for ContactCacheSubject<E> {
     fn status(&self) -> Status {
         let away = |state: &str| Status { state: state.to_owned(), ..Status::default() };
         // Only closing holds it against readers.
-        let Ok(guard) = self.0.try_read() else { return away("closing") };
+        let Ok(guard) = self.cache.try_read() else { return away("closing") };
         let Some(cache) = &*guard else { return away("closed") };
         let (health, opened) = (cache.health(), cache.open_report());
         let store = StoreReport {

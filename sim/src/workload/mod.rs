@@ -137,7 +137,7 @@ impl<'a> Planner<'a> {
     }
 
     fn push(&mut self, at_us: u64, instance: u32, call: Call) {
-        self.operations.push(PlannedCall { at_us, instance, call });
+        self.operations.push(PlannedCall { at_us, instance, call: call.into() });
     }
 
     /// Operations of a mix, over the whole length; `patch` makes what an upsert writes from its tag.
@@ -220,7 +220,7 @@ mod tests {
                 let plan = workload.plan(Seed(seed));
                 let mut tags = BTreeSet::new();
                 for planned in &plan.operations {
-                    let Call::Upsert { uid, patch } = &planned.call else { continue };
+                    let Call::Upsert { uid, patch } = &*planned.call else { continue };
                     let prefix = &plan.prefixes[planned.instance as usize];
                     let text = serde_json::to_string(patch).unwrap();
                     let start = serde_json::to_string(&json!([prefix, uid])).unwrap();
