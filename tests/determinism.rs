@@ -8,13 +8,14 @@ use std::path::Path;
 
 use seedbed::{
     determinism::{Plan, compare},
+    explore::Common,
     seed::Seed,
     workload::ALL,
 };
 
 #[test]
 fn the_same_seeds_give_the_same_event_streams_in_separate_processes() {
-    let plan = Plan { workloads: ALL.to_vec(), base: Seed(1_000), seeds: 25, alone: 3 };
+    let plan = Plan { workloads: ALL.to_vec(), base: Seed(1_000), seeds: 25, alone: 3, common: Common::default() };
     let comparison = compare(Path::new(env!("CARGO_BIN_EXE_seedbed")), &plan).expect("the processes end well");
     assert_eq!(comparison.runs, 100);
     assert!(comparison.differences.is_empty(), "{:#?}", comparison.differences);

@@ -6,7 +6,13 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
-use seedbed::{checker::Verdict, explore::judge_seed, report::word, seed::Seed, workload::Workload};
+use seedbed::{
+    checker::Verdict,
+    explore::{Common, judge_seed},
+    report::word,
+    seed::Seed,
+    workload::Workload,
+};
 
 /// Seeds of each workload.
 const SEEDS: u64 = 5;
@@ -41,7 +47,7 @@ fn assert_outcomes(workload: Workload) {
 }
 
 fn line(workload: Workload, seed: Seed) -> String {
-    let judged = judge_seed((workload, seed), false);
+    let judged = judge_seed((workload, seed), Common::default());
     let mut line = format!("seed {seed} {}", word(&judged.worst()));
     match &judged.outcome {
         Ok(outcomes) => {

@@ -11,7 +11,11 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{explore::Task, seed::Seed, workload::Workload};
+use crate::{
+    explore::{Common, Task},
+    seed::Seed,
+    workload::Workload,
+};
 
 /// Hashes of event streams, or the message of the panic, by run.
 pub type Hashes = BTreeMap<Task, String>;
@@ -27,6 +31,8 @@ pub struct Plan {
     pub seeds: u64,
     /// So many of each workload are run in a process of their own as well.
     pub alone: u64,
+    /// What they have in common.
+    pub common: Common,
 }
 
 /// What was found.
@@ -54,14 +60,14 @@ pub struct Difference {
 pub fn compare(seedbed: &Path, plan: &Plan) -> io::Result<Comparison> {
     let mut comparison = Comparison::default();
     for workload in &plan.workloads {
-        let batch = |jobs: &str, log: &str| child(seedbed, *workload, plan.base, plan.seeds, jobs, log);
+        let batch = |jobs: &str, log: &str| child(seedbed, plan.common, (*workload, plan.base), plan.seeds, jobs, log);
         let first = batch("1", "off")?;
         let second = batch("2", "debug")?;
         comparison.runs += first.len() as u64;
         comparison.note("--jobs 1", &first, "--jobs 2", &second);
         for offset in 0..plan.alone.min(plan.seeds) {
             let seed = Seed(plan.base.0.wrapping_add(offset * (plan.seeds / plan.alone.max(1)).max(1)));
-            let alone = child(seedbed, *workload, seed, 1, "1", "off")?;
+            let alone = child(seedbed, plan.common, (*workload, seed), 1, "1", "off")?;
             comparison.note("alone", &alone, "--jobs 1", &first);
         }
     }
@@ -85,10 +91,18 @@ impl Comparison {
 }
 
 /// The hashes that a process of its own finds.
-fn child(seedbed: &Path, workload: Workload, base: Seed, seeds: u64, jobs: &str, log: &str) -> io::Result<Hashes> {
+fn child(
+    seedbed: &Path,
+    common: Common,
+    (workload, base): Task,
+    seeds: u64,
+    jobs: &str,
+    log: &str,
+) -> io::Result<Hashes> {
     let mut child = Command::new(seedbed)
         .args(["hashes", "--workload", workload.name(), "--jobs", jobs])
         .args(["--seed", &base.to_string(), "--seeds", &seeds.to_string()])
+        .args(common.arguments().split_whitespace())
         .env("RUST_LOG", log)
         // The log is not what is compared; without one, an error there is for the reader.
         .stderr(if log == "off" { Stdio::inherit() } else { Stdio::null() })

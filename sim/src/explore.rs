@@ -17,6 +17,7 @@ use crate::{
     runner::{self, Panicked},
     scenario::Scenario,
     seed::Seed,
+    subject::SubjectKind,
     workload::Workload,
 };
 
@@ -30,13 +31,35 @@ type Running = Arc<Mutex<Option<(Task, Instant)>>>;
 /// One seed of one workload.
 pub type Task = (Workload, Seed);
 
+/// What all runs of an exploration have in common.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Common {
+    /// What is under test.
+    pub subject: SubjectKind,
+    /// Whether faults go beyond the budget.
+    pub beyond_budget: bool,
+}
+
+impl Common {
+    /// The scenario of a task.
+    pub fn scenario(self, (workload, seed): Task) -> Scenario {
+        Scenario { subject: self.subject, ..Scenario::generate_within(workload, seed, self.beyond_budget) }
+    }
+
+    /// These as arguments of the command line, each with a blank before it.
+    pub fn arguments(self) -> String {
+        let subject = if self.subject == SubjectKind::default() { "" } else { &format!(" --subject {}", self.subject) };
+        format!("{subject}{}", if self.beyond_budget { " --beyond-budget" } else { "" })
+    }
+}
+
 /// What a judged run left behind.
 #[derive(Clone, Debug)]
 pub struct Judged {
     /// Which run.
     pub task: Task,
-    /// Whether its faults went beyond the budget.
-    pub beyond_budget: bool,
+    /// What it had in common with the others.
+    pub common: Common,
     /// The hash of its event stream, and what it was judged; or the panic that ended it.
     pub outcome: Result<Outcomes, Panicked>,
 }
@@ -158,26 +181,26 @@ pub fn worst(judgements: &[Judgement]) -> Verdict {
 }
 
 /// Runs and judges one seed.
-pub fn judge_seed((workload, seed): Task, beyond_budget: bool) -> Judged {
-    judge_scenario(&Scenario::generate_within(workload, seed, beyond_budget)).0
+pub fn judge_seed(task: Task, common: Common) -> Judged {
+    judge_scenario(&common.scenario(task)).0
 }
 
 /// Runs and judges one scenario; gives its history as well.
 pub fn judge_scenario(scenario: &Scenario) -> (Judged, Option<History>) {
     let task = (scenario.workload, scenario.seed);
-    let beyond_budget = scenario.beyond_budget;
+    let common = Common { subject: scenario.subject, beyond_budget: scenario.beyond_budget };
     match runner::run(scenario) {
         Ok(run) => {
             let outcomes = Outcomes { hash: run.hash, judgements: judge(&run.history), counts: Counts::of(&run) };
-            (Judged { task, beyond_budget, outcome: Ok(outcomes) }, Some(run.history))
+            (Judged { task, common, outcome: Ok(outcomes) }, Some(run.history))
         }
-        Err(panic) => (Judged { task, beyond_budget, outcome: Err(panic) }, None),
+        Err(panic) => (Judged { task, common, outcome: Err(panic) }, None),
     }
 }
 
 /// Runs and judges all tasks on `jobs` threads; `each` sees every result, in the order in which they are done.
 #[expect(clippy::disallowed_methods, reason = "outside of any run: real threads and a real clock for the watchdog")]
-pub fn explore(tasks: &[Task], beyond_budget: bool, jobs: usize, mut each: impl FnMut(Judged)) {
+pub fn explore(tasks: &[Task], common: Common, jobs: usize, mut each: impl FnMut(Judged)) {
     let next = AtomicUsize::new(0);
     let (done, results) = mpsc::channel();
     let running: Vec<_> = (0..jobs).map(|_| Running::default()).collect();
@@ -187,7 +210,7 @@ pub fn explore(tasks: &[Task], beyond_budget: bool, jobs: usize, mut each: impl 
             scope.spawn(move || {
                 while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
                     *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some((*task, Instant::now()));
-                    if done.send(judge_seed(*task, beyond_budget)).is_err() {
+                    if done.send(judge_seed(*task, common)).is_err() {
                         return;
                     }
                 }
@@ -199,28 +222,27 @@ pub fn explore(tasks: &[Task], beyond_budget: bool, jobs: usize, mut each: impl 
             match results.recv_timeout(Duration::from_secs(1)) {
                 Ok(judged) => each(judged),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
-                Err(mpsc::RecvTimeoutError::Timeout) => end_if_stuck(&running, beyond_budget),
+                Err(mpsc::RecvTimeoutError::Timeout) => end_if_stuck(&running, common),
             }
         }
     });
 }
 
-fn end_if_stuck(running: &[Running], beyond_budget: bool) {
+fn end_if_stuck(running: &[Running], common: Common) {
     for slot in running {
         if let Some(((workload, seed), since)) = *slot.lock().unwrap_or_else(PoisonError::into_inner)
             && since.elapsed() > STUCK_AFTER
         {
             eprintln!("error: seed {seed} of {workload} is stuck: it spins without letting simulated time pass.");
-            eprintln!("Watch it with: {}", replay_command((workload, seed), beyond_budget));
+            eprintln!("Watch it with: {}", replay_command((workload, seed), common));
             std::process::exit(i32::from(crate::report::ExitCode::Unknown));
         }
     }
 }
 
 /// The command that shows a run again, complete.
-pub fn replay_command((workload, seed): Task, beyond_budget: bool) -> String {
-    let beyond = if beyond_budget { " --beyond-budget" } else { "" };
-    format!("cargo run --release -- replay {seed} --workload {workload}{beyond}")
+pub fn replay_command((workload, seed): Task, common: Common) -> String {
+    format!("cargo run --release -- replay {seed} --workload {workload}{}", common.arguments())
 }
 
 /// Verdicts by guarantee, over many runs.
@@ -239,8 +261,8 @@ pub struct Tally {
 pub struct Summary {
     /// Runs.
     pub seeds: u64,
-    /// Whether their faults went beyond the budget.
-    pub beyond_budget: bool,
+    /// What they had in common.
+    pub common: Common,
     /// What happened in them.
     pub counts: Counts,
     /// Verdicts by guarantee.
@@ -253,7 +275,7 @@ impl Summary {
     /// Takes a run in.
     pub fn add(&mut self, judged: &Judged) {
         self.seeds += 1;
-        self.beyond_budget |= judged.beyond_budget;
+        self.common = judged.common;
         if judged.worst() != Verdict::Pass {
             self.failed.insert(judged.task.1, judged.worst());
         }

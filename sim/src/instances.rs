@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
     time::Duration,
@@ -11,10 +12,10 @@ use contact_cache::env::Env;
 use tokio::sync::Notify;
 
 use crate::{
-    history::{Call, Stop, StoreReport, What},
+    history::{Call, RecordName, Stop, StoreReport, What},
     recorder::Recorder,
     scenario::{PlannedCall, Scenario},
-    subject::{ContactCacheSubject, Pending, Settings, Status, Subject},
+    subject::{Pending, Settings, Status, Subject, SubjectKind},
 };
 
 /// All instances of a run. Clones are the same.
@@ -25,6 +26,7 @@ pub struct Instances {
 
 struct Shared {
     recorder: Recorder,
+    subject: SubjectKind,
     workers: u32,
     settings: Vec<Settings>,
     queues: Vec<Vec<PlannedCall>>,
@@ -69,6 +71,7 @@ impl Instances {
         let instances = vec![Instance::default(); scenario.prefixes.len()];
         let shared = Shared {
             recorder: recorder.clone(),
+            subject: scenario.subject,
             workers: scenario.workers,
             settings,
             queues,
@@ -88,14 +91,24 @@ impl Instances {
         &self.shared.settings[instance as usize]
     }
 
+    /// The file that holds the local store of one.
+    pub fn store(&self, instance: u32) -> PathBuf {
+        self.shared.subject.store(self.settings(instance))
+    }
+
+    /// The records behind a key of Redis.
+    pub fn records_of_key(&self, key: &[u8]) -> Vec<RecordName> {
+        let prefixes: BTreeSet<_> = self.shared.settings.iter().map(|settings| settings.prefix.as_str()).collect();
+        self.shared.subject.records_of_key(key, &Vec::from_iter(prefixes))
+    }
+
     /// The life of an instance's process: it opens its cache, however often that takes, and goes on with its work. What it
     /// does when it is no longer `alive` is no part of the history.
     pub async fn live<E: Env>(self, env: E, instance: u32, alive: impl Fn() -> bool + Clone + Send + Sync + 'static) {
         let subject = loop {
-            match ContactCacheSubject::open(env.clone(), self.settings(instance)).await {
-                Ok(subject) => break Arc::new(subject),
+            match self.shared.subject.open(env.clone(), self.settings(instance)).await {
+                Ok(subject) => break subject,
                 Err(error) if alive() => {
-                    let error = error.to_string();
                     self.shared.recorder.note(What::OpenFailed { instance, error: error.clone() });
                     self.with(instance, |state| state.failed_to_open = Some(error));
                     env.sleep(OPEN_AGAIN).await;
@@ -289,6 +302,15 @@ impl Instances {
                     None => "still opening its cache".to_owned(),
                 },
             };
+            self.shared.recorder.note(What::Unquiet { instance: number, reason });
+        }
+    }
+
+    /// Notes which instances have calls that do not return.
+    pub fn note_calls(&self) {
+        let instances = self.lock().instances.clone();
+        for (number, instance) in (0..).zip(instances).filter(|(_, instance)| instance.calls > 0) {
+            let reason = format!("{} calls never returned", instance.calls);
             self.shared.recorder.note(What::Unquiet { instance: number, reason });
         }
     }

@@ -5,10 +5,7 @@
 
 use std::{path::Path, time::Duration};
 
-use contact_cache::{
-    config::RedisUrl,
-    env::{Env, TokioEnv},
-};
+use contact_cache::env::{Env, TokioEnv};
 
 use crate::{
     history::{History, Phase, What},
@@ -25,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// runs; `chaos` must leave the server running. The scenario's own faults and clocks stay out.
 pub async fn run<F: Future<Output = ()>>(
     scenario: &Scenario,
-    redis: &RedisUrl,
+    redis: &str,
     directory: &Path,
     chaos: impl FnOnce(Recorder) -> F,
 ) -> History {
@@ -58,8 +55,8 @@ pub async fn run<F: Future<Output = ()>>(
     recorder.finish(scenario, deadline_us)
 }
 
-fn settings(redis: &RedisUrl, prefix: &str, directory: &Path, number: u32) -> Settings {
-    let mut settings = Settings::new(redis.clone(), prefix, directory.join(format!("instance-{number}")));
+fn settings(redis: &str, prefix: &str, directory: &Path, number: u32) -> Settings {
+    let mut settings = Settings::new(redis, prefix, directory.join(format!("instance-{number}")));
     // Real seconds: a test should not wait eight of them.
     settings.backoff_max = Duration::from_secs(1);
     settings

@@ -12,11 +12,12 @@ use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use seedbed::{
     bench, determinism,
-    explore::{Judged, Summary, Task, explore, judge_scenario, replay_command, worst},
+    explore::{Common, Judged, Summary, Task, explore, judge_scenario, replay_command, worst},
     report::{ExitCode, pcap, summary, timeline, word},
     runner,
     scenario::{ReplayFile, Scenario},
     seed::Seed,
+    subject::{SUBJECTS, SubjectKind},
     workload::{ALL, Workload},
     world::net::Capture,
 };
@@ -73,12 +74,28 @@ struct Explore {
     /// How many runs at the same time; all cores if not given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
-    /// Let faults go beyond what every guarantee survives, and judge only those that still hold
-    #[arg(long)]
-    beyond_budget: bool,
+    #[command(flatten)]
+    common: CommonArguments,
     /// Fail if a kind of fault never came, or never had an effect that a client could see
     #[arg(long)]
     require_coverage: bool,
+}
+
+/// Of an exploration, or of a seed to replay; a replay file says these itself.
+#[derive(Args, Clone, Copy)]
+struct CommonArguments {
+    /// What is under test: contact-cache, or legacy, the Python client that came before
+    #[arg(long, value_name = "NAME", default_value_t)]
+    subject: SubjectKind,
+    /// Let faults go beyond what every guarantee survives, and judge only those that still hold
+    #[arg(long)]
+    beyond_budget: bool,
+}
+
+impl From<CommonArguments> for Common {
+    fn from(CommonArguments { subject, beyond_budget }: CommonArguments) -> Self {
+        Self { subject, beyond_budget }
+    }
 }
 
 #[derive(Args)]
@@ -89,9 +106,8 @@ struct Replay {
     /// The workload of the seed
     #[arg(long, value_name = "NAME")]
     workload: Option<Workload>,
-    /// The seed's faults go beyond what every guarantee survives; a replay file says so itself
-    #[arg(long)]
-    beyond_budget: bool,
+    #[command(flatten)]
+    common: CommonArguments,
     /// Write the run to a replay file
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
@@ -199,14 +215,15 @@ fn run(explore_arguments: &Explore) -> ExitCode {
     let tasks = explore_arguments.tasks();
     let last = Seed(explore_arguments.seed.0.wrapping_add(explore_arguments.seeds - 1));
     say!(
-        "Exploring seeds {} to {last} of {}, {} at a time.\n",
+        "Exploring seeds {} to {last} of {}{}, {} at a time.\n",
         explore_arguments.seed,
         explore_arguments.workloads().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        of_subject(explore_arguments.common.subject),
         explore_arguments.jobs()
     );
     let progress = progress(tasks.len() as u64, "runs");
     let mut summaries = BTreeMap::<Workload, Summary>::new();
-    explore(&tasks, explore_arguments.beyond_budget, explore_arguments.jobs(), |judged: Judged| {
+    explore(&tasks, explore_arguments.common.into(), explore_arguments.jobs(), |judged: Judged| {
         let summary = summaries.entry(judged.task.0).or_default();
         summary.add(&judged);
         progress.inc(1);
@@ -226,6 +243,11 @@ fn run(explore_arguments: &Explore) -> ExitCode {
     if uncovered.is_empty() { ExitCode::from(&total.worst()) } else { ExitCode::Violation }
 }
 
+/// Said where it is not the one that goes without saying.
+fn of_subject(subject: SubjectKind) -> String {
+    if subject == SubjectKind::default() { String::new() } else { format!(" with the subject {subject}") }
+}
+
 /// A bar on a terminal, nothing elsewhere.
 fn progress(count: u64, what: &str) -> ProgressBar {
     let target = if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
@@ -241,7 +263,7 @@ fn replay(arguments: &Replay) -> Result<ExitCode, BadInput> {
                 let names = ALL.map(Workload::name).join(", ");
                 return Err(BadInput(format!("which workload of seed {seed}? Add --workload NAME, one of {names}")));
             };
-            Scenario::generate_within(workload, seed, arguments.beyond_budget)
+            Common::from(arguments.common).scenario((workload, seed))
         }
         Err(not_a_seed) => {
             let path = PathBuf::from(&arguments.what);
@@ -265,6 +287,9 @@ fn replay(arguments: &Replay) -> Result<ExitCode, BadInput> {
         eprintln!("wrote {packets} packets to {}", path.display());
     }
     if let Some(history) = history {
+        if scenario.subject != SubjectKind::default() {
+            say!("Subject: {}", scenario.subject);
+        }
         say!("{}", timeline::text(&history).trim_end());
     }
     match &judged.outcome {
@@ -295,7 +320,7 @@ fn write_traffic(scenario: &Scenario, path: &Path) -> Result<usize, BadInput> {
 }
 
 fn hashes(arguments: &Explore) -> ExitCode {
-    explore(&arguments.tasks(), arguments.beyond_budget, arguments.jobs(), |judged| {
+    explore(&arguments.tasks(), arguments.common.into(), arguments.jobs(), |judged| {
         let hash = judged.outcome.map_or_else(|panic| panic.to_string(), |outcomes| format!("{:016x}", outcomes.hash));
         say!("{} {hash}", judged.task.1);
     });
@@ -308,12 +333,13 @@ fn compare(arguments: &Determinism) -> Result<ExitCode, BadInput> {
         base: arguments.explore.seed,
         seeds: arguments.explore.seeds,
         alone: arguments.alone,
+        common: arguments.explore.common.into(),
     };
     let comparison = determinism::compare(&std::env::current_exe()?, &plan)?;
     for difference in comparison.differences.iter().take(10) {
         let determinism::Difference { task, first, other } = difference;
         say!("seed {} of {}: {} with {}, {} with {}", task.1, task.0, first.1, first.0, other.1, other.0);
-        say!("  {}", replay_command(*task, false));
+        say!("  {}", replay_command(*task, plan.common));
     }
     let count = comparison.differences.len();
     say!(
@@ -354,6 +380,10 @@ fn list() -> ExitCode {
     say!("Workloads\n");
     for workload in ALL {
         say!("  {:<15}{}", workload.name(), workload.about());
+    }
+    say!("\nSubjects\n");
+    for subject in SUBJECTS {
+        say!("  {:<15}{}", subject.name(), subject.about());
     }
     say!("\nGuarantees\n");
     for guarantee in seedbed::checker::Guarantee::ALL {

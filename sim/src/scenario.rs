@@ -11,6 +11,7 @@ use crate::{
     faults::{self, PlannedFault},
     history::Call,
     seed::Seed,
+    subject::SubjectKind,
     workload::Workload,
 };
 
@@ -20,6 +21,9 @@ pub const FORMAT: u32 = 1;
 /// A run, before it is run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scenario {
+    /// What is under test.
+    #[serde(default)]
+    pub subject: SubjectKind,
     /// The workload that the operations come from.
     pub workload: Workload,
     /// The seed of the world: latencies, the disks' choices, the clients' randomness.
@@ -64,6 +68,7 @@ impl Scenario {
         let plan = workload.plan(seed);
         let instances = u32::try_from(plan.prefixes.len()).expect("a handful of instances");
         Self {
+            subject: SubjectKind::default(),
             workload,
             seed,
             scheduler_seed: rand::Rng::next_u64(&mut seed.stream("scheduler")),

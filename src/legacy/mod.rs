@@ -1,4 +1,4 @@
-//! The records of the cache that came before this one, in its two forms: the file `revealed_contacts.json` ([`file`])
+//! The records of the cache that came before this one, in its two forms: the file `revealed_contacts.json` ([`mod@file`])
 //! and keys in Redis ([`keys`]). They are given to [`ContactCache::import`](crate::ContactCache::import).
 //!
 //! Each record is an object like [`CachedContact`], with what Python leaves open: `contacts`, `profile` and `metadata`

@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use contact_cache::{
-    config::RedisUrl,
-    env::{Env, TokioEnv},
-};
+use contact_cache::env::{Env, TokioEnv};
 use seedbed::{
     checker::{Verdict, judge},
     explore::{ending, worst},
@@ -47,13 +44,13 @@ pub(crate) async fn prefixes_do_not_see_each_other(kind: Kind) {
 
 async fn validated(kind: Kind, workload: Workload) {
     let server = Server::running(kind);
-    let history = play(&scenario(workload), &server.url(), async |_| {}).await;
+    let history = play(&scenario(workload), &server.address(), async |_| {}).await;
     assert_holds(&history, &["written shared", "read shared"]);
 }
 
 pub(crate) async fn nothing_is_lost_when_redis_is_killed_and_comes_back_empty(kind: Kind) {
     let mut server = Server::running(kind);
-    let history = play(&scenario(Workload::Fallback), &server.url(), async |recorder| {
+    let history = play(&scenario(Workload::Fallback), &server.address(), async |recorder| {
         pass(MIDDLE).await;
         server.kill();
         // Nothing is answered between the two: the process is gone.
@@ -68,7 +65,7 @@ pub(crate) async fn nothing_is_lost_when_redis_is_killed_and_comes_back_empty(ki
 pub(crate) async fn nothing_is_lost_when_redis_is_killed_and_comes_back_with_its_data(kind: Kind) {
     let mut server = Server::absent(kind).with(Feature::AppendOnlyFile);
     server.start();
-    let history = play(&scenario(Workload::Fallback), &server.url(), async |_| {
+    let history = play(&scenario(Workload::Fallback), &server.address(), async |_| {
         pass(MIDDLE).await;
         server.kill();
         pass(OUTAGE).await;
@@ -80,7 +77,7 @@ pub(crate) async fn nothing_is_lost_when_redis_is_killed_and_comes_back_with_its
 
 pub(crate) async fn every_call_is_in_time_while_redis_is_stopped(kind: Kind) {
     let server = Server::running(kind);
-    let history = play(&scenario(Workload::Consistency), &server.url(), async |_| {
+    let history = play(&scenario(Workload::Consistency), &server.address(), async |_| {
         // Just after the probes of the first second: for most of another one, only the calls themselves can notice.
         pass(Duration::from_millis(1_100)).await;
         server.pause();
@@ -94,7 +91,7 @@ pub(crate) async fn every_call_is_in_time_while_redis_is_stopped(kind: Kind) {
 
 pub(crate) async fn nothing_is_lost_when_redis_forgets_its_scripts(kind: Kind) {
     let server = Server::running(kind);
-    let history = play(&scenario(Workload::Consistency), &server.url(), async |_| {
+    let history = play(&scenario(Workload::Consistency), &server.address(), async |_| {
         pass(MIDDLE).await;
         assert_eq!(server.ask("SCRIPT FLUSH"), "+OK\r\n");
     })
@@ -109,7 +106,7 @@ pub(crate) async fn nothing_is_lost_when_an_operator_empties_redis(kind: Kind) {
     for planned in &mut scenario.operations {
         planned.at_us += if planned.at_us < us(MIDDLE) { 0 } else { us(OUTAGE) };
     }
-    let history = play(&scenario, &server.url(), async |recorder| {
+    let history = play(&scenario, &server.address(), async |recorder| {
         pass(MIDDLE + OUTAGE / 2).await;
         recorder.note(What::RedisLostData);
         assert_eq!(server.ask("FLUSHALL"), "+OK\r\n");
@@ -120,7 +117,7 @@ pub(crate) async fn nothing_is_lost_when_an_operator_empties_redis(kind: Kind) {
 
 pub(crate) async fn instances_that_open_before_redis_is_there_catch_up(kind: Kind) {
     let mut server = Server::absent(kind);
-    let history = play(&scenario(Workload::Consistency), &server.url(), async |_| {
+    let history = play(&scenario(Workload::Consistency), &server.address(), async |_| {
         pass(MIDDLE).await;
         server.start();
     })
@@ -141,11 +138,7 @@ fn scenario(workload: Workload) -> Scenario {
     scenario
 }
 
-async fn play<F: Future<Output = ()>>(
-    scenario: &Scenario,
-    redis: &RedisUrl,
-    chaos: impl FnOnce(Recorder) -> F,
-) -> History {
+async fn play<F: Future<Output = ()>>(scenario: &Scenario, redis: &str, chaos: impl FnOnce(Recorder) -> F) -> History {
     let directory = tempfile::tempdir().expect("room for a directory");
     live::run(scenario, redis, directory.path(), chaos).await
 }

@@ -78,6 +78,11 @@ impl Server {
         self.port
     }
 
+    /// Where it listens, as text.
+    pub(crate) fn address(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
     /// Where it listens.
     pub(crate) fn url(&self) -> RedisUrl {
         self.url_for("")

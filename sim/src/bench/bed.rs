@@ -14,6 +14,7 @@ use crate::{
     runner::{self, Run},
     scenario::{PlannedCall, Scenario},
     seed::Seed,
+    subject::SubjectKind,
     workload::Workload,
 };
 
@@ -51,6 +52,7 @@ fn scenario(instances: u32, each: u32, call: impl Fn(&str, String, u32) -> Call)
         workers: 1,
         operations,
         faults: Vec::new(),
+        subject: SubjectKind::ContactCache,
         beyond_budget: false,
     }
 }

@@ -22,13 +22,16 @@ use crate::{
         serve_world::{HOSTS, RedisHost},
     },
     runner::start_instance,
-    subject::record_of_key,
     world::{World, disk::Verb},
 };
 
 /// How long after the end of its disk's trouble an instance may take to find out that its store has stopped: what was
 /// asked before is answered by then.
 const STOPPED_US: u64 = 10_000;
+
+/// How long an instance may take to end in order before it is killed: what Kubernetes grants. A client without deadlines
+/// may wait for a Redis that stands still until this very plan goes on.
+const GRACE_US: u64 = 30_000_000;
 
 /// What the nemesis may touch.
 pub struct Nemesis<'a> {
@@ -173,7 +176,8 @@ impl Nemesis<'_> {
             Fault::Eviction { keys, draw } => {
                 let now_ms = self.world.wall_ms(self.redis.host());
                 let evicted = self.redis.with_engine(|engine| engine.evict(*keys, *draw, now_ms));
-                let records: Vec<RecordName> = evicted.iter().filter_map(|key| record_of_key(key)).collect();
+                let records: Vec<RecordName> =
+                    evicted.iter().flat_map(|key| self.instances.records_of_key(key)).collect();
                 if !records.is_empty() {
                     self.recorder.note(What::RedisLostRecords { records });
                 }
@@ -223,7 +227,7 @@ impl Nemesis<'_> {
                 if !running {
                     self.stop_in_order(instance).await;
                 }
-                disk.rot(&self.instances.settings(instance).store());
+                disk.rot(&self.instances.store(instance));
             }
             Fault::BadWrites { how, writes, .. } => disk.spoil_writes(*how, *writes),
             Fault::ClockStep { by_ms, .. } => world.step_clock_ms(instance, *by_ms),
@@ -310,13 +314,16 @@ impl Nemesis<'_> {
     }
 
     async fn stop_in_order(&self, instance: u32) -> Stop {
-        let how = self.instances.close(instance).await;
+        let closed = self.world.within_us(GRACE_US, self.instances.close(instance)).await;
+        if closed.is_none() {
+            self.instances.stopped(instance, Stop::Killed);
+        }
         self.world.kill(instance, Stop::Killed);
-        how
+        closed.unwrap_or(Stop::Killed)
     }
 
     fn start(&self, instance: u32) {
-        if self.world.disk(instance).is_damaged(&self.instances.settings(instance).store()) {
+        if self.world.disk(instance).is_damaged(&self.instances.store(instance)) {
             self.recorder.note(What::StoreDamaged { instance });
         }
         start_instance(self.world, self.instances, instance);

@@ -103,7 +103,7 @@ fn failures(text: &mut String, summaries: &BTreeMap<Workload, Summary>) {
                 text,
                 "\n  {} seed {seed}: {why}\n  {}",
                 word(verdict),
-                replay_command((*workload, *seed), summary.beyond_budget)
+                replay_command((*workload, *seed), summary.common)
             );
         }
     }

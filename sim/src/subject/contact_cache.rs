@@ -2,23 +2,20 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use contact_cache::{
-    CachedContact, Config, ContactCache, ContactPoint, Error, OpenError, Patch, Uid, config::RedisUrl, env::Env,
-    error::Effect,
+    CachedContact, Config, ContactCache, ContactPoint, Error, OpenError, Patch, Uid, env::Env, error::Effect,
 };
 use serde_json::Value as Json;
 use tokio::sync::RwLock;
 
-use super::{Pending, Status, Subject};
+use super::{Pending, Settings, Status, Subject};
 use crate::history::{self, Answer, Call, Outcome, Placement, RecordName, Source, StoreReport};
 
 /// An opened cache.
-pub struct ContactCacheSubject<E: Env> {
+pub(super) struct ContactCacheSubject<E: Env> {
     cache: RwLock<Option<ContactCache<E>>>,
     shown: Shown,
 }
@@ -43,50 +40,20 @@ impl Shown {
     }
 }
 
-/// What the bed decides about a cache.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The Redis to use.
-    pub redis: RedisUrl,
-    /// The key prefix.
-    pub prefix: String,
-    /// The directory of the local store.
-    pub directory: PathBuf,
-    /// The longest delay before a reconnect.
-    pub backoff_max: Duration,
-}
-
-impl Settings {
-    /// The client's own settings, for this Redis, prefix and directory.
-    pub fn new(redis: RedisUrl, prefix: &str, directory: impl Into<PathBuf>) -> Self {
-        let backoff_max = Duration::from_secs(8);
-        Self { redis, prefix: prefix.to_owned(), directory: directory.into(), backoff_max }
-    }
-
-    /// As the client takes them. Small where a run is short: the log is rewritten often enough to be seen doing it.
-    pub fn config(&self) -> Config {
-        let prefix = self.prefix.parse().expect("workloads use prefixes within the limit");
-        let mut config = Config::new(self.redis.clone(), prefix, &self.directory);
-        config.compact_bytes = 16 << 10;
-        config.backoff_max = self.backoff_max;
-        config
-    }
-
-    /// The file that holds the local store.
-    pub fn store(&self) -> PathBuf {
-        self.directory.join("store.log")
-    }
-
-    /// The deadline of every call.
-    pub fn op_deadline(&self) -> Duration {
-        self.config().op_deadline
-    }
+/// The client's settings. Small where a run is short: the log is rewritten often enough to be seen doing it.
+pub(super) fn config(settings: &Settings) -> Config {
+    let redis = settings.redis.parse().expect("the bed names a Redis that the client can reach");
+    let prefix = settings.prefix.parse().expect("workloads use prefixes within the limit");
+    let mut config = Config::new(redis, prefix, &settings.directory);
+    config.compact_bytes = 16 << 10;
+    config.backoff_max = settings.backoff_max;
+    config
 }
 
 impl<E: Env> ContactCacheSubject<E> {
     /// Opens a cache.
-    pub async fn open(env: E, settings: &Settings) -> Result<Self, OpenError> {
-        let cache = ContactCache::open(env, settings.config()).await?;
+    pub(super) async fn open(env: E, settings: &Settings) -> Result<Self, OpenError> {
+        let cache = ContactCache::open(env, config(settings)).await?;
         Ok(Self { cache: RwLock::new(Some(cache)), shown: Shown::default() })
     }
 
@@ -167,7 +134,7 @@ impl<E: Env> Subject for ContactCacheSubject<E> {
 
 /// The record behind a key of Redis, if it is one's. Escapes are undone by hand: what the client made of a name is checked
 /// by its own tests.
-pub fn record_of_key(key: &[u8]) -> Option<RecordName> {
+pub(super) fn record_of_key(key: &[u8]) -> Option<RecordName> {
     let (prefix, uid) = std::str::from_utf8(key).ok()?.strip_prefix("cc1:")?.split_once(':')?;
     Some(RecordName { prefix: unescaped(prefix)?, uid: unescaped(uid)? })
 }
@@ -183,7 +150,7 @@ fn unescaped(escaped: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-fn patch_of(patch: &history::Patch) -> Patch {
+pub(super) fn patch_of(patch: &history::Patch) -> Patch {
     let contact = |json: &serde_json::Value| {
         serde_json::from_value::<ContactPoint>(json.clone())
             .expect("workloads write contact points with type and value")

@@ -1,11 +1,16 @@
-//! What is under test, behind one trait: the bed knows no more of it than this.
+//! What is under test, behind one trait: the bed knows no more of it than this. docs/TESTING-YOUR-CLIENT.md tells how to
+//! add one.
 
 mod contact_cache;
+mod legacy;
 
-use std::{future::Future, pin::Pin};
+use std::{fmt, future::Future, path::PathBuf, pin::Pin, str::FromStr, sync::Arc, time::Duration};
 
-pub use self::contact_cache::{ContactCacheSubject, Settings, record_of_key};
-use crate::history::{Call, Outcome, StoreReport};
+use ::contact_cache::env::Env;
+use serde::{Deserialize, Serialize};
+
+use self::{contact_cache::ContactCacheSubject, legacy::LegacySubject};
+use crate::history::{Call, Outcome, RecordName, StoreReport};
 
 /// A future of a subject.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -39,5 +44,119 @@ impl Status {
     /// Connected, and nothing pending.
     pub fn is_at_rest(&self) -> bool {
         self.state == "connected" && self.pending == 0
+    }
+}
+
+/// What the bed decides about an instance.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The Redis to use, as a URL.
+    pub redis: String,
+    /// The key prefix.
+    pub prefix: String,
+    /// The directory of the local store.
+    pub directory: PathBuf,
+    /// The longest delay before a reconnect.
+    pub backoff_max: Duration,
+}
+
+impl Settings {
+    /// For this Redis, prefix and directory.
+    pub fn new(redis: &str, prefix: &str, directory: impl Into<PathBuf>) -> Self {
+        let backoff_max = Duration::from_secs(8);
+        Self { redis: redis.to_owned(), prefix: prefix.to_owned(), directory: directory.into(), backoff_max }
+    }
+
+    /// The deadline that every call is held to: the contact cache's, for every subject.
+    pub fn op_deadline(&self) -> Duration {
+        contact_cache::config(self).op_deadline
+    }
+}
+
+/// The subjects that there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SubjectKind {
+    /// The contact cache.
+    #[default]
+    ContactCache,
+    /// The Python cache that came before, in Rust.
+    Legacy,
+}
+
+/// All subjects, in the order of reports.
+pub const SUBJECTS: [SubjectKind; 2] = [SubjectKind::ContactCache, SubjectKind::Legacy];
+
+impl SubjectKind {
+    /// Opens an instance.
+    ///
+    /// # Errors
+    /// Says why it does not open; whoever runs it starts it again after a while.
+    pub async fn open<E: Env>(self, env: E, settings: &Settings) -> Result<Arc<dyn Subject>, String> {
+        match self {
+            Self::ContactCache => match ContactCacheSubject::open(env, settings).await {
+                Ok(subject) => Ok(Arc::new(subject)),
+                Err(error) => Err(error.to_string()),
+            },
+            Self::Legacy => match LegacySubject::open(env, settings).await {
+                Ok(subject) => Ok(Arc::new(subject)),
+                Err(error) => Err(error.to_string()),
+            },
+        }
+    }
+
+    /// The file that holds the local store, for faults that damage it.
+    pub fn store(self, settings: &Settings) -> PathBuf {
+        settings.directory.join(match self {
+            Self::ContactCache => "store.log",
+            Self::Legacy => legacy::FILE,
+        })
+    }
+
+    /// The records behind a key of Redis, in a run of these prefixes: none if it is no record's, several if the subject's
+    /// keys are ambiguous.
+    pub fn records_of_key(self, key: &[u8], prefixes: &[&str]) -> Vec<RecordName> {
+        match self {
+            Self::ContactCache => contact_cache::record_of_key(key).into_iter().collect(),
+            Self::Legacy => legacy::records_of_key(key, prefixes),
+        }
+    }
+
+    /// The name on the command line and in replay files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ContactCache => "contact-cache",
+            Self::Legacy => "legacy",
+        }
+    }
+
+    /// What it is, in a few words.
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::ContactCache => "the client of this workspace",
+            Self::Legacy => "the Python client that came before, which a mock-based report had passed",
+        }
+    }
+}
+
+impl fmt::Display for SubjectKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A name that no subject has.
+#[derive(Debug, thiserror::Error)]
+#[error("unknown subject {name:?}: there are contact-cache and legacy")]
+pub struct UnknownSubject {
+    name: String,
+}
+
+impl FromStr for SubjectKind {
+    type Err = UnknownSubject;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let found = SUBJECTS.into_iter().find(|subject| subject.name() == name);
+        found.ok_or_else(|| UnknownSubject { name: name.to_owned() })
     }
 }

@@ -22,6 +22,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     future::poll_fn,
+    pin::pin,
     str::FromStr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -30,6 +31,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use futures_util::future::{Either, select};
 use madsim::task::JoinHandle;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -147,6 +149,14 @@ impl World {
     /// Completes after `us` simulated microseconds.
     pub fn sleep_us(&self, us: u64) -> Sleep {
         self.0.clock.sleep_us(us)
+    }
+
+    /// What `future` gives, unless that takes longer than `us` simulated microseconds: then it is dropped.
+    pub async fn within_us<F: Future>(&self, us: u64, future: F) -> Option<F::Output> {
+        match select(pin!(future), pin!(self.sleep_us(us))).await {
+            Either::Left((output, _)) => Some(output),
+            Either::Right(_) => None,
+        }
     }
 
     /// The network, with the verbs of the nemesis.
