@@ -158,6 +158,30 @@ fn a_failed_read_is_an_error_of_that_call_alone() {
 }
 
 #[test]
+fn what_a_stopped_store_holds_is_not_passed_over_because_it_cannot_be_read() {
+    play(async |stage| {
+        stage.cut(1, true);
+        let cache = stage.open(1).await;
+        cache.upsert(&uid("a"), &field("v", "1")).await.expect("the disk works");
+        stage.close(1, cache).await;
+        // A fresh one reads from the disk; later it remembers.
+        let cache = stage.open(1).await;
+        stage.world.disk(1).inject(Verb::Sync, io::ErrorKind::Other, 1);
+        cache.upsert(&uid("b"), &field("v", "2")).await.expect_err("the sync failed");
+        stage.world.disk(1).inject(Verb::Read, io::ErrorKind::Other, 1_000_000);
+        stage.cut(1, false);
+        for _ in 0..100 {
+            // Redis answers that there is none: it never had it. The instance has answered that it has it.
+            let error = cache.get(&uid("a")).await.expect_err("nothing can be read");
+            assert!(matches!(error, Error::Store(_)), "{error}");
+            cache.list().await.expect_err("what is pending belongs to it");
+            stage.sleep(Duration::from_millis(100)).await;
+        }
+        assert!(cache.health().connections > 0, "redis was never asked");
+    });
+}
+
+#[test]
 fn pending_writes_are_bounded_and_what_was_taken_is_merged() {
     play(async |stage| {
         stage.cut(1, true);

@@ -11,7 +11,7 @@
 //! - what is under test, behind a trait: [`subject`]
 //! - one run: [`runner`] in the simulated world, [`live`] on a real server, the [`instances`] being the same; its pen,
 //!   [`recorder`]; many: [`explore`]; the proof that a seed is a run: [`determinism`]
-//! - what all this costs: [`bench`]
+//! - what all this costs: [`mod@bench`]
 //! - the judges, who see only histories: [`checker`]; what a person is told: [`report`]
 
 #[cfg(not(madsim))]

@@ -11,7 +11,8 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use seedbed::{
-    bench, determinism,
+    bench::{self, instructions},
+    determinism,
     explore::{Common, Judged, Summary, Task, explore, judge_scenario, replay_command, worst},
     report::{ExitCode, pcap, summary, timeline, word},
     runner,
@@ -137,9 +138,15 @@ struct Bench {
     /// How often everything is measured
     #[arg(long, value_name = "N", default_value_t = bench::ROUNDS, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Measure nothing: do the work of the rows of this name once, under a profiler ("get, whole bed, 5 clients")
+    /// Measure nothing: do the work of the rows of this name, under a profiler ("get, whole bed, 5 clients")
     #[arg(long, value_name = "ROW")]
     exercise: Option<String>,
+    /// With --exercise: so many operations
+    #[arg(long, value_name = "N", default_value_t = bench::MANY, requires = "exercise")]
+    operations: u32,
+    /// Count instructions instead, with valgrind; exit code 1 if an operation costs more than it may
+    #[arg(long, conflicts_with = "exercise")]
+    instructions: bool,
 }
 
 /// What cannot be used, and what to do instead.
@@ -364,10 +371,17 @@ async fn serve(arguments: &RedisServer) -> Result<ExitCode, BadInput> {
 
 fn measure(arguments: &Bench) -> Result<ExitCode, BadInput> {
     if let Some(row) = &arguments.exercise {
-        return match bench::exercise(row) {
+        return match bench::exercise(row, arguments.operations) {
             0 => Err(BadInput(format!("no row of the bench is called {row:?}: \"get\" is a part of one, or \"echo\""))),
             _ => Ok(ExitCode::Held),
         };
+    }
+    if arguments.instructions {
+        let progress = progress(instructions::steps(), "counted");
+        let counted = instructions::count(|| progress.inc(1))?;
+        progress.finish_and_clear();
+        say!("{}", counted.text().trim_end());
+        return Ok(if counted.is_within_limits() { ExitCode::Held } else { ExitCode::Violation });
     }
     let progress = progress(bench::steps(arguments.rounds), "measured");
     let measured = bench::measure(arguments.rounds, || progress.inc(1));

@@ -89,14 +89,10 @@ impl<E: Env> Inner<E> {
         Some(Duration::from_millis(self.env.wall_ms().saturating_sub(since_ms)))
     }
 
-    /// What is held of a record. A store that takes no more writes holds nothing that counts; a read that failed is an
-    /// error, since an answer without what is held could go back behind an earlier one.
+    /// What is held of a record. A read that failed is an error: an answer without what is held could go back behind an
+    /// earlier one.
     pub(super) fn held(&self, uid: &Uid) -> Result<Arc<Held>, Error> {
-        match self.local.read(uid) {
-            Ok(held) => Ok(held.unwrap_or_default()),
-            Err(_) if self.local.poisoned().is_some() => Ok(Arc::default()),
-            Err(error) => Err(error.into()),
-        }
+        Ok(self.local.read(uid)?.unwrap_or_default())
     }
 
     /// The record as the application sees it now.

@@ -22,10 +22,7 @@ impl<E: Env> Inner<E> {
         if let Some(connection) = self.link.usable() {
             // R7: from before the scan. It may pass a key before what was pending is merged there, and nothing is
             // pending any more when it ends.
-            let pending = match self.local.pending() {
-                Err(error) if self.local.poisoned().is_none() => return Err(error.into()),
-                pending => pending.unwrap_or_default(),
-            };
+            let pending = self.local.pending()?;
             if let Ok(mut found) = self.scan(&connection).await
                 && self.local.generation().0.as_deref() == Some(&*connection.generation)
             {

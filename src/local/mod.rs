@@ -274,9 +274,9 @@ impl<E: Env> LocalStore<E> {
         Ok(flushed.map(|(uid, _)| uid.clone()).chain(unflushed.map(|(uid, _)| uid.clone())).collect())
     }
 
-    /// What is held of each record with something pending.
+    /// What is held of each record with something pending; also while the store takes no writes.
     pub(crate) fn pending(&self) -> Result<BTreeMap<Uid, Arc<Held>>, StoreError> {
-        let mut state = self.usable()?;
+        let mut state = self.lock();
         let uids = state.pending.clone();
         let mut pending = BTreeMap::new();
         for uid in uids {

@@ -8,6 +8,7 @@
 
 mod bed;
 mod echo;
+pub mod instructions;
 mod memory;
 mod table;
 
@@ -20,9 +21,10 @@ use crate::workload::Workload;
 /// Rounds without being asked for another number.
 pub const ROUNDS: u32 = 5;
 
-/// Operations of the two runs of a row, all clients together.
+/// Operations of the shorter run of a row, all clients together.
 const FEW: u32 = 2_500;
-const MANY: u32 = 12_500;
+/// Operations of the longer one, and of [`exercise`] without being asked for another number.
+pub const MANY: u32 = 12_500;
 
 /// How many clients a row has.
 const CLIENTS: [u32; 3] = [5, 50, 500];
@@ -91,12 +93,12 @@ pub fn steps(rounds: u32) -> u64 {
     1 + u64::from(rounds) * (rows().count() + crate::workload::ALL.len()) as u64
 }
 
-/// Does the work of the rows that this is a part of the name of (`get, whole bed, 5 clients`) once, for a profiler. Says how
-/// many they are.
-pub fn exercise(name: &str) -> usize {
+/// Does so many operations of each row that this is a part of the name of (`get, whole bed, 5 clients`), for a profiler. Says
+/// how many rows they are.
+pub fn exercise(name: &str, operations: u32) -> usize {
     let rows: Vec<_> = rows().filter(|row| row.named().contains(name)).collect();
     for row in &rows {
-        (row.work)(row.clients, MANY / row.clients);
+        (row.work)(row.clients, operations / row.clients);
     }
     rows.len()
 }

@@ -65,22 +65,9 @@ impl<E: Env> ContactCacheSubject<E> {
                 let read = cache.get(&uid.parse()?).await?;
                 Answer::Read { source: source(read.source), record: read.record.map(|record| self.shown.json(record)) }
             }
-            Call::List => {
-                let listing = cache.list().await?;
-                Answer::Listed { source: source(listing.source), uids: texts(listing.uids.iter()) }
-            }
-            Call::Clear => {
-                let cleared = cache.clear().await?;
-                if !cleared.unknown.is_empty() {
-                    // The history has no answer that is in part unknown: all of it is, then.
-                    return Ok(Outcome::Info { error: format!("removals may take effect yet: {:?}", cleared.unknown) });
-                }
-                let lowest = cleared.removed.values().max().copied();
-                Answer::Cleared {
-                    placement: placement(lowest.unwrap_or(contact_cache::Placement::Shared)),
-                    uids: texts(cleared.removed.keys()),
-                }
-            }
+            // The two whose futures are large, apart: memory that every call would reserve and copy for them.
+            Call::List => return Box::pin(list(cache)).await,
+            Call::Clear => return Box::pin(clear(cache)).await,
             Call::Sync => Answer::Synced { pending: cache.sync().await },
         };
         Ok(Outcome::Ok { answer })
@@ -130,6 +117,26 @@ impl<E: Env> Subject for ContactCacheSubject<E> {
             store,
         }
     }
+}
+
+async fn list<E: Env>(cache: &ContactCache<E>) -> Result<Outcome, Error> {
+    let listing = cache.list().await?;
+    let answer = Answer::Listed { source: source(listing.source), uids: texts(listing.uids.iter()) };
+    Ok(Outcome::Ok { answer })
+}
+
+async fn clear<E: Env>(cache: &ContactCache<E>) -> Result<Outcome, Error> {
+    let cleared = cache.clear().await?;
+    if !cleared.unknown.is_empty() {
+        // The history has no answer that is in part unknown: all of it is, then.
+        return Ok(Outcome::Info { error: format!("removals may take effect yet: {:?}", cleared.unknown) });
+    }
+    let lowest = cleared.removed.values().max().copied();
+    let answer = Answer::Cleared {
+        placement: placement(lowest.unwrap_or(contact_cache::Placement::Shared)),
+        uids: texts(cleared.removed.keys()),
+    };
+    Ok(Outcome::Ok { answer })
 }
 
 /// The record behind a key of Redis, if it is one's. Escapes are undone by hand: what the client made of a name is checked
