@@ -29,6 +29,8 @@ mod order;
 mod recovery;
 mod register;
 mod session;
+#[cfg_attr(not(test), expect(dead_code, reason = "nothing outside of tests asks it yet"))]
+mod zones;
 
 #[cfg(test)]
 mod fixture;
