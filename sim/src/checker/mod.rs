@@ -17,6 +17,7 @@ mod atomic;
 mod cells;
 mod convergence;
 mod durability;
+mod evidence;
 mod excuses;
 mod fidelity;
 mod integrity;
@@ -24,12 +25,14 @@ mod isolation;
 mod latency;
 mod linearizable;
 mod listing;
+mod object;
 mod operations;
 mod order;
+mod placed;
 mod recovery;
 mod register;
 mod session;
-#[cfg_attr(not(test), expect(dead_code, reason = "nothing outside of tests asks it yet"))]
+mod sources;
 mod zones;
 
 #[cfg(test)]
