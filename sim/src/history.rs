@@ -146,6 +146,22 @@ pub enum What {
         /// The error.
         error: String,
     },
+    /// What an instance holds, when its cache has been closed in order and its process lives on, or at the end of the run.
+    Holds {
+        /// Which.
+        instance: u32,
+        /// Its cache has been closed: nothing of it may be left.
+        closed: bool,
+        /// What it holds, as far as somebody can tell.
+        what: Vec<Holding>,
+    },
+    /// When an instance asked for a connection to Redis, in all of the run: noted at its end.
+    Attempts {
+        /// Which.
+        instance: u32,
+        /// Simulated times, as those of events, ascending.
+        at_us: Vec<u64>,
+    },
     /// The run did not come to rest in the time allowed; final reads follow all the same.
     Unquiet {
         /// The instance that was not at rest.
@@ -162,6 +178,36 @@ pub struct RecordName {
     pub prefix: String,
     /// Its uid.
     pub uid: String,
+}
+
+/// How much of something an instance holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holding {
+    /// Of what.
+    pub resource: Resource,
+    /// So much.
+    pub now: u64,
+    /// The most that it ever held at once since it was started, as far as it was seen.
+    pub most: u64,
+    /// What it promises never to pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+}
+
+/// What an instance can hold too much of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resource {
+    /// Sockets, by the world's count.
+    Sockets,
+    /// Tasks, by the world's count.
+    Tasks,
+    /// Open files and locks, by the world's count.
+    Files,
+    /// Bytes of writes that Redis does not have, by the instance's own word.
+    PendingBytes,
+    /// Bytes of copies of what Redis holds, by the instance's own word.
+    CopiesBytes,
 }
 
 /// What an instance says of its store.

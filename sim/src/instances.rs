@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::Poll,
     time::Duration,
 };
@@ -12,10 +12,11 @@ use contact_cache::env::Env;
 use tokio::sync::Notify;
 
 use crate::{
-    history::{Call, RecordName, Stop, StoreReport, What},
+    history::{Call, Holding, RecordName, Resource, Stop, StoreReport, What},
     recorder::Recorder,
     scenario::{PlannedCall, Scenario},
-    subject::{Pending, Settings, Status, Subject, SubjectKind},
+    subject::{Limits, Pending, Settings, Status, Subject, SubjectKind},
+    world::held::Count,
 };
 
 /// All instances of a run. Clones are the same.
@@ -54,6 +55,8 @@ struct Instance {
     /// Calls that were dropped so, ever.
     cancelled: u64,
     failed_to_open: Option<String>,
+    /// Each worker of its process holds it; and how many there were.
+    workers: (Weak<()>, u64),
     /// What it last said of its store.
     reported: StoreReport,
 }
@@ -127,8 +130,15 @@ impl Instances {
             state.failed_to_open = None;
             state.reported = report;
         });
+        let token = Arc::new(());
+        self.with(instance, |state| state.workers = (Arc::downgrade(&token), u64::from(self.shared.workers)));
         for _ in 0..self.shared.workers {
-            env.spawn(self.clone().work(env.clone(), subject.clone(), instance, alive.clone()));
+            let work = self.clone().work(env.clone(), subject.clone(), instance, alive.clone());
+            let token = token.clone();
+            env.spawn(async move {
+                work.await;
+                drop(token);
+            });
         }
     }
 
@@ -232,6 +242,24 @@ impl Instances {
         // Workers take calls in the order of the queue and have at most the last few in hand.
         let in_hand = queue.get(next.saturating_sub(running)..next.min(queue.len())).unwrap_or_default();
         in_hand.iter().filter(|planned| start_us + planned.at_us <= now_us).count() as u64
+    }
+
+    /// The bed's own tasks in its process.
+    pub fn workers(&self, instance: u32) -> Count {
+        self.with(instance, |state| Count { now: state.workers.0.strong_count() as u64, most: state.workers.1 })
+    }
+
+    /// What an instance promises never to pass.
+    pub fn limits(&self) -> Limits {
+        self.shared.subject.limits()
+    }
+
+    /// What an instance says of the bytes that it keeps.
+    pub fn bytes(&self, instance: u32) -> Vec<Holding> {
+        let Some(status) = self.with(instance, |state| status(state)) else { return Vec::new() };
+        let each = [(Resource::PendingBytes, status.pending_bytes), (Resource::CopiesBytes, status.copies_bytes)];
+        let told = each.into_iter().filter_map(|(resource, told)| Some((resource, told?)));
+        told.map(|(resource, (now, limit))| Holding { resource, now, most: now, limit: Some(limit) }).collect()
     }
 
     /// Whether it has opened its cache.

@@ -7,6 +7,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
     history::{History, Phase, What},
+    holdings,
     instances::Instances,
     nemesis::Nemesis,
     recorder::Recorder,
@@ -114,6 +115,9 @@ async fn play(scenario: &Scenario, capture: Option<Capture>) -> Run {
     instances.note_states();
     phase(&recorder, Phase::FinalReads);
     read_everything(&world, &instances, scenario).await;
+
+    (0..instances.count()).for_each(|instance| holdings::note(&world, &instances, &recorder, instance, false));
+    holdings::note_attempts(&world, &instances, &recorder);
 
     let deadline_us = u64::try_from(instances.settings(0).op_deadline().as_micros()).expect("seconds");
     let history = recorder.finish(scenario, deadline_us);

@@ -9,7 +9,11 @@
 use std::{collections::VecDeque, time::Duration};
 
 use futures_util::future::join;
-use seedbed::{faults::Persistence, history::Stop};
+use seedbed::{
+    checker::{Guarantee, Verdict, check},
+    faults::Persistence,
+    history::{Event, FORMAT, Header, History, Phase, Stop, What},
+};
 
 use crate::{
     fleet::{Fleet, play_some},
@@ -31,6 +35,7 @@ fn two_hundred_instances_return_spread_out() {
 
 async fn story(stage: Stage) {
     let fleet = Fleet::start(&stage, INSTANCES).await;
+    let started_us = stage.world.now_us();
     for (down, least_spread) in [(50, 700), (20_000, 2_000)] {
         stage.redis.crash(&stage.world, Stop::Killed, Persistence::Kept);
         // Some notice by a write, the others by the end of their connection.
@@ -50,6 +55,36 @@ async fn story(stage: Stage) {
             assert_eq!(cache.health().pending_records, 0);
         }
     }
+    let mut history = history(&stage, started_us);
+    assert_eq!(check(Guarantee::Recovery, &history), Verdict::Pass);
+    // The judge is no use if it would not see the same crowd return in half of the moments.
+    for event in &mut history.events {
+        if let What::Attempts { at_us, .. } = &mut event.what {
+            at_us.iter_mut().for_each(|at_us| *at_us -= *at_us % 500_000);
+        }
+    }
+    assert!(matches!(check(Guarantee::Recovery, &history), Verdict::Violation { .. }));
+}
+
+/// What the bed would have noted of them for the judge of G9.
+fn history(stage: &Stage, started_us: u64) -> History {
+    let instances = || 1..=INSTANCES;
+    let started = instances().map(|instance| (started_us, What::Started { instance: instance - 1 }));
+    let quiesced = [(stage.world.now_us(), What::Phase { phase: Phase::Quiesce })];
+    let attempts = instances().map(|instance| {
+        let at_us = stage.world.net().attempts(instance);
+        (stage.world.now_us(), What::Attempts { instance: instance - 1, at_us })
+    });
+    let events = started.chain(quiesced).chain(attempts).zip(0..);
+    let header = Header {
+        format: FORMAT,
+        workload: "restart under two hundred".to_owned(),
+        seed: stage.seed.0,
+        prefixes: instances().map(|_| "p".to_owned()).collect(),
+        op_deadline_us: 1_000_000,
+        beyond_budget: false,
+    };
+    History { header, events: events.map(|((at_us, what), ordinal)| Event { ordinal, at_us, what }).collect() }
 }
 
 /// How a crowd came back.

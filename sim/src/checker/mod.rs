@@ -14,9 +14,11 @@ use crate::history::History;
 use operations::Operations;
 
 mod atomic;
+mod bounded;
 mod cells;
 mod convergence;
 mod durability;
+mod evidence;
 mod excuses;
 mod fidelity;
 mod integrity;
@@ -24,11 +26,15 @@ mod isolation;
 mod latency;
 mod linearizable;
 mod listing;
+mod object;
 mod operations;
 mod order;
+mod placed;
 mod recovery;
 mod register;
 mod session;
+mod sources;
+mod zones;
 
 #[cfg(test)]
 mod fixture;
@@ -95,13 +101,15 @@ pub enum Guarantee {
     Recovery,
     /// G10: damage to a local store is noticed, set aside and reported.
     Integrity,
+    /// G11: what an instance holds has limits, and nothing is left when it is closed.
+    Resources,
     /// G12: a record that is there throughout a `list` is listed, once.
     Listing,
 }
 
 impl Guarantee {
     /// All that are judged, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Fidelity,
         Self::Linearizable,
         Self::Atomic,
@@ -112,6 +120,7 @@ impl Guarantee {
         Self::Latency,
         Self::Recovery,
         Self::Integrity,
+        Self::Resources,
         Self::Listing,
     ];
 
@@ -131,7 +140,7 @@ impl Guarantee {
             | Self::Session
             | Self::Isolation
             | Self::Integrity => true,
-            Self::Convergence | Self::Latency | Self::Recovery | Self::Listing => false,
+            Self::Convergence | Self::Latency | Self::Recovery | Self::Resources | Self::Listing => false,
         }
     }
 
@@ -147,6 +156,7 @@ impl Guarantee {
             Self::Latency => latency::check(run),
             Self::Recovery => recovery::check(run),
             Self::Integrity => integrity::check(run),
+            Self::Resources => bounded::check(run),
             Self::Listing => listing::check(run),
         }
     }
@@ -165,6 +175,7 @@ impl fmt::Display for Guarantee {
             Self::Latency => "G8 bounded latency",
             Self::Recovery => "G9 recovery",
             Self::Integrity => "G10 integrity",
+            Self::Resources => "G11 bounded resources",
             Self::Listing => "G12 listing",
         })
     }

@@ -376,6 +376,8 @@ impl<'h> Indexer<'h> {
                 | What::StoreDamaged { .. }
                 | What::StoreReport { .. }
                 | What::OpenFailed { .. }
+                | What::Holds { .. }
+                | What::Attempts { .. }
                 | What::Unquiet { .. } => {}
             }
         }

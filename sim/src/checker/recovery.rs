@@ -3,9 +3,19 @@
 //! The bound is the phase of quiescence: what has not come to rest at its end says so with an `Unquiet` event, and the
 //! last state that an instance reported must be `connected`. An instance that has reported none since it was last
 //! started is judged by its rest alone.
+//!
+//! And without a stampede: of N instances at most N/4, or ten, ask for a connection within any 100 ms. An instance that is
+//! being started asks at once, and is not counted until it has opened its cache: when it starts is not its choice. All
+//! else is, also what it does when a fault ends for everybody in one moment: its first delay is drawn from at least a second.
 
 use super::{Verdict, operations::Operations};
-use crate::history::{Phase, What};
+use crate::history::{Event, Phase, What};
+
+/// The window in which attempts to connect are counted, in simulated microseconds.
+const WINDOW_US: u64 = 100_000;
+
+/// So few attempts within a window harm nobody.
+const ATTEMPTS_LEAST: usize = 10;
 
 pub(super) fn check(run: &Operations<'_>) -> Verdict {
     if let Some(message) = run.unquiet() {
@@ -38,7 +48,45 @@ pub(super) fn check(run: &Operations<'_>) -> Verdict {
             return Verdict::Violation { message, ops: Vec::new() };
         }
     }
-    Verdict::Pass
+    stampede(run).map_or(Verdict::Pass, |message| Verdict::Violation { message, ops: Vec::new() })
+}
+
+/// Too many attempts to connect within one window.
+fn stampede(run: &Operations<'_>) -> Option<String> {
+    let events = &run.history.events;
+    let mut times: Vec<u64> = Vec::new();
+    for event in events {
+        let What::Attempts { instance, at_us } = &event.what else { continue };
+        let openings = openings(events, *instance);
+        let counts = |at: &&u64| !openings.iter().any(|(from, until)| from <= *at && *at <= until);
+        times.extend(at_us.iter().filter(counts));
+    }
+    times.sort_unstable();
+    let instances = run.history.header.prefixes.len();
+    let most = (instances / 4).max(ATTEMPTS_LEAST);
+    let crowd = times.windows(most + 1).find(|crowd| crowd[most] - crowd[0] < WINDOW_US)?;
+    let within = times.iter().filter(|&&at| crowd[0] <= at && at - crowd[0] < WINDOW_US).count();
+    Some(format!(
+        "{within} attempts to connect within 100 ms, from {} us: of {instances} instances at most {most} may come at once",
+        crowd[0]
+    ))
+}
+
+/// When an instance was being started: from its end, or the beginning, until it had opened its cache.
+fn openings(events: &[Event], instance: u32) -> Vec<(u64, u64)> {
+    let mut openings = Vec::new();
+    let mut since_us = Some(0);
+    for event in events {
+        match event.what {
+            What::Started { instance: of } if of == instance => {
+                openings.extend(since_us.take().map(|since| (since, event.at_us)));
+            }
+            What::Stopped { instance: of, .. } if of == instance => since_us = Some(event.at_us),
+            _ => {}
+        }
+    }
+    openings.extend(since_us.map(|since| (since, u64::MAX)));
+    openings
 }
 
 #[cfg(test)]
@@ -89,6 +137,42 @@ mod tests {
         story.phase(Phase::Quiesce);
         story.unquiet(0);
         story.violates(Recovery, "3 writes pending", &[]);
+    }
+
+    /// Instances that are up, and ask for a connection at these times.
+    fn crowd(instances: u32, at_us: impl Fn(u32) -> Vec<u64>) -> Story {
+        let mut story = Story::new(&vec!["p"; instances as usize]);
+        (0..instances).for_each(|instance| story.event(What::Started { instance }));
+        story.phase(Phase::Quiesce);
+        for instance in 0..instances {
+            story.event(What::Attempts { instance, at_us: at_us(instance) });
+        }
+        story
+    }
+
+    #[test]
+    fn two_hundred_instances_that_return_spread_out_pass() {
+        crowd(200, |instance| vec![1_000_000 + u64::from(instance) * 2_000]).passes(Recovery);
+    }
+
+    #[test]
+    fn two_hundred_instances_that_return_in_one_moment_are_a_violation() {
+        let story = crowd(200, |instance| vec![1_000_000 + u64::from(instance) * 1_900]);
+        let said = "53 attempts to connect within 100 ms, from 1000000 us: of 200 instances at most 50";
+        story.violates(Recovery, said, &[]);
+    }
+
+    #[test]
+    fn a_single_instance_that_does_not_wait_between_attempts_is_a_violation() {
+        let tight = (0..11).map(|attempt| 1_000_000 + attempt * 9_000).collect::<Vec<_>>();
+        crowd(1, |_| tight.clone()).violates(Recovery, "11 attempts to connect within 100 ms", &[]);
+        crowd(1, |_| tight[1..].to_vec()).passes(Recovery);
+    }
+
+    #[test]
+    fn instances_that_are_started_in_one_moment_are_no_stampede() {
+        crowd(50, |_| vec![0]).passes(Recovery);
+        crowd(50, |_| vec![50_000]).violates(Recovery, "50 attempts", &[]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use self::links::Links;
 use crate::{
     faults::{DiskTrouble, Fault, PlannedFault},
     history::{RecordName, Stop, What},
+    holdings,
     instances::Instances,
     recorder::Recorder,
     redis::{
@@ -32,6 +33,9 @@ const STOPPED_US: u64 = 10_000;
 /// How long an instance may take to end in order before it is killed: what Kubernetes grants. A client without deadlines
 /// may wait for a Redis that stands still until this very plan goes on.
 const GRACE_US: u64 = 30_000_000;
+
+/// How long after an orderly close its tasks may take to find out that they have ended.
+const LET_GO_US: u64 = 1_000;
 
 /// What the nemesis may touch.
 pub struct Nemesis<'a> {
@@ -317,6 +321,10 @@ impl Nemesis<'_> {
         let closed = self.world.within_us(GRACE_US, self.instances.close(instance)).await;
         if closed.is_none() {
             self.instances.stopped(instance, Stop::Killed);
+        }
+        if closed == Some(Stop::Closed) {
+            self.world.sleep_us(LET_GO_US).await;
+            holdings::note(self.world, self.instances, self.recorder, instance, true);
         }
         self.world.kill(instance, Stop::Killed);
         closed.unwrap_or(Stop::Killed)

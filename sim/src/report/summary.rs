@@ -25,7 +25,7 @@ pub fn text(summaries: &BTreeMap<Workload, Summary>) -> String {
     let _ = writeln!(text, "\nGuarantees, over all runs\n");
     for guarantee in Guarantee::ALL {
         if let Some(tally) = total.tallies.get(&guarantee) {
-            let _ = writeln!(text, "  {:<8}{:<20}{}", tally_word(tally), guarantee.to_string(), tally_text(tally));
+            let _ = writeln!(text, "  {:<8}{:<23}{}", tally_word(tally), guarantee.to_string(), tally_text(tally));
         }
     }
     let _ = writeln!(text, "\nOperations, by how they ended\n");
@@ -178,7 +178,7 @@ mod tests {
         let tallies = BTreeMap::from([(Guarantee::Session, Tally { pass: 9, unknown: 1, violation: 0 })]);
         let summary = Summary { seeds: 10, tallies, ..Summary::default() };
         let text = text(&BTreeMap::from([(Workload::Fallback, summary)]));
-        assert!(text.contains("UNKNOWN G6 session          held in 9 runs, could not be judged in 1"), "{text}");
+        assert!(text.contains("UNKNOWN G6 session             held in 9 runs, could not be judged in 1"), "{text}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::{
     checker::{Judgement, Verdict},
     explore::ending,
     faults::{Direction, Fault},
-    history::{Answer, Call, Event, History, Outcome, Patch, StoreReport, What},
+    history::{Answer, Call, Event, History, Holding, Outcome, Patch, StoreReport, What},
 };
 
 /// Widest text of a call or an answer before it is cut; a replay file has all of it.
@@ -72,6 +72,13 @@ fn line(text: &mut String, event: &Event) {
         What::StoreDamaged { instance } => (Some(instance), None, "store is damaged", String::new()),
         What::StoreReport { instance, report } => (Some(instance), None, "store", report_text(report)),
         What::OpenFailed { instance, error } => (Some(instance), None, "failed to open", error.clone()),
+        What::Holds { instance, closed, what } => {
+            let kind = if *closed { "closed, holds" } else { "holds" };
+            (Some(instance), None, kind, holdings_text(what))
+        }
+        What::Attempts { instance, at_us } => {
+            (Some(instance), None, "connects", format!("asked for a connection {} times", at_us.len()))
+        }
         What::Unquiet { instance, reason } => (Some(instance), None, "not at rest", reason.clone()),
     };
     let column = |number: Option<String>| number.unwrap_or_default();
@@ -86,6 +93,14 @@ fn line(text: &mut String, event: &Event) {
         )
         .trim_end()
     );
+}
+
+fn holdings_text(what: &[Holding]) -> String {
+    let each = what.iter().map(|held| {
+        let limit = held.limit.map_or(String::new(), |limit| format!(" of {limit}"));
+        format!("{:?} {}, at most {}{limit}", held.resource, held.now, held.most)
+    });
+    each.collect::<Vec<_>>().join("; ")
 }
 
 fn report_text(report: &StoreReport) -> String {

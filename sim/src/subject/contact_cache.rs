@@ -11,12 +11,18 @@ use contact_cache::{
 use serde_json::Value as Json;
 use tokio::sync::RwLock;
 
-use super::{Pending, Settings, Status, Subject};
+use super::{Limits, Pending, Settings, Status, Subject};
 use crate::history::{self, Answer, Call, Outcome, Placement, RecordName, Source, StoreReport};
+
+/// One connection; the tasks that drive it, that own it, and that write the log; the log and its lock, the log that takes its
+/// place, and the copy of a damaged one that is set aside.
+pub(super) const LIMITS: Limits = Limits { sockets: Some(1), tasks: Some(3), files: Some(4) };
 
 /// An opened cache.
 pub(super) struct ContactCacheSubject<E: Env> {
     cache: RwLock<Option<ContactCache<E>>>,
+    /// The most bytes that it keeps: pending, and of copies.
+    bytes_max: (u64, u64),
     shown: Shown,
 }
 
@@ -53,8 +59,10 @@ pub(super) fn config(settings: &Settings) -> Config {
 impl<E: Env> ContactCacheSubject<E> {
     /// Opens a cache.
     pub(super) async fn open(env: E, settings: &Settings) -> Result<Self, OpenError> {
-        let cache = ContactCache::open(env, config(settings)).await?;
-        Ok(Self { cache: RwLock::new(Some(cache)), shown: Shown::default() })
+        let config = config(settings);
+        let bytes_max = (config.pending_bytes_max, config.copies_bytes_max);
+        let cache = ContactCache::open(env, config).await?;
+        Ok(Self { cache: RwLock::new(Some(cache)), bytes_max, shown: Shown::default() })
     }
 
     async fn answer(&self, cache: &ContactCache<E>, call: &Call) -> Result<Outcome, Error> {
@@ -114,6 +122,8 @@ impl<E: Env> Subject for ContactCacheSubject<E> {
             state: health.state.to_string(),
             pending: health.pending_records,
             store_error: health.store_error,
+            pending_bytes: Some((health.pending_bytes, self.bytes_max.0)),
+            copies_bytes: Some((health.copies_bytes, self.bytes_max.1)),
             store,
         }
     }

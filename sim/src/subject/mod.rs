@@ -36,6 +36,10 @@ pub struct Status {
     pub pending: u64,
     /// Why its store takes no writes until it is opened again, if it does not.
     pub store_error: Option<String>,
+    /// Bytes of writes that Redis does not have yet, and how many it promises never to pass, if it says.
+    pub pending_bytes: Option<(u64, u64)>,
+    /// The same of copies of what Redis holds.
+    pub copies_bytes: Option<(u64, u64)>,
     /// What it says of its store.
     pub store: StoreReport,
 }
@@ -45,6 +49,17 @@ impl Status {
     pub fn is_at_rest(&self) -> bool {
         self.state == "connected" && self.pending == 0
     }
+}
+
+/// What a subject promises never to hold more of at once, for an instance (G11); none where it promises nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Sockets.
+    pub sockets: Option<u64>,
+    /// Tasks that it has spawned.
+    pub tasks: Option<u64>,
+    /// Open files and locks.
+    pub files: Option<u64>,
 }
 
 /// What the bed decides about an instance.
@@ -111,6 +126,14 @@ impl SubjectKind {
             Self::ContactCache => "store.log",
             Self::Legacy => legacy::FILE,
         })
+    }
+
+    /// What an instance of it promises never to pass.
+    pub fn limits(self) -> Limits {
+        match self {
+            Self::ContactCache => contact_cache::LIMITS,
+            Self::Legacy => Limits::default(),
+        }
     }
 
     /// The records behind a key of Redis, in a run of these prefixes: none if it is no record's, several if the subject's

@@ -38,7 +38,12 @@ use self::{
     image::{FileRef, Image},
     trouble::Trouble,
 };
-use super::{Host, Trace, clock::Clock, process::Incarnation};
+use super::{
+    Host, Trace,
+    clock::Clock,
+    held::{Holding, Kind},
+    process::Incarnation,
+};
 use crate::{
     faults::BadWrite,
     history::Stop,
@@ -304,7 +309,9 @@ impl env::Disk for SimDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<SimFile> {
-        Ok(SimFile { file: self.open_file(path)?, path: path.into(), disk: self.clone() })
+        let file = self.open_file(path)?;
+        let holding = Arc::new(Holding::new(&self.incarnation, Kind::File));
+        Ok(SimFile { file, path: path.into(), disk: self.clone(), _holding: holding })
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -348,7 +355,10 @@ impl env::Disk for SimDisk {
             state.locks
         };
         let holder = *file.content().locked_by.get_or_insert(number);
-        if holder == number { Ok(SimLock { file, number }) } else { Err(named(path, io::ErrorKind::WouldBlock.into())) }
+        if holder != number {
+            return Err(named(path, io::ErrorKind::WouldBlock.into()));
+        }
+        Ok(SimLock { file, number, _holding: Holding::new(&self.incarnation, Kind::File) })
     }
 }
 
@@ -358,6 +368,7 @@ pub struct SimFile {
     file: FileRef,
     path: Arc<Path>,
     disk: SimDisk,
+    _holding: Arc<Holding>,
 }
 
 impl env::DiskFile for SimFile {
@@ -419,6 +430,7 @@ impl SimFile {
 pub struct SimLock {
     file: FileRef,
     number: u64,
+    _holding: Holding,
 }
 
 impl Drop for SimLock {

@@ -11,7 +11,14 @@ use contact_cache::env::{Env, Task};
 use madsim::{runtime::NodeHandle, task::AbortHandle};
 use rand::Rng;
 
-use super::{Host, SimDisk, SimNetwork, World, clock::Clock, disk::Disk, process::Incarnation, wall::WallClock};
+use super::{
+    Host, SimDisk, SimNetwork, World,
+    clock::Clock,
+    disk::Disk,
+    held::{Holding, Kind},
+    process::Incarnation,
+    wall::WallClock,
+};
 use crate::seed::Stream;
 
 /// The environment of one incarnation of a process. Once that has ended, nothing done with it has an effect.
@@ -108,6 +115,11 @@ impl Env for SimEnv {
 
     fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> SimTask {
         // On the node of this incarnation, not on that of the caller: a destructor may run anywhere.
+        let holding = Holding::new(&self.0.incarnation, Kind::Task);
+        let future = async move {
+            future.await;
+            drop(holding);
+        };
         SimTask(self.0.node.spawn(future).abort_handle())
     }
 

@@ -4,6 +4,7 @@
 //! - [`clock`]: time, and the queue of what is to happen.
 //! - [`net`]: byte streams that fail as TCP's do.
 //! - [`disk`]: files of which a power loss keeps what was synced.
+//! - [`held`]: what a process holds of its host.
 //! - [`process`]: hosts that start, pause, die; the incarnations that everything belongs to.
 //! - [`mod@env`]: all of it as the client sees it, an `Env`.
 //!
@@ -14,6 +15,7 @@
 pub mod clock;
 pub mod disk;
 pub mod env;
+pub mod held;
 pub mod net;
 pub mod process;
 mod wall;

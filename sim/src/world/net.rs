@@ -221,6 +221,11 @@ impl Net {
         self.with(|tcp| tcp.counters)
     }
 
+    /// When the processes on a host asked for a connection, wherever that led, in microseconds since the start of the run.
+    pub fn attempts(&self, host: impl Into<Host>) -> Vec<u64> {
+        self.with(|tcp| tcp.attempts.get(&host.into()).cloned().unwrap_or_default())
+    }
+
     /// The connections that have an end at this host which its application has not closed. Zero at the end of a run is
     /// what leaks nothing.
     pub fn open_connections(&self, host: impl Into<Host>) -> usize {
@@ -335,7 +340,11 @@ impl Network for SimNetwork {
         };
         self.incarnation.check()?;
         let asker = self.incarnation.host;
-        let (delay_us, clock) = self.net.with(|tcp| (tcp.names.delay_us(asker), tcp.clock.clone()));
+        let (delay_us, clock) = self.net.with(|tcp| {
+            let now_us = tcp.clock.now_us();
+            tcp.attempts.entry(asker).or_default().push(now_us);
+            (tcp.names.delay_us(asker), tcp.clock.clone())
+        });
         if delay_us > 0 {
             clock.sleep_us(delay_us).await;
         }

@@ -19,7 +19,12 @@ use std::{
 
 use madsim::{runtime::Handle, task::JoinHandle};
 
-use super::{Host, SimEnv, World, disk::Disk, wall::WallClock};
+use super::{
+    Host, SimEnv, World,
+    disk::Disk,
+    held::{Gauges, Held},
+    wall::WallClock,
+};
 use crate::{history::Stop, seed::Seed};
 
 /// One life of the process on a host.
@@ -28,11 +33,12 @@ pub struct Incarnation {
     /// Counts the starts on this host, from 1.
     pub(super) start: u32,
     ended: AtomicBool,
+    pub(super) gauges: Gauges,
 }
 
 impl Incarnation {
     pub(super) fn new(host: Host, start: u32) -> Self {
-        Self { host, start, ended: AtomicBool::new(false) }
+        Self { host, start, ended: AtomicBool::new(false), gauges: Gauges::default() }
     }
 
     /// # Errors
@@ -118,6 +124,11 @@ impl World {
     /// Whether a process is running on `host`. One that reached a crash point is, until it is killed.
     pub fn is_running(&self, host: impl Into<Host>) -> bool {
         self.machine(host.into(), |machine| machine.running.is_some())
+    }
+
+    /// What the process on `host` holds, if one is running.
+    pub fn held(&self, host: impl Into<Host>) -> Option<Held> {
+        self.machine(host.into(), |machine| machine.running.as_ref().map(|env| env.incarnation().gauges.read()))
     }
 
     /// Ends the process on `host`, if one is running, and cuts the power of the host if that is `how`. Its tasks are

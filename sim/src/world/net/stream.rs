@@ -15,7 +15,10 @@ use super::{
     conn::{ConnId, Phase, SERVER, Side, wait},
     half::Payload,
 };
-use crate::world::process::Incarnation;
+use crate::world::{
+    held::{Holding, Kind},
+    process::Incarnation,
+};
 
 /// The longest segment: a larger write arrives in pieces, each with its own latency.
 const SEGMENT_BYTES: usize = 16 * 1024;
@@ -26,11 +29,13 @@ pub struct SimStream {
     incarnation: Arc<Incarnation>,
     id: ConnId,
     side: Side,
+    _holding: Holding,
 }
 
 impl SimStream {
     pub(super) fn new(net: Net, incarnation: Arc<Incarnation>, id: ConnId, side: Side) -> Self {
-        Self { net, incarnation, id, side }
+        let holding = Holding::new(&incarnation, Kind::Socket);
+        Self { net, incarnation, id, side, _holding: holding }
     }
 
     pub(super) fn poll_connected(&self, context: &Context<'_>) -> Poll<io::Result<()>> {

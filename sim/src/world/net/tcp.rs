@@ -76,6 +76,8 @@ pub(super) struct Tcp {
     /// Who wants to know what is sent.
     pub(super) capture: Option<Capture>,
     pub(super) counters: Counters,
+    /// When each host asked for a connection.
+    pub(super) attempts: BTreeMap<Host, Vec<u64>>,
     /// To be woken when the lock is released.
     pub(super) wakers: Vec<Waker>,
 }
@@ -95,6 +97,7 @@ impl Tcp {
             short: BTreeMap::new(),
             capture: None,
             counters: Counters::default(),
+            attempts: BTreeMap::new(),
             wakers: Vec::new(),
         }
     }

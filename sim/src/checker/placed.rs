@@ -1,0 +1,60 @@
+//! How far an order of operations has come: which of them are placed, and which may be next.
+//!
+//! Shared by the searches of one register and of a whole record. Operations are indices into a list in the order of
+//! their calls.
+
+/// Something between two ordinals.
+pub(super) trait Timed {
+    fn called(&self) -> u64;
+    fn returned(&self) -> u64;
+}
+
+/// The operations that are placed.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Placed {
+    /// All before this one are placed.
+    base: usize,
+    /// Those after it that are placed, ascending.
+    ahead: Vec<usize>,
+}
+
+impl Placed {
+    fn has(&self, index: usize) -> bool {
+        index < self.base || self.ahead.binary_search(&index).is_ok()
+    }
+
+    pub(super) fn is_all<T>(&self, of: &[T]) -> bool {
+        self.base == of.len()
+    }
+
+    pub(super) fn place(&mut self, index: usize) {
+        if index == self.base {
+            self.base += 1;
+            let joined = self.ahead.iter().zip(self.base..).take_while(|&(&ahead, base)| ahead == base).count();
+            self.ahead.drain(..joined);
+            self.base += joined;
+        } else if let Err(place) = self.ahead.binary_search(&index) {
+            self.ahead.insert(place, index);
+        }
+    }
+
+    /// The first return among the operations that are not placed: what was called after it cannot be next.
+    pub(super) fn frontier(&self, all: &[impl Timed]) -> u64 {
+        let mut frontier = u64::MAX;
+        for (index, op) in all.iter().enumerate().skip(self.base) {
+            if op.called() > frontier {
+                break;
+            }
+            if !self.has(index) {
+                frontier = frontier.min(op.returned());
+            }
+        }
+        frontier
+    }
+
+    /// The operations that may be next.
+    pub(super) fn candidates(&self, all: &[impl Timed], frontier: u64) -> impl Iterator<Item = usize> {
+        let open = all.iter().enumerate().skip(self.base).take_while(move |(_, op)| op.called() <= frontier);
+        open.map(|(index, _)| index).filter(|&index| !self.has(index))
+    }
+}
