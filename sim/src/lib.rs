@@ -11,6 +11,7 @@
 //! - what is under test, behind a trait: [`subject`]
 //! - one run: [`runner`] in the simulated world, [`live`] on a real server, the [`instances`] being the same; its pen,
 //!   [`recorder`]; many: [`explore`]; the proof that a seed is a run: [`determinism`]
+//! - what a healthy exploration reaches sometimes: [`marks`]
 //! - what all this costs: [`bench`]
 //! - the judges, who see only histories: [`checker`]; what a person is told: [`report`]
 
@@ -28,6 +29,7 @@ pub mod faults;
 pub mod history;
 pub mod instances;
 pub mod live;
+pub mod marks;
 pub mod nemesis;
 pub mod recorder;
 pub mod redis;

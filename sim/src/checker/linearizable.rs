@@ -3,7 +3,7 @@
 //! A register sees definite operations (writes and reads answered `Shared`; a loss of the record in Redis, which
 //! writes "absent" at its ordinal) and optional ones: writes answered `Local` or `Info`, or not at all, take effect once at
 //! any later time or never; and after each loss every write called before it may take effect once more, since some
-//! instance may hold a copy. Answers `Merged` and `Local` promise less and are not judged here, nor are values that G7
+//! instance may hold a copy; and a record whose time to live is over is absent at any later time. Answers `Merged` and `Local` promise less and are not judged here, nor are values that G7
 //! judges.
 
 use std::collections::BTreeMap;
@@ -48,6 +48,13 @@ fn register(run: &Operations<'_>, record: &Record<'_>, cell: usize, until: u64) 
         } else {
             possible.push(op.called);
         }
+    }
+    let expirations: Vec<u64> = run.expirations(record).filter(|&possible| possible <= until).collect();
+    if !expirations.is_empty() {
+        // A copy that comes back after a loss may bury the record once more.
+        let again = losses().flat_map(|loss| expirations.iter().map(move |&possible| possible.max(loss)));
+        let again: Vec<u64> = again.collect();
+        optional.entry(Seen::Absent).or_default().extend(expirations.iter().copied().chain(again));
     }
     for (value, op) in reads(run, record, cell).filter(|(_, op)| op.returned() <= until) {
         definite.push(Span { called: op.called, returned: op.returned(), act: Act::Read(value) });

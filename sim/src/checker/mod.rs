@@ -18,6 +18,7 @@ mod cells;
 mod convergence;
 mod durability;
 mod excuses;
+mod expiry;
 mod fidelity;
 mod integrity;
 mod isolation;
