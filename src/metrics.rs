@@ -6,6 +6,17 @@
 //! | `contact_cache_call_seconds` | histogram | `call`, `tier` | time of each call, by the tier that answered; `tier="error"` for errors |
 //! | `contact_cache_reads_total` | counter | `found` | reads, by whether there was a record |
 //! | `contact_cache_conflicts_total` | counter | | writes stamped again because another instance's was in the way |
+//! | `contact_cache_outpaced_writes_total` | counter | | writes kept locally, since other instances kept writing to the record |
+//! | `contact_cache_unknown_writes_total` | counter | | writes whose outcome was unknown: kept, and merged again |
+//! | `contact_cache_buried_writes_total` | counter | | pending writes that met a removal or an expiry above them |
+//! | `contact_cache_republished_total` | counter | | reads that found that Redis lacked what this instance holds, and had it published again |
+//! | `contact_cache_lost_generations_total` | counter | | times that all of Redis's data was found lost |
+//! | `contact_cache_yielded_total` | counter | | reads in which a copy too old to be published again yielded to Redis |
+//! | `contact_cache_expired_total` | counter | | records at or near their deadline that Redis was asked to settle |
+//! | `contact_cache_scripts_sent_total` | counter | | times that Redis did not know the script |
+//! | `contact_cache_failed_probes_total` | counter | | probes of a connection that failed |
+//! | `contact_cache_list_pages_total` | counter | | pages of lists beyond the first |
+//! | `contact_cache_cut_off_lists_total` | counter | | lists that Redis did not answer to their end, answered locally |
 //! | `contact_cache_state` | gauge | `state` | 1 for the present state, 0 for the others |
 //! | `contact_cache_attempts_total` | counter | | attempts to connect |
 //! | `contact_cache_connections_total` | counter | | connections established |
@@ -18,6 +29,9 @@
 //! | `contact_cache_future_stamps_total` | counter | | stamps seen that are far ahead of the own clock |
 //! | `contact_cache_damaged_records_total` | counter | | records found damaged on disk |
 //! | `contact_cache_quarantined_files_total` | counter | | damaged logs set aside |
+//! | `contact_cache_torn_tails_total` | counter | | logs whose end a crash had cut short |
+//! | `contact_cache_rewrites_total` | counter | | times that the log was rewritten |
+//! | `contact_cache_failed_flushes_total` | counter | | writes to the log that failed and are tried again |
 //! | `contact_cache_store_failed` | gauge | | 1 if the local store takes no more writes |
 //!
 //! `examples/metrics.rs` serves them to Prometheus. Each carries the label `prefix`. Times are in seconds of the monotonic clock.
@@ -31,6 +45,7 @@ use crate::{
     error::Error,
     health::State,
     key::Prefix,
+    local::OpenReport,
 };
 
 /// What was called.
@@ -78,6 +93,17 @@ pub(crate) struct Metrics {
     missed: Counter,
     pub(crate) conflicts: Counter,
     pub(crate) replayed: Counter,
+    pub(crate) outpaced_writes: Counter,
+    pub(crate) unknown_writes: Counter,
+    pub(crate) buried_writes: Counter,
+    pub(crate) republished: Counter,
+    pub(crate) lost_generations: Counter,
+    pub(crate) yielded: Counter,
+    pub(crate) expired: Counter,
+    pub(crate) scripts_sent: Counter,
+    pub(crate) failed_probes: Counter,
+    pub(crate) list_pages: Counter,
+    pub(crate) cut_off_lists: Counter,
     states: [Gauge; STATES.len()],
     attempts: Counter,
     connections: Counter,
@@ -89,6 +115,9 @@ pub(crate) struct Metrics {
     future_stamps: Counter,
     damaged_records: Counter,
     quarantined_files: Counter,
+    torn_tails: Counter,
+    rewrites: Counter,
+    failed_flushes: Counter,
     store_failed: Gauge,
 }
 
@@ -106,6 +135,17 @@ impl Metrics {
             missed: counter!("contact_cache_reads_total", "prefix" => prefix(), "found" => "false"),
             conflicts: counter!("contact_cache_conflicts_total", "prefix" => prefix()),
             replayed: counter!("contact_cache_replayed_total", "prefix" => prefix()),
+            outpaced_writes: counter!("contact_cache_outpaced_writes_total", "prefix" => prefix()),
+            unknown_writes: counter!("contact_cache_unknown_writes_total", "prefix" => prefix()),
+            buried_writes: counter!("contact_cache_buried_writes_total", "prefix" => prefix()),
+            republished: counter!("contact_cache_republished_total", "prefix" => prefix()),
+            lost_generations: counter!("contact_cache_lost_generations_total", "prefix" => prefix()),
+            yielded: counter!("contact_cache_yielded_total", "prefix" => prefix()),
+            expired: counter!("contact_cache_expired_total", "prefix" => prefix()),
+            scripts_sent: counter!("contact_cache_scripts_sent_total", "prefix" => prefix()),
+            failed_probes: counter!("contact_cache_failed_probes_total", "prefix" => prefix()),
+            list_pages: counter!("contact_cache_list_pages_total", "prefix" => prefix()),
+            cut_off_lists: counter!("contact_cache_cut_off_lists_total", "prefix" => prefix()),
             states: STATES
                 .map(|state| gauge!("contact_cache_state", "prefix" => prefix(), "state" => state.to_string())),
             attempts: counter!("contact_cache_attempts_total", "prefix" => prefix()),
@@ -118,6 +158,9 @@ impl Metrics {
             future_stamps: counter!("contact_cache_future_stamps_total", "prefix" => prefix()),
             damaged_records: counter!("contact_cache_damaged_records_total", "prefix" => prefix()),
             quarantined_files: counter!("contact_cache_quarantined_files_total", "prefix" => prefix()),
+            torn_tails: counter!("contact_cache_torn_tails_total", "prefix" => prefix()),
+            rewrites: counter!("contact_cache_rewrites_total", "prefix" => prefix()),
+            failed_flushes: counter!("contact_cache_failed_flushes_total", "prefix" => prefix()),
             store_failed: gauge!("contact_cache_store_failed", "prefix" => prefix()),
         }
     }
@@ -125,6 +168,11 @@ impl Metrics {
     /// A call has ended.
     pub(crate) fn called(&self, call: Call, tier: Tier, took: Duration) {
         self.seconds[call as usize][tier as usize].record(took.as_secs_f64());
+    }
+
+    /// The store was opened.
+    pub(crate) fn opened(&self, report: &OpenReport) {
+        self.torn_tails.increment(u64::from(report.damage.torn_tail_bytes > 0));
     }
 
     /// A record was read.
@@ -148,6 +196,8 @@ impl Metrics {
         self.future_stamps.absolute(health.future_stamps);
         self.damaged_records.absolute(health.damaged_records);
         self.quarantined_files.absolute(health.quarantined_files);
+        self.rewrites.absolute(health.rewrites);
+        self.failed_flushes.absolute(health.failed_flushes);
         self.store_failed.set(f64::from(u8::from(health.store_error.is_some())));
     }
 }

@@ -76,15 +76,18 @@ async fn establish<E: Env>(inner: &Arc<Inner<E>>, id: u64) -> Result<Connection,
     };
     let mut dialled = dial(&inner.env, &inner.config, id, on_end).await?;
     let fresh = format!("{:016x}", inner.env.random());
-    let found = generation(&mut dialled.multiplexed, &inner.keys, &fresh).await?;
+    let (found, clock_ms) = generation(&mut dialled.multiplexed, &inner.keys, &fresh).await?;
+    // Before the first call on it: until then deadlines went by this instance's own clock, however wrong.
+    inner.link.read_clock(clock_ms, inner.env.now());
     adopt(inner, &found).await;
-    Ok(dialled.with_generation(&found))
+    Ok(dialled.with_generation(&found, inner.metrics.scripts_sent.clone()))
 }
 
 /// R6: takes Redis's generation as the current one. If it is another than that of the copies held, those that R9 allows
 /// become pending, in one durable commit with the new generation.
 async fn adopt<E: Env>(inner: &Inner<E>, found: &str) {
     let (current, ticket) = inner.local.generation();
+    inner.metrics.lost_generations.increment(u64::from(current.as_deref().is_some_and(|current| current != found)));
     let ticket = if current.as_deref() == Some(found) {
         // An attempt that was given up may have begun the change.
         Ok(ticket)
@@ -111,9 +114,13 @@ async fn probe<E: Env>(inner: &Arc<Inner<E>>) {
         }
         Some(Ok(_)) => regenerate(inner, &connection).await,
         Some(Err(error)) => {
+            inner.metrics.failed_probes.increment(1);
             inner.link.lose(connection.id, &error.to_string(), inner.env.now(), inner.env.random());
         }
-        None => inner.link.lose(connection.id, "a probe was not answered", inner.env.now(), inner.env.random()),
+        None => {
+            inner.metrics.failed_probes.increment(1);
+            inner.link.lose(connection.id, "a probe was not answered", inner.env.now(), inner.env.random());
+        }
     }
 }
 
@@ -245,5 +252,6 @@ async fn merge<E: Env>(inner: &Inner<E>, connection: &Connection, uid: &Uid) -> 
         held.join_confirmed(&winners, sent_at_ms, inner.stale_ms());
     });
     inner.metrics.replayed.increment(1);
+    inner.metrics.buried_writes.increment(u64::from(winners.is_removed()));
     Ok(())
 }

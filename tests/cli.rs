@@ -19,7 +19,8 @@ fn an_exploration_ends_with_a_report_of_the_validations_and_guarantees() {
     for guarantee in seedbed::checker::Guarantee::ALL {
         assert!(run.out.contains(&format!("  PASSED  {guarantee}")), "{guarantee}\n{}", run.out);
     }
-    assert!(run.out.lines().last().is_some_and(|line| line.starts_with("PASSED: 12 runs, ")), "{}", run.out);
+    assert!(run.out.contains("\nMarks: ") && run.out.contains("\nOther workloads\n"), "{}", run.out);
+    assert!(run.out.lines().last().is_some_and(|line| line.starts_with("PASSED: 39 runs, ")), "{}", run.out);
 }
 
 #[test]
@@ -107,7 +108,7 @@ fn neither_a_seed_nor_a_file_is_bad_input() {
 
 #[test]
 fn an_argument_out_of_its_range_is_bad_input() {
-    assert_bad_input(&["run", "--workload", "mixed"], &["--workload", "\"mixed\"", "serialization, fallback"]);
+    assert_bad_input(&["run", "--workload", "chaos"], &["--workload", "\"chaos\"", "serialization, fallback"]);
     assert_bad_input(&["run", "--seeds", "0"], &["--seeds", "'0'", "1.."]);
     assert_bad_input(&["run", "--seeds", "many"], &["--seeds", "many"]);
     assert_bad_input(&["run", "--jobs", "0"], &["--jobs", "'0'", "1.."]);
@@ -129,7 +130,7 @@ fn the_same_seeds_are_the_same_runs_in_every_process() {
     for seed in ["0", "18446744073709551612"] {
         let run = seedbed(&["determinism", "--seeds", "5", "--alone", "2", "--seed", seed]);
         assert_eq!(run.code, 0, "{run:?}");
-        assert!(run.out.starts_with("PASSED: 20 runs in two processes"), "{}", run.out);
+        assert!(run.out.starts_with("PASSED: 65 runs in two processes"), "{}", run.out);
     }
 }
 
@@ -140,7 +141,8 @@ fn what_there_is_can_be_listed() {
     let workloads = ALL.map(|workload| workload.name().to_owned());
     let guarantees = seedbed::checker::Guarantee::ALL.map(|guarantee| guarantee.to_string());
     let faults = seedbed::faults::KIND_NAMES.map(str::to_owned);
-    for name in workloads.iter().chain(&guarantees).chain(&faults) {
+    let marks = seedbed::marks::ALL.map(|mark| mark.name.to_owned());
+    for name in workloads.iter().chain(&guarantees).chain(&faults).chain(&marks) {
         assert!(run.out.contains(&format!("\n  {name}")), "no {name} in\n{}", run.out);
     }
 }

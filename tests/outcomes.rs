@@ -37,6 +37,51 @@ fn isolation_comes_out_as_reviewed() {
     assert_outcomes(Workload::Isolation);
 }
 
+#[test]
+fn contention_comes_out_as_reviewed() {
+    assert_outcomes(Workload::Contention);
+}
+
+#[test]
+fn prefixes_comes_out_as_reviewed() {
+    assert_outcomes(Workload::Prefixes);
+}
+
+#[test]
+fn outages_comes_out_as_reviewed() {
+    assert_outcomes(Workload::Outages);
+}
+
+#[test]
+fn churn_comes_out_as_reviewed() {
+    assert_outcomes(Workload::Churn);
+}
+
+#[test]
+fn expiry_comes_out_as_reviewed() {
+    assert_outcomes(Workload::Expiry);
+}
+
+#[test]
+fn listing_comes_out_as_reviewed() {
+    assert_outcomes(Workload::Listing);
+}
+
+#[test]
+fn large_comes_out_as_reviewed() {
+    assert_outcomes(Workload::Large);
+}
+
+#[test]
+fn cancelled_comes_out_as_reviewed() {
+    assert_outcomes(Workload::Cancelled);
+}
+
+#[test]
+fn mixed_comes_out_as_reviewed() {
+    assert_outcomes(Workload::Mixed);
+}
+
 fn assert_outcomes(workload: Workload) {
     let text: String = (0..SEEDS).map(|seed| line(workload, Seed(seed))).collect();
     let mut settings = insta::Settings::clone_current();

@@ -379,3 +379,27 @@ fn a_crash_at_any_point_of_the_replay_loses_and_doubles_nothing() {
         });
     }
 }
+
+#[test]
+fn an_instance_with_a_wrong_clock_knows_as_soon_as_it_is_open_what_has_expired() {
+    for offset_ms in [-QUARTER_MS, QUARTER_MS] {
+        play(async move |stage| {
+            let expiring = || Config { record_ttl: Some(Duration::from_mins(1)), ..config() };
+            let other = stage.open_with(2, expiring()).await;
+            stage.at_rest(&other).await;
+            other.upsert(&uid("u"), &field("v", "1")).await.expect("redis");
+            stage.world.set_offset_ms(1, offset_ms);
+            let cache = stage.open_with(1, expiring()).await;
+            assert_eq!(cache.list().await.expect("redis").uids, [uid("u")].into(), "{offset_ms}");
+            // Redis goes before the first probe; what was written last is still there when the second write comes.
+            stage.redis.with_engine(|engine| engine.refuse(Some(Refusal::Loading)));
+            cache.upsert(&uid("u"), &field("v", "2")).await.expect("the disk works");
+            stage.sleep(Duration::from_secs(2)).await;
+            cache.upsert(&uid("u"), &field("w", "1")).await.expect("the disk works");
+            assert_eq!(profile(&cache, "u").await, (Source::Local, Some(json!({"v": "2", "w": "1"}))), "{offset_ms}");
+            stage.redis.with_engine(|engine| engine.refuse(None));
+            stage.at_rest(&cache).await;
+            assert_eq!(profile(&other, "u").await, (Source::Shared, Some(json!({"v": "2", "w": "1"}))), "{offset_ms}");
+        });
+    }
+}

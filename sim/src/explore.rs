@@ -84,13 +84,15 @@ pub struct Counts {
     pub faults: BTreeMap<&'static str, u64>,
     /// Those that had an effect that a client could see.
     pub effective: BTreeMap<&'static str, u64>,
+    /// Marks, by how often they were reached.
+    pub marks: BTreeMap<&'static str, u64>,
     /// Simulated time, in microseconds.
     pub simulated_us: u64,
 }
 
 impl Counts {
     fn of(run: &runner::Run) -> Self {
-        let mut counts = Self { simulated_us: run.simulated_us, ..Self::default() };
+        let mut counts = Self { simulated_us: run.simulated_us, marks: run.marks.clone(), ..Self::default() };
         let (mut invoked, mut completed) = (0, 0);
         let mut kinds = BTreeMap::new();
         for event in &run.history.events {
@@ -129,6 +131,7 @@ impl Counts {
             (&mut self.operations, &other.operations),
             (&mut self.faults, &other.faults),
             (&mut self.effective, &other.effective),
+            (&mut self.marks, &other.marks),
         ] {
             for (kind, count) in addends {
                 *sum.entry(kind).or_default() += count;

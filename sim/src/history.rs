@@ -38,6 +38,34 @@ pub struct Header {
     /// The faults went beyond what every guarantee survives.
     #[serde(default)]
     pub beyond_budget: bool,
+    /// What the instances were set to.
+    #[serde(default, skip_serializing_if = "Tuning::is_default")]
+    pub tuning: Tuning,
+    /// How wrong the wall clocks could be, in milliseconds: with it expiry comes early or late.
+    #[serde(default)]
+    pub clock_error_ms: u64,
+}
+
+/// What a run sets its instances to, where that is not the default. A subject that has no such setting goes without.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tuning {
+    /// How long a record lives after its last upsert, in milliseconds, less up to a tenth; for ever if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record_ttl_ms: Option<u64>,
+    /// How long a removal is remembered, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tombstone_ttl_ms: Option<u64>,
+    /// Bytes that may be pending on an instance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pending_bytes_max: Option<u64>,
+}
+
+impl Tuning {
+    /// Whether it sets nothing.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// One event.

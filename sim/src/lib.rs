@@ -12,6 +12,7 @@
 //! - one run: [`runner`] in the simulated world, [`live`] on a real server, the [`instances`] being the same; its pen,
 //!   [`recorder`], and `holdings`, what is noted of each instance; many: [`explore`]; the proof that a seed is a run:
 //!   [`determinism`]
+//! - what a healthy exploration reaches sometimes: [`marks`]
 //! - what all this costs: [`mod@bench`]
 //! - the judges, who see only histories: [`checker`]; what a person is told: [`report`]
 
@@ -30,6 +31,7 @@ pub mod history;
 mod holdings;
 pub mod instances;
 pub mod live;
+pub mod marks;
 pub mod nemesis;
 pub mod recorder;
 pub mod redis;

@@ -30,8 +30,11 @@ pub async fn run<F: Future<Output = ()>>(
     let (clock, start) = (env.clone(), env.now());
     let recorder =
         Recorder::new(move || u64::try_from(clock.now().saturating_sub(start).as_micros()).expect("minutes"));
-    let settings: Vec<_> =
-        (0..).zip(&scenario.prefixes).map(|(number, prefix)| settings(redis, prefix, directory, number)).collect();
+    let settings: Vec<_> = (0..)
+        .zip(&scenario.prefixes)
+        .map(|(number, prefix)| settings(redis, prefix, directory, number))
+        .map(|settings| Settings { tuning: scenario.tuning.clone(), ..settings })
+        .collect();
     let deadline_us = u64::try_from(settings[0].op_deadline().as_micros()).expect("seconds");
     let instances = Instances::new(scenario, settings, &recorder);
 

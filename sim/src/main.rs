@@ -14,12 +14,13 @@ use seedbed::{
     bench::{self, instructions},
     determinism,
     explore::{Common, Judged, Summary, Task, explore, judge_scenario, replay_command, worst},
+    marks,
     report::{ExitCode, pcap, summary, timeline, word},
     runner,
     scenario::{ReplayFile, Scenario},
     seed::Seed,
     subject::{SUBJECTS, SubjectKind},
-    workload::{ALL, Workload},
+    workload::{ALL, VALIDATIONS, Workload},
     world::net::Capture,
 };
 
@@ -28,8 +29,8 @@ use seedbed::{
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Seeds of each workload in an exploration without arguments: over a thousand runs, within a minute on two cores.
-const SEEDS_DEFAULT: u64 = 500;
+/// Seeds of each workload in an exploration without arguments: over two thousand runs, within a minute on two cores.
+const SEEDS_DEFAULT: u64 = 200;
 
 /// A deterministic test bed for the contact cache: grows whole runs from seeds, judges them, replays them.
 #[derive(Parser)]
@@ -63,7 +64,7 @@ enum Command {
 
 #[derive(Args, Clone)]
 struct Explore {
-    /// Only this workload: serialization, fallback, consistency or isolation
+    /// Only this workload, one of those that `list` names
     #[arg(long, value_name = "NAME")]
     workload: Option<Workload>,
     /// The first seed
@@ -77,9 +78,12 @@ struct Explore {
     jobs: Option<u16>,
     #[command(flatten)]
     common: CommonArguments,
-    /// Fail if a kind of fault never came, or never had an effect that a client could see
+    /// Fail if a kind of fault never came, or never had an effect that a client could see, or a mark was never reached
     #[arg(long)]
     require_coverage: bool,
+    /// Tell how often each mark was reached
+    #[arg(long)]
+    marks: bool,
 }
 
 /// Of an exploration, or of a seed to replay; a replay file says these itself.
@@ -203,7 +207,12 @@ impl Explore {
     }
 
     fn workloads(&self) -> Vec<Workload> {
-        self.workload.map_or(ALL.to_vec(), |workload| vec![workload])
+        match (self.workload, self.common.subject) {
+            (Some(workload), _) => vec![workload],
+            (None, SubjectKind::ContactCache) => ALL.to_vec(),
+            // What its report had claimed, and nothing that it never did.
+            (None, SubjectKind::Legacy) => VALIDATIONS.to_vec(),
+        }
     }
 
     /// Seed by seed rather than workload by workload, so that a short look at the progress has seen all of them.
@@ -241,13 +250,21 @@ fn run(explore_arguments: &Explore) -> ExitCode {
     });
     progress.finish_and_clear();
     say!("{}", summary::text(&summaries).trim_end());
+    if explore_arguments.marks {
+        say!("\n{}", summary::marks(&summaries).trim_end());
+    }
     let total = summary::total(&summaries);
-    let uncovered = if explore_arguments.require_coverage { total.counts.uncovered() } else { Vec::new() };
+    let required = explore_arguments.require_coverage;
+    let uncovered = if required { total.counts.uncovered() } else { Vec::new() };
+    let missed = if required { marks::missed(&total.counts.marks) } else { Vec::new() };
+    for mark in &missed {
+        say!("FAILED: no run reached: {mark}");
+    }
     for kind in &uncovered {
         let injected = total.counts.faults.get(kind).copied().unwrap_or_default();
         say!("FAILED: {kind} was injected {injected} times and had no effect that a client could see");
     }
-    if uncovered.is_empty() { ExitCode::from(&total.worst()) } else { ExitCode::Violation }
+    if uncovered.is_empty() && missed.is_empty() { ExitCode::from(&total.worst()) } else { ExitCode::Violation }
 }
 
 /// Said where it is not the one that goes without saying.
@@ -267,7 +284,7 @@ fn replay(arguments: &Replay) -> Result<ExitCode, BadInput> {
     let scenario = match arguments.what.parse::<Seed>() {
         Ok(seed) => {
             let Some(workload) = arguments.workload else {
-                let names = ALL.map(Workload::name).join(", ");
+                let names = seedbed::workload::names();
                 return Err(BadInput(format!("which workload of seed {seed}? Add --workload NAME, one of {names}")));
             };
             Common::from(arguments.common).scenario((workload, seed))
@@ -406,6 +423,10 @@ fn list() -> ExitCode {
     say!("\nFaults\n");
     for kind in seedbed::faults::KIND_NAMES {
         say!("  {kind}");
+    }
+    say!("\nMarks\n");
+    for mark in &marks::ALL {
+        say!("  {}", mark.name);
     }
     ExitCode::Held
 }

@@ -75,6 +75,8 @@ impl Recorder {
             prefixes: scenario.prefixes.clone(),
             op_deadline_us,
             beyond_budget: scenario.beyond_budget,
+            tuning: scenario.tuning.clone(),
+            clock_error_ms: scenario.clock_error_ms(),
         };
         History { header, events: std::mem::take(&mut self.lock().events) }
     }

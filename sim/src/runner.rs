@@ -9,6 +9,7 @@ use crate::{
     history::{History, Phase, What},
     holdings,
     instances::Instances,
+    marks::{self, Reached},
     nemesis::Nemesis,
     recorder::Recorder,
     redis::serve_world::{PORT, RedisHost},
@@ -33,6 +34,9 @@ const QUIESCE_US_MIN: u64 = 3_000_000;
 /// kernel to give up each of its connections.
 const READS_US_MAX: u64 = 3_600_000_000;
 
+/// A workload that goes on for longer is not looked after before its last so many microseconds.
+const LONG_US: u64 = 120_000_000;
+
 /// How often the runner looks whether a phase is over.
 const LOOK_US: u64 = 10_000;
 
@@ -45,6 +49,8 @@ pub struct Run {
     pub hash: u64,
     /// How long it lasted, in simulated microseconds.
     pub simulated_us: u64,
+    /// How often it reached each mark.
+    pub marks: Reached,
 }
 
 /// A run that ended in a panic: a broken invariant of the subject or of the bed.
@@ -69,7 +75,10 @@ fn start(scenario: &Scenario, capture: Option<Capture>) -> Result<Run, Panicked>
     let run = std::thread::Builder::new().name(format!("{} {}", scenario.workload, scenario.seed)).spawn(move || {
         let runtime =
             madsim::runtime::Runtime::with_seed_and_config(scenario.scheduler_seed, madsim::Config::default());
-        runtime.block_on(play(&scenario, capture))
+        let metrics = marks::Metrics::default();
+        let mut run = metrics::with_local_recorder(&metrics, || runtime.block_on(play(&scenario, capture)));
+        run.marks = marks::reached(&metrics, &run.history);
+        run
     });
     run.expect("the system has room for a thread").join().map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -102,6 +111,9 @@ async fn play(scenario: &Scenario, capture: Option<Capture>) -> Run {
     nemesis.play(&scenario.faults, world.now_us()).await;
     phase(&recorder, Phase::Heal);
     let last_us = scenario.operations.last().map_or(0, |planned| planned.at_us);
+    if last_us > LONG_US + world.now_us() {
+        world.sleep_us(last_us - LONG_US - world.now_us()).await;
+    }
     wait_until(&world, last_us + HEAL_US_MAX, || instances.all_done()).await;
 
     phase(&recorder, Phase::Quiesce);
@@ -125,7 +137,7 @@ async fn play(scenario: &Scenario, capture: Option<Capture>) -> Run {
     let simulated_us = world.now_us();
     drop(instances);
     world.end().await;
-    Run { history, hash, simulated_us }
+    Run { history, hash, simulated_us, marks: Reached::default() }
 }
 
 /// Starts the process of an instance.
@@ -140,7 +152,10 @@ pub(crate) fn start_instance(world: &World, instances: &Instances, instance: u32
 
 fn settings(scenario: &Scenario) -> Vec<Settings> {
     let redis = format!("redis://redis:{PORT}");
-    let settings = |prefix: &String| Settings::new(&redis, prefix, "/var/lib/contact-cache");
+    let settings = |prefix: &String| {
+        let settings = Settings::new(&redis, prefix, "/var/lib/contact-cache");
+        Settings { tuning: scenario.tuning.clone(), ..settings }
+    };
     scenario.prefixes.iter().map(settings).collect()
 }
 

@@ -8,10 +8,10 @@ use std::{fs, path::Path, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    faults::{self, PlannedFault},
+    faults::{self, Emphasis, Fault, Frame, PlannedFault},
     history::Call,
     seed::Seed,
-    subject::SubjectKind,
+    subject::{SubjectKind, Tuning},
     workload::Workload,
 };
 
@@ -37,6 +37,9 @@ pub struct Scenario {
     pub clock_offsets_ms: Vec<i64>,
     /// How many operations an instance has under way at the same time, at most.
     pub workers: u32,
+    /// What the instances are set to.
+    #[serde(default, skip_serializing_if = "Tuning::is_default")]
+    pub tuning: Tuning,
     /// The operations, in the order of their times.
     pub operations: Vec<PlannedCall>,
     /// The faults, in the order of their beginning.
@@ -66,19 +69,65 @@ impl Scenario {
     /// The same, with faults beyond the budget if told so.
     pub fn generate_within(workload: Workload, seed: Seed, beyond_budget: bool) -> Self {
         let plan = workload.plan(seed);
-        let instances = u32::try_from(plan.prefixes.len()).expect("a handful of instances");
+        let instances = u32::try_from(plan.prefixes.len()).expect("dozens of instances");
+        let tombstone_ttl_us = plan.tuning.tombstone_ttl_ms.map(|ttl_ms| ttl_ms * 1_000);
+        let frame = Frame {
+            instances,
+            length_us: plan.length_us,
+            emphasis: emphasis(workload),
+            tombstone_ttl_us,
+            beyond_budget,
+        };
+        // Clocks are wrong by far less than removals are remembered.
+        let right = tombstone_ttl_us.is_some();
+        let clock_offsets_ms =
+            if right { vec![0; plan.prefixes.len()] } else { faults::clock_offsets_ms(seed, instances) };
         Self {
             subject: SubjectKind::default(),
             workload,
             seed,
             scheduler_seed: rand::Rng::next_u64(&mut seed.stream("scheduler")),
-            clock_offsets_ms: faults::clock_offsets_ms(seed, instances),
+            clock_offsets_ms,
             prefixes: plan.prefixes,
             workers: plan.workers,
+            tuning: plan.tuning,
             operations: plan.operations,
-            faults: faults::generate(seed, instances, plan.length_us, beyond_budget),
+            faults: faults::generate(seed, &frame),
             beyond_budget,
         }
+    }
+}
+
+impl Scenario {
+    /// How wrong its wall clocks can be, in milliseconds.
+    pub fn clock_error_ms(&self) -> u64 {
+        let offset_ms = self.clock_offsets_ms.iter().map(|offset_ms| offset_ms.unsigned_abs()).max().unwrap_or(0);
+        let error_ms = |planned: &PlannedFault| match &planned.fault {
+            Fault::ClockStep { by_ms, .. } | Fault::RedisClockStep { by_ms } => by_ms.unsigned_abs(),
+            Fault::ClockDrift { ppm, .. } => {
+                ppm.unsigned_abs() * (planned.end_us - planned.start_us) / 1_000_000_000 + 1
+            }
+            _ => 0,
+        };
+        offset_ms + self.faults.iter().map(error_ms).sum::<u64>()
+    }
+}
+
+/// Which faults a workload is there to meet. Workloads know nothing of faults, and faults nothing of workloads.
+fn emphasis(workload: Workload) -> Emphasis {
+    match workload {
+        Workload::Outages | Workload::Expiry => Emphasis::Outages,
+        Workload::Churn => Emphasis::Churn,
+        Workload::Cancelled => Emphasis::Impatience,
+        Workload::Mixed => Emphasis::Any,
+        Workload::Serialization
+        | Workload::Fallback
+        | Workload::Consistency
+        | Workload::Isolation
+        | Workload::Contention
+        | Workload::Prefixes
+        | Workload::Listing
+        | Workload::Large => Emphasis::None,
     }
 }
 

@@ -125,6 +125,10 @@ pub struct Health {
     pub damaged_records: u64,
     /// Damaged logs set aside, at opening or since.
     pub quarantined_files: u64,
+    /// How often the local log was rewritten since opening.
+    pub rewrites: u64,
+    /// Writes to the local log that failed since opening, and were tried again.
+    pub failed_flushes: u64,
     /// Why the local store takes no more writes, if it does not.
     pub store_error: Option<String>,
     /// Records with a stamp more than [`Health::FAR_FUTURE`] ahead of this instance's clock, seen since opening: a clock

@@ -60,6 +60,7 @@ impl<E: Env> Inner<E> {
             env,
             future_stamps: AtomicU64::new(0),
         };
+        inner.metrics.opened(&report);
         Ok((Arc::new(inner), report))
     }
 
@@ -79,6 +80,8 @@ impl<E: Env> Inner<E> {
             connections: view.connections,
             damaged_records: usage.damaged,
             quarantined_files: usage.quarantined,
+            rewrites: usage.rewrites,
+            failed_flushes: usage.failed_flushes,
             store_error: self.local.poisoned(),
             future_stamps: self.future_stamps.load(Ordering::Relaxed),
         }

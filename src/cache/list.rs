@@ -32,6 +32,7 @@ impl<E: Env> Inner<E> {
                 found.retain(|_, record| record.is_alive_at(now_ms));
                 return Ok(Listing { source, uids: found.into_keys().collect(), complete: true });
             }
+            self.metrics.cut_off_lists.increment(1);
         }
         let uids = self.local.uids(self.shared_ms())?;
         Ok(Listing { source: Source::Local, uids, complete: !self.local.forgot() })
@@ -77,6 +78,7 @@ impl<E: Env> Inner<E> {
             if next == "0" {
                 return Ok(found);
             }
+            self.metrics.list_pages.increment(1);
             cursor = next;
         }
         Err(CallError::Refused("the list takes longer than half of the deadline".to_owned()))

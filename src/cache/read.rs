@@ -107,6 +107,7 @@ impl<E: Env> Inner<E> {
         if !self.may_have_expired(&reply.record) {
             return Ok(reply);
         }
+        self.metrics.expired.increment(1);
         // Rare, and large: in a box, so that every other read is not moved about with it.
         match Box::pin(connection.merge(&key, Mode::Each, &Record::default(), self.terms())).await? {
             Merged::Applied(_) => self.decoder.decode(uid, &key, connection.read(&key).await?),
@@ -157,16 +158,20 @@ impl<E: Env> Inner<E> {
         }
         let republish_since_ms = self.republish_since_ms();
         let take = |held: &mut Held| {
-            held.reclaim(&asked.record, reply, republish_since_ms, *behind_replay);
+            let reclaimed = held.reclaim(&asked.record, reply, republish_since_ms, *behind_replay);
             held.join_confirmed(reply, *sent_at_ms, self.stale_ms());
             held.complete();
+            reclaimed
         };
         // An error is a store that takes no writes: the answer stands, only no copy of it is kept.
-        if matches!(self.local.update_in_generation(uid, &connection.generation, take), Ok(None)) {
+        let update = |held: &mut Held| _ = take(held);
+        if matches!(self.local.update_in_generation(uid, &connection.generation, update), Ok(None)) {
             return Ok(None);
         }
         let mut shown = (**asked).clone();
-        take(&mut shown);
+        let reclaimed = take(&mut shown);
+        self.metrics.republished.increment(u64::from(reclaimed.published_again));
+        self.metrics.yielded.increment(u64::from(reclaimed.yielded));
         let source = if reply.covers(&shown.record) {
             self.local.saw_whole(uid, &connection.generation, *sent_at_ms);
             Source::Shared

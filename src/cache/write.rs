@@ -78,7 +78,10 @@ impl<E: Env> Inner<E> {
         match attempt {
             Attempt::Placed(stamp) => Ok(Written { placement: Placement::Shared, stamp }),
             Attempt::NotPlaced { reason, sent } if demand == Demand::Shared => Err(Error::NotShared { reason, sent }),
-            Attempt::NotPlaced { sent, .. } => self.keep(uid, &written, sent).await,
+            Attempt::NotPlaced { sent, .. } => {
+                self.metrics.unknown_writes.increment(u64::from(sent));
+                self.keep(uid, &written, sent).await
+            }
         }
     }
 
@@ -118,6 +121,7 @@ impl<E: Env> Inner<E> {
                 }
             }
         }
+        self.metrics.outpaced_writes.increment(1);
         let reason = "other instances kept writing to the record at the same time".to_owned();
         Ok(Attempt::NotPlaced { reason, sent: false })
     }

@@ -27,6 +27,10 @@ pub(crate) struct Usage {
     pub(crate) damaged: u64,
     /// Damaged logs set aside, at opening or since.
     pub(crate) quarantined: u64,
+    /// Times that the log was rewritten.
+    pub(crate) rewrites: u64,
+    /// Writes to the log that failed and left it as it was.
+    pub(crate) failed_flushes: u64,
 }
 
 /// Limits of what is held, see [`Config`](crate::Config).

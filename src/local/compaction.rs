@@ -150,6 +150,7 @@ impl<E: Env> LocalStore<E> {
         }
         let mut state = self.lock();
         state.usage.quarantined += u64::from(lossy);
+        state.usage.rewrites += 1;
         state.switch(&rewritten);
         drop(state);
         for page in rewritten.locations.chunks(PAGE) {

@@ -27,6 +27,15 @@ struct Note {
     confirmed_at_ms: u64,
 }
 
+/// What became of copies that Redis turned out to lack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reclaimed {
+    /// Some are pending again.
+    pub(crate) published_again: bool,
+    /// Some were too old for that, and were dropped.
+    pub(crate) yielded: bool,
+}
+
 /// What was sent to Redis, to be matched with its acknowledgement.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
@@ -142,8 +151,14 @@ impl Held {
     ///
     /// `behind_replay`: a replay of the record was under way when Redis was asked. Redis executed that first, so what it
     /// lacks all the same was lost since, and the acknowledgement that is still to come clears nothing (R8).
-    pub(crate) fn reclaim(&mut self, asked: &Record, reply: &Record, republish_since_ms: u64, behind_replay: bool) {
-        let mut marked = false;
+    pub(crate) fn reclaim(
+        &mut self,
+        asked: &Record,
+        reply: &Record,
+        republish_since_ms: u64,
+        behind_replay: bool,
+    ) -> Reclaimed {
+        let (mut marked, mut reclaimed) = (false, Reclaimed::default());
         // Also of a removed record: its times show again with the next upsert.
         if !reply.times.covers(asked.times) && !self.times_pending {
             (self.times_pending, marked) = (true, true);
@@ -156,7 +171,10 @@ impl Held {
             }
             if note.is_confirmed_since(republish_since_ms) {
                 (note.pending, marked) = (true, true);
+                reclaimed.published_again = true;
             } else if self.record.cells().get(name) == Some(cell) {
+                // One that was never confirmed is the local tombstone of a record that had expired.
+                reclaimed.yielded |= note.confirmed_at_ms > 0;
                 self.record.forget(name);
                 self.notes.remove(name);
             }
@@ -166,6 +184,7 @@ impl Held {
         } else {
             self.marked += u64::from(marked);
         }
+        reclaimed
     }
 
     /// R6: Redis lost its data. Every copy confirmed after `republish_since_ms` is pending again (R9).

@@ -406,6 +406,7 @@ impl<E: Env> LocalStore<E> {
             Ok(locations) => state.settle(&locations, records, version),
             Err(AppendError::Unchanged(error)) => {
                 tracing::warn!(%error, "the local store cannot be written to, and tries again");
+                state.usage.failed_flushes += 1;
                 state.unsettle(entries, version, error);
             }
             Err(AppendError::Lost(error)) => {

@@ -109,6 +109,11 @@ impl Record {
         self.cells.get(CellName::EXISTENCE)
     }
 
+    /// Whether it holds a tombstone.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.cells.contains_key(CellName::TOMBSTONE)
+    }
+
     /// The largest stamp in it.
     pub(crate) fn newest(&self) -> Option<Stamp> {
         self.cells.values().map(|cell| cell.stamp).max()

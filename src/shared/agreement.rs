@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use metrics::Counter;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, Value, aio::MultiplexedConnection};
 
@@ -121,7 +122,7 @@ async fn agree(connection: &mut MultiplexedConnection, key: &str, rng: &mut StdR
     for step in 0..rng.random_range(1..8) {
         let sent = record(rng);
         let mode = if rng.random_bool(0.5) { Mode::Each } else { Mode::All };
-        let merged = script::merge(connection, key, mode, &sent, TERMS).await.unwrap();
+        let merged = script::merge(connection, key, mode, &sent, TERMS, &Counter::noop()).await.unwrap();
         let context = format!("{key}, step {step}, {mode:?} of {sent:?} onto {joined:?}: {merged:?}");
         let before = joined.clone();
         match merged {

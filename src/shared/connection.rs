@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use metrics::Counter;
 use redis::{AsyncConnectionConfig, Cmd, RedisResult, Value, aio::MultiplexedConnection};
 
 use super::{
@@ -35,6 +36,8 @@ pub(crate) struct Connection {
     pub(crate) id: u64,
     /// The generation of Redis's data that this connection was checked to lead to (R6).
     pub(crate) generation: Arc<str>,
+    /// How often the merge script had to be sent.
+    scripts_sent: Counter,
 }
 
 /// A connection before its generation is known.
@@ -83,28 +86,38 @@ pub(crate) async fn dial<E: Env>(
 }
 
 impl Dialled {
-    pub(crate) fn with_generation(self, generation: &str) -> Connection {
-        Connection { multiplexed: self.multiplexed, driver: self.driver, id: self.id, generation: generation.into() }
+    pub(crate) fn with_generation(self, generation: &str, scripts_sent: Counter) -> Connection {
+        let Self { multiplexed, driver, id } = self;
+        Connection { multiplexed, driver, id, generation: generation.into(), scripts_sent }
     }
 }
 
-/// The marker of the data's generation, set to `fresh` if there is none: Redis's data is new.
+/// The marker of the data's generation, set to `fresh` if there is none: Redis's data is new. And Redis's clock in
+/// milliseconds.
 pub(crate) async fn generation(
     connection: &mut MultiplexedConnection,
     keys: &Keys,
     fresh: &str,
-) -> Result<String, CallError> {
-    if let Some(marker) = marker(connection, keys).await? {
-        return Ok(marker);
+) -> Result<(String, u64), CallError> {
+    if let (Some(marker), clock_ms) = marker_and_clock(connection, keys).await? {
+        return Ok((marker, clock_ms));
     }
     let mut set = redis::cmd("SET");
     let _: Value = set.arg(keys.generation()).arg(fresh).arg("NX").query_async(connection).await?;
     // Another instance may have been first.
-    marker(connection, keys).await?.ok_or_else(|| CallError::Unknown("redis forgot the generation at once".to_owned()))
+    let (marker, clock_ms) = marker_and_clock(connection, keys).await?;
+    let marker = marker.ok_or_else(|| CallError::Unknown("redis forgot the generation at once".to_owned()))?;
+    Ok((marker, clock_ms))
 }
 
-async fn marker(connection: &mut MultiplexedConnection, keys: &Keys) -> Result<Option<String>, CallError> {
-    Ok(redis::cmd("GET").arg(keys.generation()).query_async(connection).await?)
+async fn marker_and_clock(
+    connection: &mut MultiplexedConnection,
+    keys: &Keys,
+) -> Result<(Option<String>, u64), CallError> {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("GET").arg(keys.generation()).cmd("TIME");
+    let (marker, [seconds, micros]): (_, [u64; 2]) = pipeline.query_async(connection).await?;
+    Ok((marker, seconds.saturating_mul(1000).saturating_add(micros / 1000)))
 }
 
 impl Connection {
@@ -126,15 +139,12 @@ impl Connection {
     /// A sign of life, which tells the generation of the data as well (none if there is no marker), and Redis's clock in
     /// milliseconds.
     pub(crate) async fn probe(&self, keys: &Keys) -> Result<(Option<String>, u64), CallError> {
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("GET").arg(keys.generation()).cmd("TIME");
-        let (marker, [seconds, micros]): (_, [u64; 2]) = pipeline.query_async(&mut self.multiplexed.clone()).await?;
-        Ok((marker, seconds.saturating_mul(1000).saturating_add(micros / 1000)))
+        marker_and_clock(&mut self.multiplexed.clone(), keys).await
     }
 
     /// As [`generation`], on this connection.
     pub(crate) async fn find_generation(&self, keys: &Keys, fresh: &str) -> Result<String, CallError> {
-        generation(&mut self.multiplexed.clone(), keys, fresh).await
+        Ok(generation(&mut self.multiplexed.clone(), keys, fresh).await?.0)
     }
 
     /// Reads a record.
@@ -172,7 +182,7 @@ impl Connection {
         terms: Terms,
     ) -> Result<Merged, CallError> {
         let mut connection = self.multiplexed.clone();
-        let merged = script::merge(&mut connection, key, mode, record, terms).await;
+        let merged = script::merge(&mut connection, key, mode, record, terms, &self.scripts_sent).await;
         merged.map_err(|error| named(error, key))
     }
 

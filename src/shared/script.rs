@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use metrics::Counter;
 use redis::{Cmd, ErrorKind, RedisResult, ServerErrorKind, Value, aio::MultiplexedConnection};
 
 use super::{CallError, reply::record_of, wrong_reply};
@@ -44,13 +45,14 @@ pub(crate) struct Terms {
     pub(crate) now_ms: u64,
 }
 
-/// Runs the script by its hash, and once more with its source if the server does not know it.
+/// Runs the script by its hash, and once more with its source, counted, if the server does not know it.
 pub(super) async fn merge(
     connection: &mut MultiplexedConnection,
     key: &str,
     mode: Mode,
     record: &Record,
     terms: Terms,
+    scripts_sent: &Counter,
 ) -> Result<Merged, CallError> {
     let call = |command: &str, script: &str| {
         let mut call = redis::cmd(command);
@@ -61,6 +63,7 @@ pub(super) async fn merge(
     let reply: RedisResult<Value> = call("EVALSHA", &SHA).query_async(connection).await;
     let reply = match reply {
         Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+            scripts_sent.increment(1);
             call("EVAL", MERGE).query_async(connection).await
         }
         reply => reply,

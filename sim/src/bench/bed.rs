@@ -48,6 +48,7 @@ fn scenario(instances: u32, each: u32, call: impl Fn(&str, String, u32) -> Call)
         seed: Seed(1),
         scheduler_seed: 1,
         clock_offsets_ms: vec![0; prefixes.len()],
+        tuning: crate::subject::Tuning::default(),
         prefixes,
         workers: 1,
         operations,

@@ -74,7 +74,7 @@ pub fn measure(rounds: u32, mut step: impl FnMut()) -> Measured {
     let idle_kib = memory::of_an_idle_instance();
     step();
     let mut rows: Vec<_> = rows().map(|row| (row, Vec::new())).collect();
-    let mut shares: Vec<_> = crate::workload::ALL.iter().map(|workload| (*workload, Vec::new())).collect();
+    let mut shares: Vec<_> = crate::workload::VALIDATIONS.iter().map(|workload| (*workload, Vec::new())).collect();
     for _ in 0..rounds {
         for (row, costs) in &mut rows {
             costs.push(row.cost());
@@ -90,7 +90,7 @@ pub fn measure(rounds: u32, mut step: impl FnMut()) -> Measured {
 
 /// How many steps [`measure`] takes.
 pub fn steps(rounds: u32) -> u64 {
-    1 + u64::from(rounds) * (rows().count() + crate::workload::ALL.len()) as u64
+    1 + u64::from(rounds) * (rows().count() + crate::workload::VALIDATIONS.len()) as u64
 }
 
 /// Does so many operations of each row that this is a part of the name of (`get, whole bed, 5 clients`), for a profiler. Says

@@ -4,13 +4,16 @@
 //! lie above its acknowledged upserts; a value may stand only if no acknowledged write lies above it for certain; a
 //! record may be there only if some upsert may lie above its acknowledged removals. A loss of Redis's data excuses
 //! nothing: it only makes the order of Redis uncertain across it (see [`certainly_below`]). Damage to the store of an
-//! instance excuses the local writes that Redis never had, and no others; G10 demands that the instance says so.
+//! instance excuses the local writes that Redis never had, and no others; G10 demands that the instance says so. What may
+//! have expired may be absent.
 
 use super::{
     Verdict,
+    expiry::Knowledge,
     operations::{EXISTENCE, Operation, Operations, Record, Seen, numbers},
     order::certainly_below,
 };
+use crate::history::Call;
 
 pub(super) fn check(run: &Operations<'_>) -> Verdict {
     let mut verdict = Verdict::Pass;
@@ -52,16 +55,18 @@ fn record_kept(run: &Operations<'_>, record: &Record<'_>) -> Verdict {
     Verdict::Pass
 }
 
-/// The acknowledged upserts of a cell, found absent, that no removal may lie above.
+/// The acknowledged upserts of a cell, found absent by a read, that no removal may lie above and that have not expired.
 fn lost<'a, 'h>(
     run: &'a Operations<'h>,
     record: &'a Record<'h>,
     cell: usize,
+    read: &'a Operation<'h>,
 ) -> impl Iterator<Item = &'a Operation<'h>> {
     let upserts = run.writers(record, cell).map(|(_, op)| op).filter(|op| op.acknowledged().is_some());
     upserts.filter(|upsert| {
         let mut removals = record.removals.iter().map(|&op| &run.all[op]);
         removals.all(|removal| certainly_below(run, removal, upsert).is_some())
+            && !run.may_expire(record, Some(upsert), read, Knowledge::Redis)
     })
 }
 
@@ -71,7 +76,8 @@ pub(super) fn excused<'a>(run: &'a Operations<'_>) -> Vec<&'a Operation<'a>> {
     for record in &run.records {
         for read in run.final_reads(record) {
             let absent = (0..record.cells.len()).filter(|&cell| read.shown[cell] == Seen::Absent);
-            excused.extend(absent.flat_map(|cell| lost(run, record, cell)).filter(|op| !run.must_stay(record, op)));
+            excused
+                .extend(absent.flat_map(|cell| lost(run, record, cell, read)).filter(|op| !run.must_stay(record, op)));
         }
     }
     excused
@@ -80,7 +86,7 @@ pub(super) fn excused<'a>(run: &'a Operations<'_>) -> Vec<&'a Operation<'a>> {
 /// An acknowledged upsert of a cell that is absent, with no removal that may lie above it.
 fn wrongly_absent(run: &Operations<'_>, record: &Record<'_>, cell: usize, read: &Operation<'_>) -> Option<Verdict> {
     let below = |removal: &Operation<'_>, upsert: &Operation<'_>| certainly_below(run, removal, upsert);
-    let lost = lost(run, record, cell).find(|upsert| run.must_stay(record, upsert))?;
+    let lost = lost(run, record, cell, read).find(|upsert| run.must_stay(record, upsert))?;
     let removal = record.removals.last().map(|&op| &run.all[op]);
     let removed = match removal {
         None => "nobody removed the record".to_owned(),
@@ -103,7 +109,11 @@ fn superseded(run: &Operations<'_>, record: &Record<'_>, cell: usize, read: &Ope
     let writer = &run.all[*record.writers.get(&(cell, tag))?];
     let removals = record.removals.iter().map(|&op| &run.all[op]);
     let others = run.writers(record, cell).map(|(_, op)| op).filter(|op| op.number != writer.number).chain(removals);
-    for above in others.filter(|op| run.must_stay(record, op)) {
+    // One that only its author knew may have expired there, and then covers nothing.
+    let expired = |op: &Operation<'_>| {
+        matches!(op.call, Call::Upsert { .. }) && run.may_expire(record, Some(op), read, Knowledge::Instance)
+    };
+    for above in others.filter(|op| run.must_stay(record, op) && !expired(op)) {
         let seen = || seen_before(run, record, cell, shown, above);
         let (why, by) = match certainly_below(run, writer, above) {
             Some(why) => (why.to_owned(), None),

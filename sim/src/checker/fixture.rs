@@ -30,8 +30,23 @@ impl Story {
             prefixes,
             op_deadline_us: DEADLINE_US,
             beyond_budget: false,
+            tuning: crate::history::Tuning::default(),
+            clock_error_ms: 0,
         };
         Self { history: History { header, events: Vec::new() }, next_op: 1, now_us: 0 }
+    }
+
+    /// Records live for so long from now on.
+    pub(super) fn expires_after_ms(&mut self, ttl_ms: u64) {
+        self.history.header.tuning.record_ttl_ms = Some(ttl_ms);
+    }
+
+    pub(super) fn forgets_removals_after_ms(&mut self, ttl_ms: u64) {
+        self.history.header.tuning.tombstone_ttl_ms = Some(ttl_ms);
+    }
+
+    pub(super) fn limits_pending_to(&mut self, bytes: u64) {
+        self.history.header.tuning.pending_bytes_max = Some(bytes);
     }
 
     pub(super) fn told(&self) -> History {

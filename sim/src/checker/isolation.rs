@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 
 use super::{
     Verdict, cells,
+    expiry::Knowledge,
     operations::{Operation, Operations, Record, Seen, numbers},
 };
 use crate::history::{Answer, Call};
@@ -62,7 +63,7 @@ fn unheard_of(op: &Operation<'_>, uids: &[String], written: &BTreeSet<(&str, &st
 fn vanished(run: &Operations<'_>, record: &Record<'_>) -> Option<Verdict> {
     let read = run.final_reads(record).find(|read| read.record_read().is_none())?;
     let upsert = record.upserts.iter().map(|&op| &run.all[op]).find(|op| run.must_stay(record, op))?;
-    if !record.removals.is_empty() {
+    if !record.removals.is_empty() || run.may_expire(record, Some(upsert), read, Knowledge::Redis) {
         return None;
     }
     let foreign = run.all.iter().rev().filter(|op| op.prefix != record.prefix && op.may_have_effect());

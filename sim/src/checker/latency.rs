@@ -1,7 +1,7 @@
 //! G8: every call returns within its deadline, and what needs only the local disk succeeds.
 //!
 //! `get`, `upsert` and `remove` must not fail while the disk of their instance works, except that a record which cannot be
-//! kept exactly is refused; nor may an instance fail to open its cache then. While the disk is in trouble they may fail, in
+//! kept exactly is refused, and a write that there is no room for where the run set a limit; nor may an instance fail to open its cache then. While the disk is in trouble they may fail, in
 //! time, and a `get` may do so later while Redis is away (the instance may miss what it could not keep); a write that did
 //! nothing for certain says so, since G1 and G2 hold it to that. `list`, `clear` and `sync` may answer any error, in time.
 //!
@@ -50,12 +50,19 @@ fn judge(run: &Operations<'_>, op: &Operation<'_>) -> Verdict {
     match end.outcome {
         // What it could not keep for a failing disk it does not know, and says so rather than go back.
         Outcome::Fail { .. } if matches!(op.call, Call::Get { .. }) && run.excuses.had_bad_disk(op) => Verdict::Pass,
+        // A limit of what may be pending was set, and is reached (G11): a write says so.
+        Outcome::Fail { error } | Outcome::Info { error } if is_full(run, op, error) => Verdict::Pass,
         Outcome::Fail { error } if must_succeed && !error.starts_with("refused") => {
             violation(format!("{op} failed while its disk worked: {error}"))
         }
         Outcome::Info { error } if must_succeed => violation(format!("{op} gave up while its disk worked: {error}")),
         Outcome::Ok { .. } | Outcome::Fail { .. } | Outcome::Info { .. } => Verdict::Pass,
     }
+}
+
+fn is_full(run: &Operations<'_>, op: &Operation<'_>, error: &str) -> bool {
+    let limited = run.history.header.tuning.pending_bytes_max.is_some();
+    limited && error.starts_with("full") && matches!(op.call, Call::Upsert { .. } | Call::Remove { .. })
 }
 
 fn unanswered(run: &Operations<'_>, op: &Operation<'_>) -> Verdict {
@@ -218,6 +225,23 @@ mod tests {
         story.now_us += DEADLINE_US * 2;
         story.phase(Phase::Heal);
         story.passes(Latency);
+    }
+
+    #[test]
+    fn a_write_may_find_no_room_only_where_a_limit_was_set_and_a_read_never() {
+        for (limited, reads) in [(true, false), (false, false), (true, true)] {
+            let mut story = Story::new(&["p"]);
+            if limited {
+                story.limits_pending_to(1_000);
+            }
+            let op = if reads { story.get_begins(0, "u") } else { story.upsert_begins(0, "u", &["name"]) };
+            story.fail(op, "full: pending writes have reached 1000 bytes");
+            if limited && !reads {
+                story.passes(Latency);
+            } else {
+                story.violates(Latency, "failed while its disk worked", &[op]);
+            }
+        }
     }
 
     #[test]

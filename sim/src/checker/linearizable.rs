@@ -4,8 +4,9 @@
 //! Both see definite operations (writes and reads answered `Shared`; a loss of the record in Redis, which writes
 //! "absent" at its ordinal) and optional ones: writes answered `Local` or `Info`, or not at all, take effect once at
 //! any later time or never, in a record perhaps only in some of their cells; and after each loss every write called
-//! before it may take effect once more, since some instance may hold a copy, of each cell another one. Answers `Merged`
-//! and `Local` promise less and are not judged here, nor are values that G7 judges.
+//! before it may take effect once more, since some instance may hold a copy, of each cell another one. A record whose time
+//! to live may be over may be buried at any later time. Answers `Merged` and `Local` promise less and are not judged here,
+//! nor are values that G7 judges.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -84,6 +85,10 @@ impl<'a, 'h> Part<'a, 'h> {
                 possible.push(op.called);
             }
         }
+        let buried: Vec<u64> = self.burials().collect();
+        if !buried.is_empty() {
+            optional.entry(Seen::Absent).or_default().extend(buried);
+        }
         for op in self.reads() {
             definite.push(Span { called: op.called, returned: op.returned(), act: Act::Read(op.shown[cell]) });
         }
@@ -112,6 +117,7 @@ impl<'a, 'h> Part<'a, 'h> {
             steps.push(Step { span, cells, stamp: None });
         }
         let nothing: Cells = (0..count).map(|cell| (cell, Seen::Absent)).collect();
+        optional.extend(self.burials().map(|possible| (nothing.clone(), possible)));
         steps.extend(self.losses().map(|at| {
             let span = Span { called: at, returned: at, act: Act::Write(()) };
             Step { span, cells: nothing.clone(), stamp: None }
@@ -155,6 +161,13 @@ impl<'a, 'h> Part<'a, 'h> {
 
     fn losses(&self) -> impl Iterator<Item = u64> {
         self.run.losses_of(self.record).filter(|&loss| loss <= self.until)
+    }
+
+    /// From when on an expiry may bury the record, once each; a copy that comes back after a loss may bury it once more.
+    fn burials(&self) -> impl Iterator<Item = u64> {
+        let expirations = self.run.expirations(self.record).filter(|&possible| possible <= self.until);
+        expirations
+            .flat_map(|possible| std::iter::once(possible).chain(self.losses().map(move |loss| possible.max(loss))))
     }
 
     fn is_definite(&self, op: &Operation<'_>) -> bool {

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Verdict,
+    expiry::Knowledge,
     operations::{Operation, Operations, Record, numbers},
     order::certainly_below,
 };
@@ -64,6 +65,7 @@ fn there_throughout<'a>(
     upserts.find(|upsert| {
         in_redis_throughout(run, upsert, list)
             && removals().all(|removal| certainly_below(run, removal, upsert).is_some())
+            && !run.may_expire(record, Some(upsert), list, Knowledge::Redis)
     })
 }
 
@@ -90,6 +92,7 @@ fn held_throughout<'a>(
             // A list that Redis answers shows what Redis has, and what it is known to lack.
             && (source == Source::Local || !run.lost_between(upsert.called, list.returned()))
             && removals().all(|removal| certainly_below(run, removal, upsert).is_some())
+            && !run.may_expire(record, Some(upsert), list, Knowledge::Instance)
     })
 }
 

@@ -20,6 +20,7 @@ mod convergence;
 mod durability;
 mod evidence;
 mod excuses;
+mod expiry;
 mod fidelity;
 mod integrity;
 mod isolation;

@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 use super::{
     cells::{self, Cell, Valued},
     excuses::Excuses,
+    expiry::Expiry,
 };
 use crate::history::{Answer, Call, FORMAT, History, Outcome, Patch, Phase, Placement, RecordName, Source, Stop, What};
 
@@ -23,6 +24,7 @@ pub(super) struct Operations<'h> {
     /// The records that it lost, where it did not lose all.
     lost_records: BTreeMap<u64, &'h [RecordName]>,
     pub(super) excuses: Excuses,
+    pub(super) expiry: Expiry,
     /// What stopped: ordinal, instance, how.
     pub(super) stops: Vec<(u64, u32, Stop)>,
     /// Why the history cannot be judged at all.
@@ -339,6 +341,7 @@ impl<'h> Indexer<'h> {
             losses: Vec::new(),
             lost_records: BTreeMap::new(),
             excuses: Excuses::of(&history.events),
+            expiry: Expiry::of(history),
             stops: Vec::new(),
             malformed: None,
             untagged: None,

@@ -8,6 +8,10 @@
 //! - Once the instance had a value, a later read shows none only if somebody may have removed the record: not if every
 //!   removal was its own and came before that value.
 //!
+//! And a record that has expired for certain does not show. One that may have, by what the instance knew, may be absent, and
+//! show again once the instance learns that somebody had begun its time anew; and behind a write of which only the
+//! instance knew, and whose time is over, what is older shows again.
+//!
 //! While the store of an instance is damaged it is not judged, and afterwards it begins anew.
 //!
 //! A crash takes away what the instance had seen and what it wrote to Redis alone; its acknowledged local writes were
@@ -15,6 +19,7 @@
 
 use super::{
     Verdict,
+    expiry::Knowledge,
     operations::{EXISTENCE, Operation, Operations, Record, Seen, numbers},
 };
 use crate::history::{Call, Placement, Stop};
@@ -84,11 +89,17 @@ impl<'a, 'h> Session<'a, 'h> {
                     }
                 }
                 Call::Get { .. } => {
+                    if let Some(violation) = self.overdue(op) {
+                        return Some(violation);
+                    }
+                    let may_expire = run.may_expire(record, None, op, Knowledge::Instance);
                     for (cell, memory) in memories.iter_mut().enumerate() {
                         if let Some(violation) = self.went_back(memory, op, cell) {
                             return Some(violation);
                         }
-                        memory.learn(op, op.shown[cell]);
+                        if op.shown[cell] != Seen::Absent || !may_expire {
+                            memory.learn(op, op.shown[cell]);
+                        }
                     }
                 }
                 Call::Remove { .. } | Call::Clear => {
@@ -113,7 +124,8 @@ impl<'a, 'h> Session<'a, 'h> {
             Seen::Tagged(tag) => {
                 let known = memory.values.iter().find(|known| known.value == Seen::Tagged(tag))?;
                 let proofs = known.superseded.into_iter().flatten();
-                let (first, later) = proofs.into_iter().find(|(_, later)| later.precedes(read))?;
+                let stands = |later: &Operation<'h>| later.precedes(read) && !self.may_have_expired(later, cell, read);
+                let (first, later) = proofs.into_iter().find(|(_, later)| stands(later))?;
                 let (place, instance) = place();
                 let message = format!(
                     "{place}: instance {instance} went back: it had the value with tag {tag} in {first}, \
@@ -126,6 +138,7 @@ impl<'a, 'h> Session<'a, 'h> {
                 let mut had = memory.had.iter().rev().filter(|had| had.precedes(read));
                 let had = had.find(|had| {
                     removals().filter(|op| op.called < read.returned()).all(|op| self.is_own_before(op, had))
+                        && !self.may_have_expired(had, cell, read)
                 })?;
                 let (place, instance) = place();
                 let message = format!(
@@ -136,6 +149,30 @@ impl<'a, 'h> Session<'a, 'h> {
             }
             Seen::Present | Seen::Stray => None,
         }
+    }
+
+    /// Whether the value that an operation had of a cell may have expired when a later one showed none.
+    fn may_have_expired(&self, had: &Operation<'h>, cell: usize, read: &Operation<'h>) -> bool {
+        let of_tag = |seen: &Seen| match seen {
+            Seen::Tagged(tag) => self.record.writers.get(&(cell, *tag)).map(|&op| &self.run.all[op]),
+            _ => None,
+        };
+        let writer = match had.call {
+            Call::Upsert { .. } => Some(had),
+            _ => had.shown.get(cell).and_then(of_tag),
+        };
+        self.run.may_expire(self.record, writer, read, Knowledge::Instance)
+    }
+
+    fn overdue(&self, read: &Operation<'h>) -> Option<Verdict> {
+        if !self.run.is_overdue(self.record, read) {
+            return None;
+        }
+        let last =
+            self.record.upserts.iter().map(|&op| &self.run.all[op]).filter(|op| op.called < read.called).last()?;
+        let message =
+            format!("{}: {read} shows a record whose time to live was over: {last} had begun it", self.record);
+        Some(Verdict::Violation { message, ops: numbers(&[last, read]) })
     }
 
     /// Whether `had` is above this removal because the instance itself had made it before, and still knew.

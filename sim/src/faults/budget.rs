@@ -11,7 +11,8 @@
 //! - What damages a store (bit rot, writes that are lost or misdirected) may take copies and acknowledged local writes with
 //!   it. Redis then keeps its data, so that only the writes which that instance alone held can be lost; those are outside
 //!   of G5 and G6, and the history names the instance (G10 demands that it noticed).
-//! - Clocks may step and drift as they like: by far less than `tombstone_ttl`, which promises are measured by.
+//! - Clocks may step and drift as they like: by far less than `tombstone_ttl`, which promises are measured by. Where that is
+//!   set short, clocks are right, and no instance can be away for half of it: a removal that is forgotten may be undone.
 //! - Cancelled calls, pauses and slow or stalled disks cost no copy, and have no limit.
 //!
 //! A plan beyond the budget is held to nothing of this. In any plan, one thing suffers one fault at a time: a process that is
@@ -22,6 +23,9 @@ use super::{DiskTrouble, Fault, PlannedFault};
 /// How long after a loss of Redis's data no instance crashes: several times the interval within which copies are
 /// written behind.
 pub const LOSS_MARGIN_US: u64 = 2_000_000;
+
+/// How long an instance may take to be back after a fault: the longest delay before a reconnect, and an attempt that fails.
+const BACK_US: u64 = 12_000_000;
 
 /// What can suffer only one fault at a time.
 #[derive(PartialEq, Eq)]
@@ -55,6 +59,28 @@ pub(super) fn within(plan: Vec<PlannedFault>) -> Vec<PlannedFault> {
             !(too_early || planned.fault.damages_store() || ends_process && may_be_unflushed(planned))
         })
         .collect()
+}
+
+/// Takes out what could keep an instance away for half of the time for which removals are remembered, or makes a clock
+/// wrong.
+pub(super) fn remembered(plan: Vec<PlannedFault>, tombstone_ttl_us: u64) -> Vec<PlannedFault> {
+    // Faults so near to each other that an instance may not have been back between them.
+    let (mut begun_us, mut over_us) = (0, 0);
+    let away = |planned: &PlannedFault| match planned.fault {
+        Fault::ClockStep { .. } | Fault::ClockDrift { .. } | Fault::RedisClockStep { .. } => false,
+        _ => {
+            if planned.start_us > over_us {
+                begun_us = planned.start_us;
+            }
+            let until_us = over_us.max(planned.end_us + BACK_US);
+            let short = until_us - begun_us <= tombstone_ttl_us / 2;
+            if short {
+                over_us = until_us;
+            }
+            short
+        }
+    };
+    plan.into_iter().filter(away).collect()
 }
 
 /// Takes out what comes while its victim suffers something else.
@@ -136,11 +162,25 @@ fn victims(fault: &Fault) -> Vec<Victim> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::generate, *};
+    use super::{
+        super::{Emphasis, Frame, generate},
+        *,
+    };
     use crate::seed::Seed;
 
+    const FRAME: Frame = Frame {
+        instances: 4,
+        length_us: 20_000_000,
+        emphasis: Emphasis::None,
+        tombstone_ttl_us: None,
+        beyond_budget: false,
+    };
+
+    /// Of every emphasis.
     fn plans() -> impl Iterator<Item = Vec<PlannedFault>> {
-        (0..2000).map(|seed| generate(Seed(seed), 4, 20_000_000, false))
+        let each = [Emphasis::None, Emphasis::Outages, Emphasis::Churn, Emphasis::Impatience];
+        let frames = each.map(|emphasis| Frame { emphasis, ..FRAME });
+        (0..2000).map(move |seed| generate(Seed(seed), &frames[usize::try_from(seed % 4).expect("small")]))
     }
 
     #[test]
@@ -183,11 +223,33 @@ mod tests {
 
     #[test]
     fn a_plan_beyond_the_budget_loses_data_after_a_crash() {
-        let mut beyond = (0..2000).map(|seed| generate(Seed(seed), 4, 20_000_000, true));
+        let frame = Frame { beyond_budget: true, ..FRAME };
+        let mut beyond = (0..2000).map(|seed| generate(Seed(seed), &frame));
         assert!(beyond.any(|plan| {
             let crash = plan.iter().find(|planned| matches!(planned.fault, Fault::InstanceCrash { .. }));
             let loss = plan.iter().rfind(|planned| planned.fault.loses_data());
             crash.zip(loss).is_some_and(|(crash, loss)| crash.start_us < loss.start_us)
         }));
+    }
+
+    #[test]
+    fn no_instance_is_away_for_long_where_removals_are_soon_forgotten() {
+        let tombstone_ttl_us = 120_000_000;
+        let frame = Frame { length_us: 300_000_000, tombstone_ttl_us: Some(tombstone_ttl_us), ..FRAME };
+        let mut longest_us = 0;
+        for plan in (0..500).map(|seed| generate(Seed(seed), &frame)) {
+            let mut stretches: Vec<(u64, u64)> = Vec::new();
+            for planned in &plan {
+                let until_us = planned.end_us + BACK_US;
+                match stretches.last_mut() {
+                    Some((_, last_us)) if planned.start_us <= *last_us => *last_us = until_us.max(*last_us),
+                    _ => stretches.push((planned.start_us, until_us)),
+                }
+            }
+            let longest = stretches.iter().map(|(from, until)| until - from).max().unwrap_or(0);
+            assert!(longest <= tombstone_ttl_us / 2, "{plan:?}");
+            longest_us = longest_us.max(longest);
+        }
+        assert!(longest_us > tombstone_ttl_us / 4, "nothing is left");
     }
 }

@@ -4,7 +4,8 @@
 use rand::{RngExt, seq::IndexedRandom};
 
 use super::{
-    BadWrite, Direction, DiskTrouble, Fault, NameAnswer, NetTrouble, Persistence, PlannedFault, REFUSALS, budget,
+    BadWrite, Direction, DiskTrouble, Emphasis, Fault, NameAnswer, NetTrouble, Persistence, PlannedFault, REFUSALS,
+    budget, emphasis,
 };
 use crate::seed::{Seed, Stream};
 
@@ -124,8 +125,24 @@ fn step_ms(draw: &mut Stream) -> i64 {
     if draw.random() { by_ms } else { -by_ms }
 }
 
-/// The plan that grows from a seed, for a phase of faults of this length; beyond the budget if told so.
-pub fn generate(seed: Seed, instances: u32, length_us: u64, beyond_budget: bool) -> Vec<PlannedFault> {
+/// What a plan is made for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Frame {
+    /// So many instances.
+    pub instances: u32,
+    /// The length of the phase of faults, in simulated microseconds.
+    pub length_us: u64,
+    /// What there is more of than in other plans.
+    pub emphasis: Emphasis,
+    /// How long the instances remember removals, where that is not so long that no fault comes near it.
+    pub tombstone_ttl_us: Option<u64>,
+    /// Beyond what every guarantee survives.
+    pub beyond_budget: bool,
+}
+
+/// The plan that grows from a seed.
+pub fn generate(seed: Seed, frame: &Frame) -> Vec<PlannedFault> {
+    let Frame { instances, length_us, .. } = *frame;
     let mut plan = Vec::new();
     add(&mut plan, &mut seed.stream("faults"), (&KINDS, 0.4), (instances, length_us));
     // Two kinds a run, and none in half of the runs: what was tried before goes on being tried by itself.
@@ -137,8 +154,15 @@ pub fn generate(seed: Seed, instances: u32, length_us: u64, beyond_budget: bool)
     if network.random() {
         add(&mut plan, &mut network, (&NETWORK_KINDS, 0.3), (instances, length_us));
     }
+    emphasis::add(&mut plan, &mut seed.stream("faults of the workload"), frame);
     plan.sort_by_key(|planned| planned.start_us);
-    budget::one_at_a_time(if beyond_budget { plan } else { budget::within(plan) })
+    if !frame.beyond_budget {
+        plan = budget::within(plan);
+    }
+    if let Some(tombstone_ttl_us) = frame.tombstone_ttl_us {
+        plan = budget::remembered(plan, tombstone_ttl_us);
+    }
+    budget::one_at_a_time(plan)
 }
 
 /// Draws each kind with this chance, and then a few faults of it.
@@ -201,7 +225,8 @@ mod tests {
     use super::{super::KIND_NAMES, *};
 
     fn plans() -> impl Iterator<Item = Vec<PlannedFault>> {
-        (0..4000).map(|seed| generate(Seed(seed), 4, 20_000_000, false))
+        let frame = Frame { instances: 4, length_us: 20_000_000, ..Frame::default() };
+        (0..4000).map(move |seed| generate(Seed(seed), &frame))
     }
 
     #[test]

@@ -2,17 +2,19 @@
 //! plays it, the history records it.
 //!
 //! - here: the kinds and their parameters, as replay files hold them.
-//! - `generate`: how a plan grows from a seed.
+//! - `generate`: how a plan grows from a seed; `emphasis`: what it has more of for some workloads.
 //! - `budget`: which of what was drawn stays, so that the plan is within what the guarantees promise to survive.
 
 mod budget;
+mod emphasis;
 mod generate;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::{
     budget::LOSS_MARGIN_US,
-    generate::{clock_offsets_ms, generate},
+    emphasis::Emphasis,
+    generate::{Frame, clock_offsets_ms, generate},
 };
 
 /// One fault of a plan, with its times.

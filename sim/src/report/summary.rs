@@ -6,6 +6,7 @@ use super::word;
 use crate::{
     checker::{Guarantee, Verdict},
     explore::{Counts, Summary, Tally, replay_command},
+    marks,
     workload::{ALL, Workload},
 };
 
@@ -16,10 +17,15 @@ const SHOWN: usize = 3;
 pub fn text(summaries: &BTreeMap<Workload, Summary>) -> String {
     let mut text = String::new();
     let total = total(summaries);
-    let _ = writeln!(text, "Validations\n");
-    for workload in ALL {
-        if let Some(summary) = summaries.get(&workload) {
-            validation(&mut text, workload, summary);
+    for (title, are_validations) in [("Validations", true), ("\nOther workloads", false)] {
+        let of_title = |workload: &Workload| workload.is_validation() == are_validations;
+        let rows: Vec<_> =
+            ALL.into_iter().filter(of_title).filter_map(|workload| summaries.get_key_value(&workload)).collect();
+        if !rows.is_empty() {
+            let _ = writeln!(text, "{title}\n");
+        }
+        for (workload, summary) in rows {
+            row(&mut text, *workload, summary);
         }
     }
     let _ = writeln!(text, "\nGuarantees, over all runs\n");
@@ -35,6 +41,7 @@ pub fn text(summaries: &BTreeMap<Workload, Summary>) -> String {
         let effective = total.counts.effective.get(kind).copied().unwrap_or_default();
         let _ = writeln!(text, "  {:>10}  {:>10}  {kind}", grouped(*injected), grouped(effective));
     }
+    unreached(&mut text, &total);
     failures(&mut text, summaries);
     let verdict = total.worst();
     let _ = writeln!(
@@ -69,7 +76,7 @@ pub fn total(summaries: &BTreeMap<Workload, Summary>) -> Summary {
     total
 }
 
-fn validation(text: &mut String, workload: Workload, summary: &Summary) {
+fn row(text: &mut String, workload: Workload, summary: &Summary) {
     let _ = writeln!(
         text,
         "  {:<8}{:<15}{}\n  {:<23}{} seeds, {} operations, {} faults, {} of simulated time",
@@ -82,6 +89,28 @@ fn validation(text: &mut String, workload: Workload, summary: &Summary) {
         grouped(sum(&summary.counts.faults)),
         hours(summary.counts.simulated_us)
     );
+}
+
+/// In one line: the marks that no run reached.
+fn unreached(text: &mut String, total: &Summary) {
+    let missed = marks::missed(&total.counts.marks);
+    let reached = marks::ALL.len() - missed.len();
+    let _ = write!(text, "\nMarks: {reached} of {} reached", marks::ALL.len());
+    if !missed.is_empty() {
+        let _ = write!(text, "; never: {}", missed.join(", "));
+    }
+    text.push('\n');
+}
+
+/// How often each mark was reached, as text.
+pub fn marks(summaries: &BTreeMap<Workload, Summary>) -> String {
+    let total = total(summaries);
+    let mut text = "Marks, by how often they were reached\n\n".to_owned();
+    for mark in &marks::ALL {
+        let count = total.counts.marks.get(mark.name).copied().unwrap_or_default();
+        let _ = writeln!(text, "  {:>10}  {}", grouped(count), mark.name);
+    }
+    text
 }
 
 fn failures(text: &mut String, summaries: &BTreeMap<Workload, Summary>) {

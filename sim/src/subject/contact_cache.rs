@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use contact_cache::{
@@ -11,7 +12,7 @@ use contact_cache::{
 use serde_json::Value as Json;
 use tokio::sync::RwLock;
 
-use super::{Limits, Pending, Settings, Status, Subject};
+use super::{Limits, Pending, Settings, Status, Subject, Tuning};
 use crate::history::{self, Answer, Call, Outcome, Placement, RecordName, Source, StoreReport};
 
 /// One connection; the tasks that drive it, that own it, and that write the log; the log and its lock, the log that takes its
@@ -53,6 +54,13 @@ pub(super) fn config(settings: &Settings) -> Config {
     let mut config = Config::new(redis, prefix, &settings.directory);
     config.compact_bytes = 16 << 10;
     config.backoff_max = settings.backoff_max;
+    let Tuning { record_ttl_ms, tombstone_ttl_ms, pending_bytes_max } = settings.tuning;
+    config.record_ttl = record_ttl_ms.map(Duration::from_millis);
+    if let Some(tombstone_ttl) = tombstone_ttl_ms.map(Duration::from_millis) {
+        config.tombstone_ttl = tombstone_ttl;
+        config.republish_window = config.republish_window.min(tombstone_ttl / 2);
+    }
+    config.pending_bytes_max = pending_bytes_max.unwrap_or(config.pending_bytes_max);
     config
 }
 
@@ -89,10 +97,14 @@ impl<E: Env> Subject for ContactCacheSubject<E> {
             let Some(cache) = &*guard else { return Outcome::Fail { error: "the cache is closed".to_owned() } };
             match self.answer(cache, call).await {
                 Ok(outcome) => outcome,
-                Err(error) => match error.effect() {
-                    Effect::None => Outcome::Fail { error: error.to_string() },
-                    Effect::Unknown => Outcome::Info { error: error.to_string() },
-                },
+                Err(error) => {
+                    let full = if matches!(error, Error::PendingFull { .. }) { "full: " } else { "" };
+                    let said = format!("{full}{error}");
+                    match error.effect() {
+                        Effect::None => Outcome::Fail { error: said },
+                        Effect::Unknown => Outcome::Info { error: said },
+                    }
+                }
             }
         })
     }

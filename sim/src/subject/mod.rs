@@ -10,6 +10,7 @@ use ::contact_cache::env::Env;
 use serde::{Deserialize, Serialize};
 
 use self::{contact_cache::ContactCacheSubject, legacy::LegacySubject};
+pub use crate::history::Tuning;
 use crate::history::{Call, Outcome, RecordName, StoreReport};
 
 /// A future of a subject.
@@ -73,13 +74,16 @@ pub struct Settings {
     pub directory: PathBuf,
     /// The longest delay before a reconnect.
     pub backoff_max: Duration,
+    /// What the run sets.
+    pub tuning: Tuning,
 }
 
 impl Settings {
     /// For this Redis, prefix and directory.
     pub fn new(redis: &str, prefix: &str, directory: impl Into<PathBuf>) -> Self {
         let backoff_max = Duration::from_secs(8);
-        Self { redis: redis.to_owned(), prefix: prefix.to_owned(), directory: directory.into(), backoff_max }
+        let (redis, prefix, directory) = (redis.to_owned(), prefix.to_owned(), directory.into());
+        Self { redis, prefix, directory, backoff_max, tuning: Tuning::default() }
     }
 
     /// The deadline that every call is held to: the contact cache's, for every subject.

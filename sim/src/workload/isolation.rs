@@ -7,7 +7,7 @@ use super::{Mix, Plan, Planner, fields};
 use crate::seed::Stream;
 
 /// Families of prefixes of which one could be taken for a part or a pattern of another.
-const FAMILIES: [&[&str]; 6] = [
+pub(super) const FAMILIES: [&[&str]; 6] = [
     &["a", "a:b", "a:"],
     &["user", "user*", "user?"],
     &["[ab]", "a", "b"],
@@ -16,7 +16,7 @@ const FAMILIES: [&[&str]; 6] = [
     &["ü\n", "u", "\\u"],
 ];
 
-const UIDS: [&str; 12] = ["u", "b:u", "*", "?", "[^x]", "\\", "", "%", "a:u", "{u}", "line\nbreak", "🦀"];
+pub(super) const UIDS: [&str; 12] = ["u", "b:u", "*", "?", "[^x]", "\\", "", "%", "a:u", "{u}", "line\nbreak", "🦀"];
 
 pub(super) fn plan(draw: &mut Stream) -> Plan {
     let family = *FAMILIES.choose(draw).expect("six");

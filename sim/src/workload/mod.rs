@@ -3,9 +3,18 @@
 //!
 //! Every value written carries a tag `[prefix, uid, number]`, unique in the run: checkers know a write by it.
 
+mod cancelled;
+mod churn;
 mod consistency;
+mod contention;
+mod expiry;
 mod fallback;
 mod isolation;
+mod large;
+mod listing;
+mod mixed;
+mod outages;
+mod prefixes;
 mod serialization;
 
 use std::{fmt, str::FromStr};
@@ -15,12 +24,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
 use crate::{
-    history::{Call, Patch},
+    history::{Call, Patch, Tuning},
     scenario::PlannedCall,
     seed::{Seed, Stream},
 };
 
-/// The four validations.
+/// The four validations, and workloads that each stress one thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Workload {
@@ -32,10 +41,45 @@ pub enum Workload {
     Consistency,
     /// Prefixes do not see each other.
     Isolation,
+    /// Writes to few cells meet each other.
+    Contention,
+    /// Many prefixes with hostile names.
+    Prefixes,
+    /// Redis is away for minutes, and instances restart meanwhile.
+    Outages,
+    /// Instances come and go.
+    Churn,
+    /// Records expire, while Redis is away and while it is there.
+    Expiry,
+    /// Lists and clears beside writes, of more records than fit into a page.
+    Listing,
+    /// Records with many contact points and large values.
+    Large,
+    /// Callers give up most of their calls.
+    Cancelled,
+    /// Of everything something.
+    Mixed,
 }
 
-/// All workloads, in the order of reports.
-pub const ALL: [Workload; 4] =
+/// All workloads, in the order of reports: the validations first.
+pub const ALL: [Workload; 13] = [
+    Workload::Serialization,
+    Workload::Fallback,
+    Workload::Consistency,
+    Workload::Isolation,
+    Workload::Contention,
+    Workload::Prefixes,
+    Workload::Outages,
+    Workload::Churn,
+    Workload::Expiry,
+    Workload::Listing,
+    Workload::Large,
+    Workload::Cancelled,
+    Workload::Mixed,
+];
+
+/// The four validations, which a client of any kind can be held to.
+pub const VALIDATIONS: [Workload; 4] =
     [Workload::Serialization, Workload::Fallback, Workload::Consistency, Workload::Isolation];
 
 /// What a workload asks for.
@@ -49,18 +93,34 @@ pub struct Plan {
     pub operations: Vec<PlannedCall>,
     /// How long it lasts, and the phase of faults with it, in simulated microseconds.
     pub length_us: u64,
+    /// What the instances are set to.
+    pub tuning: Tuning,
 }
 
 impl Workload {
     /// What grows from a seed.
     pub fn plan(self, seed: Seed) -> Plan {
-        let mut draw = seed.stream("workload");
+        let draw = &mut seed.stream("workload");
         match self {
-            Self::Serialization => serialization::plan(&mut draw),
-            Self::Fallback => fallback::plan(&mut draw),
-            Self::Consistency => consistency::plan(&mut draw),
-            Self::Isolation => isolation::plan(&mut draw),
+            Self::Serialization => serialization::plan(draw),
+            Self::Fallback => fallback::plan(draw),
+            Self::Consistency => consistency::plan(draw),
+            Self::Isolation => isolation::plan(draw),
+            Self::Contention => contention::plan(draw),
+            Self::Prefixes => prefixes::plan(draw),
+            Self::Outages => outages::plan(draw),
+            Self::Churn => churn::plan(draw),
+            Self::Expiry => expiry::plan(draw),
+            Self::Listing => listing::plan(draw),
+            Self::Large => large::plan(draw),
+            Self::Cancelled => cancelled::plan(draw),
+            Self::Mixed => mixed::plan(draw),
         }
+    }
+
+    /// Whether it is one of the four validations.
+    pub fn is_validation(self) -> bool {
+        VALIDATIONS.contains(&self)
     }
 
     /// The name on the command line and in reports.
@@ -70,16 +130,34 @@ impl Workload {
             Self::Fallback => "fallback",
             Self::Consistency => "consistency",
             Self::Isolation => "isolation",
+            Self::Contention => "contention",
+            Self::Prefixes => "prefixes",
+            Self::Outages => "outages",
+            Self::Churn => "churn",
+            Self::Expiry => "expiry",
+            Self::Listing => "listing",
+            Self::Large => "large",
+            Self::Cancelled => "cancelled",
+            Self::Mixed => "mixed",
         }
     }
 
-    /// What it validates, in a few words.
+    /// What it validates, or stresses, in a few words.
     pub fn about(self) -> &'static str {
         match self {
             Self::Serialization => "what is written comes back equal, from every tier",
             Self::Fallback => "without Redis the instances go on, and lose nothing",
             Self::Consistency => "the instances of one prefix agree",
             Self::Isolation => "prefixes do not see each other",
+            Self::Contention => "few cells, many instances, all at the same time",
+            Self::Prefixes => "many prefixes with hostile names in one Redis",
+            Self::Outages => "Redis is away for minutes, instances restart meanwhile",
+            Self::Churn => "up to dozens of instances that come and go",
+            Self::Expiry => "records with a time to live, also while Redis is away",
+            Self::Listing => "lists and clears beside writes, over several pages",
+            Self::Large => "hundreds of contact points, values of 100 kB",
+            Self::Cancelled => "callers give most calls up, Redis is slow",
+            Self::Mixed => "something of everything",
         }
     }
 }
@@ -92,9 +170,14 @@ impl fmt::Display for Workload {
 
 /// A name that no workload has.
 #[derive(Debug, thiserror::Error)]
-#[error("unknown workload {name:?}: there are serialization, fallback, consistency and isolation")]
+#[error("unknown workload {name:?}: there are {}", names())]
 pub struct UnknownWorkload {
     name: String,
+}
+
+/// All names, for messages.
+pub fn names() -> String {
+    ALL.map(Workload::name).join(", ")
 }
 
 impl FromStr for Workload {
@@ -154,33 +237,47 @@ impl<'a> Planner<'a> {
             (0..self.draw.random_range(3..=12)).map(|_| self.draw.random_range(0..length_us)).collect();
         let burst_us = self.draw.random_range(1_000..400_000);
         let bursts = Some(bursts).filter(|_| self.draw.random());
-        let weights = [mix.upsert, mix.get, mix.remove, mix.list, mix.clear];
         for _ in 0..count {
             let at_us = match &bursts {
                 Some(bursts) => bursts.choose(self.draw).expect("three") + self.draw.random_range(0..burst_us),
                 None => self.draw.random_range(0..length_us),
             };
-            let instance = self.draw.random_range(0..self.instances());
-            let uid = uids.choose(self.draw).expect("at least one uid").clone();
-            let kind = (0..weights.len()).collect::<Vec<_>>();
-            let kind = *kind.choose_weighted(self.draw, |kind| weights[*kind]).expect("some weight");
-            let call = match kind {
-                0 => {
-                    let tag = self.tag(instance, &uid);
-                    Call::Upsert { patch: patch(self.draw, &tag), uid }
-                }
-                1 => Call::Get { uid },
-                2 => Call::Remove { uid },
-                3 => Call::List,
-                _ => Call::Clear,
-            };
-            self.push(at_us, instance, call);
+            self.one_of(at_us, mix, uids, &mut patch);
+        }
+    }
+
+    /// One operation of a mix.
+    fn one_of(&mut self, at_us: u64, mix: &Mix, uids: &[String], mut patch: impl FnMut(&mut Stream, &Json) -> Patch) {
+        let weights = [mix.upsert, mix.get, mix.remove, mix.list, mix.clear];
+        let instance = self.draw.random_range(0..self.instances());
+        let uid = uids.choose(self.draw).expect("at least one uid").clone();
+        let kind = (0..weights.len()).collect::<Vec<_>>();
+        let kind = *kind.choose_weighted(self.draw, |kind| weights[*kind]).expect("some weight");
+        let call = match kind {
+            0 => {
+                let tag = self.tag(instance, &uid);
+                Call::Upsert { patch: patch(self.draw, &tag), uid }
+            }
+            1 => Call::Get { uid },
+            2 => Call::Remove { uid },
+            3 => Call::List,
+            _ => Call::Clear,
+        };
+        self.push(at_us, instance, call);
+    }
+
+    /// Up to so many syncs, anywhere.
+    fn syncs(&mut self, max: usize, length_us: u64) {
+        for _ in 0..self.draw.random_range(0..=max) {
+            let (at_us, instance) = (self.draw.random_range(0..length_us), self.draw.random_range(0..self.instances()));
+            self.push(at_us, instance, Call::Sync);
         }
     }
 
     fn finish(mut self, workers: u32, length_us: u64) -> Plan {
         self.operations.sort_by_key(|planned| planned.at_us);
-        Plan { prefixes: self.prefixes, workers, operations: self.operations, length_us }
+        let Self { prefixes, operations, .. } = self;
+        Plan { prefixes, workers, operations, length_us, tuning: Tuning::default() }
     }
 }
 
@@ -249,7 +346,7 @@ mod tests {
 
     #[test]
     fn an_unknown_workload_is_an_error_that_names_those_there_are() {
-        let error = "mixed".parse::<Workload>().unwrap_err().to_string();
-        assert!(error.contains("\"mixed\"") && error.contains("isolation"), "{error}");
+        let error = "chaos".parse::<Workload>().unwrap_err().to_string();
+        assert!(error.contains("\"chaos\"") && error.contains("isolation") && error.contains("mixed"), "{error}");
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn plan(draw: &mut Stream) -> Plan {
 }
 
 /// Contact points in an order of their own, and fields with names and values that codecs get wrong.
-fn hostile(draw: &mut Stream, tag: &Json) -> Patch {
+pub(super) fn hostile(draw: &mut Stream, tag: &Json) -> Patch {
     let mut patch = Patch::default();
     let labelled = |draw: &mut Stream| json!({"tag": tag, "payload": value(draw, 0)});
     let mut contacts: Vec<_> = (0..draw.random_range(0..4)).map(|_| (text(draw), text(draw))).collect();
