@@ -32,6 +32,7 @@ pub(crate) async fn open_with(config: Config) -> ContactCache {
 pub(crate) fn config(redis: &RedisUrl, directory: &Path) -> Config {
     let mut config = Config::new(redis.clone(), "p".parse().expect("a prefix"), directory);
     // Real seconds: a test should not wait eight of them.
+    config.backoff_first = Duration::from_secs(1);
     config.backoff_max = config.backoff_first;
     config
 }

@@ -54,6 +54,7 @@ pub(super) fn config(settings: &Settings) -> Config {
     let mut config = Config::new(redis, prefix, &settings.directory);
     config.compact_bytes = 16 << 10;
     config.backoff_max = settings.backoff_max;
+    config.backoff_first = config.backoff_first.min(config.backoff_max);
     let Tuning { record_ttl_ms, tombstone_ttl_ms, pending_bytes_max } = settings.tuning;
     config.record_ttl = record_ttl_ms.map(Duration::from_millis);
     if let Some(tombstone_ttl) = tombstone_ttl_ms.map(Duration::from_millis) {
