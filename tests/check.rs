@@ -77,6 +77,74 @@ fn a_file_that_is_no_history_is_bad_input() {
     );
 }
 
+const STALE: &str = r#"{"process":0,"type":"invoke","f":"write","key":"x","value":1}
+{"process":0,"type":"ok","f":"write","key":"x","value":1}
+{"process":1,"type":"invoke","f":"write","key":"x","value":2}
+{"process":1,"type":"ok","f":"write","key":"x","value":2}
+{"process":0,"type":"invoke","f":"read","key":"x"}
+{"process":0,"type":"ok","f":"read","key":"x","value":1}
+"#;
+
+#[test]
+fn a_foreign_history_that_is_not_linearizable_fails_and_shows_why() {
+    let check = seedbed(&["check", "-", "--model", "register"], STALE);
+    assert_eq!((check.code, check.err.as_str()), (1, ""));
+    for part in [
+        "No order explains the operations on key \"x\"",
+        "  process 0: write 1, lines 1 to 2\n  process 1: write 2, lines 3 to 4\n  process 0: read -> 1, lines 5 to 6\n",
+        "2 operations are explained",
+        "\nFAILED: 3 operations on 1 keys, register: not linearizable\n",
+    ] {
+        assert!(check.out.contains(part), "no {part:?} in\n{}", check.out);
+    }
+}
+
+#[test]
+fn a_foreign_history_is_judged_by_the_model_that_is_named() {
+    let unknown = STALE.replace("\"process\":1,\"type\":\"ok\"", "\"process\":1,\"type\":\"info\"");
+    let check = seedbed(&["check", "-", "--model", "cas-register"], &unknown);
+    assert_eq!((check.code, check.out.as_str()), (0, "PASSED: 3 operations on 1 keys, cas-register: linearizable\n"));
+    let texts = r#"{"process":"a","f":"append","key":"x","value":"1","call":1,"return":4}
+{"process":"b","f":"append","key":"x","value":"2","call":2,"return":3}
+{"process":"b","f":"get","key":"x","value":"21","call":5,"return":6}
+{"process":"b","f":"delete","key":"x","call":7,"return":8}
+{"process":"b","f":"get","key":"x","value":VALUE,"call":9,"return":10}
+"#;
+    assert_eq!(seedbed(&["check", "-", "--model", "key-value"], &texts.replace("VALUE", "null")).code, 0);
+    assert_eq!(seedbed(&["check", "-", "--model", "key-value"], &texts.replace("VALUE", "\"21\"")).code, 1);
+    let crashed = STALE.replacen('\n', "\n{\"process\":\"nemesis\",\"type\":\"info\",\"f\":\"crash\"}\n", 4);
+    let check = seedbed(&["check", "-", "--model", "register"], &crashed);
+    assert!(check.code == 3 && check.out.contains("may have lost data"), "{check:?}");
+}
+
+#[test]
+fn a_foreign_history_that_contradicts_itself_is_bad_input() {
+    let says = |input: &str, model: &str, said: &[&str]| {
+        let run = seedbed(&["check", "-", "--model", model], input);
+        assert_eq!((run.code, run.out.as_str()), (2, ""), "{}", run.err);
+        for part in said {
+            assert!(run.err.starts_with("error: ") && run.err.contains(part), "no {part:?} in {}", run.err);
+        }
+    };
+    let twice = STALE.replacen("\"type\":\"ok\"", "\"type\":\"invoke\"", 1);
+    says(
+        &twice,
+        "register",
+        &["line 2: process 0 is called, and its call of line 1 has not ended", "ok, fail or info"],
+    );
+    let stranger = STALE.replacen("\"process\":0,\"type\":\"ok\"", "\"process\":7,\"type\":\"ok\"", 1);
+    says(&stranger, "register", &["line 2: process 7 ends a call that it had not begun"]);
+    let cas = STALE.replace("\"f\":\"write\"", "\"f\":\"cas\"");
+    says(&cas, "register", &["line 2: the function \"cas\" is unknown", "--model register has read and write"]);
+    says(STALE, "key-value", &["line 2: the value 1", "texts, and null"]);
+    says(&STALE.replacen('{', "{\"mood\":1,", 1), "register", &["line 1: no event and no operation", "mood"]);
+    says("{\"process\":0,\"f\":\"read\"}\n", "register", &["line 1: neither an event nor an operation"]);
+    says(&STALE[..STALE.len() - 9], "register", &["line 6: the file ends within it"]);
+    says("{\"format\":1}\n", "register", &["line 1: this is a history of the native form", "leave --model out"]);
+    let unknown = seedbed(&["check", "-", "--model", "queue"], "");
+    assert!(unknown.code == 2 && unknown.err.contains("register, cas-register and key-value"), "{unknown:?}");
+}
+
 /// A process that has ended.
 #[derive(Debug, PartialEq)]
 struct Run {

@@ -19,6 +19,7 @@ mod convergence;
 mod durability;
 mod excuses;
 mod fidelity;
+pub mod foreign;
 mod integrity;
 mod isolation;
 mod latency;
@@ -29,6 +30,7 @@ mod order;
 mod recovery;
 mod register;
 mod session;
+mod zones;
 
 #[cfg(test)]
 mod fixture;

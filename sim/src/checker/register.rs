@@ -25,16 +25,16 @@ pub(super) struct Register {
 
 /// A definite operation. One of a moment has `called` equal to `returned`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Span {
+pub(super) struct Span<V = Seen> {
     pub(super) called: u64,
     pub(super) returned: u64,
-    pub(super) act: Act,
+    pub(super) act: Act<V>,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Act {
-    Write(Seen),
-    Read(Seen),
+pub(super) enum Act<V = Seen> {
+    Write(V),
+    Read(V),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -48,7 +48,7 @@ pub fn read(file: &str, input: impl BufRead) -> Result<History, FileError> {
 }
 
 fn no_header() -> Wrong {
-    let cure = "begin with a header as docs/HISTORIES.md has it";
+    let cure = "begin with a header as docs/HISTORIES.md has it, or name the form with --model, if it is a foreign one";
     ("the header is missing".to_owned(), cure.to_owned())
 }
 
@@ -186,7 +186,7 @@ mod tests {
         };
         let format = |lines: &mut Vec<String>| lines[0] = lines[0].replace("\"format\":1", "\"format\":7");
         says(refused(format), &["\"x.jsonl\", line 1: it has format version 7", "this seedbed reads 1"]);
-        says(refused(|lines| drop(lines.remove(0))), &["line 1: the header is missing; begin with"]);
+        says(refused(|lines| drop(lines.remove(0))), &["line 1: the header is missing; begin with", "--model"]);
         says(refused(Vec::clear), &["line 1: the header is missing"]);
         says(refused(|lines| drop(lines.remove(4))), &["line 5: its ordinal is 4, and 3 was expected", "missing"]);
         says(refused(|lines| lines[3] = lines[2].clone()), &["line 4: its ordinal is 1, and 2 was expected"]);

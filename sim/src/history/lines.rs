@@ -61,6 +61,11 @@ impl<'f, R: BufRead> Lines<'f, R> {
         Ok(None)
     }
 
+    /// The line that was read last, from 1.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// An error in the line that was read last.
     pub(crate) fn error(&self, (wrong, cure): Wrong) -> FileError {
         FileError::Line { file: self.file.to_owned(), line: self.number.max(1), wrong, cure }
