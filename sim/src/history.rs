@@ -3,11 +3,15 @@
 //! Events are ordered by their ordinal, not by time: two events of the same simulated microsecond still have an order.
 //! An operation is an [`What::Invoke`] and, unless its instance died first, a [`What::Complete`] with the same `op`.
 
+pub mod file;
+pub(crate) mod lines;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+pub use self::lines::FileError;
 use crate::faults::Fault;
 
 /// The version of the event format, raised when a reader of the old one would misunderstand the new.

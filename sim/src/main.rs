@@ -1,5 +1,7 @@
 //! The command line of the test bed. Without arguments: explore.
 
+mod check;
+
 use std::{
     collections::BTreeMap,
     io::{self, IsTerminal, Write as _},
@@ -49,6 +51,8 @@ enum Command {
     Run(Explore),
     /// Show one run again, event by event, with its verdicts
     Replay(Replay),
+    /// Judge a history from a file, as `replay --history` writes it
+    Check(check::Check),
     /// Run seeds in separate processes, in batches and alone, and compare the event streams
     Determinism(Determinism),
     /// Serve the simulated Redis on a real loopback port, until interrupted
@@ -119,6 +123,9 @@ struct Replay {
     /// Write what crossed the network to a pcap file
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
+    /// Write what happened to a file, for `check`
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -154,7 +161,7 @@ struct Bench {
 }
 
 /// What cannot be used, and what to do instead.
-struct BadInput(String);
+pub(crate) struct BadInput(String);
 
 impl<E: std::error::Error> From<E> for BadInput {
     fn from(error: E) -> Self {
@@ -180,6 +187,10 @@ fn main() -> ProcessExit {
         None => Explore::parse_from_nothing().map(|explore| run(&explore)),
         Some(Command::Run(explore)) => Ok(run(&explore)),
         Some(Command::Replay(replay_arguments)) => replay(&replay_arguments),
+        Some(Command::Check(arguments)) => check::check(&arguments).map(|(text, code)| {
+            say!("{text}");
+            code
+        }),
         Some(Command::Determinism(arguments)) => compare(&arguments),
         Some(Command::RedisServer(arguments)) => serve(&arguments),
         Some(Command::Bench(arguments)) => measure(&arguments),
@@ -309,6 +320,14 @@ fn replay(arguments: &Replay) -> Result<ExitCode, BadInput> {
     if let Some(path) = &arguments.pcap {
         let packets = write_traffic(&scenario, path)?;
         eprintln!("wrote {packets} packets to {}", path.display());
+    }
+    match (&arguments.history, &history) {
+        (Some(path), Some(history)) => {
+            check::write(history, path)?;
+            eprintln!("wrote {} events to {}", history.events.len(), path.display());
+        }
+        (Some(path), None) => eprintln!("wrote nothing to {}: the run ended in a panic", path.display()),
+        (None, _) => {}
     }
     if let Some(history) = history {
         if scenario.subject != SubjectKind::default() {

@@ -12,7 +12,7 @@ use futures_util::future::join;
 use seedbed::{
     checker::{Guarantee, Verdict, check},
     faults::Persistence,
-    history::{Event, FORMAT, Header, History, Phase, Stop, What},
+    history::{Event, FORMAT, Header, History, Phase, Stop, Tuning, What},
 };
 
 use crate::{
@@ -83,6 +83,8 @@ fn history(stage: &Stage, started_us: u64) -> History {
         prefixes: instances().map(|_| "p".to_owned()).collect(),
         op_deadline_us: 1_000_000,
         beyond_budget: false,
+        tuning: Tuning::default(),
+        clock_error_ms: 0,
     };
     History { header, events: events.map(|((at_us, what), ordinal)| Event { ordinal, at_us, what }).collect() }
 }

@@ -22,6 +22,7 @@ mod evidence;
 mod excuses;
 mod expiry;
 mod fidelity;
+pub mod foreign;
 mod integrity;
 mod isolation;
 mod latency;

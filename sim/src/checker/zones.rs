@@ -52,7 +52,6 @@ pub(super) struct Zone {
 
 impl Violation {
     /// The operations that show it: they alone have no order either. Ascending.
-    #[cfg_attr(not(test), allow(dead_code, reason = "judges of cells shrink the whole history instead"))]
     pub(super) fn ops(&self) -> Vec<usize> {
         let mut ops: Vec<usize> = match self {
             Self::Unwritten { read } => vec![*read],

@@ -1,0 +1,133 @@
+//! The command `check`: judges a history that somebody wrote to a file.
+
+use std::{
+    fmt::Write as _,
+    io::{self, BufRead, BufReader},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use clap::Args;
+use seedbed::{
+    checker::{
+        foreign::{self, Broken, Foreign, Linearizable, ModelName, UnknownModel, named},
+        judge,
+    },
+    explore::worst,
+    history::{FileError, History, file},
+    report::{ExitCode, timeline, word},
+};
+
+use crate::BadInput;
+
+/// Judge a history.
+#[derive(Args)]
+pub(crate) struct Check {
+    /// A history as `replay --history` writes it; - for standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Whose history it is: contact-cache, or in the form of foreign ones register, cas-register or key-value
+    #[arg(long, value_name = "NAME", default_value = "contact-cache")]
+    model: Judge,
+}
+
+/// What is judged.
+#[derive(Clone, Copy)]
+enum Judge {
+    /// Every guarantee, over a native history.
+    ContactCache,
+    /// Linearizability, over a foreign one.
+    Model(ModelName),
+}
+
+impl FromStr for Judge {
+    type Err = UnknownModel;
+
+    fn from_str(name: &str) -> Result<Self, UnknownModel> {
+        if name == "contact-cache" { Ok(Self::ContactCache) } else { name.parse().map(Self::Model) }
+    }
+}
+
+/// Of an order, so many of its last operations are printed.
+const ORDER_SHOWN: usize = 10;
+
+/// What to print, and how to end.
+pub(crate) fn check(arguments: &Check) -> Result<(String, ExitCode), BadInput> {
+    let name = arguments.file.display().to_string();
+    let input = open(&arguments.file)?;
+    Ok(match arguments.model {
+        Judge::ContactCache => native(&file::read(&name, input)?),
+        Judge::Model(model) => of_model(&foreign::read(&name, input, model)?, model),
+    })
+}
+
+/// Writes the history of a run to a file.
+#[expect(clippy::disallowed_methods, reason = "outside of any run")]
+pub(crate) fn write(history: &History, path: &Path) -> Result<(), FileError> {
+    let to = std::fs::File::create(path).map(io::BufWriter::new);
+    let written = to.and_then(|mut to| file::write(history, &mut to));
+    written.map_err(|cause| FileError::Io { verb: "write", file: path.display().to_string(), cause })
+}
+
+#[expect(clippy::disallowed_methods, reason = "outside of any run")]
+fn open(path: &Path) -> Result<Box<dyn BufRead>, FileError> {
+    if path == Path::new("-") {
+        return Ok(Box::new(io::stdin().lock()));
+    }
+    let file = std::fs::File::open(path);
+    let file = file.map_err(|cause| FileError::Io { verb: "open", file: path.display().to_string(), cause })?;
+    Ok(Box::new(BufReader::new(file)))
+}
+
+fn native(history: &History) -> (String, ExitCode) {
+    let judgements = judge(history);
+    let worst = worst(&judgements);
+    let History { header, events } = history;
+    let text = format!(
+        "Verdicts\n\n{}\n{}: {} events of seed {} of {}",
+        timeline::verdicts(&judgements),
+        word(&worst),
+        events.len(),
+        header.seed,
+        header.workload
+    );
+    (text, ExitCode::from(&worst))
+}
+
+fn of_model(history: &Foreign, model: ModelName) -> (String, ExitCode) {
+    let (operations, keys) = history.counts();
+    let judged = format!("{operations} operations on {keys} keys, {model}");
+    match history.judge() {
+        Linearizable::Pass => (format!("PASSED: {judged}: linearizable"), ExitCode::Held),
+        Linearizable::Unknown { why } => (format!("UNKNOWN: {judged}: {why}"), ExitCode::Unknown),
+        Linearizable::Violation(broken) => {
+            (format!("{}\nFAILED: {judged}: not linearizable", evidence(&broken).trim_end()), ExitCode::Violation)
+        }
+    }
+}
+
+fn evidence(broken: &Broken) -> String {
+    let mut text = format!("No order explains the operations on {}.\n\n", named(&broken.key));
+    let how = if broken.is_smallest {
+        "These alone have none, and without one of those that only look they would"
+    } else {
+        "These alone have none; fewer may have none either"
+    };
+    let _ = writeln!(text, "{how}:\n");
+    for operation in &broken.shown {
+        let _ = writeln!(text, "  {operation}");
+    }
+    if let Some(stuck) = &broken.stuck {
+        let _ = writeln!(text, "\nNo order gets past the return of\n\n  {stuck}\n");
+        let first = broken.prefix.len().saturating_sub(ORDER_SHOWN);
+        let _ = writeln!(
+            text,
+            "Up to there, {} operations are explained in an order that ends with\n",
+            broken.prefix.len()
+        );
+        for operation in &broken.prefix[first..] {
+            let _ = writeln!(text, "  {operation}");
+        }
+    }
+    text + "\n"
+}

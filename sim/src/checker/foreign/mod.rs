@@ -1,0 +1,306 @@
+//! Histories of other systems, judged for linearizability: registers, compare-and-set registers, stores of keys.
+//!
+//! Each key is judged alone, which is allowed: a history is linearizable if and only if each object's part is. A register
+//! whose values are all different is decided by the zone test, everything else by the search.
+
+mod form;
+pub mod generate;
+mod memo;
+mod model;
+mod search;
+mod shrink;
+
+use std::{fmt, str::FromStr};
+
+pub use self::form::{Foreign, read};
+use self::{
+    form::{Act, Operation, Value},
+    model::{KeyValue, Model, Register},
+    search::{Found, Limits, Timed, known_at, search},
+    shrink::smallest,
+};
+use super::{
+    register::{Act as OnRegister, Span},
+    zones::{self, Zoned},
+};
+
+/// The objects that can be judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelName {
+    /// One value a key: read, write.
+    Register,
+    /// The same, with compare-and-set.
+    CasRegister,
+    /// A text a key, or none: get, put, append, delete.
+    KeyValue,
+}
+
+impl ModelName {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Register, Self::CasRegister, Self::KeyValue];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Register => "register",
+            Self::CasRegister => "cas-register",
+            Self::KeyValue => "key-value",
+        }
+    }
+
+    fn functions(self) -> &'static str {
+        match self {
+            Self::Register => "read and write",
+            Self::CasRegister => "read, write and cas",
+            Self::KeyValue => "get, put, append and delete",
+        }
+    }
+}
+
+impl fmt::Display for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A name that no model has.
+#[derive(Debug, thiserror::Error)]
+#[error("unknown model {0:?}: there are contact-cache, register, cas-register and key-value")]
+pub struct UnknownModel(pub String);
+
+impl FromStr for ModelName {
+    type Err = UnknownModel;
+
+    fn from_str(name: &str) -> Result<Self, UnknownModel> {
+        Self::ALL.into_iter().find(|model| model.name() == name).ok_or_else(|| UnknownModel(name.to_owned()))
+    }
+}
+
+/// What was found about a foreign history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Linearizable {
+    /// There is an order.
+    Pass,
+    /// It cannot be said.
+    Unknown {
+        /// Why not.
+        why: String,
+    },
+    /// There is none, already for one key.
+    Violation(Broken),
+}
+
+/// A key whose operations have no order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// Which; empty if the history has no keys.
+    pub key: String,
+    /// The operation whose return no order gets past.
+    pub stuck: Option<String>,
+    /// The longest order that was found, up to there.
+    pub prefix: Vec<String>,
+    /// Operations that have no order either, by their calls.
+    pub shown: Vec<String>,
+    /// Whether none of them can be left out.
+    pub is_smallest: bool,
+}
+
+impl Broken {
+    fn of(key: &str) -> Self {
+        Self { key: key.to_owned(), stuck: None, prefix: Vec::new(), shown: Vec::new(), is_smallest: false }
+    }
+}
+
+/// How much is spent on one key: a minute or so, and a gigabyte.
+const LIMITS: Limits = Limits { steps: 100_000_000, bytes: 1 << 30 };
+/// How much is spent on making a violation small.
+const SHRINK_STEPS: u64 = 3_000_000;
+
+impl Foreign {
+    /// How many operations are judged, and on how many keys.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.operations.len(), self.keys.len())
+    }
+
+    /// Judges each key, up to the first whose operations have no order.
+    pub fn judge(&self) -> Linearizable {
+        self.judge_with(true)
+    }
+
+    /// The verdict alone: a violation names its key, and nothing that shows it.
+    pub fn verdict(&self) -> Linearizable {
+        self.judge_with(false)
+    }
+
+    fn judge_with(&self, evidence: bool) -> Linearizable {
+        match self.model {
+            ModelName::Register | ModelName::CasRegister => {
+                self.judge_as(&Register { initial: self.initial }, evidence)
+            }
+            ModelName::KeyValue => self.judge_as(&KeyValue::new(self), evidence),
+        }
+    }
+
+    fn judge_as<M: Model>(&self, model: &M, with_evidence: bool) -> Linearizable {
+        let loss = self.losses.iter().min();
+        let mut by_key = vec![Vec::new(); self.keys.len()];
+        let mut unknown = None;
+        for operation in &self.operations {
+            match loss {
+                Some((moment, line)) if operation.called > *moment => {
+                    let why = format!("at line {line} something restarted that may have lost data");
+                    unknown = unknown.or_else(|| Some(format!("{why}: what came after is not judged")));
+                }
+                _ => by_key[operation.key as usize].push(operation),
+            }
+        }
+        for (key, operations) in self.keys.iter().zip(by_key) {
+            let part = Part::new(operations, loss.map(|(moment, _)| *moment));
+            match part.verdict(model, self.initial, self.model == ModelName::Register) {
+                Ok(None) => {}
+                Ok(Some(_)) if !with_evidence => return Linearizable::Violation(Broken::of(key)),
+                Ok(Some(hint)) => {
+                    return Linearizable::Violation(self.broken(key, &part, &part.evidence(model, hint)));
+                }
+                Err(why) => unknown = unknown.or_else(|| Some(format!("{}: {why}", named(key)))),
+            }
+        }
+        unknown.map_or(Linearizable::Pass, |why| Linearizable::Unknown { why })
+    }
+
+    fn broken(&self, key: &str, part: &Part<'_>, broken: &Evidence) -> Broken {
+        let shown = |index: &usize| self.shown(part.operations[*index]);
+        Broken {
+            key: key.to_owned(),
+            stuck: broken.stuck.as_ref().map(shown),
+            prefix: broken.order.iter().map(shown).collect(),
+            shown: broken.shown.iter().map(shown).collect(),
+            is_smallest: broken.is_smallest,
+        }
+    }
+}
+
+/// A key in the words of messages.
+pub fn named(key: &str) -> String {
+    if key.is_empty() { "the history".to_owned() } else { format!("key {key:?}") }
+}
+
+/// The operations on one key.
+struct Part<'a> {
+    operations: Vec<&'a Operation>,
+    timed: Vec<Timed>,
+}
+
+/// Why a part has no order. Operations by their place in it.
+struct Evidence {
+    stuck: Option<usize>,
+    order: Vec<usize>,
+    shown: Vec<usize>,
+    is_smallest: bool,
+}
+
+impl<'a> Part<'a> {
+    /// Moments become places in the order of events, calls before returns: operations that touch overlap. What returned
+    /// after the end has no known outcome.
+    fn new(mut operations: Vec<&'a Operation>, end: Option<i64>) -> Self {
+        let is_known = |returned: i64| end.is_none_or(|end| returned <= end);
+        operations.retain(|operation| !operation.act.only_looks() || operation.returned.is_some_and(is_known));
+        operations.sort_by_key(|operation| operation.called);
+        let mut moments = Vec::with_capacity(operations.len() * 2);
+        for (index, operation) in operations.iter().enumerate() {
+            moments.push((operation.called, false, index));
+            moments.extend(operation.returned.filter(|&at| is_known(at)).map(|at| (at, true, index)));
+        }
+        moments.sort_unstable();
+        let timed = |operation: &&Operation| Timed { called: 0, returned: None, act: operation.act };
+        let mut timed: Vec<_> = operations.iter().map(timed).collect();
+        for (place, (_, is_return, index)) in (0..).zip(moments) {
+            if is_return {
+                timed[index].returned = Some(place);
+            } else {
+                timed[index].called = place;
+            }
+        }
+        Self { operations, timed }
+    }
+
+    /// Whether it has an order; what is known of a violation if not.
+    fn verdict<M: Model>(&self, model: &M, initial: Value, is_register: bool) -> Result<Option<Hint>, String> {
+        match if is_register { zoned(&self.timed, initial) } else { None } {
+            Some(Ok(())) => return Ok(None),
+            Some(Err(shown)) => return Ok(Some(Hint { by: u64::MAX, shown: Some(shown) })),
+            None => {}
+        }
+        match search(model, &self.timed, LIMITS).0 {
+            Found::Linearizable(_) => Ok(None),
+            Found::Violated { by } => Ok(Some(Hint { by, shown: None })),
+            Found::GaveUp { steps, bytes } => {
+                Err(format!("the search was given up after {steps} steps and {} MiB", bytes >> 20))
+            }
+        }
+    }
+
+    /// What shows that there is no order: the first return that none gets past, an order up to there, the operations that
+    /// have none by themselves.
+    fn evidence<M: Model>(&self, model: &M, hint: Hint) -> Evidence {
+        let limits = Limits { steps: SHRINK_STEPS, ..LIMITS };
+        let order_at = |moment: u64| {
+            let (known, indices) = known_at(moment, &self.timed);
+            match search(model, &known, limits).0 {
+                Found::Linearizable(order) => Ok(order.into_iter().map(|placed| indices[placed]).collect()),
+                Found::Violated { .. } => Err(true),
+                Found::GaveUp { .. } => Err(false),
+            }
+        };
+        let mut returns: Vec<_> = (0..self.timed.len()).filter(|&index| self.timed[index].returned.is_some()).collect();
+        returns.sort_by_key(|&index| self.timed[index].returned);
+        let at = |index: usize| self.timed[index].returned.unwrap_or(u64::MAX);
+        returns.retain(|&index| at(index) <= hint.by);
+        let explained = returns.partition_point(|&index| order_at(at(index)) != Err(true));
+        let stuck = returns.get(explained).copied();
+        let before = explained.checked_sub(1).map(|last| order_at(at(returns[last])));
+        let order: Vec<usize> = before.and_then(Result::ok).unwrap_or_default();
+        let by = stuck.map_or(hint.by, at);
+        let all = || (0..self.timed.len()).filter(|&index| self.timed[index].called < by).collect();
+        let (shown, is_smallest) = smallest(model, &self.timed, hint.shown.unwrap_or_else(all), SHRINK_STEPS);
+        Evidence { stuck, order, shown, is_smallest }
+    }
+}
+
+/// What the verdict already knows of a violation.
+struct Hint {
+    /// What was called before this moment has no order.
+    by: u64,
+    /// Nor have these.
+    shown: Option<Vec<usize>>,
+}
+
+/// The zone test, where it applies: whether there is an order, or which operations show that there is none.
+fn zoned(timed: &[Timed], initial: Value) -> Option<Result<(), Vec<usize>>> {
+    let read: std::collections::BTreeSet<Value> = timed
+        .iter()
+        .filter_map(|it| match it.act {
+            Act::Read(value) => Some(value),
+            _ => None,
+        })
+        .collect();
+    let (mut spans, mut indices) = (Vec::with_capacity(timed.len()), Vec::with_capacity(timed.len()));
+    for (index, it) in timed.iter().enumerate() {
+        let act = match it.act {
+            Act::Read(value) => OnRegister::Read(value),
+            Act::Write(value) if it.returned.is_some() || read.contains(&value) => OnRegister::Write(value),
+            Act::Write(_) => continue,
+            Act::Cas { .. } | Act::CasFailed { .. } | Act::Append(_) | Act::Delete => return None,
+        };
+        spans.push(Span { called: it.called, returned: it.returned.unwrap_or(u64::MAX), act });
+        indices.push(index);
+    }
+    match zones::test(&initial, &spans) {
+        Zoned::Linearizable => Some(Ok(())),
+        Zoned::Violated(violation) => Some(Err(violation.ops().into_iter().map(|op| indices[op]).collect())),
+        Zoned::Ambiguous { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

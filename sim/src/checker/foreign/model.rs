@@ -1,0 +1,275 @@
+//! What an object may answer: one small trait, and the objects of public histories.
+
+use std::collections::BTreeSet;
+
+use super::form::{Act, Foreign, Value};
+
+/// The sequential behaviour of one object.
+pub(super) trait Model {
+    type State: Copy + Eq;
+
+    fn initial(&self) -> Self::State;
+
+    /// The state after an operation that answered so; none if it could not have answered so in this state.
+    fn step(&self, state: Self::State, act: &Act) -> Option<Self::State>;
+
+    /// The state as numbers; equal numbers are equal states.
+    fn numbers(&self, state: Self::State) -> [u64; 2];
+
+    /// Whether an operation can never come: `wanting` is legal in another state only, and none of the operations that
+    /// may stand before it leads there.
+    fn is_hopeless<'a>(&self, state: Self::State, wanting: &Act, before: impl Iterator<Item = &'a Act> + Clone)
+    -> bool;
+
+    /// Whether `observer` may answer as it does because of `change`. If no operation may, the history without `change`
+    /// has an order wherever the whole history has one.
+    fn may_show(&self, change: &Act, observer: &Act) -> bool;
+}
+
+/// A register that holds one value, with or without compare-and-set.
+pub(super) struct Register {
+    pub(super) initial: Value,
+}
+
+impl Model for Register {
+    type State = Value;
+
+    fn initial(&self) -> Value {
+        self.initial
+    }
+
+    fn step(&self, state: Value, act: &Act) -> Option<Value> {
+        match *act {
+            Act::Read(value) => (state == value).then_some(state),
+            Act::Write(value) => Some(value),
+            Act::Cas { from, to } => (state == from).then_some(to),
+            Act::CasFailed { from } => (state != from).then_some(state),
+            Act::Append(_) | Act::Delete => None,
+        }
+    }
+
+    fn numbers(&self, state: Value) -> [u64; 2] {
+        [u64::from(state.0), 0]
+    }
+
+    fn is_hopeless<'a>(&self, state: Value, wanting: &Act, before: impl Iterator<Item = &'a Act> + Clone) -> bool {
+        let (Act::Read(wanted) | Act::Cas { from: wanted, .. }) = wanting else { return false };
+        let leads_there = |act: &Act| matches!(act, Act::Write(value) | Act::Cas { to: value, .. } if value == wanted);
+        state != *wanted && !before.clone().any(leads_there)
+    }
+
+    fn may_show(&self, change: &Act, observer: &Act) -> bool {
+        let (Act::Write(made) | Act::Cas { to: made, .. }) = change else { return false };
+        match observer {
+            Act::Read(value) | Act::Cas { from: value, .. } => value == made,
+            // It saw any value but one, so it may have needed any change.
+            Act::CasFailed { .. } => true,
+            Act::Write(_) | Act::Append(_) | Act::Delete => false,
+        }
+    }
+}
+
+/// One key of a store of texts: get, put, append, delete. Append to an absent key puts.
+///
+/// A state is a fingerprint of 122 bits: two polynomials modulo 2^61 - 1 over its bytes. Two texts of a history have one
+/// fingerprint with a probability below 2^-80 for each pair; in turn an append costs the same however long the text is.
+///
+/// A text that no get shows, nor any longer one that begins with it, is as good as any other such text: they are one state.
+pub(super) struct KeyValue {
+    texts: Vec<Option<Text>>,
+    /// The fingerprints of everything that a get shows the beginning of, ascending.
+    seen: Vec<Print>,
+}
+
+/// How many bytes lie between the prefixes of a text whose fingerprints are kept.
+const STRIDE: usize = 64;
+const MODULUS: u64 = (1 << 61) - 1;
+const BASES: [u64; 2] = [0x0d6e_8feb_8665_9fd9, 0x1b87_3593_cc9e_2d51];
+
+struct Text {
+    bytes: Vec<u8>,
+    whole: Print,
+    /// The bases to the power of the length.
+    shift: [u64; 2],
+    /// The fingerprints of the prefixes of 0, 64, 128.. bytes.
+    prefixes: Vec<Print>,
+}
+
+type Print = [u64; 2];
+
+/// The state of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    Absent,
+    Text {
+        print: Print,
+        len: usize,
+    },
+    /// Only an overwriting makes it one that a get shows.
+    Unseen,
+}
+
+impl KeyValue {
+    /// Over the values of a history.
+    pub(super) fn new(history: &Foreign) -> Self {
+        let texts: Vec<_> = history.values.texts().map(|text| text.map(Text::new)).collect();
+        let read = history.operations.iter().filter_map(|operation| match operation.act {
+            Act::Read(value) => texts[value.0 as usize].as_ref().map(|text| text.bytes.as_slice()),
+            _ => None,
+        });
+        // In this order each has in common with the one before what it has in common with any before.
+        let mut last: &[u8] = &[];
+        let mut seen = vec![[0; 2]];
+        for bytes in read.collect::<BTreeSet<_>>() {
+            let common = last.iter().zip(bytes).take_while(|(one, other)| one == other).count();
+            let mut print = bytes[..common].iter().fold([0; 2], |print, &byte| longer(print, byte));
+            for &byte in &bytes[common..] {
+                print = longer(print, byte);
+                seen.push(print);
+            }
+            last = bytes;
+        }
+        seen.sort_unstable();
+        Self { texts, seen }
+    }
+
+    fn held(&self, value: Value) -> Held {
+        let text = self.text(value);
+        text.map_or(Held::Absent, |text| self.state(text.whole, text.bytes.len()))
+    }
+
+    fn state(&self, print: Print, len: usize) -> Held {
+        if self.seen.binary_search(&print).is_ok() { Held::Text { print, len } } else { Held::Unseen }
+    }
+
+    fn text(&self, value: Value) -> Option<&Text> {
+        self.texts[value.0 as usize].as_ref()
+    }
+
+    fn begins_with(&self, whole: Value, start: Value) -> bool {
+        let (whole, start) = (self.text(whole), self.text(start));
+        whole.zip(start).is_some_and(|(whole, start)| whole.bytes.starts_with(&start.bytes))
+    }
+}
+
+impl Model for KeyValue {
+    type State = Held;
+
+    fn initial(&self) -> Held {
+        Held::Absent
+    }
+
+    fn step(&self, state: Held, act: &Act) -> Option<Held> {
+        match *act {
+            Act::Read(value) => (state == self.held(value)).then_some(state),
+            Act::Write(value) => Some(self.held(value)),
+            Act::Append(value) => {
+                let more = self.text(value)?;
+                let (print, len) = match state {
+                    Held::Absent => ([0; 2], 0),
+                    Held::Text { print, len } => (print, len),
+                    Held::Unseen => return Some(state),
+                };
+                let print = [0, 1].map(|half| sum(product(print[half], more.shift[half]), more.whole[half]));
+                Some(self.state(print, len + more.bytes.len()))
+            }
+            Act::Delete => Some(Held::Absent),
+            Act::Cas { .. } | Act::CasFailed { .. } => None,
+        }
+    }
+
+    fn numbers(&self, state: Held) -> [u64; 2] {
+        match state {
+            Held::Absent => [u64::MAX, 0],
+            Held::Unseen => [u64::MAX, 1],
+            Held::Text { print, .. } => print,
+        }
+    }
+
+    fn is_hopeless<'a>(&self, state: Held, wanting: &Act, before: impl Iterator<Item = &'a Act> + Clone) -> bool {
+        let Act::Read(wanted) = *wanting else { return false };
+        let Some(text) = self.text(wanted) else {
+            return state != Held::Absent && !before.clone().any(|act| *act == Act::Delete);
+        };
+        // What is not there yet comes from appends that are not placed: each of them whole, and once.
+        let appends =
+            || before.clone().filter_map(|act| if let Act::Append(more) = act { self.text(*more) } else { None });
+        let can_follow = |start: usize| {
+            let rest = &text.bytes[start..];
+            let supply = |it: &mut dyn Iterator<Item = &Text>| it.map(|more| more.bytes.len()).sum::<usize>();
+            rest.len() <= supply(&mut appends())
+                && rest.len() <= supply(&mut appends().filter(|more| contains(rest, &more.bytes)))
+        };
+        let is_on_the_way = match state {
+            Held::Absent => can_follow(0),
+            Held::Text { print, len } => text.prefix(len) == Some(print) && can_follow(len),
+            Held::Unseen => false,
+        };
+        let starts_anew = |act: &Act| match *act {
+            Act::Write(value) => {
+                self.begins_with(wanted, value) && self.text(value).is_some_and(|start| can_follow(start.bytes.len()))
+            }
+            Act::Delete => can_follow(0),
+            _ => false,
+        };
+        !is_on_the_way && !before.clone().any(starts_anew)
+    }
+
+    fn may_show(&self, change: &Act, observer: &Act) -> bool {
+        match (*change, *observer) {
+            (Act::Write(value), Act::Read(read)) => value == read || self.begins_with(read, value),
+            (Act::Append(value), Act::Read(read)) => {
+                let (value, read) = (self.text(value), self.text(read));
+                value.zip(read).is_some_and(|(value, read)| contains(&read.bytes, &value.bytes))
+            }
+            // What is appended after a delete shows that there was one.
+            (Act::Delete, Act::Read(_)) => true,
+            _ => false,
+        }
+    }
+}
+
+impl Text {
+    fn new(text: &str) -> Self {
+        let mut prefixes = Vec::with_capacity(text.len() / STRIDE + 1);
+        let (mut whole, mut shift) = ([0; 2], [1; 2]);
+        for (place, &byte) in text.as_bytes().iter().enumerate() {
+            if place % STRIDE == 0 {
+                prefixes.push(whole);
+            }
+            whole = longer(whole, byte);
+            shift = [0, 1].map(|half| product(shift[half], BASES[half]));
+        }
+        Self { bytes: text.as_bytes().to_vec(), whole, shift, prefixes }
+    }
+
+    /// The fingerprint of the first `len` bytes, if there are so many.
+    fn prefix(&self, len: usize) -> Option<Print> {
+        if len == self.bytes.len() {
+            return Some(self.whole);
+        }
+        let rest = self.bytes.get(len / STRIDE * STRIDE..len)?;
+        Some(rest.iter().fold(self.prefixes[len / STRIDE], |print, &byte| longer(print, byte)))
+    }
+}
+
+/// Bytes count from 1, so that a zero at the start is not lost.
+fn longer(print: Print, byte: u8) -> Print {
+    [0, 1].map(|half| sum(product(print[half], BASES[half]), u64::from(byte) + 1))
+}
+
+fn product(one: u64, other: u64) -> u64 {
+    let product = u128::from(one) * u128::from(other);
+    // Both halves have at most 61 bits: the factors are below the modulus.
+    let half = |bits: u128| u64::try_from(bits & u128::from(MODULUS)).unwrap_or(0);
+    sum(half(product), half(product >> 61))
+}
+
+fn sum(one: u64, other: u64) -> u64 {
+    let sum = one + other;
+    if sum >= MODULUS { sum - MODULUS } else { sum }
+}
+
+fn contains(whole: &[u8], part: &[u8]) -> bool {
+    part.is_empty() || whole.windows(part.len()).any(|window| window == part)
+}

@@ -1,0 +1,207 @@
+//! The judge of foreign histories against brute force, and on histories told by hand.
+
+use rand::RngExt;
+
+use super::{
+    generate::{Shape, generate},
+    *,
+};
+use crate::seed::Seed;
+
+fn told(model: ModelName, lines: &[&str]) -> Foreign {
+    read("told", lines.join("\n").as_bytes(), model).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn shape(model: ModelName, draw: &mut crate::seed::Stream, operations: u64) -> Shape {
+    Shape {
+        model,
+        keys: 1,
+        clients: draw.random_range(1..6),
+        operations,
+        unknown_per_mille: [0, 300][draw.random_range(0..2)],
+        values: [None, Some(3)][draw.random_range(0..2)],
+        corrupted: draw.random_range(0..3),
+    }
+}
+
+/// Tries every order, with nothing clever in it.
+fn has_order<M: Model>(model: &M, left: &[Timed], state: M::State) -> bool {
+    if left.iter().all(|op| op.returned.is_none()) {
+        return true;
+    }
+    (0..left.len()).any(|next| {
+        let may_be_next = left.iter().all(|other| other.returned.is_none_or(|returned| left[next].called < returned));
+        let mut rest = left.to_vec();
+        let op = rest.remove(next);
+        may_be_next && model.step(state, &op.act).is_some_and(|state| has_order(model, &rest, state))
+    })
+}
+
+fn part(history: &Foreign) -> Part<'_> {
+    Part::new(history.operations.iter().collect(), None)
+}
+
+fn brute_force(history: &Foreign, kept: &[usize]) -> bool {
+    let part = part(history);
+    let ops: Vec<_> = kept.iter().map(|&index| part.timed[index]).collect();
+    match history.model {
+        ModelName::KeyValue => {
+            let model = KeyValue::new(history);
+            has_order(&model, &ops, model.initial())
+        }
+        ModelName::Register | ModelName::CasRegister => {
+            has_order(&Register { initial: history.initial }, &ops, history.initial)
+        }
+    }
+}
+
+fn judged<M: Model>(part: &Part<'_>, model: &M, initial: Value, zones: bool) -> Option<Evidence> {
+    part.verdict(model, initial, zones).expect("small enough").map(|hint| part.evidence(model, hint))
+}
+
+fn evidence(history: &Foreign, zones: bool) -> Option<Evidence> {
+    let part = part(history);
+    match history.model {
+        ModelName::KeyValue => judged(&part, &KeyValue::new(history), history.initial, false),
+        _ => judged(&part, &Register { initial: history.initial }, history.initial, zones),
+    }
+}
+
+#[test]
+fn small_histories_are_judged_as_brute_force_judges_them() {
+    for model in ModelName::ALL {
+        let mut refuted = 0;
+        for seed in 0..1_500 {
+            let draw = &mut Seed(seed).stream("shape");
+            let operations = draw.random_range(1..8);
+            let text = generate(&shape(model, draw, operations), Seed(seed));
+            let history = read("it", text.as_bytes(), model).expect("a history");
+            let all: Vec<_> = (0..part(&history).timed.len()).collect();
+            let expected = brute_force(&history, &all);
+            let found = evidence(&history, false);
+            assert_eq!(found.is_none(), expected, "{model}, seed {seed}:\n{text}");
+            if model == ModelName::Register {
+                assert_eq!(evidence(&history, true).is_none(), expected, "zones, seed {seed}:\n{text}");
+            }
+            let Some(found) = found else { continue };
+            refuted += 1;
+            let Evidence { stuck, order, shown, is_smallest } = &found;
+            let is_shown = *is_smallest && !brute_force(&history, shown);
+            assert!(is_shown, "{model}, seed {seed}: {stuck:?} {order:?} {shown:?} {is_smallest}\n{text}");
+            let looks = |&index: &usize| part(&history).timed[index].act.only_looks();
+            for without in found.shown.iter().copied().filter(looks) {
+                let rest: Vec<_> = found.shown.iter().copied().filter(|&index| index != without).collect();
+                assert!(brute_force(&history, &rest), "{model}, seed {seed}: {without} can go:\n{text}");
+            }
+        }
+        assert!((100..1_400).contains(&refuted), "{model}: {refuted} were refuted: the test has lost its point");
+    }
+}
+
+#[test]
+fn long_registers_are_judged_alike_by_zones_and_search() {
+    let mut refuted = 0;
+    for seed in 0..300 {
+        let draw = &mut Seed(seed).stream("shape");
+        let operations = draw.random_range(20..400);
+        let shape = Shape { values: None, unknown_per_mille: 30, ..shape(ModelName::Register, draw, operations) };
+        let text = generate(&shape, Seed(seed));
+        let history = read("it", text.as_bytes(), ModelName::Register).expect("a history");
+        let part = part(&history);
+        let by_zones = zoned(&part.timed, history.initial).expect("values are unique");
+        let (searched, _) = search(&Register { initial: history.initial }, &part.timed, LIMITS);
+        assert_eq!(by_zones.is_ok(), matches!(searched, Found::Linearizable(_)), "seed {seed}: {searched:?}");
+        refuted += u32::from(by_zones.is_err());
+    }
+    assert!((50..250).contains(&refuted), "{refuted} of 300 were refuted: the test has lost its point");
+}
+
+#[test]
+fn histories_of_atomic_objects_of_any_length_pass() {
+    for model in ModelName::ALL {
+        for seed in 0..40 {
+            let draw = &mut Seed(seed).stream("shape");
+            let shape = Shape { keys: 3, corrupted: 0, unknown_per_mille: 20, ..shape(model, draw, 300) };
+            let text = generate(&shape, Seed(seed));
+            let judged = read("it", text.as_bytes(), model).expect("a history").judge();
+            assert_eq!(judged, Linearizable::Pass, "{model}, seed {seed}: {shape:?}");
+        }
+    }
+}
+
+const STALE: [&str; 6] = [
+    r#"{"process":0,"type":"invoke","f":"write","value":1}"#,
+    r#"{"process":0,"type":"ok","f":"write","value":1}"#,
+    r#"{"process":1,"type":"invoke","f":"write","value":2}"#,
+    r#"{"process":1,"type":"ok"}"#,
+    r#"{"process":0,"type":"invoke","f":"read"}"#,
+    r#"{"process":0,"type":"ok","f":"read","value":1}"#,
+];
+
+#[test]
+fn a_stale_read_is_shown_with_what_it_missed_and_the_order_up_to_it() {
+    for model in [ModelName::Register, ModelName::CasRegister] {
+        let Linearizable::Violation(broken) = told(model, &STALE).judge() else { panic!("it is stale") };
+        assert_eq!(broken.stuck.as_deref(), Some("process 0: read -> 1, lines 5 to 6"));
+        assert_eq!(broken.prefix, ["process 0: write 1, lines 1 to 2", "process 1: write 2, lines 3 to 4"]);
+        assert_eq!((broken.shown.len(), broken.is_smallest), (3, true), "{broken:?}");
+    }
+}
+
+#[test]
+fn an_operation_of_unknown_outcome_takes_effect_late_once_or_never() {
+    let unknown = r#"{"process":1,"type":"info"}"#;
+    let mut lines = STALE.to_vec();
+    lines[3] = unknown;
+    assert_eq!(told(ModelName::Register, &lines).judge(), Linearizable::Pass);
+    lines.push(r#"{"process":0,"type":"invoke","f":"read"}"#);
+    lines.push(r#"{"process":0,"type":"ok","value":2}"#);
+    assert_eq!(told(ModelName::CasRegister, &lines).judge(), Linearizable::Pass);
+    lines.remove(3);
+    assert_eq!(told(ModelName::Register, &lines).judge(), Linearizable::Pass, "it never returned");
+    lines.insert(3, r#"{"process":1,"type":"fail"}"#);
+    let judged = told(ModelName::Register, &lines).judge();
+    assert!(matches!(judged, Linearizable::Violation(_)), "it certainly had no effect: {judged:?}");
+}
+
+#[test]
+fn a_failed_compare_saw_another_value() {
+    let cas = r#"{"process":2,"f":"cas","value":[1,3],"call":20,"return":21,"result":false}"#;
+    let write = r#"{"process":1,"f":"write","value":1,"call":1,"return":2}"#;
+    let judged = told(ModelName::CasRegister, &[write, cas]).judge();
+    assert!(matches!(judged, Linearizable::Violation(_)), "{judged:?}");
+    let late = write.replace("\"return\":2", "\"return\":20");
+    assert_eq!(told(ModelName::CasRegister, &[&late, cas]).judge(), Linearizable::Pass, "they touch, so they overlap");
+}
+
+#[test]
+fn what_comes_after_a_restart_that_may_have_lost_data_is_unknown() {
+    let crash = r#"{"process":"nemesis","type":"info","f":"crash"}"#;
+    let mut lines = STALE.to_vec();
+    lines.insert(4, crash);
+    let judged = told(ModelName::Register, &lines).judge();
+    assert!(matches!(&judged, Linearizable::Unknown { why } if why.contains("at line 5 something restarted")));
+    let mut lines = STALE.to_vec();
+    lines.push(crash);
+    assert!(matches!(told(ModelName::Register, &lines).judge(), Linearizable::Violation(_)), "it was broken before");
+}
+
+#[test]
+fn a_search_past_its_limits_is_given_up() {
+    let text = generate(
+        &Shape {
+            model: ModelName::CasRegister,
+            keys: 1,
+            clients: 40,
+            operations: 400,
+            unknown_per_mille: 500,
+            values: Some(2),
+            corrupted: 0,
+        },
+        Seed(1),
+    );
+    let history = read("it", text.as_bytes(), ModelName::CasRegister).expect("a history");
+    let model = Register { initial: history.initial };
+    let (found, _) = search(&model, &part(&history).timed, Limits { steps: 50, bytes: 1 << 20 });
+    assert!(matches!(found, Found::GaveUp { steps: 51, .. }), "{found:?}");
+}

@@ -1,0 +1,125 @@
+//! Histories as JSON Lines: how a line is read, within bounds, and how one that cannot be used is named.
+
+use std::io::BufRead;
+
+use serde_json::Value as Json;
+
+/// The longest line that is read: a record of the largest size that a client may write, many times over.
+pub(crate) const LINE_BYTES_MAX: u64 = 64 << 20;
+
+/// A history that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The file could not be opened, read or written.
+    #[error("failed to {verb} history {file:?}: {cause}")]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// The file.
+        file: String,
+        /// What the operating system said.
+        cause: std::io::Error,
+    },
+    /// A line of it makes no sense.
+    #[error("history {file:?}, line {line}: {wrong}; {cure}")]
+    Line {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: u64,
+        /// What is wrong.
+        wrong: String,
+        /// What to do.
+        cure: String,
+    },
+}
+
+/// What is wrong with a line, and what to do.
+pub(crate) type Wrong = (String, String);
+
+/// The lines of a file, one JSON value each; blank ones are left out.
+pub(crate) struct Lines<'f, R> {
+    file: &'f str,
+    input: R,
+    number: u64,
+    bytes: Vec<u8>,
+}
+
+impl<'f, R: BufRead> Lines<'f, R> {
+    /// `file` is its name in errors.
+    pub(crate) fn new(file: &'f str, input: R) -> Self {
+        Self { file, input, number: 0, bytes: Vec::new() }
+    }
+
+    /// The next value, if there is one.
+    pub(crate) fn next_json(&mut self) -> Result<Option<Json>, FileError> {
+        while self.fill()? {
+            if !self.bytes.trim_ascii().is_empty() {
+                return self.parse().map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The line that was read last, from 1.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// An error in the line that was read last.
+    pub(crate) fn error(&self, (wrong, cure): Wrong) -> FileError {
+        FileError::Line { file: self.file.to_owned(), line: self.number.max(1), wrong, cure }
+    }
+
+    fn fill(&mut self) -> Result<bool, FileError> {
+        self.bytes.clear();
+        let mut line = std::io::Read::take(&mut self.input, LINE_BYTES_MAX + 1);
+        let read = line.read_until(b'\n', &mut self.bytes);
+        read.map_err(|cause| FileError::Io { verb: "read", file: self.file.to_owned(), cause })?;
+        self.number += 1;
+        if self.bytes.len() as u64 > LINE_BYTES_MAX {
+            let wrong = format!("it is longer than {LINE_BYTES_MAX} bytes");
+            return Err(self.error((wrong, "write one event a line".to_owned())));
+        }
+        Ok(!self.bytes.is_empty())
+    }
+
+    fn parse(&self) -> Result<Json, FileError> {
+        serde_json::from_slice(&self.bytes).map_err(|cause| {
+            let cut_off = !self.bytes.ends_with(b"\n") && cause.is_eof();
+            self.error(if cut_off {
+                (
+                    "the file ends within it".to_owned(),
+                    "copy the file again, or take the rest of the line out".to_owned(),
+                )
+            } else {
+                (format!("it is no JSON ({cause})"), "write one JSON object a line".to_owned())
+            })
+        })
+    }
+}
+
+/// A field that the reader did not take in, by its path: `given` is the line, `understood` what was made of it. What is
+/// empty may be left out when it is written again.
+pub(crate) fn surplus(given: &Json, understood: &Json) -> Option<String> {
+    match (given, understood) {
+        (Json::Object(given), Json::Object(understood)) => given.iter().find_map(|(field, value)| {
+            let Some(other) = understood.get(field) else { return (!is_empty(value)).then(|| field.clone()) };
+            surplus(value, other).map(|inner| format!("{field}.{inner}"))
+        }),
+        (Json::Array(given), Json::Array(understood)) => {
+            let mut pairs = given.iter().zip(understood).enumerate();
+            pairs.find_map(|(index, (given, other))| surplus(given, other).map(|inner| format!("{index}.{inner}")))
+        }
+        _ => None,
+    }
+}
+
+fn is_empty(value: &Json) -> bool {
+    match value {
+        Json::Null => true,
+        Json::Array(items) => items.is_empty(),
+        Json::Object(fields) => fields.is_empty(),
+        Json::Bool(_) | Json::Number(_) | Json::String(_) => false,
+    }
+}
