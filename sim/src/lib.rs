@@ -13,6 +13,7 @@
 //!   [`recorder`]; many: [`explore`]; the proof that a seed is a run: [`determinism`]
 //! - what all this costs: [`bench`]
 //! - the judges, who see only histories: [`checker`]; what a person is told: [`report`]
+//! - who judges the judges: [`mutants`], which plants bugs in the client that they have to catch
 
 #[cfg(not(madsim))]
 compile_error!(
@@ -28,6 +29,7 @@ pub mod faults;
 pub mod history;
 pub mod instances;
 pub mod live;
+pub mod mutants;
 pub mod nemesis;
 pub mod recorder;
 pub mod redis;
