@@ -118,6 +118,36 @@ fn an_argument_out_of_its_range_is_bad_input() {
 }
 
 #[test]
+fn a_planted_bug_that_is_not_there_is_bad_input() {
+    assert_bad_input(&["mutants", "no-such-bug"], &["no planted bug is called \"no-such-bug\"", "sync-skipped"]);
+    assert_bad_input(&["mutants", "--part", "9/8"], &["9/8", "2/7 is the second of seven parts"]);
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "files of a user")]
+fn a_planted_bug_that_cannot_be_planted_is_bad_input() {
+    let directory = tempfile::tempdir().expect("room for a directory");
+    let in_tree = |file: &str, text: &str| std::fs::write(directory.path().join(file), text).expect("room for a file");
+    std::fs::create_dir(directory.path().join("mutants")).expect("room for a directory");
+    for file in ["Cargo.lock", "key.rs"] {
+        in_tree(file, "fn key() {}\n");
+    }
+    let diff = "diff --git a/key.rs b/key.rs\n--- a/key.rs\n+++ b/key.rs\n@@ -1 +1 @@\n-fn lock() {}\n+fn open() {}\n";
+    for (header, said) in [
+        ("It opens.\n", ["patch \"open\" has no line", "guarantee: G5"]),
+        ("guarantee: G77\nIt opens.\nstands for: a door.\n", ["\"G77\"", "G1, G2"]),
+        ("guarantee: G7\nIt opens.\nstands for: a door.\n", ["git cannot list the files", "within a checkout"]),
+    ] {
+        in_tree("mutants/open.patch", &format!("{header}\n{diff}"));
+        assert_bad_input_in(directory.path(), &["mutants"], &said);
+    }
+    let git = |arguments: &[&str]| Command::new("git").current_dir(directory.path()).args(arguments).output();
+    git(&["init"]).and_then(|_| git(&["add", "."])).expect("git is installed");
+    let said = ["patch \"open\" does not apply any more", "make the change again", "key.rs"];
+    assert_bad_input_in(directory.path(), &["mutants"], &said);
+}
+
+#[test]
 fn a_port_in_use_is_bad_input() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let address = taken.local_addr().expect("it is bound");
@@ -163,14 +193,23 @@ struct Run {
 }
 
 fn seedbed(arguments: &[&str]) -> Run {
-    let output = Command::new(env!("CARGO_BIN_EXE_seedbed")).args(arguments).output().expect("it was built");
+    seedbed_in(Path::new("."), arguments)
+}
+
+fn seedbed_in(directory: &Path, arguments: &[&str]) -> Run {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_seedbed"));
+    let output = command.current_dir(directory).args(arguments).output().expect("it was built");
     let text = |bytes| String::from_utf8(bytes).expect("output in UTF-8");
     Run { code: output.status.code().expect("no signal ended it"), out: text(output.stdout), err: text(output.stderr) }
 }
 
 /// Nothing is printed but an error that says these things.
 fn assert_bad_input(arguments: &[&str], said: &[&str]) {
-    let run = seedbed(arguments);
+    assert_bad_input_in(Path::new("."), arguments, said);
+}
+
+fn assert_bad_input_in(directory: &Path, arguments: &[&str], said: &[&str]) {
+    let run = seedbed_in(directory, arguments);
     assert_eq!((run.code, run.out.as_str()), (2, ""), "{arguments:?}: {}", run.err);
     assert!(run.err.starts_with("error: "), "{arguments:?}: {}", run.err);
     for part in said {

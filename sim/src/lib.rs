@@ -15,6 +15,7 @@
 //! - what a healthy exploration reaches sometimes: [`marks`]
 //! - what all this costs: [`mod@bench`]
 //! - the judges, who see only histories: [`checker`]; what a person is told: [`report`]
+//! - who judges the judges: [`mutants`], which plants bugs in the client that they have to catch
 
 #[cfg(not(madsim))]
 compile_error!(
@@ -32,6 +33,7 @@ mod holdings;
 pub mod instances;
 pub mod live;
 pub mod marks;
+pub mod mutants;
 pub mod nemesis;
 pub mod recorder;
 pub mod redis;

@@ -16,7 +16,7 @@ use seedbed::{
     bench::{self, instructions},
     determinism,
     explore::{Common, Judged, Summary, Task, explore, judge_scenario, replay_command, worst},
-    marks,
+    marks, mutants,
     report::{ExitCode, pcap, summary, timeline, word},
     runner,
     scenario::{ReplayFile, Scenario},
@@ -59,11 +59,16 @@ enum Command {
     RedisServer(RedisServer),
     /// Measure what the bed costs: an operation, judging, an idle instance
     Bench(Bench),
+    /// Plant the bugs of `mutants/` in the client, one after the other, and see that the checkers catch them
+    Mutants(mutants::Arguments),
     /// List workloads, guarantees and kinds of faults
     List,
     /// Print the hashes of runs: what `determinism` compares
     #[command(hide = true)]
     Hashes(Explore),
+    /// Print the first run that breaks each guarantee: what `mutants` reads
+    #[command(hide = true)]
+    Catches(Catches),
 }
 
 #[derive(Args, Clone)]
@@ -138,6 +143,14 @@ struct Determinism {
 }
 
 #[derive(Args)]
+struct Catches {
+    #[command(flatten)]
+    explore: Explore,
+    #[command(flatten)]
+    until: mutants::CatchArguments,
+}
+
+#[derive(Args)]
 struct RedisServer {
     /// The port on 127.0.0.1; 0 takes a free one
     #[arg(long, default_value_t = 6379)]
@@ -196,6 +209,8 @@ fn main() -> ProcessExit {
         Some(Command::Bench(arguments)) => measure(&arguments),
         Some(Command::List) => Ok(list()),
         Some(Command::Hashes(explore)) => Ok(hashes(&explore)),
+        Some(Command::Mutants(arguments)) => plant(&arguments),
+        Some(Command::Catches(arguments)) => Ok(catches(&arguments)),
     };
     match code {
         Ok(code) => code.into(),
@@ -392,6 +407,24 @@ fn compare(arguments: &Determinism) -> Result<ExitCode, BadInput> {
         plan.alone.min(plan.seeds)
     );
     Ok(if count == 0 { ExitCode::Held } else { ExitCode::NotDeterministic })
+}
+
+fn plant(arguments: &mutants::Arguments) -> Result<ExitCode, BadInput> {
+    let tried = mutants::try_all(arguments, |how_far| eprintln!("{how_far}"))?;
+    if arguments.markdown {
+        say!("{}", mutants::table::markdown(&tried).trim_end());
+    } else {
+        say!("{}", mutants::table::text(&tried));
+    }
+    say!("{}", mutants::table::conclusion(&tried).trim_end());
+    Ok(if tried.iter().all(|tried| tried.wrong().is_none()) { ExitCode::Held } else { ExitCode::Violation })
+}
+
+fn catches(Catches { explore, until }: &Catches) -> ExitCode {
+    mutants::catches::find(&explore.tasks(), until.expected, until.further, explore.jobs(), |line| {
+        say!("{}", serde_json::to_string(line).expect("plain data becomes JSON"));
+    });
+    ExitCode::Held
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -99,6 +99,8 @@ fn instance(what: &What) -> Option<u32> {
         | What::StoreDamaged { instance }
         | What::StoreReport { instance, .. }
         | What::OpenFailed { instance, .. }
+        | What::Holds { instance, .. }
+        | What::Attempts { instance, .. }
         | What::Unquiet { instance, .. } => Some(*instance),
         What::Phase { .. }
         | What::FaultBegin { .. }

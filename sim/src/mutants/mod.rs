@@ -1,0 +1,349 @@
+//! Planted bugs: what proves the checkers. Each patch in `mutants/` plants one bug in the client; the bed is built with it,
+//! in a copy of the tree, and has to catch it by the guarantee that the patch names.
+
+pub mod catches;
+mod copy;
+pub mod patch;
+pub mod table;
+
+use std::{
+    fs,
+    io::{self, BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    str::FromStr,
+};
+
+use clap::Args;
+
+use self::{
+    catches::Line,
+    copy::TreeCopy,
+    patch::{Patch, PatchError, number},
+    table::Tried,
+};
+use crate::checker::Guarantee;
+
+/// Where the patches are, below the root of the tree.
+const PATCHES: &str = "mutants";
+
+/// Which bugs, and how long each is looked for.
+#[derive(Args, Clone, Debug)]
+pub struct Arguments {
+    /// Only these: the names of files in `mutants/`, without `.patch`
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Only a part of them: the K-th of N, as equal as can be
+    #[arg(long, value_name = "K/N")]
+    pub part: Option<Part>,
+    /// How many seeds of each workload, at most
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seeds: u64,
+    /// How many runs after the guarantee expected has caught the bug, to see which others do
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub further: u64,
+    /// How many runs at the same time; all cores if not given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
+    /// Where the tree is copied to and built; kept, and used again. A temporary directory if not given
+    #[arg(long, value_name = "DIR")]
+    pub work: Option<PathBuf>,
+    /// Print the table as docs/GUARANTEES.md has it
+    #[arg(long)]
+    pub markdown: bool,
+}
+
+/// The k-th part of n.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    k: usize,
+    n: usize,
+}
+
+/// A text that is no part.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not K/N with K from 1 to N: 2/7 is the second of seven parts")]
+pub struct ParsePartError {
+    text: String,
+}
+
+impl FromStr for Part {
+    type Err = ParsePartError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let part = text.split_once('/').and_then(|(k, n)| Some(Self { k: k.parse().ok()?, n: n.parse().ok()? }));
+        part.filter(|part| (1..=part.n).contains(&part.k)).ok_or_else(|| ParsePartError { text: text.to_owned() })
+    }
+}
+
+impl Part {
+    /// Every n-th: bugs with names alike, which are slow alike, are in different parts.
+    fn of<T>(self, all: Vec<T>) -> Vec<T> {
+        all.into_iter().skip(self.k - 1).step_by(self.n).collect()
+    }
+}
+
+/// Why bugs cannot be tried.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// There are no patches.
+    #[error("there is no directory \"mutants\" in {dir:?} or above: run it within a checkout of the repository")]
+    NoPatches {
+        /// Where they were looked for.
+        dir: PathBuf,
+    },
+    /// There is no such patch.
+    #[error("no planted bug is called {name:?}: there are {there}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        there: String,
+    },
+    /// A file is no planted bug.
+    #[error(transparent)]
+    Patch(#[from] PatchError),
+    /// The tree is no checkout.
+    #[error("git cannot list the files of {dir:?}: {said}; run it within a checkout of the repository")]
+    Tree {
+        /// The tree.
+        dir: PathBuf,
+        /// What git said.
+        said: String,
+    },
+    /// A patch does not apply.
+    #[error(
+        "patch {name:?} does not apply any more: make the change again in the code as it is now, and put the output of \
+         `git diff` behind its header\n{said}"
+    )]
+    Applies {
+        /// The patch.
+        name: String,
+        /// What git said.
+        said: String,
+    },
+    /// A patch breaks the build.
+    #[error("patch {name:?} does not build: make it a bug that compiles, on the code as it is now\n{said}")]
+    Builds {
+        /// The patch.
+        name: String,
+        /// What the compiler said.
+        said: String,
+    },
+    /// The tree does not build.
+    #[error("the tree does not build without any bug planted: see to that first\n{said}")]
+    TreeBuilds {
+        /// What the compiler said.
+        said: String,
+    },
+    /// A program cannot be started.
+    #[error("failed to start {program:?}: {cause}; install it, or put it on the PATH")]
+    Start {
+        /// The program.
+        program: String,
+        /// What the operating system said.
+        cause: io::Error,
+    },
+    /// The file system refused something.
+    #[error("failed to {verb} {path:?}: {cause}")]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the operating system said.
+        cause: io::Error,
+    },
+}
+
+impl Trouble {
+    fn io(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |cause| Self::Io { verb, path: path.to_owned(), cause }
+    }
+}
+
+/// What the bed with a bug is asked.
+#[derive(Args, Clone, Debug)]
+pub struct CatchArguments {
+    /// The number of the guarantee that is to catch it
+    #[arg(long, value_name = "G", value_parser = expected)]
+    pub expected: Option<Guarantee>,
+    /// How many runs after that
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub further: u64,
+}
+
+fn expected(text: &str) -> Result<Guarantee, String> {
+    let found = Guarantee::ALL.into_iter().find(|&guarantee| number(guarantee) == text);
+    found.ok_or_else(|| format!("there are {}", Guarantee::ALL.map(number).join(", ")))
+}
+
+/// Plants each bug and looks for it. `tell` is told how far it is.
+pub fn try_all(arguments: &Arguments, mut tell: impl FnMut(&str)) -> Result<Vec<Tried>, Trouble> {
+    let tree = tree()?;
+    let all = read_patches(&tree.join(PATCHES))?;
+    let patches = chosen(arguments, all.clone())?;
+    let temporary;
+    let dir = if let Some(work) = &arguments.work {
+        fs::create_dir_all(work).map_err(Trouble::io("create", work))?;
+        fs::canonicalize(work).map_err(Trouble::io("find", work))?
+    } else {
+        temporary = Temporary::new()?;
+        temporary.0.clone()
+    };
+    let copy = TreeCopy::of(&tree, &dir)?;
+    for (patch, path) in &all {
+        // Of all, whatever is chosen: one that the code has left behind is known at once, and not some commits later.
+        copy.apply(&patch.name, path)?;
+        copy.restore()?;
+    }
+    tell("Building the bed without a bug");
+    copy.build()?.map_err(|said| Trouble::TreeBuilds { said })?;
+    let mut tried = Vec::new();
+    for (number, (patch, path)) in (1..).zip(&patches) {
+        let one = try_one(arguments, &copy, patch, path)?;
+        let caught = one.wrong().unwrap_or_else(|| match one.catches.first() {
+            Some(first) => format!("{} after {} runs", patch::number(first.guarantee), first.run),
+            None => "waits for a checker".to_owned(),
+        });
+        tell(&format!(
+            "{number}/{}  {}: {caught} ({} runs, {:.0} s)",
+            patches.len(),
+            patch.name,
+            one.runs,
+            one.seconds
+        ));
+        tried.push(one);
+    }
+    Ok(tried)
+}
+
+fn try_one(arguments: &Arguments, copy: &TreeCopy, patch: &Patch, file: &Path) -> Result<Tried, Trouble> {
+    copy.restore()?;
+    copy.apply(&patch.name, file)?;
+    let built = copy.build();
+    // Whatever becomes of it: the next one begins with the tree as it is.
+    let bed = built.and_then(|built| built.map_err(|said| Trouble::Builds { name: patch.name.clone(), said }));
+    copy.restore()?;
+    watch(arguments, copy, patch, &bed?)
+}
+
+/// Runs the bed with a bug, and notes what it tells.
+fn watch(arguments: &Arguments, copy: &TreeCopy, patch: &Patch, bed: &Path) -> Result<Tried, Trouble> {
+    let mut tried = Tried { patch: patch.clone(), catches: Vec::new(), runs: 0, seconds: 0.0, trouble: None };
+    let Some(expected) = patch.expected() else { return Ok(tried) };
+    // To a file: a run that panics says so, and a pipe that nobody reads would be full after some hundreds of them.
+    let (said, file) = copy.said()?;
+    let mut command = Command::new(bed);
+    command.args(["catches", "--seeds", &arguments.seeds.to_string()]);
+    command.args(["--expected", &number(expected), "--further", &arguments.further.to_string()]);
+    command.args(arguments.jobs.iter().flat_map(|jobs| ["--jobs".to_owned(), jobs.to_string()]));
+    let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(said).spawn();
+    let program = bed.display().to_string();
+    let mut child = started.map_err(|cause| Trouble::Start { program, cause })?;
+    let out = BufReader::new(child.stdout.take().expect("a pipe was asked for"));
+    let mut ended = false;
+    for line in out.lines().map_while(Result::ok) {
+        match serde_json::from_str(&line) {
+            Ok(Line::Catch(catch)) => tried.catches.push(catch),
+            Ok(Line::Panic { message }) => tried.trouble = Some(message),
+            Ok(Line::End { runs, seconds }) => (tried.runs, tried.seconds, ended) = (runs, seconds, true),
+            Err(error) => tried.trouble = Some(format!("the bed said what cannot be read: {error}: {line}")),
+        }
+    }
+    let _ = child.wait();
+    if !ended {
+        let said = fs::read_to_string(&file).map_err(Trouble::io("read", &file))?;
+        let said = said.lines().find(|line| line.starts_with("error: ")).unwrap_or("no word");
+        tried.trouble = Some(format!("the bed did not come to its end: {said}"));
+        if let Some(last) = tried.catches.last() {
+            (tried.runs, tried.seconds) = (last.run, last.seconds);
+        }
+    }
+    Ok(tried)
+}
+
+/// The directory with the patches is at its root.
+fn tree() -> Result<PathBuf, Trouble> {
+    let dir = std::env::current_dir().map_err(Trouble::io("find", Path::new(".")))?;
+    let found = dir.ancestors().find(|dir| dir.join(PATCHES).is_dir() && dir.join("Cargo.lock").is_file());
+    found.map(Path::to_owned).ok_or(Trouble::NoPatches { dir })
+}
+
+/// The patches of a directory, by name.
+fn read_patches(dir: &Path) -> Result<Vec<(Patch, PathBuf)>, Trouble> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(dir).map_err(Trouble::io("list", dir))? {
+        let path = entry.map_err(Trouble::io("list", dir))?.path();
+        if path.extension().is_some_and(|extension| extension == "patch") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).map_err(Trouble::io("read", &path))?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        Ok((Patch::parse(&name, &text)?, path))
+    };
+    paths.into_iter().map(read).collect()
+}
+
+fn chosen(arguments: &Arguments, all: Vec<(Patch, PathBuf)>) -> Result<Vec<(Patch, PathBuf)>, Trouble> {
+    if let Some(name) = arguments.names.iter().find(|&name| all.iter().all(|(patch, _)| patch.name != *name)) {
+        let there: Vec<_> = all.iter().map(|(patch, _)| patch.name.as_str()).collect();
+        return Err(Trouble::Unknown { name: name.clone(), there: there.join(", ") });
+    }
+    let asked = |patch: &Patch| arguments.names.is_empty() || arguments.names.contains(&patch.name);
+    let chosen: Vec<_> = all.into_iter().filter(|(patch, _)| asked(patch)).collect();
+    Ok(match arguments.part {
+        Some(part) => part.of(chosen),
+        None => chosen,
+    })
+}
+
+/// A directory that is gone when it is done with.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn new() -> Result<Self, Trouble> {
+        let dir = std::env::temp_dir().join(format!("seedbed-mutants-{}", std::process::id()));
+        fs::create_dir_all(&dir).map_err(Trouble::io("create", &dir))?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_are_all_of_it_and_each_once() {
+        let all: Vec<_> = (0..10).collect();
+        let parts = |n| (1..=n).map(move |k| Part { k, n });
+        for n in [1, 3, 10, 12] {
+            let mut together: Vec<_> = parts(n).flat_map(|part| part.of(all.clone())).collect();
+            together.sort_unstable();
+            assert_eq!(together, all);
+        }
+        assert_eq!("2/7".parse(), Ok(Part { k: 2, n: 7 }));
+        for wrong in ["", "2", "0/7", "8/7", "1/0", "x/7", "-1/7"] {
+            let error = wrong.parse::<Part>().unwrap_err().to_string();
+            assert!(error.contains(&format!("{wrong:?}")) && error.contains("2/7 is"), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_planted_bug_of_this_tree_has_a_header() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let patches = read_patches(&root.join(PATCHES)).unwrap();
+        for guarantee in Guarantee::ALL {
+            assert!(patches.iter().any(|(patch, _)| patch.expected() == Some(guarantee)), "no bug breaks {guarantee}");
+        }
+    }
+}
