@@ -6,6 +6,7 @@
 //! | `clear-on-a-full-disk` | a bug of the client: a removal that failed on the full disk was kept, and took effect when there was room again; `clear` named it neither among the removed nor among the unknown. |
 //! | `rot-behind-the-end-of-the-log` | a bug of the client: the entry that says that a log was closed in order stood before the records of the same batch, so that rot of these passed for a torn tail of an orderly end, and a loss for none. |
 //! | `a-sync-that-fails-while-a-cache-opens` | a bug of the client: `open` waited for Redis and then gave out a cache whose store had stopped meanwhile, on a disk that failed to sync; its caller learned of it from every later call. Opening is an error now, and can be tried again. |
+//! | `a-removal-behind-an-expired-record` | a bug of the client: a record with a pending removal expired while Redis was away, and the next local write hid it behind a tombstone that is never sent, in the place of the removal, which Redis then never heard of. |
 
 use std::{fs, path::Path};
 

@@ -78,16 +78,12 @@ impl Scenario {
             tombstone_ttl_us,
             beyond_budget,
         };
-        // Clocks are wrong by far less than removals are remembered.
-        let right = tombstone_ttl_us.is_some();
-        let clock_offsets_ms =
-            if right { vec![0; plan.prefixes.len()] } else { faults::clock_offsets_ms(seed, instances) };
         Self {
             subject: SubjectKind::default(),
             workload,
             seed,
             scheduler_seed: rand::Rng::next_u64(&mut seed.stream("scheduler")),
-            clock_offsets_ms,
+            clock_offsets_ms: faults::clock_offsets_ms(seed, &frame),
             prefixes: plan.prefixes,
             workers: plan.workers,
             tuning: plan.tuning,
@@ -117,7 +113,8 @@ impl Scenario {
 fn emphasis(workload: Workload) -> Emphasis {
     match workload {
         Workload::Outages | Workload::Expiry => Emphasis::Outages,
-        Workload::Churn => Emphasis::Churn,
+        // Large records, so that a crash cuts one in two.
+        Workload::Churn | Workload::Large => Emphasis::Churn,
         Workload::Cancelled => Emphasis::Impatience,
         Workload::Mixed => Emphasis::Any,
         Workload::Serialization
@@ -126,8 +123,7 @@ fn emphasis(workload: Workload) -> Emphasis {
         | Workload::Isolation
         | Workload::Contention
         | Workload::Prefixes
-        | Workload::Listing
-        | Workload::Large => Emphasis::None,
+        | Workload::Listing => Emphasis::None,
     }
 }
 

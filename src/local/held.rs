@@ -122,11 +122,15 @@ impl Held {
 
     /// Takes in a write that Redis does not have, at this time of Redis's clock.
     ///
-    /// If the record has expired, the write must not show the expired cells again. The tombstone that hides them is no
-    /// write of this instance and is never sent: whether the record has expired is for Redis to say.
+    /// If the record has expired, the write must not show the expired cells again: they are dropped. Whether the record has
+    /// expired is for Redis to say, so no tombstone of it is sent; a removal that is pending stays so.
     pub(crate) fn join_pending_at(&mut self, written: &Record, now_ms: u64) {
         if let Some(expired) = self.record.expired_at(now_ms) {
-            self.join(&Record::tombstone(expired), Note::default());
+            let cells = self.record.cells().iter().filter(|(name, cell)| !name.is_tombstone() && cell.stamp <= expired);
+            for name in cells.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+                self.record.forget(&name);
+                self.notes.remove(&name);
+            }
         }
         self.join_pending(written);
     }
@@ -173,8 +177,7 @@ impl Held {
                 (note.pending, marked) = (true, true);
                 reclaimed.published_again = true;
             } else if self.record.cells().get(name) == Some(cell) {
-                // One that was never confirmed is the local tombstone of a record that had expired.
-                reclaimed.yielded |= note.confirmed_at_ms > 0;
+                reclaimed.yielded = true;
                 self.record.forget(name);
                 self.notes.remove(name);
             }
@@ -355,6 +358,23 @@ mod tests {
         let sent = held.to_send();
         held.acknowledge(&sent, 100);
         assert!(!held.is_pending());
+    }
+
+    #[test]
+    fn a_write_over_a_record_that_has_expired_shows_none_of_it_and_keeps_a_removal_pending() {
+        let mut held = Held::default();
+        held.join_pending(&Record::tombstone(stamp(4)));
+        let mut expiring = record(5);
+        let existence = Cell { stamp: stamp(5), value: Some(Lifetime::Estimated(1_000).text().into()) };
+        expiring.join_cell(&CellName::existence(), &existence);
+        held.join_pending(&expiring);
+        let mut written = Record::default();
+        written.join_cell(&CellName::profile("other"), &Cell { stamp: stamp(6), value: Some("1".into()) });
+        held.join_pending_at(&written, 2_000);
+        let sent = held.to_send().record;
+        let fields: Vec<_> = sent.cells().keys().map(CellName::field).collect();
+        assert_eq!(fields, ["d", "pother"]);
+        assert_eq!(sent.newest(), Some(stamp(6)));
     }
 
     #[test]

@@ -151,7 +151,7 @@ impl Record {
         self.times.covers(other.times) && other.cells.iter().all(|(name, cell)| self.covers_cell(name, cell))
     }
 
-    /// Drops a cell. Only for a copy that yields to Redis (R9).
+    /// Drops a cell. Only for a copy that yields to Redis (R9), or whose time is over.
     pub(crate) fn forget(&mut self, name: &CellName) {
         self.cells.remove(name);
     }

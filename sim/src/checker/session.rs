@@ -159,6 +159,8 @@ impl<'a, 'h> Session<'a, 'h> {
         };
         let writer = match had.call {
             Call::Upsert { .. } => Some(had),
+            // What is removed is removed for good.
+            Call::Remove { .. } | Call::Clear => return false,
             _ => had.shown.get(cell).and_then(of_tag),
         };
         self.run.may_expire(self.record, writer, read, Knowledge::Instance)

@@ -194,11 +194,17 @@ fn add(
     }
 }
 
-/// How wrong the instances' wall clocks are: in half of the seeds not at all, else each by up to a quarter of an hour.
-pub fn clock_offsets_ms(seed: Seed, instances: u32) -> Vec<i64> {
+/// How wrong the instances' wall clocks are: in half of the seeds not at all, else each by up to a quarter of an hour. Not
+/// at all where removals are soon forgotten. Of plans with any emphasis, in one of eight a clock is hours ahead.
+pub fn clock_offsets_ms(seed: Seed, frame: &Frame) -> Vec<i64> {
     let mut draw = seed.stream("clocks");
-    let wrong = draw.random();
-    (0..instances).map(|_| if wrong { draw.random_range(-900_000..=900_000) } else { 0 }).collect()
+    let wrong = draw.random::<bool>() && frame.tombstone_ttl_us.is_none();
+    let offset_ms = |_| if wrong { draw.random_range(-900_000..=900_000) } else { 0 };
+    let mut offsets_ms: Vec<_> = (0..frame.instances).map(offset_ms).collect();
+    if frame.emphasis == Emphasis::Any && seed.stream("a far clock").random_bool(0.125) {
+        offsets_ms[0] += 3 * 3_600_000;
+    }
+    offsets_ms
 }
 
 /// From a blink to most of the phase: the logarithm is uniform, as no length is more typical than another.
