@@ -60,7 +60,9 @@ async fn story(stage: Stage) {
     // The judge is no use if it would not see the same crowd return in half of the moments.
     for event in &mut history.events {
         if let What::Attempts { at_us, .. } = &mut event.what {
-            at_us.iter_mut().for_each(|at_us| *at_us -= *at_us % 500_000);
+            for at_us in at_us {
+                *at_us -= *at_us % 500_000;
+            }
         }
     }
     assert!(matches!(check(Guarantee::Recovery, &history), Verdict::Violation { .. }));

@@ -29,6 +29,7 @@ const EXECUTED_US_MAX: u64 = 140_000_000;
 
 /// The times that deadlines depend on.
 #[derive(Default)]
+#[expect(clippy::struct_field_names, reason = "all are times, and the unit stands last")]
 pub(super) struct Expiry {
     ttl_us: Option<u64>,
     /// How wrong a deadline, or what it is compared with, can be.
@@ -57,7 +58,7 @@ impl Expiry {
             match what {
                 Fault::InstancePause { .. } => paused_us = lasts_us.saturating_add(paused_us),
                 Fault::Partition { .. } | Fault::SlowLink { .. } | Fault::BadNetwork { .. } | Fault::RedisPause => {
-                    slowed_us = lasts_us.saturating_add(slowed_us)
+                    slowed_us = lasts_us.saturating_add(slowed_us);
                 }
                 _ => {}
             }
@@ -173,7 +174,7 @@ mod tests {
             let list = story.list(0, Source::Shared, &[]);
             let read = story.get_none(0, "u", Source::Shared);
             story.phase(Phase::FinalReads);
-            let last = story.get_none(0, "u", Source::Shared);
+            let final_read = story.get_none(0, "u", Source::Shared);
             story.get_none(1, "u", Source::Shared);
             if may_be_gone {
                 for guarantee in [Linearizable, Convergence, Durability, Session, Listing] {
@@ -181,7 +182,7 @@ mod tests {
                 }
             } else {
                 story.violates(Linearizable, "nobody wrote that", &[write, read]);
-                story.violates(Durability, "nobody removed the record", &[write, last]);
+                story.violates(Durability, "nobody removed the record", &[write, final_read]);
                 story.violates(Session, "nobody can have removed it since", &[write, read]);
                 story.violates(Listing, "which its instance held since", &[write, list]);
             }

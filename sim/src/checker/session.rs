@@ -170,8 +170,8 @@ impl<'a, 'h> Session<'a, 'h> {
         if !self.run.is_overdue(self.record, read) {
             return None;
         }
-        let last =
-            self.record.upserts.iter().map(|&op| &self.run.all[op]).filter(|op| op.called < read.called).last()?;
+        let upserts = self.record.upserts.iter().map(|&op| &self.run.all[op]);
+        let last = upserts.rev().find(|op| op.called < read.called)?;
         let message =
             format!("{}: {read} shows a record whose time to live was over: {last} had begun it", self.record);
         Some(Verdict::Violation { message, ops: numbers(&[last, read]) })

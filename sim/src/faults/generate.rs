@@ -199,8 +199,8 @@ fn add(
 pub fn clock_offsets_ms(seed: Seed, frame: &Frame) -> Vec<i64> {
     let mut draw = seed.stream("clocks");
     let wrong = draw.random::<bool>() && frame.tombstone_ttl_us.is_none();
-    let offset_ms = |_| if wrong { draw.random_range(-900_000..=900_000) } else { 0 };
-    let mut offsets_ms: Vec<_> = (0..frame.instances).map(offset_ms).collect();
+    let draw_ms = |_| if wrong { draw.random_range(-900_000..=900_000) } else { 0 };
+    let mut offsets_ms: Vec<_> = (0..frame.instances).map(draw_ms).collect();
     if frame.emphasis == Emphasis::Any && seed.stream("a far clock").random_bool(0.125) {
         offsets_ms[0] += 3 * 3_600_000;
     }
