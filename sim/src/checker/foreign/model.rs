@@ -7,6 +7,8 @@ use super::form::{Act, Foreign, Value};
 /// The sequential behaviour of one object.
 pub(super) trait Model {
     type State: Copy + Eq;
+    /// How many operations a search that went astray looks at to see whether one of them is hopeless.
+    const WANTING_LOOKED_AT: usize;
 
     fn initial(&self) -> Self::State;
 
@@ -33,6 +35,7 @@ pub(super) struct Register {
 
 impl Model for Register {
     type State = Value;
+    const WANTING_LOOKED_AT: usize = 1;
 
     fn initial(&self) -> Value {
         self.initial
@@ -154,6 +157,7 @@ impl KeyValue {
 
 impl Model for KeyValue {
     type State = Held;
+    const WANTING_LOOKED_AT: usize = 16;
 
     fn initial(&self) -> Held {
         Held::Absent

@@ -219,25 +219,32 @@ impl<'a, M: Model> Search<'a, M> {
         (node != HEAD).then(|| node / 2 - 1)
     }
 
-    /// The first to return of those that want a certain state, if it can never have it.
+    /// An operation that wants a certain state and can never have it, among the first few to return of those.
     fn hopeless(&self) -> Option<u32> {
-        let (mut node, mut looked) = (self.next[HEAD as usize], 0);
-        let wanting = loop {
-            if node == HEAD || looked == LOOK_AHEAD {
-                return None;
-            }
+        // The straight way needs no long look.
+        let is_astray = self.steps > 100 + 2 * self.trail.len() as u64;
+        let wanting_max = if is_astray { M::WANTING_LOOKED_AT } else { 1 };
+        let (mut node, mut looked, mut wanting) = (self.next[HEAD as usize], 0, 0);
+        while node != HEAD && looked < LOOK_AHEAD && wanting < wanting_max {
             if node % 2 == 0 && self.act(node / 2 - 1).wants_a_state() {
-                break node / 2 - 1;
+                if self.is_hopeless(node / 2 - 1) {
+                    return Some(node / 2 - 1);
+                }
+                wanting += 1;
             }
             looked += 1;
             node = self.next[node as usize];
-        };
+        }
+        None
+    }
+
+    fn is_hopeless(&self, wanting: u32) -> bool {
         let nodes = std::iter::successors(Some(self.next[HEAD as usize]), |&node| Some(self.next[node as usize]));
         let calls = nodes.take_while(|&node| node != 2 * wanting + 2).filter(|node| node % 2 == 1);
         let definite = calls.map(|node| node / 2).filter(|&number| number != wanting);
         let optional = self.optional_before(wanting);
         let before = definite.chain(optional).map(|number| self.act(number));
-        self.model.is_hopeless(self.state, self.act(wanting), before).then_some(wanting)
+        self.model.is_hopeless(self.state, self.act(wanting), before)
     }
 
     /// What may have happened before the return of an operation, and is not placed.
