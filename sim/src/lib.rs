@@ -10,7 +10,8 @@
 //!   Lua, served in the world or on a real port)
 //! - what is under test, behind a trait: [`subject`]
 //! - one run: [`runner`] in the simulated world, [`live`] on a real server, the [`instances`] being the same; its pen,
-//!   [`recorder`], and `holdings`, what is noted of each instance; many: [`explore`]; the proof that a seed is a run: [`determinism`]
+//!   [`recorder`], and `holdings`, what is noted of each instance; many: [`explore`]; the proof that a seed is a run:
+//!   [`determinism`]
 //! - what all this costs: [`bench`]
 //! - the judges, who see only histories: [`checker`]; what a person is told: [`report`]
 
