@@ -1,10 +1,10 @@
 //! G11: what an instance holds has limits, and nothing is left of it when its cache has been closed in order.
 //!
-//! Sockets, tasks and open files are counted by whoever records the history, not by the instance; of the bytes that it keeps
-//! only the instance knows. Of each there never was more at once than what the instance promises, as far as somebody
-//! looked: sockets, tasks and files were counted all the time, bytes when they were noted. After an orderly close, while the
-//! process lives on, no socket, no task and no file is left. A call that fails for a limit is no matter of this guarantee
-//! (G8), nor is a write that it loses (G5).
+//! Sockets, tasks and open files are counted by whoever records the history, not by the instance; of the bytes that it
+//! keeps only the instance knows. Of each there never was more at once than what the instance promises, as far as
+//! somebody looked: sockets, tasks and files were counted all the time, bytes when they were noted. After an orderly
+//! close, while the process lives on, no socket, no task and no file is left. A call that fails for a limit is no matter
+//! of this guarantee (G8), nor is a write that it loses (G5).
 
 use super::{Verdict, operations::Operations};
 use crate::history::{Holding, Resource, What};

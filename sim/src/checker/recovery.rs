@@ -4,9 +4,10 @@
 //! last state that an instance reported must be `connected`. An instance that has reported none since it was last
 //! started is judged by its rest alone.
 //!
-//! And without a stampede: of N instances at most N/4, or ten, ask for a connection within any 100 ms. An instance that is
-//! being started asks at once, and is not counted until it has opened its cache: when it starts is not its choice. All
-//! else is, also what it does when a fault ends for everybody in one moment: its first delay is drawn from at least a second.
+//! And without a stampede: of N instances at most N/4, or ten, ask for a connection within any 100 ms. An instance that
+//! is being started asks at once, and is not counted until it has opened its cache: when it starts is not its choice.
+//! All else is, also what it does when a fault ends for everybody in one moment: its first delay is drawn from at least a
+//! second.
 
 use super::{Verdict, operations::Operations};
 use crate::history::{Event, Phase, What};

@@ -1,10 +1,11 @@
-//! Which write does each read of a register see, where the history leaves no choice? Then the zone test decides, also where
-//! values are written twice and writes may never have happened.
+//! Which write does each read of a register see, where the history leaves no choice? Then the zone test decides, also
+//! where values are written twice and writes may never have happened.
 //!
 //! A read may see the initial value and every write of what it read, but for writes that were called after it had
 //! returned, and for what another definite write certainly hid: one that was called after it had returned (the initial
 //! value: any), and that had returned before the read was called. If one is left for each read, each is a value of its
-//! own. An optional write that nobody sees is left out; one that somebody sees happened, at any time since it was possible.
+//! own. An optional write that nobody sees is left out; one that somebody sees happened, at any time since it was
+//! possible.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -15,9 +15,10 @@ use tokio::sync::RwLock;
 use super::{Limits, Pending, Settings, Status, Subject, Tuning};
 use crate::history::{self, Answer, Call, Outcome, Placement, RecordName, Source, StoreReport};
 
-/// One connection; the tasks that drive it, that own it, and that write the log; the log and its lock, the log that takes its
-/// place, and the copy of a damaged one that is set aside.
-pub(super) const LIMITS: Limits = Limits { sockets: Some(1), tasks: Some(3), files: Some(4) };
+/// A connection, and for a moment the one whose place it takes: a delay may be next to nothing, and a task ends when it
+/// is next polled; the tasks that drive these two, that own them, and that write the log; the log and its lock, the log
+/// that takes its place, and, where damage is found meanwhile, the two ends of the copy that is set aside.
+pub(super) const LIMITS: Limits = Limits { sockets: Some(2), tasks: Some(4), files: Some(5) };
 
 /// An opened cache.
 pub(super) struct ContactCacheSubject<E: Env> {

@@ -1,4 +1,5 @@
-//! What a process holds of its host: sockets, tasks, open files. Counted by the world, whatever the process says of itself.
+//! What a process holds of its host: sockets, tasks, open files. Counted by the world, whatever the process says of
+//! itself.
 
 use std::sync::{
     Arc,
