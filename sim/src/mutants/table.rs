@@ -118,7 +118,7 @@ pub fn markdown(tried: &[Tried]) -> String {
         let others: Vec<_> = tried.catches.iter().skip(1).map(other).collect();
         let cells = [
             format!("`{name}`"),
-            format!("{bug} {stands_for}"),
+            format!("{bug} Stands for {stands_for}"),
             guarantee.clone(),
             catch,
             first.map_or_else(String::new, seed),
@@ -216,7 +216,7 @@ mod tests {
             "bug   expected  first catch   runs  seconds  seed                     caught by others, too\n\
              late  G5        G6               3      0.5  3 of fallback            G5 4 (0.5 s)\n"
         );
-        let row = "| `late` | A bug. an outage. | G5 | G6 3 (0.5 s) | 3 of fallback | G5 4 (0.5 s) |\n";
+        let row = "| `late` | A bug. Stands for an outage. | G5 | G6 3 (0.5 s) | 3 of fallback | G5 4 (0.5 s) |\n";
         assert!(markdown(&all).contains(row), "{}", markdown(&all));
     }
 }
