@@ -21,8 +21,10 @@ use crate::history::{Placement, Source};
 /// Past this many steps a cell is unknown. Valid histories of hundreds of operations take a few steps an operation.
 const CELL_STEPS_MAX: u32 = 20_000;
 
-/// Past this many states a record is unknown. Each remembers every cell: this bounds the memory as well.
-const RECORD_STEPS_MAX: usize = 20_000;
+/// Past this many states a record is unknown. Each remembers every cell: this bounds the memory as well, to some hundreds of
+/// MiB. Most records take as many states as they have operations; one in some thousands, where dozens of writes overlap, takes
+/// a hundred thousand.
+const RECORD_STEPS_MAX: usize = 500_000;
 
 pub(super) fn check(run: &Operations<'_>) -> Verdict {
     let mut verdict = Verdict::Pass;
@@ -35,7 +37,8 @@ pub(super) fn check(run: &Operations<'_>) -> Verdict {
                 Found::Explained => {}
                 Found::Unexplained => return evidence::explain(part),
                 Found::TooHard => {
-                    let why = format!("the search was given up after {CELL_STEPS_MAX} steps: {}", part.name());
+                    let steps = part.steps_max();
+                    let why = format!("the search was given up after {steps} steps: {}", part.name());
                     verdict = verdict.merge(Verdict::Unknown { why });
                 }
             }
@@ -63,6 +66,10 @@ impl<'a, 'h> Part<'a, 'h> {
             [cell] => self.register(cell).judge(CELL_STEPS_MAX),
             _ => self.object().search(RECORD_STEPS_MAX),
         }
+    }
+
+    fn steps_max(&self) -> usize {
+        if self.cells.len() == 1 { CELL_STEPS_MAX as usize } else { RECORD_STEPS_MAX }
     }
 
     /// For a message.
