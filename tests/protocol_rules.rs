@@ -399,6 +399,7 @@ fn an_instance_with_a_wrong_clock_knows_as_soon_as_it_is_open_what_has_expired()
             assert_eq!(profile(&cache, "u").await, (Source::Local, Some(json!({"v": "2", "w": "1"}))), "{offset_ms}");
             stage.redis.with_engine(|engine| engine.refuse(None));
             stage.at_rest(&cache).await;
+            stage.at_rest(&other).await;
             assert_eq!(profile(&other, "u").await, (Source::Shared, Some(json!({"v": "2", "w": "1"}))), "{offset_ms}");
         });
     }

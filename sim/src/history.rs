@@ -8,7 +8,7 @@ pub(crate) mod lines;
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value as Json;
 
 pub use self::lines::FileError;
@@ -192,7 +192,7 @@ pub enum What {
         /// Which.
         instance: u32,
         /// Simulated times, as those of events, ascending.
-        at_us: Vec<u64>,
+        times_us: Vec<u64>,
     },
     /// The run did not come to rest in the time allowed; final reads follow all the same.
     Unquiet {
@@ -285,7 +285,7 @@ pub enum Stop {
 
 /// What is asked of an instance. Everything happens under the instance's own prefix.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "call", rename_all = "snake_case")]
+#[serde(tag = "call", rename_all = "snake_case", remote = "Self")]
 pub enum Call {
     /// Merge `patch` into the record.
     Upsert {
@@ -310,6 +310,25 @@ pub enum Call {
     Clear,
     /// Drain pending writes now.
     Sync,
+}
+
+impl Serialize for Call {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+/// The patch apart from the rest: serde's buffers for tagged enums lose integers beyond 64 bits.
+impl<'de> Deserialize<'de> for Call {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut json = Json::deserialize(deserializer)?;
+        let written = json.get_mut("patch").map(|patch| std::mem::replace(patch, Json::Object(serde_json::Map::new())));
+        let mut call = Self::deserialize(json).map_err(de::Error::custom)?;
+        if let (Self::Upsert { patch, .. }, Some(written)) = (&mut call, written) {
+            *patch = serde_json::from_value(written).map_err(de::Error::custom)?;
+        }
+        Ok(call)
+    }
 }
 
 /// What an upsert writes: the fields of a record as JSON, only those given.

@@ -35,7 +35,7 @@ pub(crate) fn note_attempts(world: &World, instances: &Instances, recorder: &Rec
     for instance in 0..instances.count() {
         let at_us = world.net().attempts(instance);
         if !at_us.is_empty() {
-            recorder.note(What::Attempts { instance, at_us });
+            recorder.note(What::Attempts { instance, times_us: at_us });
         }
     }
 }

@@ -36,7 +36,7 @@ async fn story(stage: Stage) {
     assert!(first.all_local() && first.slowest < Duration::from_millis(20), "{first:?}");
 
     // Probe interval and its timeout, the longest first delay, and a connect.
-    stage.sleep(Duration::from_millis(2_500)).await;
+    stage.sleep(Duration::from_millis(4_500)).await;
     for instance in [BUSY, IDLE] {
         let health = fleet.cache(instance).health();
         assert_eq!((health.connections, health.away_because), (2, None), "instance {instance}");

@@ -19,7 +19,7 @@ use super::{
 use crate::history::{Placement, Source};
 
 /// Past this many steps a cell is unknown. Valid histories of hundreds of operations take a few steps an operation.
-const CELL_STEPS_MAX: u32 = 20_000;
+const CELL_STEPS_MAX: u32 = 500_000;
 
 /// Past this many states a record is unknown. Each remembers every cell: this bounds the memory as well, to some hundreds of
 /// MiB. Most records take as many states as they have operations; one in some thousands, where dozens of writes overlap, takes

@@ -60,10 +60,10 @@ fn stampede(run: &Operations<'_>) -> Option<String> {
     let events = &run.history.events;
     let mut times: Vec<u64> = Vec::new();
     for event in events {
-        let What::Attempts { instance, at_us } = &event.what else { continue };
+        let What::Attempts { instance, times_us } = &event.what else { continue };
         let openings = openings(events, *instance);
         let counts = |at: &&u64| !openings.iter().any(|(from, until)| from <= *at && *at <= until);
-        times.extend(at_us.iter().filter(counts));
+        times.extend(times_us.iter().filter(counts));
     }
     times.sort_unstable();
     let instances = run.history.header.prefixes.len();
@@ -168,7 +168,7 @@ mod tests {
         (0..instances).for_each(|instance| story.event(What::Started { instance }));
         story.phase(Phase::Quiesce);
         for instance in 0..instances {
-            story.event(What::Attempts { instance, at_us: at_us(instance) });
+            story.event(What::Attempts { instance, times_us: at_us(instance) });
         }
         story
     }

@@ -76,7 +76,7 @@ fn line(text: &mut String, event: &Event) {
             let kind = if *closed { "closed, holds" } else { "holds" };
             (Some(instance), None, kind, holdings_text(what))
         }
-        What::Attempts { instance, at_us } => {
+        What::Attempts { instance, times_us: at_us } => {
             (Some(instance), None, "connects", format!("asked for a connection {} times", at_us.len()))
         }
         What::Unquiet { instance, reason } => (Some(instance), None, "not at rest", reason.clone()),

@@ -18,7 +18,7 @@ pub(super) fn plan(draw: &mut Stream) -> Plan {
     let mut planner = Planner::new(draw, vec!["hot".to_owned(); instances]);
     for _ in 0..bursts {
         let begins_us = planner.draw.random_range(0..length_us);
-        for _ in 0..planner.draw.random_range(4..=24) {
+        for _ in 0..planner.draw.random_range(3..=16) {
             let at_us = begins_us + planner.draw.random_range(0..burst_us);
             planner.one_of(at_us, &mix, &uids, few);
         }

@@ -1,8 +1,8 @@
 //! The judge of foreign histories on histories from seeds: to compare it with others, and to time it.
 //!
 //! ```console
-//! $ cargo run --release -p seedbed --example judging -- write DIRECTORY 4000     # so many of each model, and long ones
-//! $ cargo run --release -p seedbed --example judging -- judge DIRECTORY > ours   # file, verdict, operations, microseconds
+//! $ cargo bench -p seedbed --bench judging -- write DIRECTORY 4000     # so many of each model, and long ones
+//! $ cargo bench -p seedbed --bench judging -- judge DIRECTORY > ours   # file, verdict, operations, microseconds
 //! ```
 //!
 //! `judge` times the verdict alone, after the file was read, in one thread.
@@ -25,7 +25,8 @@ use seedbed::{
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    // Cargo says --bench.
+    let arguments: Vec<_> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["write", directory, count] => write(Path::new(directory), count.parse()?),
         ["judge", directory] => judge(Path::new(directory)),
