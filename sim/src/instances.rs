@@ -47,6 +47,8 @@ struct Instance {
     subject: Option<Arc<dyn Subject>>,
     /// Position in its queue.
     next: usize,
+    /// How often it has ended: a worker of an earlier life counts no more, though its process may live on for a moment.
+    life: u64,
     running: usize,
     /// Calls under way.
     calls: u64,
@@ -125,15 +127,16 @@ impl Instances {
         let report = subject.status().store;
         self.shared.recorder.note(What::StoreReport { instance, report: report.clone() });
         self.shared.recorder.note(What::Started { instance });
-        self.with(instance, |state| {
+        let life = self.with(instance, |state| {
             state.subject = Some(subject.clone());
             state.failed_to_open = None;
             state.reported = report;
+            state.life
         });
         let token = Arc::new(());
         self.with(instance, |state| state.workers = (Arc::downgrade(&token), u64::from(self.shared.workers)));
         for _ in 0..self.shared.workers {
-            let work = self.clone().work(env.clone(), subject.clone(), instance, alive.clone());
+            let work = self.clone().work(env.clone(), subject.clone(), (instance, life), alive.clone());
             let token = token.clone();
             env.spawn(async move {
                 work.await;
@@ -166,21 +169,32 @@ impl Instances {
         self.report(instance);
         self.with(instance, |state| {
             state.subject = None;
+            state.life += 1;
             (state.running, state.calls) = (0, 0);
         });
         self.shared.recorder.note(What::Stopped { instance, how });
     }
 
-    async fn work<E: Env>(self, env: E, subject: Arc<dyn Subject>, instance: u32, alive: impl Fn() -> bool + Sync) {
+    async fn work<E: Env>(
+        self,
+        env: E,
+        subject: Arc<dyn Subject>,
+        (instance, life): (u32, u64),
+        alive: impl Fn() -> bool + Sync,
+    ) {
         let start_us = self.gate_opened().await;
         loop {
             let next = self.with(instance, |state| {
+                if state.life != life {
+                    return None;
+                }
                 state.next += 1;
                 state.running += 1;
                 self.shared.queues[instance as usize].get(state.next - 1)
             });
+            let ends = |state: &mut Instance| state.running -= usize::from(state.life == life);
             let Some(planned) = next else {
-                self.with(instance, |state| state.running -= 1);
+                self.with(instance, ends);
                 return;
             };
             let left_us = (start_us + planned.at_us).saturating_sub(self.shared.recorder.now_us());
@@ -189,7 +203,7 @@ impl Instances {
             if self.with(instance, |state| state.subject.is_some()) {
                 self.call(instance, &*subject, &planned.call, &alive).await;
             }
-            self.with(instance, |state| state.running -= 1);
+            self.with(instance, ends);
         }
     }
 

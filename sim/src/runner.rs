@@ -119,8 +119,10 @@ async fn play(scenario: &Scenario, capture: Option<Capture>) -> Run {
     phase(&recorder, Phase::Quiesce);
     world.sleep_us(QUIESCE_US_MIN).await;
     wait_until(&world, QUIESCE_US_MAX, || instances.all_at_rest()).await;
-    if scenario.faults.iter().any(|planned| planned.fault.loses_records()) {
-        // R5: a record that Redis lost alone comes back when it is read by an instance that holds it, and no sooner.
+    let forgets = scenario.tuning.tombstone_ttl_ms.is_some();
+    if forgets || scenario.faults.iter().any(|planned| planned.fault.loses_records()) {
+        // R5: a record that Redis lost alone, or a removal that it has forgotten in its time, comes back when it is read by an
+        // instance that holds it, and no sooner.
         read_everything(&world, &instances, scenario).await;
         wait_until(&world, QUIESCE_US_MAX, || instances.all_at_rest()).await;
     }

@@ -57,11 +57,11 @@ async fn story(stage: Stage) {
     }
     let mut history = history(&stage, started_us);
     assert_eq!(check(Guarantee::Recovery, &history), Verdict::Pass);
-    // The judge is no use if it would not see the same crowd return in half of the moments.
+    // The judge is no use if it would not see the same crowd return at one moment of each second.
     for event in &mut history.events {
         if let What::Attempts { times_us, .. } = &mut event.what {
             for at_us in times_us {
-                *at_us -= *at_us % 500_000;
+                *at_us -= *at_us % 1_000_000;
             }
         }
     }
