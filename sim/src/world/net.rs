@@ -119,7 +119,7 @@ impl Net {
 
     /// Carries at most so many bytes a second from now on, headers included; what comes faster queues, without a limit.
     pub fn set_bandwidth(&self, from: impl Into<Host>, to: impl Into<Host>, bytes_per_s: Option<u64>) {
-        self.with(|tcp| tcp.link_mut(from.into(), to.into()).bandwidth = bytes_per_s);
+        self.with(|tcp| tcp.link_mut(from.into(), to.into()).set_bandwidth(bytes_per_s));
     }
 
     /// Lets so many of a thousand reads and writes at a host move fewer bytes than they could.

@@ -37,7 +37,7 @@ pub(super) struct Link {
     own_latency: Latency,
     latency: Latency,
     /// Bytes a second that it carries; no limit if not given.
-    pub(super) bandwidth: Option<u64>,
+    bandwidth: Option<u64>,
     /// Of a thousand segments, so many are lost.
     pub(super) loss_per_mille: u32,
     /// Segments that a fault has lost or slowed.
@@ -75,6 +75,12 @@ impl Link {
     /// Spreads latencies so, or as at first.
     pub(super) fn set_latency(&mut self, latency: Option<Latency>) {
         self.latency = latency.unwrap_or(self.own_latency);
+    }
+
+    /// Carries so many bytes a second from now on. What was queued holds up nothing that is sent later.
+    pub(super) fn set_bandwidth(&mut self, bytes_per_s: Option<u64>) {
+        self.bandwidth = bytes_per_s;
+        self.busy_until_ns = 0;
     }
 
     /// When a segment of this many bytes arrives that is sent now; never, if it is lost.
@@ -165,12 +171,15 @@ mod tests {
     fn a_slow_link_queues_what_it_has_to_carry() {
         let mut link = link();
         link.latency = Latency { base_us: 100, jitter_us: 0, tail_every: 0, tail_us: 0 };
-        link.bandwidth = Some(100_000);
+        link.set_bandwidth(Some(100_000));
         // 934 bytes and their headers take 10 ms; the second waits for the first, the third for nobody.
         assert_eq!(link.carry(0, 934), Some(10_100));
         assert_eq!(link.carry(5_000, 934), Some(20_100));
         assert_eq!(link.carry_ack(5_000), Some(20_100));
         assert_eq!(link.carry(50_000, 934), Some(60_100));
+        // Once it is wide again, nothing waits for what was queued.
+        link.set_bandwidth(None);
+        assert_eq!([link.carry(50_000, 934), link.carry_ack(50_000)], [Some(50_100), Some(50_100)]);
     }
 
     #[test]
