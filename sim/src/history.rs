@@ -3,6 +3,7 @@
 //! Events are ordered by their ordinal, not by time: two events of the same simulated microsecond still have an order.
 //! An operation is an [`What::Invoke`] and, unless its instance died first, a [`What::Complete`] with the same `op`.
 
+pub mod contents;
 pub mod file;
 pub(crate) mod lines;
 
@@ -11,7 +12,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value as Json;
 
-pub use self::lines::FileError;
+pub use self::{
+    contents::{StoredEntry, StoredKey, StoredRecord},
+    lines::FileError,
+};
 use crate::faults::Fault;
 
 /// The version of the event format, raised when a reader of the old one would misunderstand the new.
@@ -193,6 +197,18 @@ pub enum What {
         instance: u32,
         /// Simulated times, as those of events, ascending.
         times_us: Vec<u64>,
+    },
+    /// All that Redis holds, right after the final reads.
+    RedisHolds {
+        /// By key.
+        keys: Vec<StoredKey>,
+    },
+    /// What the local store of an instance holds, after its cache has been closed at the end of the run.
+    StoreHolds {
+        /// Which.
+        instance: u32,
+        /// In the order of the file, only what counts: of each record the last.
+        entries: Vec<StoredEntry>,
     },
     /// The run did not come to rest in the time allowed; final reads follow all the same.
     Unquiet {

@@ -12,8 +12,9 @@ use contact_cache::env::Env;
 use tokio::sync::Notify;
 
 use crate::{
-    history::{Call, Holding, RecordName, Resource, Stop, StoreReport, What},
+    history::{Call, Holding, RecordName, Resource, Stop, StoreReport, StoredEntry, StoredKey, What},
     recorder::Recorder,
+    redis::Dumped,
     scenario::{PlannedCall, Scenario},
     subject::{Limits, Pending, Settings, Status, Subject, SubjectKind},
     world::held::Count,
@@ -103,8 +104,23 @@ impl Instances {
 
     /// The records behind a key of Redis.
     pub fn records_of_key(&self, key: &[u8]) -> Vec<RecordName> {
+        self.shared.subject.records_of_key(key, &self.prefixes())
+    }
+
+    /// A key of Redis with what the bed makes of it, at this time of Redis's clock.
+    pub fn stored_key(&self, key: Vec<u8>, dumped: Dumped, now_ms: u64) -> StoredKey {
+        self.shared.subject.stored_key(key, dumped, &self.prefixes(), now_ms)
+    }
+
+    /// What the file of an instance's local store holds, at this time of Redis's clock.
+    pub fn stored_entries(&self, instance: u32, file: &[u8], now_ms: u64) -> Vec<StoredEntry> {
+        self.shared.subject.stored_entries(file, self.settings(instance), now_ms)
+    }
+
+    /// Each prefix of the run, once.
+    fn prefixes(&self) -> Vec<&str> {
         let prefixes: BTreeSet<_> = self.shared.settings.iter().map(|settings| settings.prefix.as_str()).collect();
-        self.shared.subject.records_of_key(key, &Vec::from_iter(prefixes))
+        prefixes.into_iter().collect()
     }
 
     /// The life of an instance's process: it opens its cache, however often that takes, and goes on with its work. What it

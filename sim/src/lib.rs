@@ -10,7 +10,7 @@
 //!   Lua, served in the world or on a real port)
 //! - what is under test, behind a trait: [`subject`]
 //! - one run: [`runner`] in the simulated world, [`live`] on a real server, the [`instances`] being the same; its pen,
-//!   [`recorder`], and `holdings`, what is noted of each instance; many: [`explore`]; the proof that a seed is a run:
+//!   [`recorder`], `holdings`, what is noted of each instance, and `contents`, what is stored in the end; many: [`explore`]; the proof that a seed is a run:
 //!   [`determinism`]
 //! - what a healthy exploration reaches sometimes: [`marks`]
 //! - what all this costs: [`mod@bench`]
@@ -25,6 +25,7 @@ compile_error!(
 
 pub mod bench;
 pub mod checker;
+mod contents;
 pub mod determinism;
 pub mod explore;
 pub mod faults;

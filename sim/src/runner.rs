@@ -1,11 +1,13 @@
 //! One run: from a scenario to a history. Here the world, the subject, the workload and the nemesis meet.
 //!
 //! Phases: set up; faults, beside the workload; heal, the rest of the workload without faults; quiesce, a bounded time
-//! to come to rest, and the reason if not; final reads of every record on every instance.
+//! to come to rest, and the reason if not; final reads of every record on every instance. Then what Redis holds is noted,
+//! every instance is closed in order, and what its store holds is noted.
 
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
+    contents,
     history::{History, Phase, What},
     holdings,
     instances::Instances,
@@ -130,7 +132,14 @@ async fn play(scenario: &Scenario, capture: Option<Capture>) -> Run {
     phase(&recorder, Phase::FinalReads);
     read_everything(&world, &instances, scenario).await;
 
+    contents::note_redis(&world, &redis, &instances, &recorder);
     (0..instances.count()).for_each(|instance| holdings::note(&world, &instances, &recorder, instance, false));
+    for instance in 0..instances.count() {
+        if instances.is_open(instance) {
+            nemesis.stop_in_order(instance).await;
+        }
+        contents::note_store(&world, &redis, &instances, &recorder, instance);
+    }
     holdings::note_attempts(&world, &instances, &recorder);
 
     let deadline_us = u64::try_from(instances.settings(0).op_deadline().as_micros()).expect("seconds");

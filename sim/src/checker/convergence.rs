@@ -2,12 +2,16 @@
 //!
 //! Every instance reads every uid of its prefix in the phase of final reads. Each must answer from Redis alone, and all
 //! the same, timestamps included, but that a record may expire between two of them. What was not read leaves the guarantee
-//! unknown.
+//! unknown. Where a history has the contents of Redis and of the local stores, Redis holds what was read, and every copy
+//! in a store is equal to that, with nothing pending; a store that was damaged and not opened since may hold less.
+
+use serde_json::Value as Json;
 
 use super::{
     Verdict,
     expiry::Knowledge,
     operations::{Operation, Operations, Record, numbers},
+    stored::{Place, Stored},
 };
 use crate::history::{Call, Outcome, Phase, Source, What};
 
@@ -50,11 +54,43 @@ fn record_converged(run: &Operations<'_>, record: &Record<'_>, reads: &[&Operati
             return Verdict::Violation { message: difference(record, before, read), ops: numbers(&[before, read]) };
         }
     }
+    if let Some(violation) = stored_otherwise(run, record, reads) {
+        return violation;
+    }
     let owners = (0_u32..).zip(&run.history.header.prefixes).filter(|(_, prefix)| *prefix == record.prefix);
     match owners.map(|(instance, _)| instance).find(|&instance| reads.iter().all(|read| read.instance != instance)) {
         Some(instance) => Verdict::Unknown { why: format!("instance {instance} never read {record} in the end") },
         None => Verdict::Pass,
     }
+}
+
+/// What is stored of a record, if that is not what the last read showed, or something of it is pending.
+fn stored_otherwise(run: &Operations<'_>, record: &Record<'_>, reads: &[&Operation<'_>]) -> Option<Verdict> {
+    let noted = run.redis_noted?;
+    let in_redis = record.stored.iter().find(|stored| stored.place == Place::Redis);
+    let in_redis = in_redis.and_then(Stored::json);
+    let may_differ = |one: Option<&Json>, other: Option<&Json>| {
+        one == other || (one.is_none() || other.is_none()) && run.may_expire_by(record, None, noted, Knowledge::Redis)
+    };
+    let violation = |message, ops| Some(Verdict::Violation { message, ops });
+    if let Some(read) = reads.last().filter(|read| !may_differ(read.record_read(), in_redis)) {
+        let (shows, holds) = (text(read.record_read()), text(in_redis));
+        return violation(format!("{record}: final {read} shows {shows}, but Redis holds {holds}"), vec![read.number]);
+    }
+    for stored in &record.stored {
+        let Place::Store(instance) = stored.place else { continue };
+        if run.excuses.is_damaged(instance, stored.ordinal, stored.ordinal) {
+            continue;
+        }
+        if stored.record.pending {
+            return violation(format!("{record}: {stored} still holds a write for Redis"), Vec::new());
+        }
+        if !may_differ(stored.json(), in_redis) {
+            let (holds, other) = (text(stored.json()), text(in_redis));
+            return violation(format!("{record}: {stored} holds {holds}, but Redis holds {other}"), Vec::new());
+        }
+    }
+    None
 }
 
 fn error(read: &Operation<'_>) -> String {
@@ -67,8 +103,12 @@ fn error(read: &Operation<'_>) -> String {
 fn difference(record: &Record<'_>, one: &Operation<'_>, other: &Operation<'_>) -> String {
     let cell = (0..record.cells.len()).find(|&cell| one.shown[cell] != other.shown[cell]);
     let place = cell.map_or_else(|| record.to_string(), |cell| record.name(cell));
-    let shown = |op: &Operation<'_>| op.record_read().map_or_else(|| "no record".to_owned(), ToString::to_string);
-    format!("{place}: the final reads differ: {one} shows {}, {other} shows {}", shown(one), shown(other))
+    let (shows, other_shows) = (text(one.record_read()), text(other.record_read()));
+    format!("{place}: the final reads differ: {one} shows {shows}, {other} shows {other_shows}")
+}
+
+fn text(record: Option<&Json>) -> String {
+    record.map_or_else(|| "no record".to_owned(), ToString::to_string)
 }
 
 #[cfg(test)]
@@ -77,9 +117,10 @@ mod tests {
     use crate::{
         checker::{
             Guarantee::Convergence,
-            fixture::{Story, record},
+            fixture::{Story, record, stored},
         },
-        history::Placement,
+        faults::Fault,
+        history::{Placement, Stop, StoredRecord},
     };
 
     fn told() -> (Story, u64) {
@@ -96,6 +137,61 @@ mod tests {
         story.get(1, "u", Source::Shared, &[("name", write)]);
         story.get_none(2, "v", Source::Shared);
         story.passes(Convergence);
+    }
+
+    /// Read to the end, and what is stored: in Redis, and by instance 1.
+    fn stored_in_the_end(in_redis: &[StoredRecord], in_store: &[StoredRecord]) -> Story {
+        let (mut story, write) = told();
+        story.get(1, "u", Source::Shared, &[("name", write)]);
+        story.get_none(2, "v", Source::Shared);
+        story.redis_holds(in_redis);
+        story.store_holds(1, in_store);
+        story
+    }
+
+    #[test]
+    fn redis_and_the_stores_hold_what_was_read() {
+        let right = stored("p", "u", &[("name", 1)]);
+        let stale = stored("p", "u", &[("name", 9)]);
+        let none = StoredRecord { shows: None, ..right.clone() };
+        let pending = StoredRecord { pending: true, ..right.clone() };
+        let [right, stale, none, pending] = [right, stale, none, pending].map(|record| [record]);
+
+        stored_in_the_end(&right, &right).passes(Convergence);
+        stored_in_the_end(&right, &[]).passes(Convergence);
+        stored_in_the_end(&stale, &right).violates(Convergence, "but Redis holds {", &[3]);
+        stored_in_the_end(&[], &[]).violates(Convergence, "but Redis holds no record", &[3]);
+        let store =
+            |holds: &str| format!("record \"u\" under prefix \"p\": the store of instance 1 (event 10) {holds}");
+        let violates = |held: &[StoredRecord], said: &str| {
+            stored_in_the_end(&right, held).violates(Convergence, &store(said), &[]);
+        };
+        violates(&stale, "holds {");
+        violates(&none, "holds no record, but Redis holds {");
+        violates(&pending, "still holds a write for Redis");
+    }
+
+    #[test]
+    fn a_damaged_store_that_was_not_opened_since_may_hold_less() {
+        let right = [stored("p", "u", &[("name", 1)])];
+        for opened in [false, true] {
+            let (mut story, write) = told();
+            let fault = Fault::BitRot { instance: 1, running: true };
+            story.event(What::FaultBegin { fault: 0, what: fault });
+            story.event(What::FaultEnd { fault: 0, effects: 1 });
+            if opened {
+                story.stop(1, Stop::Killed);
+            }
+            story.get(1, "u", Source::Shared, &[("name", write)]);
+            story.get_none(2, "v", Source::Shared);
+            story.redis_holds(&right);
+            story.store_holds(1, &[StoredRecord { shows: None, ..right[0].clone() }]);
+            if opened {
+                story.violates(Convergence, "holds no record, but Redis holds", &[]);
+            } else {
+                story.passes(Convergence);
+            }
+        }
     }
 
     #[test]

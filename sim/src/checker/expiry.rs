@@ -97,7 +97,18 @@ impl<'h> Operations<'h> {
         by: &Operation<'h>,
         whose: Knowledge,
     ) -> bool {
-        let by_us = by.end.map_or(u64::MAX, |end| end.at_us);
+        let by = (by.returned(), by.end.map_or(u64::MAX, |end| end.at_us));
+        self.may_expire_by(record, write, by, whose)
+    }
+
+    /// The same, by an ordinal and its time.
+    pub(super) fn may_expire_by(
+        &self,
+        record: &Record<'h>,
+        write: Option<&Operation<'h>>,
+        (by, by_us): (u64, u64),
+        whose: Knowledge,
+    ) -> bool {
         let reaches = |upsert: &Operation<'h>| {
             write.is_none_or(|write| write.number == upsert.number || certainly_below(self, upsert, write).is_none())
         };
@@ -105,7 +116,7 @@ impl<'h> Operations<'h> {
             && self.upserts(record).any(|upsert| {
                 self.expiry.earliest_us(upsert) <= by_us
                     && reaches(upsert)
-                    && (whose == Knowledge::Instance || !self.is_renewed(record, upsert, by.returned()))
+                    && (whose == Knowledge::Instance || !self.is_renewed(record, upsert, by))
             })
     }
 

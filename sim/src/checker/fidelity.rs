@@ -2,7 +2,8 @@
 //!
 //! Each value that a read shows equals, as JSON with its numbers digit for digit, what the write named by its tag wrote
 //! into that cell; the record has the documented form; and contact points stand in the order in which they were
-//! written. Values without a tag of this record are for G7.
+//! written. Values without a tag of this record are for G7. The same holds for what is stored at the end of a run in Redis and
+//! in the local stores, which has the documented form.
 
 use std::collections::BTreeSet;
 
@@ -12,32 +13,47 @@ use super::{
     Verdict,
     cells::Cell,
     operations::{EXISTENCE, Operation, Operations, Record, Seen, numbers},
+    stored::Showing,
 };
 
 pub(super) fn check(run: &Operations<'_>) -> Verdict {
     for record in &run.records {
         let mut right: Option<(&Json, u64)> = None;
         for read in record.reads.iter().map(|&op| &run.all[op]) {
-            let Some(json) = read.record_read() else { continue };
+            let Some(showing) = read.showing() else { continue };
+            let json = showing.json;
             // What was right once is right at any later time: no write that was called before becomes uncalled.
             if right.is_some_and(|(same, returned)| std::ptr::eq(same, json) && returned <= read.returned()) {
                 continue;
             }
-            if let Err(wrong) = form(record, json) {
-                let message = format!("{record}: {read} {wrong}");
-                return Verdict::Violation { message, ops: vec![read.number] };
-            }
-            if let Err((wrong, by)) = values(run, record, read).and_then(|()| order(run, record, read)) {
-                let ops: Vec<_> = [read].into_iter().chain(by).collect();
-                return Verdict::Violation { message: wrong, ops: numbers(&ops) };
+            if let Some(violation) = wrong(run, record, &showing) {
+                return violation;
             }
             right = Some((json, read.returned()));
+        }
+        for stored in &record.stored {
+            if let Some(wrong) = &stored.record.wrong {
+                let message = format!("{record}: {stored} holds what is not of the documented form: {wrong}");
+                return Verdict::Violation { message, ops: Vec::new() };
+            }
+            if let Some(violation) = stored.showing().and_then(|showing| wrong(run, record, &showing)) {
+                return violation;
+            }
         }
     }
     Verdict::Pass
 }
 
-/// What is wrong with a read, and the write that shows it.
+fn wrong<'h>(run: &Operations<'h>, record: &Record<'h>, showing: &Showing<'_, 'h>) -> Option<Verdict> {
+    let (message, by) = match form(record, showing.json) {
+        Err(wrong) => (format!("{record}: {} {wrong}", showing.by), None),
+        Ok(()) => values(run, record, showing).and_then(|()| order(run, record, showing)).err()?,
+    };
+    let ops: Vec<_> = showing.read.into_iter().chain(by).collect();
+    Some(Verdict::Violation { message, ops: numbers(&ops) })
+}
+
+/// What is wrong with what is shown, and the write that shows it.
 type Wrong<'a, 'h> = (String, Option<&'a Operation<'h>>);
 
 /// The documented form of a record, whatever its values.
@@ -98,17 +114,18 @@ fn is_timestamp(text: &str) -> bool {
     is_day && number(11..13) < 24 && number(14..16) < 60 && number(17..19) < 60
 }
 
-fn values<'a, 'h>(run: &'a Operations<'h>, record: &Record<'h>, read: &Operation<'h>) -> Result<(), Wrong<'a, 'h>> {
-    if run.writers(record, EXISTENCE).all(|(_, op)| op.called > read.returned()) {
-        return Err((format!("{record}: {read} shows one, which nobody had written"), None));
+fn values<'a, 'h>(run: &'a Operations<'h>, record: &Record<'h>, read: &Showing<'_, 'h>) -> Result<(), Wrong<'a, 'h>> {
+    let by = read.by;
+    if run.writers(record, EXISTENCE).all(|(_, op)| op.called > read.ordinal) {
+        return Err((format!("{record}: {by} shows one, which nobody had written"), None));
     }
-    for &(cell, value) in &read.values {
+    for &(cell, value) in read.values {
         let Seen::Tagged(tag) = read.shown[cell] else { continue };
-        let place = || format!("{}: {read} shows {value}", record.name(cell));
+        let place = || format!("{}: {by} shows {value}", record.name(cell));
         let Some(writer) = record.writers.get(&(cell, tag)).map(|&op| &run.all[op]) else {
             return Err((format!("{}, which nobody wrote", place()), None));
         };
-        if !writer.may_have_effect() || writer.called > read.returned() {
+        if !writer.may_have_effect() || writer.called > read.ordinal {
             return Err((format!("{}, but {writer} cannot have written it", place()), Some(writer)));
         }
         let mut written = writer.writes.iter().filter(|write| write.cell == cell);
@@ -121,7 +138,7 @@ fn values<'a, 'h>(run: &'a Operations<'h>, record: &Record<'h>, read: &Operation
 }
 
 /// The contact points of one upsert in the order of its patch; only those that no other upsert may have given a place.
-fn order<'a, 'h>(run: &'a Operations<'h>, record: &Record<'h>, read: &Operation<'h>) -> Result<(), Wrong<'a, 'h>> {
+fn order<'a, 'h>(run: &'a Operations<'h>, record: &Record<'h>, read: &Showing<'_, 'h>) -> Result<(), Wrong<'a, 'h>> {
     let mut last: Vec<(usize, usize, usize)> = Vec::new();
     let is_contact = |cell: usize| matches!(record.cells[cell], Cell::Contact { .. });
     for cell in read.values.iter().map(|&(cell, _)| cell).take_while(|&cell| is_contact(cell)) {
@@ -137,7 +154,8 @@ fn order<'a, 'h>(run: &'a Operations<'h>, record: &Record<'h>, read: &Operation<
             None => last.push((index, place, cell)),
             Some((_, before, other)) if *before > place => {
                 let (one, two) = (record.cells[*other], record.cells[cell]);
-                let wrong = format!("{record}: {read} shows {one} before {two}, but {writer} wrote them the other way");
+                let wrong =
+                    format!("{record}: {} shows {one} before {two}, but {writer} wrote them the other way", read.by);
                 return Err((wrong, Some(writer)));
             }
             Some(before) => *before = (index, place, cell),
@@ -154,12 +172,12 @@ mod tests {
     use crate::{
         checker::{
             Guarantee::Fidelity,
-            fixture::{Story, record},
+            fixture::{Story, record, stored},
         },
         history::{
             Call,
             Placement::{Local, Shared},
-            Source,
+            Source, StoredRecord,
         },
     };
 
@@ -243,6 +261,38 @@ mod tests {
         let read = story.get(0, "u", Source::Local, &[]);
         story.upsert(0, "u", &["name"], Shared);
         story.violates(Fidelity, "nobody had written", &[read]);
+    }
+
+    #[test]
+    fn what_is_stored_otherwise_than_it_was_written_is_a_violation() {
+        let mut story = Story::new(&["p"]);
+        let write = story.upsert(0, "u", &["name", "@x"], Shared);
+        let right = [stored("p", "u", &[("name", write), ("@x", write)])];
+        story.redis_holds(&right);
+        story.store_holds(0, &right);
+        story.passes(Fidelity);
+
+        let mut longer = record("p", "u", &[("@x", write)]);
+        longer["contacts"][0]["label"] = json!({"tag": ["p", "u", write], "payload": 1});
+        story.store_holds(0, &[StoredRecord { shows: Some(longer.into()), ..right[0].clone() }]);
+        story.violates(Fidelity, "under prefix \"p\": the store of instance 0 (event 4) shows", &[write]);
+    }
+
+    #[test]
+    fn what_is_stored_in_another_form_is_a_violation() {
+        let mut story = Story::new(&["p"]);
+        story.upsert(0, "u", &["name"], Shared);
+        let wrong = Some("it is a string".to_owned());
+        story.redis_holds(&[StoredRecord { wrong, shows: None, ..stored("p", "u", &[]) }]);
+        story.violates(Fidelity, "Redis (event 2) holds what is not of the documented form: it is a string", &[]);
+    }
+
+    #[test]
+    fn what_is_stored_and_nobody_wrote_is_a_violation() {
+        let mut story = Story::new(&["p"]);
+        let write = story.upsert(0, "u", &["name"], Shared);
+        story.redis_holds(&[stored("p", "u", &[("name", write), ("company", write)])]);
+        story.violates(Fidelity, "Redis (event 2) shows [\"p\",\"u\",1], which nobody wrote", &[]);
     }
 
     #[test]

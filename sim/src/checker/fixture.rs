@@ -7,7 +7,9 @@ use serde_json::{Map, Value as Json, json};
 
 use super::{Guarantee, Verdict};
 use crate::history::{
-    Answer, Call, Event, FORMAT, Header, History, Outcome, Patch, Phase, Placement, Source, Stop, What,
+    Answer, Call, Event, FORMAT, Header, History, Outcome, Patch, Phase, Placement, Source, Stop, StoredEntry,
+    StoredKey, StoredRecord, What,
+    contents::{Raw, StoredValue},
 };
 
 /// A history in the making.
@@ -178,6 +180,23 @@ impl Story {
         op
     }
 
+    /// Redis holds these records, each in its JSON form.
+    pub(super) fn redis_holds(&mut self, records: &[StoredRecord]) {
+        let key = |record: &StoredRecord| StoredKey {
+            key: Raw(format!("{}:{}", record.prefix, record.uid).into_bytes()),
+            value: StoredValue::String(Raw(b"bytes".to_vec())),
+            expires_at_ms: None,
+            records: vec![record.clone()],
+        };
+        self.event(What::RedisHolds { keys: records.iter().map(key).collect() });
+    }
+
+    /// The store of an instance holds these.
+    pub(super) fn store_holds(&mut self, instance: u32, records: &[StoredRecord]) {
+        let entry = |record: &StoredRecord| StoredEntry { bytes: Raw(b"bytes".to_vec()), record: record.clone() };
+        self.event(What::StoreHolds { instance, entries: records.iter().map(entry).collect() });
+    }
+
     /// The guarantee holds in this history.
     #[track_caller]
     pub(super) fn passes(&self, guarantee: Guarantee) {
@@ -230,6 +249,12 @@ pub(super) fn record(prefix: &str, uid: &str, fields: &[(&str, u64)]) -> Json {
         "uid": uid, "contacts": shown.contacts, "profile": shown.profile, "metadata": shown.metadata,
         "first_revealed_at": "2026-01-31T12:00:00.000Z", "last_updated_at": "2026-02-01T08:30:00.000Z"
     })
+}
+
+/// The same, as it is stored.
+pub(super) fn stored(prefix: &str, uid: &str, fields: &[(&str, u64)]) -> StoredRecord {
+    let shows = Some(record(prefix, uid, fields).into());
+    StoredRecord { prefix: prefix.to_owned(), uid: uid.to_owned(), shows, wrong: None, pending: false }
 }
 
 fn patch(prefix: &str, uid: &str, op: u64, fields: &[&str]) -> Patch {

@@ -1,16 +1,16 @@
 //! G7: a prefix never sees, changes or clears another's data, and an answer belongs to its question.
 //!
 //! Every value read names in its tag the prefix of the instance and the uid that was asked for; `list` and `clear`
-//! name only uids that somebody under the prefix wrote; and a record does not vanish while only others were removing.
+//! name only uids that somebody under the prefix wrote; a record does not vanish while only others were removing; and what
+//! Redis and the local stores hold in the end was written under its prefix, each value to its record.
 
 use std::collections::BTreeSet;
-
-use serde_json::Value as Json;
 
 use super::{
     Verdict, cells,
     expiry::Knowledge,
     operations::{Operation, Operations, Record, Seen, numbers},
+    stored::Showing,
 };
 use crate::history::{Answer, Call};
 
@@ -23,13 +23,19 @@ pub(super) fn check(run: &Operations<'_>) -> Verdict {
     }
     for op in &run.all {
         let found = match op.answer() {
-            Some(Answer::Read { record: Some(json), .. }) => stray(run, op, json),
+            Some(Answer::Read { .. }) => op.record.zip(op.showing()).and_then(|(record, showing)| {
+                let message = stray(&run.records[record], &showing)?;
+                Some(Verdict::Violation { message, ops: vec![op.number] })
+            }),
             Some(Answer::Listed { uids, .. } | Answer::Cleared { uids, .. }) => unheard_of(op, uids, &written),
             _ => None,
         };
         if let Some(violation) = found {
             return violation;
         }
+    }
+    if let Some(violation) = run.records.iter().find_map(|record| stored(record, &written)) {
+        return violation;
     }
     // Beyond the budget anything may be lost, whoever removed what.
     if run.unquiet().is_some() || run.history.header.beyond_budget {
@@ -38,16 +44,27 @@ pub(super) fn check(run: &Operations<'_>) -> Verdict {
     run.records.iter().find_map(|record| vanished(run, record)).unwrap_or(Verdict::Pass)
 }
 
-fn stray(run: &Operations<'_>, read: &Operation<'_>, json: &Json) -> Option<Verdict> {
-    let record = &run.records[read.record?];
-    let cell = record.cells[read.shown.iter().position(|&seen| seen == Seen::Stray)?];
+/// What is stored of a record, if nobody wrote it, or it has values of another.
+fn stored(record: &Record<'_>, written: &BTreeSet<(&str, &str)>) -> Option<Verdict> {
+    let stored = record.stored.first()?;
+    if !written.contains(&(record.prefix, record.uid)) {
+        let message = format!("{stored} holds {record}, which nobody wrote");
+        return Some(Verdict::Violation { message, ops: Vec::new() });
+    }
+    let message = record.stored.iter().find_map(|stored| stray(record, &stored.showing()?))?;
+    Some(Verdict::Violation { message, ops: Vec::new() })
+}
+
+/// A value of another record.
+fn stray(record: &Record<'_>, showing: &Showing<'_, '_>) -> Option<String> {
+    let (by, json) = (showing.by, showing.json);
+    let cell = record.cells[showing.shown.iter().position(|&seen| seen == Seen::Stray)?];
     let valued = cells::of_record(json).into_iter().rfind(|valued| valued.cell == cell)?;
     let whose = match valued.tag {
         None => "names no write".to_owned(),
         Some(tag) => format!("was written to record {:?} under prefix {:?} with tag {}", tag.uid, tag.prefix, tag.op),
     };
-    let message = format!("{cell} of {record}: {read} shows {}, which {whose}", valued.value);
-    Some(Verdict::Violation { message, ops: vec![read.number] })
+    Some(format!("{cell} of {record}: {by} shows {}, which {whose}", valued.value))
 }
 
 fn unheard_of(op: &Operation<'_>, uids: &[String], written: &BTreeSet<(&str, &str)>) -> Option<Verdict> {
@@ -82,7 +99,7 @@ mod tests {
     use crate::{
         checker::{
             Guarantee::Isolation,
-            fixture::{Story, record},
+            fixture::{Story, record, stored},
         },
         history::{Phase, Placement::Shared, Source},
     };
@@ -103,6 +120,25 @@ mod tests {
         let read = story.get_begins(0, "v");
         story.got_record(read, Source::Shared, record("p", "u", &[("name", write)]));
         story.violates(Isolation, "was written to record \"u\" under prefix \"p\"", &[read]);
+    }
+
+    #[test]
+    fn what_is_stored_and_belongs_to_another_is_a_violation() {
+        let mut story = Story::new(&["a", "a:b"]);
+        let write = story.upsert(1, "u", &["@x"], Shared);
+        story.redis_holds(&[stored("a:b", "u", &[("@x", write)])]);
+        story.passes(Isolation);
+        story.store_holds(0, &[stored("a", "u", &[])]);
+        let said = "the store of instance 0 (event 3) holds record \"u\" under prefix \"a\", which nobody wrote";
+        story.violates(Isolation, said, &[]);
+
+        let mut story = Story::new(&["a"]);
+        let write = story.upsert(0, "u", &["@x"], Shared);
+        story.upsert(0, "v", &["@x"], Shared);
+        let mut other = stored("a", "v", &[]);
+        other.shows = Some(record("a", "u", &[("@x", write)]).into());
+        story.redis_holds(&[other]);
+        story.violates(Isolation, "Redis (event 4) shows", &[]);
     }
 
     #[test]

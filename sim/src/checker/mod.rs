@@ -36,6 +36,7 @@ mod recovery;
 mod register;
 mod session;
 mod sources;
+mod stored;
 mod zones;
 
 #[cfg(test)]

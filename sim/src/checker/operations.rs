@@ -10,8 +10,11 @@ use super::{
     cells::{self, Cell, Valued},
     excuses::Excuses,
     expiry::Expiry,
+    stored::{Place, Stored},
 };
-use crate::history::{Answer, Call, FORMAT, History, Outcome, Patch, Phase, Placement, RecordName, Source, Stop, What};
+use crate::history::{
+    Answer, Call, FORMAT, History, Outcome, Patch, Phase, Placement, RecordName, Source, Stop, StoredRecord, What,
+};
 
 /// A history, indexed. Operations, records and cells are known by their index.
 pub(super) struct Operations<'h> {
@@ -25,6 +28,8 @@ pub(super) struct Operations<'h> {
     lost_records: BTreeMap<u64, &'h [RecordName]>,
     pub(super) excuses: Excuses,
     pub(super) expiry: Expiry,
+    /// When the contents of Redis were noted: ordinal and time.
+    pub(super) redis_noted: Option<(u64, u64)>,
     /// What stopped: ordinal, instance, how.
     pub(super) stops: Vec<(u64, u32, Stop)>,
     /// Why the history cannot be judged at all.
@@ -96,6 +101,8 @@ pub(super) struct Record<'h> {
     pub(super) removals: Vec<usize>,
     /// Every get that answered, in the order of the calls.
     pub(super) reads: Vec<usize>,
+    /// Where it was stored in the end, Redis first.
+    pub(super) stored: Vec<Stored<'h>>,
     /// The last one that showed it, while they are indexed.
     read_last: Option<usize>,
     /// The upsert behind each cell and tag, here even those that answered `Fail`.
@@ -179,6 +186,10 @@ impl<'h> Operations<'h> {
 
     fn attach(&mut self) {
         let records = &mut self.records;
+        for record in &mut *records {
+            let cells = record.cells.len();
+            record.stored.iter_mut().for_each(|stored| stored.shown.resize(cells, Seen::Absent));
+        }
         for (index, op) in self.all.iter_mut().enumerate() {
             match (op.call, op.record) {
                 (Call::Upsert { .. }, Some(record)) => {
@@ -342,6 +353,7 @@ impl<'h> Indexer<'h> {
             lost_records: BTreeMap::new(),
             excuses: Excuses::of(&history.events),
             expiry: Expiry::of(history),
+            redis_noted: None,
             stops: Vec::new(),
             malformed: None,
             untagged: None,
@@ -372,6 +384,7 @@ impl<'h> Indexer<'h> {
                     self.found.lost_records.insert(ordinal, records);
                 }
                 What::Cancelled { instance, op } => self.cancelled(ordinal, *instance, *op),
+                What::RedisHolds { .. } => self.found.redis_noted = Some((ordinal, at_us)),
                 What::Started { .. }
                 | What::State { .. }
                 | What::FaultBegin { .. }
@@ -381,12 +394,35 @@ impl<'h> Indexer<'h> {
                 | What::OpenFailed { .. }
                 | What::Holds { .. }
                 | What::Attempts { .. }
+                | What::StoreHolds { .. }
                 | What::Unquiet { .. } => {}
             }
         }
         for index in 0..self.found.all.len() {
             self.cells(index);
         }
+        for event in events {
+            match &event.what {
+                What::RedisHolds { keys } => {
+                    for record in keys.iter().flat_map(|key| &key.records) {
+                        self.stored(event.ordinal, Place::Redis, record);
+                    }
+                }
+                What::StoreHolds { instance, entries } => {
+                    for entry in entries {
+                        self.stored(event.ordinal, Place::Store(*instance), &entry.record);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn stored(&mut self, ordinal: u64, place: Place, stored: &'h StoredRecord) {
+        let index = self.record(&stored.prefix, &stored.uid);
+        let record = &mut self.found.records[index];
+        let (shown, values) = stored.shows.as_deref().map_or_else(Default::default, |json| shown(record, json));
+        record.stored.push(Stored { place, ordinal, record: stored, shown, values });
     }
 
     fn malformed(&mut self, why: String) {
@@ -453,6 +489,7 @@ impl<'h> Indexer<'h> {
                 upserts: Vec::new(),
                 removals: Vec::new(),
                 reads: Vec::new(),
+                stored: Vec::new(),
                 read_last: None,
                 writers: BTreeMap::new(),
                 by_cell: BTreeMap::new(),
@@ -482,18 +519,7 @@ impl<'h> Indexer<'h> {
                 op.values.clone_from(&last.values);
                 return;
             }
-            op.shown = vec![Seen::Absent; record.cells.len()];
-            op.shown[EXISTENCE] = Seen::Present;
-            let cells = cells::of_record(json);
-            op.values.reserve_exact(cells.len());
-            for valued in cells {
-                let cell = record.cell(valued.cell);
-                if cell >= op.shown.len() {
-                    op.shown.resize(cell + 1, Seen::Absent);
-                }
-                op.shown[cell] = seen(record, &valued);
-                op.values.push((cell, valued.value));
-            }
+            (op.shown, op.values) = shown(record, json);
         }
     }
 }
@@ -506,6 +532,23 @@ impl<'h> Record<'h> {
             cells.len() - 1
         })
     }
+}
+
+/// What a record shows in each cell, and its values as they stand in it.
+fn shown<'h>(record: &mut Record<'h>, json: &'h Json) -> (Vec<Seen>, Vec<(usize, &'h Json)>) {
+    let mut shown = vec![Seen::Absent; record.cells.len()];
+    shown[EXISTENCE] = Seen::Present;
+    let cells = cells::of_record(json);
+    let mut values = Vec::with_capacity(cells.len());
+    for valued in cells {
+        let cell = record.cell(valued.cell);
+        if cell >= shown.len() {
+            shown.resize(cell + 1, Seen::Absent);
+        }
+        shown[cell] = seen(record, &valued);
+        values.push((cell, valued.value));
+    }
+    (shown, values)
 }
 
 fn written<'h>(record: &mut Record<'h>, patch: &'h Patch) -> Result<Vec<Write<'h>>, String> {

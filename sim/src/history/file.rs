@@ -101,12 +101,14 @@ fn instance(what: &What) -> Option<u32> {
         | What::OpenFailed { instance, .. }
         | What::Holds { instance, .. }
         | What::Attempts { instance, .. }
+        | What::StoreHolds { instance, .. }
         | What::Unquiet { instance, .. } => Some(*instance),
         What::Phase { .. }
         | What::FaultBegin { .. }
         | What::FaultEnd { .. }
         | What::RedisLostData
-        | What::RedisLostRecords { .. } => None,
+        | What::RedisLostRecords { .. }
+        | What::RedisHolds { .. } => None,
     }
 }
 
@@ -120,6 +122,7 @@ fn event_of(json: &Json) -> Result<Event, Wrong> {
     if let Some(empty) = skeleton.pointer_mut(FREE[0]) {
         *empty = Json::Object(serde_json::Map::new());
     }
+    let mut stored = stored(&mut skeleton).into_iter().map(|json| (!json.is_null()).then(|| Arc::new(json)));
     let mut event: Event = understood(&skeleton, "event")?;
     match &mut event.what {
         What::Invoke { call, .. } => {
@@ -130,9 +133,30 @@ fn event_of(json: &Json) -> Result<Event, Wrong> {
         What::Complete { outcome: Outcome::Ok { answer: Answer::Read { record: read, .. } }, .. } => {
             *read = record.filter(|record| !record.is_null()).map(Arc::new);
         }
+        What::RedisHolds { keys } => {
+            let records = keys.iter_mut().flat_map(|key| &mut key.records);
+            records.zip(&mut stored).for_each(|(record, shows)| record.shows = shows);
+        }
+        What::StoreHolds { entries, .. } => {
+            entries.iter_mut().zip(&mut stored).for_each(|(entry, shows)| entry.record.shows = shows);
+        }
         _ => {}
     }
     Ok(event)
+}
+
+/// Takes out what the records that are stored show, in their order.
+fn stored(json: &mut Json) -> Vec<Json> {
+    let take = |record: &mut Json| record.get_mut("shows").map_or(Json::Null, Json::take);
+    let mut taken = Vec::new();
+    if let Some(keys) = json.get_mut("keys").and_then(Json::as_array_mut) {
+        let records = keys.iter_mut().filter_map(|key| key.get_mut("records")?.as_array_mut());
+        taken.extend(records.flatten().map(take));
+    }
+    if let Some(entries) = json.get_mut("entries").and_then(Json::as_array_mut) {
+        taken.extend(entries.iter_mut().filter_map(|entry| entry.get_mut("record").map(take)));
+    }
+    taken
 }
 
 fn understood<T: DeserializeOwned + Serialize>(json: &Json, what: &str) -> Result<T, Wrong> {

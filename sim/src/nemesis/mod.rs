@@ -317,7 +317,8 @@ impl Nemesis<'_> {
         }
     }
 
-    async fn stop_in_order(&self, instance: u32) -> Stop {
+    /// An instance is closed, given some time for it, and its process ends.
+    pub(crate) async fn stop_in_order(&self, instance: u32) -> Stop {
         let closed = self.world.within_us(GRACE_US, self.instances.close(instance)).await;
         if closed.is_none() {
             self.instances.stopped(instance, Stop::Killed);

@@ -79,6 +79,10 @@ fn line(text: &mut String, event: &Event) {
         What::Attempts { instance, times_us: at_us } => {
             (Some(instance), None, "connects", format!("asked for a connection {} times", at_us.len()))
         }
+        What::RedisHolds { keys } => (None, None, "redis holds", format!("{} keys", keys.len())),
+        What::StoreHolds { instance, entries } => {
+            (Some(instance), None, "store holds", format!("{} records", entries.len()))
+        }
         What::Unquiet { instance, reason } => (Some(instance), None, "not at rest", reason.clone()),
     };
     let column = |number: Option<String>| number.unwrap_or_default();

@@ -1,5 +1,7 @@
 //! The contact cache as a subject: the only place in which the bed touches the client's interface.
 
+pub(super) mod stored;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},

@@ -11,7 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use self::{contact_cache::ContactCacheSubject, legacy::LegacySubject};
 pub use crate::history::Tuning;
-use crate::history::{Call, Outcome, RecordName, StoreReport};
+use crate::{
+    history::{
+        Call, Outcome, RecordName, StoreReport, StoredEntry, StoredKey,
+        contents::{Raw, StoredValue},
+    },
+    redis::{Content, Dumped},
+};
 
 /// A future of a subject.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -146,6 +152,30 @@ impl SubjectKind {
         match self {
             Self::ContactCache => contact_cache::record_of_key(key).into_iter().collect(),
             Self::Legacy => legacy::records_of_key(key, prefixes),
+        }
+    }
+
+    /// A key of Redis with what the bed makes of it, in a run of these prefixes, at this time of Redis's clock.
+    pub fn stored_key(self, key: Vec<u8>, dumped: Dumped, prefixes: &[&str], now_ms: u64) -> StoredKey {
+        let value = match dumped.content {
+            Content::String(bytes) => StoredValue::String(Raw(bytes)),
+            Content::Hash(fields) => {
+                StoredValue::Hash(fields.into_iter().map(|(field, value)| (Raw(field), Raw(value))).collect())
+            }
+        };
+        let record = |name| match self {
+            Self::ContactCache => contact_cache::stored::in_redis(name, &value, now_ms),
+            Self::Legacy => legacy::stored::in_redis(name, &value),
+        };
+        let records = self.records_of_key(&key, prefixes).into_iter().map(record).collect();
+        StoredKey { key: Raw(key), value, expires_at_ms: dumped.expires_at_ms, records }
+    }
+
+    /// What the file of a local store holds, at this time of Redis's clock.
+    pub fn stored_entries(self, file: &[u8], settings: &Settings, now_ms: u64) -> Vec<StoredEntry> {
+        match self {
+            Self::ContactCache => contact_cache::stored::in_file(file, &settings.prefix, now_ms),
+            Self::Legacy => legacy::stored::in_file(file, &settings.prefix),
         }
     }
 

@@ -137,6 +137,11 @@ impl Disk {
         self.state().image.file(path).is_some_and(|file| file.content().is_damaged())
     }
 
+    /// The bytes of a file as every process of the host sees them, read past all troubles.
+    pub fn content(&self, path: &Path) -> Option<Vec<u8>> {
+        Some(self.state().image.file(path)?.content().bytes().to_vec())
+    }
+
     /// Flips one random bit of a file. Says where; none if it has no durable byte.
     pub fn rot(&self, path: &Path) -> Option<u64> {
         let mut state = self.state();

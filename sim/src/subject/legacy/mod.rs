@@ -16,6 +16,7 @@
 
 mod client;
 mod pool;
+pub(super) mod stored;
 #[cfg(test)]
 mod tests;
 

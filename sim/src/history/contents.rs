@@ -1,0 +1,121 @@
+//! What is stored at the end of a run, byte for byte, in Redis and in the local stores; and what the bed makes of it.
+//!
+//! The bed reads the bytes by the documented form of what it finds there, with code of its own: the subject's code would
+//! agree with its own mistakes.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::Value as Json;
+
+/// Bytes as they are stored. In JSON a text, or `{"hex": "00ff"}` if they are none.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Raw(pub Vec<u8>);
+
+/// A key of Redis and what it holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredKey {
+    /// The key.
+    pub key: Raw,
+    /// What it holds.
+    pub value: StoredValue,
+    /// When it expires, in milliseconds since the epoch of the server's clock; none if never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at_ms: Option<u64>,
+    /// The records that it holds: none if it holds something else, several if the subject's keys are ambiguous.
+    pub records: Vec<StoredRecord>,
+}
+
+/// What a key of Redis holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoredValue {
+    /// A string.
+    String(Raw),
+    /// The fields of a hash and their values, in the order of the fields.
+    Hash(Vec<(Raw, Raw)>),
+}
+
+/// What a local store holds of a record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredEntry {
+    /// As it stands in the file, which may hold more around it.
+    pub bytes: Raw,
+    /// The record.
+    pub record: StoredRecord,
+}
+
+/// A record in what is stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredRecord {
+    /// The key prefix that it is under.
+    pub prefix: String,
+    /// Its uid.
+    pub uid: String,
+    /// The record in its JSON form, as of [`super::Answer::Read`]; none if there is none: removed, or expired.
+    pub shows: Option<Arc<Json>>,
+    /// Why it is no record of the documented form, if it is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrong: Option<String>,
+    /// It holds a write that Redis does not have, by its own word.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pending: bool,
+}
+
+impl Serialize for Raw {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match std::str::from_utf8(&self.0) {
+            Ok(text) => serializer.serialize_str(text),
+            Err(_) => Hex { hex: hex::encode(&self.0) }.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Written::deserialize(deserializer)? {
+            Written::Text(text) => Ok(Self(text.into_bytes())),
+            Written::Hex(Hex { hex }) => match hex::decode(&hex) {
+                Ok(bytes) if std::str::from_utf8(&bytes).is_err() => Ok(Self(bytes)),
+                Ok(_) => Err(de::Error::custom(format!("the bytes {hex} are a text: write them as one"))),
+                Err(cause) => Err(de::Error::custom(format!("{hex:?} is no hexadecimal text: {cause}"))),
+            },
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Hex {
+    hex: String,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Text(String),
+    Hex(Hex),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_a_text_where_they_can_be_one_and_come_back() {
+        for (bytes, json) in [(b"a\"\n".as_slice(), r#""a\"\n""#), (b"", r#""""#), (b"\xff\x00", r#"{"hex":"ff00"}"#)] {
+            let raw = Raw(bytes.to_vec());
+            assert_eq!(serde_json::to_string(&raw).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Raw>(json).unwrap(), raw);
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_written_otherwise_are_refused() {
+        for json in
+            [r#"{"hex":"ff0"}"#, r#"{"hex":"+f"}"#, r#"{"hex":"zz"}"#, r#"{"hex":"61"}"#, "7", r#"{"hex":"ff","x":1}"#]
+        {
+            assert!(serde_json::from_str::<Raw>(json).is_err(), "{json}");
+        }
+    }
+}

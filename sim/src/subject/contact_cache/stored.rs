@@ -1,0 +1,301 @@
+//! What the contact cache stores, read by its documented form: the hash of a record in Redis, and the log of a store.
+//!
+//! The forms stand in the headers of `src/record/mod.rs`, `src/local/storage.rs` and `src/local/state.rs`. They are read here
+//! with code of the bed's own.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use contact_cache::Timestamp;
+use serde::Deserialize;
+use serde_json::{Map, Value as Json, json};
+
+use crate::history::{
+    RecordName, StoredEntry, StoredRecord,
+    contents::{Raw, StoredValue},
+};
+
+/// Of a stamp, in hexadecimal digits.
+const STAMP_LEN: usize = 32;
+
+const HEADER_LEN: usize = 16;
+const ENTRY_MAGIC: &[u8] = b"CCLE";
+/// Magic, checksum, length and number.
+const ENTRY_HEADER_LEN: usize = 4 + 4 + 4 + 8;
+
+/// A record in Redis.
+pub(in crate::subject) fn in_redis(name: RecordName, value: &StoredValue, now_ms: u64) -> StoredRecord {
+    let shows = match value {
+        StoredValue::String(_) => Err("it is a string, and a record is a hash".to_owned()),
+        StoredValue::Hash(fields) => texts(fields).and_then(|cells| shown(&name.uid, &cells, now_ms)),
+    };
+    record(name, shows, false)
+}
+
+/// What the log of a prefix holds: of each record the last entry that verifies, unless the copy was forgotten since.
+pub(in crate::subject) fn in_file(file: &[u8], prefix: &str, now_ms: u64) -> Vec<StoredEntry> {
+    let mut held: BTreeMap<String, (usize, &[u8], Held)> = BTreeMap::new();
+    let mut rest = file.get(HEADER_LEN..).unwrap_or_default();
+    while let Some(at) = rest.windows(ENTRY_MAGIC.len()).position(|bytes| bytes == ENTRY_MAGIC) {
+        rest = &rest[at..];
+        let Some(payload) = payload(rest, prefix) else {
+            rest = &rest[1..];
+            continue;
+        };
+        let place = file.len() - rest.len();
+        rest = &rest[ENTRY_HEADER_LEN + payload.len()..];
+        match serde_json::from_slice(payload) {
+            Ok(Entry::Record { uid, held: now }) => drop(held.insert(uid, (place, payload, now))),
+            Ok(Entry::Forget { uid }) => drop(held.remove(&uid)),
+            Ok(Entry::Other) | Err(_) => {}
+        }
+    }
+    let mut entries: Vec<_> = held.into_iter().collect();
+    entries.sort_unstable_by_key(|(_, (place, ..))| *place);
+    let entry = |(uid, (_, bytes, held)): (String, (usize, &[u8], Held))| {
+        let cells = held.cells.iter().map(|(field, cell)| (field.as_str(), cell.as_str())).collect();
+        let shows = shown(&uid, &cells, now_ms);
+        let pending = held.times_pending || !held.pending.is_empty();
+        let name = RecordName { prefix: prefix.to_owned(), uid };
+        StoredEntry { bytes: Raw(bytes.to_vec()), record: record(name, shows, pending) }
+    };
+    entries.into_iter().map(entry).collect()
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "entry", rename_all = "snake_case")]
+enum Entry {
+    Record {
+        uid: String,
+        held: Held,
+    },
+    Forget {
+        uid: String,
+    },
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Deserialize)]
+struct Held {
+    cells: BTreeMap<String, String>,
+    #[serde(default)]
+    pending: Vec<String>,
+    #[serde(default)]
+    times_pending: bool,
+}
+
+/// The payload of the entry that begins with the first of `bytes`, if it verifies.
+fn payload<'a>(bytes: &'a [u8], prefix: &str) -> Option<&'a [u8]> {
+    let number = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
+    let (checksum, len) = (number(4)?, usize::try_from(number(8)?).ok()?);
+    let covered = bytes.get(8..ENTRY_HEADER_LEN.checked_add(len)?)?;
+    let is_first = covered[4..12] == [0; 8];
+    let seed = if is_first { 0 } else { crc32fast::hash(prefix.as_bytes()) };
+    let mut hasher = crc32fast::Hasher::new_with_initial(seed);
+    hasher.update(covered);
+    (hasher.finalize() == checksum).then(|| &covered[12..])
+}
+
+fn record(name: RecordName, shows: Result<Option<Json>, String>, pending: bool) -> StoredRecord {
+    let RecordName { prefix, uid } = name;
+    let (shows, wrong) = shows.map_or_else(|wrong| (None, Some(wrong)), |shows| (shows.map(Arc::new), None));
+    StoredRecord { prefix, uid, shows, wrong, pending }
+}
+
+fn texts(fields: &[(Raw, Raw)]) -> Result<BTreeMap<&str, &str>, String> {
+    fields
+        .iter()
+        .map(|(field, value)| match (std::str::from_utf8(&field.0), std::str::from_utf8(&value.0)) {
+            (Ok(field), Ok(value)) => Ok((field, value)),
+            _ => Err(format!("the field {:?} or its value is no text", String::from_utf8_lossy(&field.0))),
+        })
+        .collect()
+}
+
+/// The record that cells make, in its JSON form; none if it was removed or has expired.
+fn shown(uid: &str, cells: &BTreeMap<&str, &str>, now_ms: u64) -> Result<Option<Json>, String> {
+    let stamped = |field: &str| match cells.get(field) {
+        None => Ok(None),
+        Some(cell) => stamped(cell).map(Some).ok_or_else(|| format!("the field {field:?} does not begin with a stamp")),
+    };
+    let buried = stamped("d")?.map(|(stamp, _)| stamp);
+    let is_dead = |stamp: &str| buried.is_some_and(|buried| stamp <= buried);
+    let (mut contacts, mut profile, mut metadata) = (Vec::new(), Map::new(), Map::new());
+    for &field in cells.keys().filter(|field| !["d", "e", "f", "l"].contains(field)) {
+        let Some((stamp, value)) = stamped(field)? else { continue };
+        if value.is_empty() || is_dead(stamp) {
+            continue;
+        }
+        let wrong =
+            |cause: serde_json::Error| format!("the value of the field {field:?} is not as documented: {cause}");
+        match field.split_at_checked(1) {
+            Some(("c", point)) => {
+                let (kind, point): (String, String) = serde_json::from_str(point).map_err(wrong)?;
+                let (place, mut contact): ((u64, u64), Map<String, Json>) =
+                    serde_json::from_str(value).map_err(wrong)?;
+                contact.insert("type".to_owned(), kind.into());
+                contact.insert("value".to_owned(), point.into());
+                contacts.push((place, Json::from(contact)));
+            }
+            Some(("p", name)) => drop(profile.insert(name.to_owned(), serde_json::from_str(value).map_err(wrong)?)),
+            Some(("m", name)) => drop(metadata.insert(name.to_owned(), serde_json::from_str(value).map_err(wrong)?)),
+            _ => return Err(format!("a record has no field {field:?}")),
+        }
+    }
+    let Some((stamp, lifetime)) = stamped("e")? else { return Ok(None) };
+    let until_ms = until_ms(lifetime).ok_or_else(|| format!("it is said to live until {lifetime:?}"))?;
+    if is_dead(stamp) || until_ms <= now_ms {
+        return Ok(None);
+    }
+    contacts.sort_by_key(|(place, _)| *place);
+    let time = |field: &str| {
+        let digits = cells.get(field).filter(|digits| digits.len() == 12);
+        let millis = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        let millis = millis.ok_or_else(|| format!("the time {field:?} is missing or no 12 hexadecimal digits"))?;
+        Ok::<_, String>(Timestamp::from_millis(millis).to_string())
+    };
+    Ok(Some(json!({
+        "uid": uid,
+        "contacts": contacts.into_iter().map(|(_, contact)| contact).collect::<Vec<_>>(),
+        "profile": profile,
+        "metadata": metadata,
+        "first_revealed_at": time("f")?,
+        "last_updated_at": time("l")?,
+    })))
+}
+
+fn stamped(cell: &str) -> Option<(&str, &str)> {
+    let parts = cell.split_at_checked(STAMP_LEN)?;
+    parts.0.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit)).then_some(parts)
+}
+
+/// Until when a record lives, in milliseconds of Redis's clock.
+fn until_ms(lifetime: &str) -> Option<u64> {
+    match lifetime.split_at_checked(1)? {
+        ("1", "") => Some(u64::MAX),
+        ("0" | "2", digits) if digits.len() == 12 => u64::from_str_radix(digits, 16).ok(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAMPS: [&str; 3] =
+        ["019b76db1d3000042e75bacf456b42f8", "019b76db6b500003296a4cc00673083c", "019b76db6b510002e75d73c133a59954"];
+
+    fn hash(fields: &[(&str, String)]) -> StoredValue {
+        let raw = |text: &str| Raw(text.as_bytes().to_vec());
+        StoredValue::Hash(fields.iter().map(|(field, value)| (raw(field), raw(value))).collect())
+    }
+
+    fn read(fields: &[(&str, String)]) -> Result<Option<Json>, String> {
+        let stored = in_redis(RecordName { prefix: "p".to_owned(), uid: "u".to_owned() }, &hash(fields), 1000);
+        match stored.wrong {
+            None => Ok(stored.shows.map(|shows| (*shows).clone())),
+            Some(wrong) => Err(wrong),
+        }
+    }
+
+    /// Fields as the client writes them, the stamp of each by its number.
+    fn fields(cells: &[(&'static str, usize, &str)]) -> Vec<(&'static str, String)> {
+        let cells = cells.iter().map(|&(field, stamp, value)| (field, format!("{}{value}", STAMPS[stamp])));
+        cells.chain([("f", "019b76dac0c9".to_owned()), ("l", "019b76dae8dd".to_owned())]).collect()
+    }
+
+    #[test]
+    fn a_hash_is_the_record_that_its_cells_make() {
+        let cells = [
+            ("c[\"email\",\"b\"]", 1, "[[1,0],{\"label\":12345678901234567890}]"),
+            ("c[\"email\",\"a\"]", 1, "[[2,0],{}]"),
+            ("e", 2, "1"),
+            ("mgone", 2, ""),
+            ("msource", 1, "null"),
+            ("pname", 2, "1.10"),
+            ("pbelow", 0, "1"),
+            ("d", 0, ""),
+        ];
+        let expected = r#"{"uid":"u","contacts":[{"type":"email","value":"b","label":12345678901234567890},
+            {"type":"email","value":"a"}],"profile":{"name":1.10},"metadata":{"source":null},
+            "first_revealed_at":"2026-01-01T00:00:06.345Z","last_updated_at":"2026-01-01T00:00:16.605Z"}"#;
+        assert_eq!(read(&fields(&cells)).unwrap(), Some(serde_json::from_str(expected).unwrap()));
+    }
+
+    #[test]
+    fn a_record_that_was_removed_or_has_expired_is_none() {
+        let lives = |until| read(&fields(&[("e", 1, until), ("pname", 1, "1")])).unwrap().is_some();
+        assert!(lives("1") && lives("20000000003e9") && !lives("20000000003e8") && !lives("00000000003e8"));
+        assert_eq!(read(&fields(&[("d", 2, "")])), Ok(None));
+        assert_eq!(read(&fields(&[("d", 2, ""), ("e", 2, "1")])), Ok(None));
+        assert_eq!(read(&fields(&[])), Ok(None));
+    }
+
+    #[test]
+    fn what_the_documented_form_does_not_have_is_named() {
+        let says = |cells: &[(&'static str, usize, &str)], said: &str| {
+            let wrong = read(&fields(cells)).unwrap_err();
+            assert!(wrong.contains(said), "{wrong}");
+        };
+        says(&[("zip", 1, "1")], "no field \"zip\"");
+        says(&[("e", 1, "3")], "live until \"3\"");
+        says(&[("e", 1, "1"), ("pname", 1, "\"1")], "\"pname\" is not as documented");
+        says(&[("e", 1, "1"), ("cemail", 1, "[[1,0],{}]")], "\"cemail\" is not as documented");
+        assert!(read(&[("e", "1".to_owned())]).unwrap_err().contains("does not begin with a stamp"));
+        assert!(read(&[("e", format!("{}1", STAMPS[0]))]).unwrap_err().contains("time \"f\" is missing"));
+        let string = in_redis(
+            RecordName { prefix: "p".to_owned(), uid: "u".to_owned() },
+            &StoredValue::String(Raw(Vec::new())),
+            0,
+        );
+        assert!(string.wrong.unwrap().contains("a string"));
+    }
+
+    /// A log with these payloads, entries numbered from 0, of prefix `p`.
+    fn log(payloads: &[&str]) -> Vec<u8> {
+        let mut log = b"contactc\x02\0\0\0\0\0\0\0".to_vec();
+        for (number, payload) in (0_u64..).zip(payloads) {
+            let mut covered = u32::try_from(payload.len()).unwrap().to_le_bytes().to_vec();
+            covered.extend(number.to_le_bytes());
+            covered.extend(payload.as_bytes());
+            let seed = if number == 0 { 0 } else { crc32fast::hash(b"p") };
+            let mut hasher = crc32fast::Hasher::new_with_initial(seed);
+            hasher.update(&covered);
+            log.extend(ENTRY_MAGIC);
+            log.extend(hasher.finalize().to_le_bytes());
+            log.extend(covered);
+        }
+        log
+    }
+
+    #[test]
+    fn of_a_log_counts_the_last_entry_of_each_record_that_verifies() {
+        let record = |uid: &str, name: u64, more: &str| {
+            let stamp = STAMPS[1];
+            format!(
+                r#"{{"entry":"record","uid":"{uid}","held":{{"cells":{{"e":"{stamp}1","pname":"{stamp}{name}",
+                "f":"019b76dac0c9","l":"019b76dae8dd"}}{more}}}}}"#
+            )
+        };
+        let [old, new, gone] = [record("u", 1, ""), record("u", 2, r#","pending":["pname"]"#), record("v", 3, "")];
+        let payloads =
+            [r#"{"entry":"prefix","prefix":"p"}"#, &old, &gone, &new, r#"{"entry":"forget","uid":"v"}"#, "{}"];
+        let read = |log: &[u8]| {
+            let held = in_file(log, "p", 0).into_iter();
+            held.map(|entry| {
+                let name = entry.record.shows.expect("a record")["profile"]["name"].to_string();
+                (entry.record.uid, name, entry.record.pending)
+            })
+            .collect::<Vec<_>>()
+        };
+        let entry = |uid: &str, name: &str, pending| (uid.to_owned(), name.to_owned(), pending);
+        let mut log = log(&payloads);
+        assert_eq!(read(&log), [entry("u", "2", true)]);
+        assert_eq!(in_file(&log, "q", 0), [], "another prefix's entries do not verify");
+        let at = log.windows(4).position(|bytes| bytes == b"pend").unwrap();
+        log[at] ^= 1;
+        assert_eq!(read(&log), [entry("u", "1", false)], "what is damaged does not count");
+        assert_eq!(read(&log[..log.len() / 2]).len(), 1, "nor what is cut off");
+        assert_eq!(in_file(b"", "p", 0), []);
+    }
+}
