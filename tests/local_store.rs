@@ -10,7 +10,7 @@ use contact_cache::{
     error::{Effect, StoreError},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use seedbed::{history::Stop, world::disk::Verb};
+use seedbed::{faults::BadWrite, history::Stop, world::disk::Verb};
 use serde_json::{Value as Json, json};
 use stage::{Cache, DIRECTORY, Stage, config, field, play, profile, uid};
 
@@ -86,6 +86,22 @@ fn a_store_that_was_closed_with_something_unwritten_has_its_end_last() {
         stage.close(1, cache).await;
         let cache = stage.open(1).await;
         assert!(cache.open_report().clean_end, "{:?}", cache.open_report());
+    });
+}
+
+#[test]
+fn a_store_whose_writes_since_its_last_orderly_end_were_lost_was_not_closed_in_order() {
+    play(async |stage| {
+        let cache = alone(&stage).await;
+        stage.close(1, cache).await;
+        let cache = stage.open(1).await;
+        stage.world.disk(1).spoil_writes(BadWrite::Lost, u32::MAX);
+        cache.upsert(&uid("a"), &field("v", "1")).await.expect("the disk says that it has it");
+        stage.kill(1, Stop::Killed, cache);
+        stage.world.disk(1).heal();
+        let cache = stage.open(1).await;
+        assert_eq!(profile(&cache, "a").await.1, None);
+        assert!(!cache.open_report().clean_end, "{:?}", cache.open_report());
     });
 }
 

@@ -7,6 +7,7 @@
 //! | `rot-behind-the-end-of-the-log` | a bug of the client: the entry that says that a log was closed in order stood before the records of the same batch, so that rot of these passed for a torn tail of an orderly end, and a loss for none. |
 //! | `a-sync-that-fails-while-a-cache-opens` | a bug of the client: `open` waited for Redis and then gave out a cache whose store had stopped meanwhile, on a disk that failed to sync; its caller learned of it from every later call. Opening is an error now, and can be tried again. |
 //! | `a-removal-behind-an-expired-record` | a bug of the client: a record with a pending removal expired while Redis was away, and the next local write hid it behind a tombstone that is never sent, in the place of the removal, which Redis then never heard of. |
+//! | `writes-lost-behind-an-orderly-end` | a bug of the client: a log that ends with the entry of an orderly close and something unreadable behind it was called closed in order. It had been opened since, and the disk had lost what it was told then. |
 
 use std::{fs, path::Path};
 

@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     held::Held,
+    scan::Damage,
     state::{Entry, Slot},
     storage::Location,
 };
@@ -21,7 +22,7 @@ pub(super) struct Contents {
     pub(super) ceiling: Head,
     pub(super) generation: Option<String>,
     pub(super) forgot: bool,
-    pub(super) clean_end: bool,
+    ends_closed: bool,
     pub(super) oldest_owed_ms: Option<u64>,
     /// Entries that verify and make no sense were written so: set aside with the rest, for whoever can read them.
     pub(super) unreadable: Vec<(u64, u64)>,
@@ -35,8 +36,14 @@ impl Contents {
         }
     }
 
+    /// Whether the log was closed in order. If something stands behind the entry that says so, it was opened since, and what
+    /// was written then is lost.
+    pub(super) fn is_clean_end(&self, damage: &Damage) -> bool {
+        self.ends_closed && damage.torn_tail_bytes == 0
+    }
+
     fn take_entry(&mut self, location: Location, entry: Entry) -> Result<(), NotARecord> {
-        self.clean_end = matches!(entry, Entry::Closed);
+        self.ends_closed = matches!(entry, Entry::Closed);
         match entry {
             Entry::Prefix { prefix } => self.prefix = Some(prefix),
             Entry::Ceiling { head } => self.ceiling = self.ceiling.max(Head(head)),

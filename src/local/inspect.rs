@@ -40,7 +40,8 @@ pub struct Inspection {
     pub removed: u64,
     /// Whether copies were forgotten to keep within the limit.
     pub forgot: bool,
-    /// Whether the last entry says that the store was closed in order. Not while an application runs.
+    /// Whether the last entry says that the store was closed in order, and nothing stands behind it. Not while an
+    /// application runs.
     pub clean_end: bool,
     /// What was wrong with it.
     pub damage: Damage,
@@ -86,6 +87,7 @@ pub fn inspect<F: DiskFile>(file: F, path: &Path, prefix: Option<&Prefix>) -> Re
     let mut contents = Contents::default();
     let (log, scan) = Log::read_through(file, path, seed, |location, payload| contents.take(location, payload))?;
     let mut damage = scan.damage;
+    let clean_end = contents.is_clean_end(&damage);
     damage.unreadable.append(&mut contents.unreadable);
     damage.unreadable.sort_unstable();
     let mut pending = Vec::new();
@@ -118,7 +120,7 @@ pub fn inspect<F: DiskFile>(file: F, path: &Path, prefix: Option<&Prefix>) -> Re
         records,
         removed: contents.index.len() as u64 - records,
         forgot: contents.forgot,
-        clean_end: contents.clean_end,
+        clean_end,
         damage,
         pending,
     })

@@ -187,8 +187,8 @@ impl<E: Env> State<E> {
             return Err(StoreError::ForeignPrefix { dir: dir.to_owned(), found, expected });
         }
         let mut state = Self::empty(log, lock);
-        let clean_end = contents.clean_end;
         let mut damage = scan.damage;
+        let clean_end = contents.is_clean_end(&damage);
         damage.unreadable.append(&mut contents.unreadable);
         state.take_contents(contents, now_ms);
         let set_aside = if damage.is_loss() {
