@@ -22,8 +22,7 @@ use crate::history::{Placement, Source};
 const CELL_STEPS_MAX: u32 = 500_000;
 
 /// Past this many states a record is unknown. Each remembers every cell: this bounds the memory as well, to some hundreds of
-/// MiB. Most records take as many states as they have operations; one in some thousands, where dozens of writes overlap, takes
-/// a hundred thousand.
+/// MiB. Records take about as many states as they have operations.
 const RECORD_STEPS_MAX: usize = 500_000;
 
 pub(super) fn check(run: &Operations<'_>) -> Verdict {

@@ -10,6 +10,20 @@
 //! two writes to those cells, so it may as well stand right before that read. So before a read the cells that differ
 //! from it are covered by optional writes, each cell by one, and nothing else is written.
 //!
+//! Dozens of writes that overlap have more orders than can be tried. Three rules leave most of them out, and lose nothing:
+//!
+//! - A value is *needed* while a read that shows it is not placed. Values that are not needed are all the same: what follows
+//!   compares values with those that reads show, and with nothing else. So states that differ only in such values are one.
+//! - A needed value that nothing is left to write again must stay until the reads that show it are placed: no order begins
+//!   with a write over it.
+//! - A write that puts values that are not needed over values that are not needed is placed as soon as it may be. Take any
+//!   order that places it later, and move it here: here it changes nothing that counts, and there nobody misses it, since no
+//!   read could show what it wrote before that was written over. The same goes for a cell in which it writes what is there,
+//!   if nothing that writes something else to it can come before the write has returned.
+//!
+//! The second is what makes the reads of a value and its write a zone (Gibbons and Korach, "Testing Shared Memories",
+//! 1997), for many cells; the third is a partial order reduction.
+//!
 //! Stamps never decide; they only say which of several writes is tried first.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +45,21 @@ pub(super) struct Object<'h> {
     offers: Vec<Offer>,
     /// Which offers have this value for this cell.
     offering: BTreeMap<(usize, Seen), Vec<usize>>,
+    /// Which reads show this value in this cell, and which definite writes write it there.
+    uses: BTreeMap<(usize, Seen), Uses>,
+    /// Who writes a cell, whatever value: definite writes and offers.
+    writers: Vec<(Vec<usize>, Vec<usize>)>,
 }
+
+/// Steps, ascending.
+#[derive(Default)]
+struct Uses {
+    reads: Vec<usize>,
+    writes: Vec<usize>,
+}
+
+/// What stands for every value that is not needed; no read shows it, since reads that do are for G7.
+const NOT_NEEDED: Seen = Seen::Stray;
 
 /// A definite operation. A read shows all cells.
 pub(super) struct Step<'h> {
@@ -69,12 +97,26 @@ impl<'h> Object<'h> {
         for (cells, possible) in optional {
             by_cells.entry(cells).or_default().push(possible);
         }
+        let mut uses: BTreeMap<_, Uses> = BTreeMap::new();
+        let mut writers = vec![(Vec::new(), Vec::new()); cells];
+        for (index, step) in steps.iter().enumerate() {
+            for &pair in &step.cells {
+                let uses = uses.entry(pair).or_default();
+                if step.is_read() {
+                    uses.reads.push(index);
+                } else {
+                    uses.writes.push(index);
+                    writers[pair.0].0.push(index);
+                }
+            }
+        }
         let mut offering: BTreeMap<_, Vec<usize>> = BTreeMap::new();
         let mut offers = Vec::with_capacity(by_cells.len());
         for (cells, mut possible) in by_cells {
             possible.sort_unstable();
             for &pair in &cells {
                 offering.entry(pair).or_default().push(offers.len());
+                writers[pair.0].1.push(offers.len());
             }
             offers.push(Offer { cells, possible });
         }
@@ -82,18 +124,19 @@ impl<'h> Object<'h> {
         for offering in offering.values_mut() {
             offering.sort_by_key(|&offer| std::cmp::Reverse(offers[offer].cells.len()));
         }
-        Self { cells, steps, offers, offering }
+        Self { cells, steps, offers, offering, uses, writers }
     }
 
     /// Searches for an order, in at most `steps_max` steps, each of which may leave one state to be remembered.
     pub(super) fn search(&self, steps_max: usize) -> Found {
-        let first = State { placed: Placed::default(), values: vec![Seen::Absent; self.cells], used: Vec::new() };
+        let mut first = State { placed: Placed::default(), values: vec![Seen::Absent; self.cells], used: Vec::new() };
+        self.forget_what_is_not_needed(&mut first);
         let mut stack = vec![first];
         let mut left = BTreeSet::new();
         let (mut steps, mut is_cut) = (0, false);
         while let Some(mut state) = stack.pop() {
             loop {
-                let frontier = self.place_reads(&mut state);
+                let frontier = self.place_what_changes_nothing(&mut state);
                 if state.placed.is_all(&self.steps) {
                     return Found::Explained;
                 }
@@ -115,17 +158,70 @@ impl<'h> Object<'h> {
         if is_cut { Found::TooHard } else { Found::Unexplained }
     }
 
-    /// Places every read that may be next and shows the state: it may as well be next, since it changes nothing.
-    fn place_reads(&self, state: &mut State) -> u64 {
+    /// Places every read that may be next and shows the state, and every write that changes nothing that counts: they may as
+    /// well be next.
+    fn place_what_changes_nothing(&self, state: &mut State) -> u64 {
         loop {
             let frontier = state.placed.frontier(&self.steps);
-            let mut candidates = state.placed.candidates(&self.steps, frontier);
-            let Some(read) = candidates.find(|&index| self.steps[index].is_shown_by(&state.values)) else {
-                return frontier;
-            };
-            drop(candidates);
-            state.placed.place(read);
+            let next = state.placed.candidates(&self.steps, frontier).find(|&index| {
+                let step = &self.steps[index];
+                if step.is_read() { step.is_shown_by(&state.values) } else { self.is_idle(state, step) }
+            });
+            let Some(next) = next else { return frontier };
+            state.placed.place(next);
+            if self.steps[next].is_read() {
+                self.forget_what_is_not_needed(state);
+            }
         }
+    }
+
+    /// Whether a read that shows this value in this cell is not placed.
+    fn is_needed(&self, placed: &Placed, pair: (usize, Seen)) -> bool {
+        self.uses.get(&pair).is_some_and(|uses| placed.lacks_any(&uses.reads))
+    }
+
+    fn forget_what_is_not_needed(&self, state: &mut State) {
+        for cell in 0..self.cells {
+            if state.values[cell] != NOT_NEEDED && !self.is_needed(&state.placed, (cell, state.values[cell])) {
+                state.values[cell] = NOT_NEEDED;
+            }
+        }
+    }
+
+    /// The third rule of the file's header.
+    fn is_idle(&self, state: &State, write: &Step<'_>) -> bool {
+        write.cells.iter().all(|&(cell, value)| {
+            if self.is_needed(&state.placed, (cell, value)) {
+                state.values[cell] == value && !self.is_contested(state, write, cell, value)
+            } else {
+                state.values[cell] == NOT_NEEDED
+            }
+        })
+    }
+
+    /// Whether something may write another value to the cell before this write has returned.
+    fn is_contested(&self, state: &State, write: &Step<'_>, cell: usize, value: Seen) -> bool {
+        let (definite, offers) = &self.writers[cell];
+        let writes_other = |cells: &Cells| cells.iter().any(|&(of, other)| of == cell && other != value);
+        let mut open = state.placed.missing(definite).map(|index| &self.steps[index]);
+        open.any(|step| step.span.called < write.span.returned && writes_other(&step.cells))
+            || offers.iter().map(|&offer| (offer, &self.offers[offer])).any(|(index, offer)| {
+                let possible = offer.possible.get(times(&state.used, index));
+                possible.is_some_and(|&possible| possible < write.span.returned) && writes_other(&offer.cells)
+            })
+    }
+
+    /// The second rule of the file's header: whether a state still holds, or can get, all values that are needed. It has
+    /// just been written to these cells, which held `before`.
+    fn lost_nothing(&self, state: &State, written: &[(usize, Seen)], before: &[Seen]) -> bool {
+        written.iter().map(|&(cell, _)| (cell, before[cell])).all(|pair| {
+            let (cell, value) = pair;
+            let Some(uses) = self.uses.get(&pair).filter(|_| state.values[cell] != value) else { return true };
+            let left = |&offer: &usize| times(&state.used, offer) < self.offers[offer].possible.len();
+            !state.placed.lacks_any(&uses.reads)
+                || state.placed.lacks_any(&uses.writes)
+                || self.offering.get(&pair).is_some_and(|offering| offering.iter().any(left))
+        })
     }
 
     /// Every state that one more write leads to, or optional writes with the read that needs them. First the writes that
@@ -139,6 +235,10 @@ impl<'h> Object<'h> {
             let mut next = state.clone();
             next.write(&self.steps[write].cells);
             next.placed.place(write);
+            if !self.lost_nothing(&next, &self.steps[write].cells, &state.values) {
+                continue;
+            }
+            self.forget_what_is_not_needed(&mut next);
             let is_awaited = reads.iter().any(|&read| self.steps[read].is_shown_by(&next.values));
             if is_awaited { first.push(next) } else { last.push(next) }
         }
@@ -165,9 +265,11 @@ impl<'h> Object<'h> {
             let mut next = State { placed: state.placed.clone(), values: state.values.clone(), used };
             next.write(&needs);
             next.placed.place(read);
-            next
+            let holds = self.lost_nothing(&next, &needs, &state.values);
+            self.forget_what_is_not_needed(&mut next);
+            holds.then_some(next)
         };
-        covers.into_iter().map(with).collect()
+        covers.into_iter().filter_map(with).collect()
     }
 
     fn cover(&self, needs: &[(usize, Seen)], used: &Used, frontier: u64, covers: &mut BTreeSet<Used>) {
@@ -180,14 +282,12 @@ impl<'h> Object<'h> {
         };
         for &index in self.offering.get(need).into_iter().flatten() {
             let offer = &self.offers[index];
-            let place = used.binary_search_by_key(&index, |&(offer, _)| offer);
-            let times = place.map_or(0, |place| used[place].1);
             // It became possible at the end of some event, so all that had returned by then stands before it.
-            if offer.possible.get(times).is_none_or(|&possible| possible >= frontier) {
+            if offer.possible.get(times(used, index)).is_none_or(|&possible| possible >= frontier) {
                 continue;
             }
             let mut used = used.clone();
-            match place {
+            match used.binary_search_by_key(&index, |&(offer, _)| offer) {
                 Ok(place) => used[place].1 += 1,
                 Err(place) => used.insert(place, (index, 1)),
             }
@@ -195,6 +295,11 @@ impl<'h> Object<'h> {
             self.cover(&rest, &used, frontier, covers);
         }
     }
+}
+
+/// How often an offer is used.
+fn times(used: &Used, offer: usize) -> usize {
+    used.binary_search_by_key(&offer, |&(offer, _)| offer).map_or(0, |place| used[place].1)
 }
 
 impl State {
@@ -332,19 +437,21 @@ mod tests {
     fn histories_of_an_atomic_record_are_always_explained() {
         for seed in 0..400 {
             let stream = &mut Seed(seed).stream("object");
-            let (ops, overlap) = (stream.random_range(2..150), stream.random_range(0..8));
+            let (ops, overlap) = (stream.random_range(2..150), stream.random_range(0..40));
             let (steps, optional) = atomic(stream, ops, overlap);
-            assert_eq!(Object::new(CELLS, steps, optional).search(100_000), Found::Explained, "seed {seed}");
+            assert_eq!(Object::new(CELLS, steps, optional).search(10_000), Found::Explained, "seed {seed}");
         }
     }
 
     #[test]
     fn a_corrupted_read_is_judged_as_brute_force_judges_it() {
+        const SEEDS: u64 = 6_000;
         let mut refuted = 0;
-        for seed in 0..2_000 {
+        for seed in 0..SEEDS {
             let stream = &mut Seed(seed).stream("object");
             let ops = stream.random_range(2..7);
-            let (mut steps, optional) = atomic(stream, ops, 4);
+            let overlap = stream.random_range(1..6);
+            let (mut steps, optional) = atomic(stream, ops, overlap);
             for read in steps.iter_mut().filter(|step| step.is_read()).take(2) {
                 let cell = stream.random_range(0..CELLS);
                 let stale = if cell == 0 { Seen::Present } else { Seen::Tagged(stream.random_range(0..ops)) };
@@ -354,9 +461,9 @@ mod tests {
             let expected = if explained { Found::Explained } else { Found::Unexplained };
             let found = Object::new(CELLS, again(&steps), optional).search(100_000);
             assert_eq!(found, expected, "seed {seed}");
-            refuted += u32::from(!explained);
+            refuted += u64::from(!explained);
         }
-        assert!((200..1_800).contains(&refuted), "{refuted} of 2000 were refuted: the test has lost its point");
+        assert!((SEEDS / 10..SEEDS / 10 * 9).contains(&refuted), "{refuted} of {SEEDS} were refuted");
     }
 
     #[test]
@@ -371,12 +478,22 @@ mod tests {
         assert_eq!(Object::new(2, steps, Vec::new()).search(1_000), Found::Explained);
     }
 
+    /// Forty upserts of two cells that all overlap, then reads, one after the other, that show these.
+    fn crowd(shown: &[u64], steps_max: usize) -> Found {
+        let both = |n| vec![(0, Seen::Tagged(n)), (1, Seen::Tagged(n))];
+        let writes = (0..40).map(|n| step(n, 100 + n, Act::Write(()), both(n)));
+        let reads = (200..).step_by(10).zip(shown).map(|(at, &n)| step(at, at + 5, Act::Read(()), both(n)));
+        Object::new(2, writes.chain(reads).collect(), Vec::new()).search(steps_max)
+    }
+
     #[test]
-    fn a_search_without_end_is_given_up() {
-        let writes =
-            (0..40).map(|n| step(n, 100 + n, Act::Write(()), vec![(0, Seen::Tagged(n)), (1, Seen::Tagged(n))]));
-        let shows = |n| vec![(0, Seen::Tagged(n)), (1, Seen::Tagged(n))];
-        let reads = (0..2).map(|n| step(200 + n * 10, 205 + n * 10, Act::Read(()), shows(n)));
-        assert_eq!(Object::new(2, writes.chain(reads).collect(), Vec::new()).search(10_000), Found::TooHard);
+    fn dozens_of_writes_that_overlap_take_few_steps() {
+        assert_eq!(crowd(&[17, 17], 100), Found::Explained);
+        assert_eq!(crowd(&[0, 1], 100), Found::Unexplained);
+    }
+
+    #[test]
+    fn a_search_that_would_take_more_steps_than_it_may_is_given_up() {
+        assert_eq!(crowd(&[17, 18], 0), Found::TooHard);
     }
 }

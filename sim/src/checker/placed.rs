@@ -23,6 +23,17 @@ impl Placed {
         index < self.base || self.ahead.binary_search(&index).is_ok()
     }
 
+    /// Whether any of these, ascending, is not placed.
+    pub(super) fn lacks_any(&self, indices: &[usize]) -> bool {
+        indices.iter().rev().take_while(|&&index| index >= self.base).any(|&index| !self.has(index))
+    }
+
+    /// Those of these, ascending, that are not placed.
+    pub(super) fn missing<'a>(&'a self, indices: &'a [usize]) -> impl Iterator<Item = usize> + 'a {
+        let from = indices.partition_point(|&index| index < self.base);
+        indices[from..].iter().copied().filter(|&index| !self.has(index))
+    }
+
     pub(super) fn is_all<T>(&self, of: &[T]) -> bool {
         self.base == of.len()
     }
