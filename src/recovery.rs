@@ -238,20 +238,20 @@ async fn merge<E: Env>(inner: &Inner<E>, connection: &Connection, uid: &Uid) -> 
     let _replaying = inner.replaying.enter(uid);
     let sent_at_ms = inner.env.wall_ms();
     let merged = connection.merge(&inner.keys.record(uid), Mode::Each, &sent.record, inner.terms()).await?;
-    let Merged::Applied(winners) = merged else {
+    let Merged::Applied(told) = merged else {
         return Err(CallError::Unknown("the merge script answered a conflict in mode each".to_owned()));
     };
-    // R4: what won is held from now on, so it is below a durable ceiling. Without one it stays pending.
-    if inner.observe(winners.newest()).await.is_err() {
+    // R4: what was told is held from now on, so it is below a durable ceiling. Without one it stays pending.
+    if inner.observe(told.newest()).await.is_err() {
         return Ok(());
     }
     // R6: an acknowledgement from an older generation clears nothing. A store that takes no writes any more keeps the
     // cells pending; merging them again does no harm.
     let _ = inner.local.update_in_generation(uid, &connection.generation, |held| {
         held.acknowledge(&sent, sent_at_ms);
-        held.join_confirmed(&winners, sent_at_ms, inner.stale_ms());
+        held.join_confirmed(&told, sent_at_ms, inner.stale_ms());
     });
     inner.metrics.replayed.increment(1);
-    inner.metrics.buried_writes.increment(u64::from(winners.is_removed()));
+    inner.metrics.buried_writes.increment(u64::from(told.buries_any(&sent.record)));
     Ok(())
 }

@@ -7,7 +7,7 @@ mod stage;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use contact_cache::{Config, Placement, Source, State};
+use contact_cache::{Config, Patch, Placement, Source, State};
 use seedbed::{faults::Refusal, history::Stop, world::Host};
 use serde_json::json;
 use stage::{Stage, config, field, play, play_seed, profile, uid};
@@ -42,6 +42,25 @@ fn r1_r2_a_read_shows_what_is_pending_and_does_not_call_it_shared() {
         refuse_writes(&stage, false);
         stage.at_rest(&cache).await;
         assert_eq!(profile(&cache, "u").await, (Source::Shared, Some(json!({"mine": "1", "theirs": "1"}))));
+    });
+}
+
+#[test]
+fn a_copy_has_all_of_an_upsert_that_won_over_a_part_of_a_pending_one() {
+    play(async |stage| {
+        let (cache, other) = (stage.open(1).await, stage.open(2).await);
+        stage.at_rest(&cache).await;
+        stage.cut(1, true);
+        cache.upsert(&uid("u"), &field("theirs", "mine, earlier")).await.expect("the disk works");
+        let both = Patch { metadata: field("with", "it").profile, ..field("theirs", "1") };
+        other.upsert(&uid("u"), &both).await.expect("redis");
+        stage.cut(1, false);
+        stage.at_rest(&cache).await;
+        stage.cut(1, true);
+        let read = cache.get(&uid("u")).await.expect("a copy is held");
+        let record = read.record.expect("it was written");
+        assert_eq!((read.source, &record.profile["theirs"]), (Source::Local, &json!("1")));
+        assert_eq!(record.metadata.get("with"), Some(&json!("it")), "half of the upsert is missing");
     });
 }
 

@@ -109,9 +109,10 @@ impl Record {
         self.cells.get(CellName::EXISTENCE)
     }
 
-    /// Whether it holds a tombstone.
-    pub(crate) fn is_removed(&self) -> bool {
-        self.cells.contains_key(CellName::TOMBSTONE)
+    /// Whether it holds a tombstone that covers any cell of `other`.
+    pub(crate) fn buries_any(&self, other: &Self) -> bool {
+        let tombstone = self.cells.get(CellName::TOMBSTONE);
+        tombstone.is_some_and(|tombstone| other.cells.values().any(|cell| cell.stamp <= tombstone.stamp))
     }
 
     /// The largest stamp in it.

@@ -8,9 +8,9 @@
 -- ARGV[4]  last_updated_at, likewise
 -- ARGV[5]..  field, cell, field, cell, ...
 --
--- Answers {1, field, cell, ...} with what the sender does not know: what won over the cells sent, the deadline that was
--- set, the tombstone of a record that has expired. In mode `all` {0, stamp} with the largest stamp in the way, and
--- nothing changed.
+-- Answers {1, field, cell, ...} with what the sender does not know: the deadline that was set, the tombstone of a record
+-- that has expired; and if anything won over a cell sent, the whole record: of an upsert that won in one cell, the sender
+-- must not keep half. In mode `all` {0, stamp} with the largest stamp in the way, and nothing changed.
 --
 -- The cell `e` says until when the record lives: `1` for ever, `2` and the deadline by this server's clock in 12
 -- hexadecimal digits. It comes like that, or as `+` and the time to live left, in milliseconds. A record past its
@@ -114,13 +114,13 @@ if mode == 'all' then
   end
 end
 
-local winners, told = {1}, {}
+local answer, told, outdone = {1}, {}, false
 
-local function won(field)
+local function tell(field)
   if not told[field] then
     told[field] = true
-    winners[#winners + 1] = field
-    winners[#winners + 1] = stored[field]
+    answer[#answer + 1] = field
+    answer[#answer + 1] = stored[field]
   end
 end
 
@@ -138,7 +138,7 @@ for i = 5, #ARGV, 2 do
     if stamp > tombstone then
       bury(ARGV[i + 1])
     elseif stamp < tombstone then
-      won('d')
+      outdone = true
     end
   end
 end
@@ -148,26 +148,28 @@ for i = 5, #ARGV, 2 do
   if field ~= 'd' then
     local stamp, held = stamp_of(cell), stored[field]
     if stamp <= tombstone then
-      won('d')
+      outdone = true
     elseif field == 'e' and string.sub(cell, STAMP + 1, STAMP + 1) == '+' then
       -- Under one stamp the first deadline stands: it may have been told.
       if held == nil or stamp > stamp_of(held) then
         cell = stamp .. '2' .. string.format('%012x', now_ms() + tonumber(string.sub(cell, STAMP + 2)))
         set[field], stored[field] = cell, cell
+      elseif stamp < stamp_of(held) then
+        outdone = true
       end
-      won(field)
+      tell(field)
     elseif held == nil or stamp > stamp_of(held) or (stamp == stamp_of(held) and is_above(cell, held)) then
       set[field] = cell
       stored[field] = cell
     elseif cell ~= held then
-      won(field)
+      outdone = true
     end
   end
 end
 
 buried = bury_if_expired() or buried
 if buried then
-  won('d')
+  tell('d')
 end
 
 if ARGV[3] ~= '' and (not stored['f'] or ARGV[3] < stored['f']) then
@@ -195,4 +197,8 @@ elseif stored['e'] then
 else
   redis.call('PEXPIRE', key, ARGV[2])
 end
-return winners
+if outdone then
+  answer = redis.call('HGETALL', key)
+  table.insert(answer, 1, 1)
+end
+return answer

@@ -29,8 +29,8 @@ pub(crate) enum Mode {
 /// What the script did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Merged {
-    /// The cells are in. With what the sender does not know: what won over some of them in mode [`Mode::Each`], the
-    /// deadline that Redis set, the tombstone of a record that had expired.
+    /// The cells are in. With what the sender does not know: the deadline that Redis set, the tombstone of a record that
+    /// had expired; the whole record, if something won over some of them in mode [`Mode::Each`].
     Applied(Record),
     /// Mode [`Mode::All`]: something with this stamp was in the way; nothing changed.
     Conflict(Stamp),

@@ -1,6 +1,6 @@
 //! G3: no one sees half of an upsert answered `Shared`.
 //!
-//! A read from Redis that shows one cell of an upsert must show in its other cells that upsert or something newer.
+//! A read, from whatever tier, that shows one cell of an upsert must show in its other cells that upsert or something newer.
 //! Older for certain is the value of a write that Redis had acknowledged before the upsert was called, and "absent"
 //! if nobody can have removed the record. Reads after a loss of Redis's data are not judged: copies come back cell by
 //! cell.
@@ -9,13 +9,13 @@ use super::{
     Verdict,
     operations::{EXISTENCE, Operation, Operations, Record, Seen, numbers},
 };
-use crate::history::{Placement, Source};
+use crate::history::Placement;
 
 pub(super) fn check(run: &Operations<'_>) -> Verdict {
     let first_loss = run.losses.first().copied().unwrap_or(u64::MAX);
     for record in &run.records {
         let reads = record.reads.iter().map(|&op| &run.all[op]);
-        for read in reads.filter(|op| op.source() == Some(Source::Shared) && op.returned() < first_loss) {
+        for read in reads.filter(|op| op.source().is_some() && op.returned() < first_loss) {
             if let Some(violation) = torn(run, record, read) {
                 return violation;
             }
@@ -70,7 +70,10 @@ fn shared_writer<'a, 'h>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::{Guarantee::Atomic, fixture::Story};
+    use crate::{
+        checker::{Guarantee::Atomic, fixture::Story},
+        history::Source,
+    };
 
     #[test]
     fn half_of_an_upsert_over_an_older_one_is_a_violation() {
@@ -88,6 +91,17 @@ mod tests {
         let new = story.upsert(0, "u", &["name", "#source"], Placement::Shared);
         let read = story.get(0, "u", Source::Shared, &[("name", new)]);
         story.violates(Atomic, "no value, although nobody removed the record", &[new, read]);
+    }
+
+    #[test]
+    fn half_of_an_upsert_in_a_copy_is_a_violation() {
+        for source in [Source::Local, Source::Merged] {
+            let mut story = Story::new(&["p", "p"]);
+            let old = story.upsert(0, "u", &["name", "@a"], Placement::Shared);
+            let new = story.upsert(1, "u", &["name", "@a"], Placement::Shared);
+            let read = story.get(0, "u", source, &[("@a", old), ("name", new)]);
+            story.violates(Atomic, "shows half of upsert 2 on instance 1", &[old, new, read]);
+        }
     }
 
     #[test]
