@@ -61,7 +61,7 @@ struct Instance {
     /// Each worker of its process holds it; and how many there were.
     workers: (Weak<()>, u64),
     /// What it last said of its store.
-    reported: StoreReport,
+    reported: Option<StoreReport>,
 }
 
 /// How long whoever runs an instance waits before it is started again after its cache could not be opened.
@@ -141,7 +141,9 @@ impl Instances {
             return;
         }
         let report = subject.status().store;
-        self.shared.recorder.note(What::StoreReport { instance, report: report.clone() });
+        if let Some(report) = report.clone() {
+            self.shared.recorder.note(What::StoreReport { instance, report });
+        }
         self.shared.recorder.note(What::Started { instance });
         let life = self.with(instance, |state| {
             state.subject = Some(subject.clone());
@@ -174,8 +176,8 @@ impl Instances {
 
     /// Notes what an instance says of its store, if it is another thing than before.
     fn report(&self, instance: u32) {
-        let Some(report) = self.with(instance, |state| status(state)).map(|status| status.store) else { return };
-        if self.with(instance, |state| std::mem::replace(&mut state.reported, report.clone())) != report {
+        let Some(report) = self.with(instance, |state| status(state)).and_then(|status| status.store) else { return };
+        if self.with(instance, |state| state.reported.replace(report.clone())).as_ref() != Some(&report) {
             self.shared.recorder.note(What::StoreReport { instance, report });
         }
     }

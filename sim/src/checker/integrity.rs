@@ -4,7 +4,8 @@
 //! next opening: as a loss, or, where it hit the end of the log, as a store that was not closed in order (rot of the last
 //! entries and what a crash cut short cannot be told apart). A loss comes with the damaged file set aside, and only where
 //! a fault did damage: what a crash or a failed sync leaves is no damage. And where the loss of a write is excused by
-//! damage (G5), its instance must have said something. That nothing damaged is served shows in the values (G1, G7).
+//! damage (G5), its instance must have said something. That nothing damaged is served shows in the values (G1, G7). An instance that
+//! never says anything of its store cannot be judged once that was damaged.
 
 use super::{
     Verdict, durability,
@@ -39,7 +40,27 @@ pub(super) fn check(run: &Operations<'_>) -> Verdict {
             return Verdict::Violation { message, ops: Vec::new() };
         }
     }
-    durability::excused(run).into_iter().find_map(|op| silent(run, op)).unwrap_or(Verdict::Pass)
+    let violation = durability::excused(run).into_iter().find_map(|op| silent(run, op));
+    violation.unwrap_or_else(|| unheard(run))
+}
+
+/// Unknown if a store was damaged whose instance never says anything.
+fn unheard(run: &Operations<'_>) -> Verdict {
+    let events = || run.history.events.iter();
+    let speaks =
+        |instance| events().any(|event| matches!(event.what, What::StoreReport { instance: of, .. } if of == instance));
+    let damaged = events().find_map(|event| match event.what {
+        What::StoreDamaged { instance } if !speaks(instance) => Some((instance, event.ordinal)),
+        _ => None,
+    });
+    match damaged {
+        Some((instance, ordinal)) => {
+            let why =
+                format!("instance {instance}, whose store was damaged (event {ordinal}), never says anything of it");
+            Verdict::Unknown { why }
+        }
+        None => Verdict::Pass,
+    }
 }
 
 fn set(flags: &mut [bool], instance: u32, to: bool) {
@@ -121,6 +142,15 @@ mod tests {
         rots(&mut story);
         opens(&mut story, clean());
         story.violates(Integrity, "says that nothing is wrong", &[]);
+    }
+
+    #[test]
+    fn of_an_instance_that_never_says_anything_nothing_can_be_said_once_its_store_was_damaged() {
+        let mut story = Story::new(&["p"]);
+        story.passes(Integrity);
+        rots(&mut story);
+        story.event(What::Started { instance: 0 });
+        story.leaves_unknown(Integrity, "instance 0, whose store was damaged (event 2), never says anything of it");
     }
 
     #[test]

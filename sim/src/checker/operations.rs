@@ -94,6 +94,8 @@ pub(super) enum Seen {
 pub(super) struct Record<'h> {
     pub(super) prefix: &'h str,
     pub(super) uid: &'h str,
+    /// Some operation names it; if not, it is only stored.
+    pub(super) is_asked_for: bool,
     /// [`Cell::Existence`] is the first.
     pub(super) cells: Vec<Cell<'h>>,
     pub(super) upserts: Vec<usize>,
@@ -441,6 +443,9 @@ impl<'h> Indexer<'h> {
             Call::Upsert { uid, .. } | Call::Get { uid } | Call::Remove { uid } => Some(self.record(prefix, uid)),
             Call::List | Call::Clear | Call::Sync => None,
         };
+        if let Some(record) = record {
+            self.found.records[record].is_asked_for = true;
+        }
         self.found.all.push(Operation {
             number,
             instance,
@@ -485,6 +490,7 @@ impl<'h> Indexer<'h> {
             records.push(Record {
                 prefix,
                 uid,
+                is_asked_for: false,
                 cells: vec![Cell::Existence],
                 upserts: Vec::new(),
                 removals: Vec::new(),

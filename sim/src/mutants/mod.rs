@@ -203,7 +203,10 @@ pub fn try_all(arguments: &Arguments, mut tell: impl FnMut(&str)) -> Result<Vec<
     for (number, (patch, path)) in (1..).zip(&patches) {
         let one = try_one(arguments, &copy, patch, path)?;
         let caught = one.wrong().unwrap_or_else(|| match one.catches.first() {
-            Some(first) => format!("{} after {} runs", patch::number(first.guarantee), first.run),
+            Some(first) => {
+                let others = one.catches[1..].iter().map(|catch| format!(", {} {}", number_of(catch), catch.run));
+                format!("{} after {} runs{}", number_of(first), first.run, others.collect::<String>())
+            }
             None => "waits for a checker".to_owned(),
         });
         tell(&format!(
@@ -216,6 +219,10 @@ pub fn try_all(arguments: &Arguments, mut tell: impl FnMut(&str)) -> Result<Vec<
         tried.push(one);
     }
     Ok(tried)
+}
+
+fn number_of(catch: &catches::Catch) -> String {
+    patch::number(catch.guarantee)
 }
 
 fn try_one(arguments: &Arguments, copy: &TreeCopy, patch: &Patch, file: &Path) -> Result<Tried, Trouble> {

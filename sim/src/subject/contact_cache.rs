@@ -140,7 +140,7 @@ impl<E: Env> Subject for ContactCacheSubject<E> {
             store_error: health.store_error,
             pending_bytes: Some((health.pending_bytes, self.bytes_max.0)),
             copies_bytes: Some((health.copies_bytes, self.bytes_max.1)),
-            store,
+            store: Some(store),
         }
     }
 }

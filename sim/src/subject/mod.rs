@@ -47,8 +47,8 @@ pub struct Status {
     pub pending_bytes: Option<(u64, u64)>,
     /// The same of copies of what Redis holds.
     pub copies_bytes: Option<(u64, u64)>,
-    /// What it says of its store.
-    pub store: StoreReport,
+    /// What it says of its store, if it says anything.
+    pub store: Option<StoreReport>,
 }
 
 impl Status {
