@@ -234,6 +234,25 @@ fn pending_writes_are_bounded_and_what_was_taken_is_merged() {
 }
 
 #[test]
+fn writes_that_redis_took_count_as_copies_and_are_forgotten_beyond_the_limit() {
+    play(async |stage| {
+        let limit = Config { copies_bytes_max: 5_000, ..config() };
+        stage.cut(1, true);
+        let cache = stage.open_with(1, limit).await;
+        for number in 0..50 {
+            cache.upsert(&uid(&number.to_string()), &field("v", "1")).await.expect("the disk works");
+        }
+        assert!(cache.health().pending_bytes > 5_000);
+        stage.cut(1, false);
+        stage.at_rest(&cache).await;
+        stage.sleep(Duration::from_millis(500)).await;
+        let health = cache.health();
+        assert!(health.copies_bytes <= 5_000 && health.forgotten_copies > 0, "{health:?}");
+        assert_eq!(cache.list().await.expect("redis").uids.len(), 50);
+    });
+}
+
+#[test]
 fn copies_are_bounded_and_what_was_forgotten_is_never_taken_for_absent() {
     play(async |stage| {
         let limit = Config { copies_bytes_max: 10_000, republish_window: Duration::from_secs(1), ..config() };

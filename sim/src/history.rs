@@ -67,6 +67,9 @@ pub struct Tuning {
     /// Bytes that may be pending on an instance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending_bytes_max: Option<u64>,
+    /// Bytes of copies of what Redis holds that an instance may keep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copies_bytes_max: Option<u64>,
 }
 
 impl Tuning {

@@ -60,6 +60,8 @@ struct Instance {
     failed_to_open: Option<String>,
     /// Each worker of its process holds it; and how many there were.
     workers: (Weak<()>, u64),
+    /// The most bytes that were pending after any of its calls since it was started.
+    pending_bytes_most: u64,
     /// What it last said of its store.
     reported: Option<StoreReport>,
 }
@@ -188,7 +190,7 @@ impl Instances {
         self.with(instance, |state| {
             state.subject = None;
             state.life += 1;
-            (state.running, state.calls) = (0, 0);
+            (state.running, state.calls, state.pending_bytes_most) = (0, 0, 0);
         });
         self.shared.recorder.note(What::Stopped { instance, how });
     }
@@ -247,7 +249,10 @@ impl Instances {
             state.calls = state.calls.saturating_sub(1);
             state.cancelled += u64::from(was_cancelled);
         });
-        self.shared.recorder.state(instance, subject.status().state);
+        let status = subject.status();
+        let pending = status.pending_bytes.map_or(0, |(bytes, _)| bytes);
+        self.with(instance, |state| state.pending_bytes_most = state.pending_bytes_most.max(pending));
+        self.shared.recorder.state(instance, status.state);
     }
 
     /// From now on callers of the instance drop their calls after at most so many polls, or have patience.
@@ -289,9 +294,15 @@ impl Instances {
     /// What an instance says of the bytes that it keeps.
     pub fn bytes(&self, instance: u32) -> Vec<Holding> {
         let Some(status) = self.with(instance, |state| status(state)) else { return Vec::new() };
-        let each = [(Resource::PendingBytes, status.pending_bytes), (Resource::CopiesBytes, status.copies_bytes)];
-        let told = each.into_iter().filter_map(|(resource, told)| Some((resource, told?)));
-        told.map(|(resource, (now, limit))| Holding { resource, now, most: now, limit: Some(limit) }).collect()
+        let pending_most = self.with(instance, |state| state.pending_bytes_most);
+        // Copies may pass their limit until they are written behind, so only what they come down to counts.
+        let each = [
+            (Resource::PendingBytes, status.pending_bytes, pending_most),
+            (Resource::CopiesBytes, status.copies_bytes, 0),
+        ];
+        let told = each.into_iter().filter_map(|(resource, told, most)| Some((resource, told?, most)));
+        told.map(|(resource, (now, limit), most)| Holding { resource, now, most: most.max(now), limit: Some(limit) })
+            .collect()
     }
 
     /// Whether it has opened its cache.

@@ -32,6 +32,10 @@ const QUIESCE_US_MAX: u64 = 30_000_000;
 /// (a second), and until then believes to be at rest: final reads that came earlier would judge what nobody promised.
 const QUIESCE_US_MIN: u64 = 3_000_000;
 
+/// How long after the last read what an instance writes behind is on its disk, and copies are within their limit: several
+/// times [`contact_cache::Config::flush_interval`].
+const WRITTEN_BEHIND_US: u64 = 500_000;
+
 /// How long reading everything may take: an hour of simulated time, in which a client without deadlines may wait for the
 /// kernel to give up each of its connections.
 const READS_US_MAX: u64 = 3_600_000_000;
@@ -133,6 +137,7 @@ async fn play(scenario: &Scenario, capture: Option<Capture>) -> Run {
     read_everything(&world, &instances, scenario).await;
 
     contents::note_redis(&world, &redis, &instances, &recorder);
+    world.sleep_us(WRITTEN_BEHIND_US).await;
     (0..instances.count()).for_each(|instance| holdings::note(&world, &instances, &recorder, instance, false));
     for instance in 0..instances.count() {
         if instances.is_open(instance) {

@@ -76,6 +76,7 @@ impl Scenario {
             length_us: plan.length_us,
             emphasis: emphasis(workload),
             tombstone_ttl_us,
+            forgets_copies: plan.tuning.copies_bytes_max.is_some(),
             beyond_budget,
         };
         Self {

@@ -59,7 +59,8 @@ pub struct Config {
     pub pending_bytes_max: u64,
     /// Bytes on disk of copies of what Redis holds. Beyond it the copies confirmed longest ago are forgotten.
     pub copies_bytes_max: u64,
-    /// Copies confirmed within this time are not forgotten: they are what is published again if Redis loses its data.
+    /// Copies confirmed within this time are forgotten last, and not for the sake of new ones: they are what is published
+    /// again if Redis loses its data.
     pub republish_window: Duration,
     /// The local log is rewritten when it is larger than this, in bytes, and mostly dead.
     pub compact_bytes: u64,

@@ -66,7 +66,7 @@ impl<E: Env> State<E> {
         let bytes = u64::from(held.bytes());
         // A disk that takes nothing must not fill the memory instead.
         while self.failed.is_some() || self.usage.copies_bytes + bytes > limits.copies_bytes_max {
-            if self.failed.is_some() || !self.evict_one(limits, now_ms) {
+            if self.failed.is_some() || !self.evict_one(Some(limits.republish_window_ms), now_ms) {
                 self.usage.not_admitted += 1;
                 self.note_forgot();
                 return false;
@@ -75,8 +75,19 @@ impl<E: Env> State<E> {
         true
     }
 
+    /// Forgets copies until they are within the limit: writes that Redis has taken since are copies now, and copies grow.
+    /// Those that were confirmed lately are forgotten last; those that are not on disk yet stay.
+    pub(super) fn shrink(&mut self, limits: Limits, now_ms: u64) {
+        for window_ms in [Some(limits.republish_window_ms), None] {
+            let looks = self.index.len() / EVICTION_SAMPLE + 2;
+            while self.usage.copies_bytes > limits.copies_bytes_max
+                && (0..looks).any(|_| self.evict_one(window_ms, now_ms))
+            {}
+        }
+    }
+
     /// Forgets a copy, of some looked at the one confirmed longest ago; none within the window, none that is pending.
-    fn evict_one(&mut self, limits: Limits, now_ms: u64) -> bool {
+    fn evict_one(&mut self, window_ms: Option<u64>, now_ms: u64) -> bool {
         for _ in 0..2 {
             let start = self.hand.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
             let sample = self.index.range::<Uid, _>((start, Bound::Unbounded)).take(EVICTION_SAMPLE);
@@ -85,7 +96,7 @@ impl<E: Env> State<E> {
                 last = Some(uid);
                 let free = !slot.owed && !self.pending.contains(uid) && !self.overlay.contains_key(uid);
                 let seen_ms = slot.seen_ms;
-                let outside = seen_ms.saturating_add(limits.republish_window_ms) < now_ms;
+                let outside = window_ms.is_none_or(|window_ms| seen_ms.saturating_add(window_ms) < now_ms);
                 if free && outside && oldest.is_none_or(|(oldest_ms, _)| seen_ms < oldest_ms) {
                     oldest = Some((seen_ms, uid));
                 }

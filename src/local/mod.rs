@@ -403,7 +403,13 @@ impl<E: Env> LocalStore<E> {
             .await;
         let mut state = self.lock();
         match appended {
-            Ok(locations) => state.settle(&locations, records, version),
+            Ok(locations) => {
+                state.settle(&locations, records, version);
+                // Nothing may stand behind the entry that says that the store was closed.
+                if state.phase == Phase::Open {
+                    state.shrink(self.limits, self.env.wall_ms());
+                }
+            }
             Err(AppendError::Unchanged(error)) => {
                 tracing::warn!(%error, "the local store cannot be written to, and tries again");
                 state.usage.failed_flushes += 1;

@@ -51,6 +51,10 @@ impl Story {
         self.history.header.tuning.pending_bytes_max = Some(bytes);
     }
 
+    pub(super) fn limits_copies_to(&mut self, bytes: u64) {
+        self.history.header.tuning.copies_bytes_max = Some(bytes);
+    }
+
     pub(super) fn told(&self) -> History {
         self.history.clone()
     }

@@ -48,8 +48,8 @@ fn judge(run: &Operations<'_>, op: &Operation<'_>) -> Verdict {
         && paused_us == 0
         && !run.excuses.has_bad_disk(op);
     match end.outcome {
-        // What it could not keep for a failing disk it does not know, and says so rather than go back.
-        Outcome::Fail { .. } if matches!(op.call, Call::Get { .. }) && run.excuses.had_bad_disk(op) => Verdict::Pass,
+        // What it could not keep it does not know, and says so rather than go back.
+        Outcome::Fail { error } if is_forgotten(run, op, error) => Verdict::Pass,
         // A limit of what may be pending was set, and is reached (G11): a write says so.
         Outcome::Fail { error } | Outcome::Info { error } if is_full(run, op, error) => Verdict::Pass,
         Outcome::Fail { error } if must_succeed && !error.starts_with("refused") => {
@@ -58,6 +58,13 @@ fn judge(run: &Operations<'_>, op: &Operation<'_>) -> Verdict {
         Outcome::Info { error } if must_succeed => violation(format!("{op} gave up while its disk worked: {error}")),
         Outcome::Ok { .. } | Outcome::Fail { .. } | Outcome::Info { .. } => Verdict::Pass,
     }
+}
+
+/// Whether a read fails since the instance has forgotten the record, or could not keep a copy: for a limit of copies, or
+/// since its disk failed.
+fn is_forgotten(run: &Operations<'_>, op: &Operation<'_>, error: &str) -> bool {
+    let may_forget = run.history.header.tuning.copies_bytes_max.is_some() || run.excuses.had_bad_disk(op);
+    may_forget && error.starts_with("forgotten") && matches!(op.call, Call::Get { .. })
 }
 
 fn is_full(run: &Operations<'_>, op: &Operation<'_>, error: &str) -> bool {
@@ -185,7 +192,7 @@ mod tests {
         story.event(stalls(0));
         story.event(What::FaultEnd { fault: 0, effects: 1 });
         let missed = story.get_begins(0, "u");
-        story.fail(missed, "redis is away, and what is held may not be all of it");
+        story.fail(missed, "forgotten: redis is away, and what is held may not be all of it");
         story.passes(Latency);
         let after = story.remove_begins(0, "u");
         story.fail(after, "the disk is full");
@@ -237,6 +244,28 @@ mod tests {
             let op = if reads { story.get_begins(0, "u") } else { story.upsert_begins(0, "u", &["name"]) };
             story.fail(op, "full: pending writes have reached 1000 bytes");
             if limited && !reads {
+                story.passes(Latency);
+            } else {
+                story.violates(Latency, "failed while its disk worked", &[op]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_read_may_find_its_copy_forgotten_only_where_copies_are_limited_and_a_write_never() {
+        for (limited, reads, said) in [
+            (true, true, "forgotten: raise copies_bytes_max"),
+            (false, true, "forgotten: raise copies_bytes_max"),
+            (true, false, "forgotten: raise copies_bytes_max"),
+            (true, true, "the disk is away"),
+        ] {
+            let mut story = Story::new(&["p"]);
+            if limited {
+                story.limits_copies_to(1_000);
+            }
+            let op = if reads { story.get_begins(0, "u") } else { story.upsert_begins(0, "u", &["name"]) };
+            story.fail(op, said);
+            if limited && reads && said.starts_with("forgotten") {
                 story.passes(Latency);
             } else {
                 story.violates(Latency, "failed while its disk worked", &[op]);

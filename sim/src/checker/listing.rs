@@ -77,6 +77,10 @@ fn held_throughout<'a>(
     list: &Operation<'_>,
     source: Source,
 ) -> Option<&'a Operation<'a>> {
+    if source == Source::Local && run.history.header.tuning.copies_bytes_max.is_some() {
+        // Copies may have been forgotten, also of what was once written here.
+        return None;
+    }
     let removals = || record.removals.iter().map(|&op| &run.all[op]).filter(|op| op.called < list.returned());
     let crashed = |upsert: &Operation<'_>| {
         let stops = run.stops.iter().filter(|(at, instance, _)| *instance == list.instance && *at > upsert.called);

@@ -13,6 +13,7 @@
 //!   of G5 and G6, and the history names the instance (G10 demands that it noticed).
 //! - Clocks may step and drift as they like: by far less than `tombstone_ttl`, which promises are measured by. Where that is
 //!   set short, clocks are right, and no instance can be away for half of it: a removal that is forgotten may be undone.
+//! - Where instances may keep few copies, and forget the others, Redis keeps its data: nobody else may have it.
 //! - Cancelled calls, pauses and slow or stalled disks cost no copy, and have no limit.
 //!
 //! A plan beyond the budget is held to nothing of this. In any plan, one thing suffers one fault at a time: a process that is
@@ -59,6 +60,11 @@ pub(super) fn within(plan: Vec<PlannedFault>) -> Vec<PlannedFault> {
             !(too_early || planned.fault.damages_store() || ends_process && may_be_unflushed(planned))
         })
         .collect()
+}
+
+/// Takes out what loses data of Redis.
+pub(super) fn kept_by_redis(plan: Vec<PlannedFault>) -> Vec<PlannedFault> {
+    plan.into_iter().filter(|planned| !planned.fault.loses_data()).collect()
 }
 
 /// Takes out what could keep an instance away for half of the time for which removals are remembered, or makes a clock
@@ -173,6 +179,7 @@ mod tests {
         length_us: 20_000_000,
         emphasis: Emphasis::None,
         tombstone_ttl_us: None,
+        forgets_copies: false,
         beyond_budget: false,
     };
 
@@ -230,6 +237,14 @@ mod tests {
             let loss = plan.iter().rfind(|planned| planned.fault.loses_data());
             crash.zip(loss).is_some_and(|(crash, loss)| crash.start_us < loss.start_us)
         }));
+    }
+
+    #[test]
+    fn redis_keeps_its_data_where_instances_forget_copies() {
+        let frame = Frame { forgets_copies: true, ..FRAME };
+        let plans = || (0..500).map(|seed| generate(Seed(seed), &frame));
+        assert!(plans().all(|plan| plan.iter().all(|planned| !planned.fault.loses_data())));
+        assert!(plans().any(|plan| plan.iter().any(|planned| matches!(planned.fault, Fault::RedisCrash { .. }))));
     }
 
     #[test]

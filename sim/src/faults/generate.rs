@@ -136,6 +136,8 @@ pub struct Frame {
     pub emphasis: Emphasis,
     /// How long the instances remember removals, where that is not so long that no fault comes near it.
     pub tombstone_ttl_us: Option<u64>,
+    /// Whether the instances forget copies of what Redis holds, to keep within a limit.
+    pub forgets_copies: bool,
     /// Beyond what every guarantee survives.
     pub beyond_budget: bool,
 }
@@ -158,6 +160,9 @@ pub fn generate(seed: Seed, frame: &Frame) -> Vec<PlannedFault> {
     plan.sort_by_key(|planned| planned.start_us);
     if !frame.beyond_budget {
         plan = budget::within(plan);
+        if frame.forgets_copies {
+            plan = budget::kept_by_redis(plan);
+        }
     }
     if let Some(tombstone_ttl_us) = frame.tombstone_ttl_us {
         plan = budget::remembered(plan, tombstone_ttl_us);

@@ -58,13 +58,14 @@ pub(super) fn config(settings: &Settings) -> Config {
     config.compact_bytes = 16 << 10;
     config.backoff_max = settings.backoff_max;
     config.backoff_first = config.backoff_first.min(config.backoff_max);
-    let Tuning { record_ttl_ms, tombstone_ttl_ms, pending_bytes_max } = settings.tuning;
+    let Tuning { record_ttl_ms, tombstone_ttl_ms, pending_bytes_max, copies_bytes_max } = settings.tuning;
     config.record_ttl = record_ttl_ms.map(Duration::from_millis);
     if let Some(tombstone_ttl) = tombstone_ttl_ms.map(Duration::from_millis) {
         config.tombstone_ttl = tombstone_ttl;
         config.republish_window = config.republish_window.min(tombstone_ttl / 2);
     }
     config.pending_bytes_max = pending_bytes_max.unwrap_or(config.pending_bytes_max);
+    config.copies_bytes_max = copies_bytes_max.unwrap_or(config.copies_bytes_max);
     config
 }
 
@@ -102,8 +103,12 @@ impl<E: Env> Subject for ContactCacheSubject<E> {
             match self.answer(cache, call).await {
                 Ok(outcome) => outcome,
                 Err(error) => {
-                    let full = if matches!(error, Error::PendingFull { .. }) { "full: " } else { "" };
-                    let said = format!("{full}{error}");
+                    let kind = match error {
+                        Error::PendingFull { .. } => "full: ",
+                        Error::Forgotten => "forgotten: ",
+                        _ => "",
+                    };
+                    let said = format!("{kind}{error}");
                     match error.effect() {
                         Effect::None => Outcome::Fail { error: said },
                         Effect::Unknown => Outcome::Info { error: said },

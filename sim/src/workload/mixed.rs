@@ -42,7 +42,10 @@ pub(super) fn plan(draw: &mut Stream) -> Plan {
     let mut planner = Planner::new(draw, prefixes);
     planner.mixed(count, length_us, &mix, &uids, patches);
     planner.syncs(3, length_us);
-    Plan { tuning, ..planner.finish(workers, length_us) }
+    let plan = planner.finish(workers, length_us);
+    // Room for a few records.
+    let copies_bytes_max = draw.random_bool(0.1).then(|| draw.random_range(1_000..4_000));
+    Plan { tuning: Tuning { copies_bytes_max, ..tuning }, ..plan }
 }
 
 fn rarely_large(draw: &mut Stream, tag: &Json) -> Patch {

@@ -20,5 +20,6 @@ pub(super) fn plan(draw: &mut Stream) -> Plan {
     planner.mixed(count, length_us, &mix, &uids, fields);
     planner.syncs(4, length_us);
     let plan = planner.finish(workers, length_us);
-    Plan { tuning: Tuning { pending_bytes_max, ..Tuning::default() }, ..plan }
+    let copies_bytes_max = draw.random_bool(0.2).then(|| draw.random_range(1_000..3_000));
+    Plan { tuning: Tuning { pending_bytes_max, copies_bytes_max, ..Tuning::default() }, ..plan }
 }
