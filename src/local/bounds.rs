@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use super::{
-    held::Held,
+    held::{Held, Weight},
     state::{Entry, Slot, State},
 };
 use crate::{env::Env, key::Uid};
@@ -14,9 +14,9 @@ const EVICTION_SAMPLE: usize = 64;
 /// How much is held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
-    /// Bytes of records with writes that Redis does not have.
+    /// Bytes of writes that Redis does not have.
     pub(crate) owed_bytes: u64,
-    /// Bytes of the other records.
+    /// Bytes of everything else.
     pub(crate) copies_bytes: u64,
     /// Bytes of the log that are in use.
     pub(super) live_bytes: u64,
@@ -47,7 +47,7 @@ impl<E: Env> State<E> {
     /// pending.
     pub(super) fn prune(&mut self, page: &[(Uid, Slot)], limits: Limits, now_ms: u64) {
         for (uid, slot) in page {
-            let dead = slot.alive_until_ms <= now_ms && !slot.owed && !self.pending.contains(uid);
+            let dead = slot.alive_until_ms <= now_ms && slot.weight.owed == 0 && !self.pending.contains(uid);
             let forgotten_by_redis = slot.seen_ms.saturating_add(limits.tombstone_ttl_ms) < now_ms;
             if dead && forgotten_by_redis && !self.overlay.contains_key(uid) {
                 self.remove_slot(uid);
@@ -57,13 +57,14 @@ impl<E: Env> State<E> {
 
     /// Whether `held` in the place of what is held would pass the limit of what is pending.
     pub(super) fn is_full(&self, uid: &Uid, held: &Held, limits: Limits) -> bool {
-        let before = self.weight(uid).filter(|(_, owed)| *owed).map_or(0, |(bytes, _)| u64::from(bytes));
-        held.is_owed() && self.usage.owed_bytes - before + u64::from(held.bytes()) > limits.pending_bytes_max
+        let before = self.weight(uid).map_or(0, |before| u64::from(before.owed));
+        let owed = u64::from(held.weight().owed);
+        owed > 0 && self.usage.owed_bytes - before + owed > limits.pending_bytes_max
     }
 
     /// Whether there is room for a copy that was not held before. Forgets others to make room.
     pub(super) fn admits(&mut self, held: &Held, limits: Limits, now_ms: u64) -> bool {
-        let bytes = u64::from(held.bytes());
+        let bytes = u64::from(held.weight().copied);
         // A disk that takes nothing must not fill the memory instead.
         while self.failed.is_some() || self.usage.copies_bytes + bytes > limits.copies_bytes_max {
             if self.failed.is_some() || !self.evict_one(Some(limits.republish_window_ms), now_ms) {
@@ -94,7 +95,7 @@ impl<E: Env> State<E> {
             let (mut last, mut oldest) = (None, None);
             for (uid, slot) in sample {
                 last = Some(uid);
-                let free = !slot.owed && !self.pending.contains(uid) && !self.overlay.contains_key(uid);
+                let free = slot.weight.owed == 0 && !self.pending.contains(uid) && !self.overlay.contains_key(uid);
                 let seen_ms = slot.seen_ms;
                 let outside = window_ms.is_none_or(|window_ms| seen_ms.saturating_add(window_ms) < now_ms);
                 if free && outside && oldest.is_none_or(|(oldest_ms, _)| seen_ms < oldest_ms) {
@@ -130,15 +131,13 @@ impl<E: Env> State<E> {
 }
 
 impl Usage {
-    pub(super) fn add(&mut self, bytes: u32, owed: bool) {
-        *self.class(owed) += u64::from(bytes);
+    pub(super) fn add(&mut self, weight: Weight) {
+        self.owed_bytes += u64::from(weight.owed);
+        self.copies_bytes += u64::from(weight.copied);
     }
 
-    pub(super) fn subtract(&mut self, bytes: u32, owed: bool) {
-        *self.class(owed) -= u64::from(bytes);
-    }
-
-    fn class(&mut self, owed: bool) -> &mut u64 {
-        if owed { &mut self.owed_bytes } else { &mut self.copies_bytes }
+    pub(super) fn subtract(&mut self, weight: Weight) {
+        self.owed_bytes -= u64::from(weight.owed);
+        self.copies_bytes -= u64::from(weight.copied);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 
-use crate::record::{Cell, CellName, NotARecord, Record};
+use crate::record::{CellName, NotARecord, Record};
 
 /// A record with the notes that decide what is sent to Redis.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,7 +43,19 @@ pub(crate) struct Sent {
     marked: u64,
 }
 
+/// Bytes of a record, in cells that Redis never acknowledged, and in the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Weight {
+    pub(super) owed: u32,
+    pub(super) copied: u32,
+}
+
 impl Note {
+    /// Whether Redis never acknowledged the cell. One that is merely published again does not count.
+    fn is_owed(self) -> bool {
+        self.pending && self.confirmed_at_ms == 0
+    }
+
     /// Never, if Redis never showed it.
     fn is_confirmed_since(self, since_ms: u64) -> bool {
         self.confirmed_at_ms > 0 && self.confirmed_at_ms >= since_ms
@@ -69,18 +81,22 @@ impl Held {
 
     /// Whether it holds a write that Redis never acknowledged. What is merely published again does not count.
     pub(super) fn is_owed(&self) -> bool {
-        self.notes.values().any(|note| note.pending && note.confirmed_at_ms == 0)
+        self.notes.values().any(|note| note.is_owed())
     }
 
     /// About how many bytes it takes on disk.
-    pub(super) fn bytes(&self) -> u32 {
+    pub(super) fn weight(&self) -> Weight {
         const PER_RECORD: usize = 120;
         const PER_CELL: usize = 60;
-        let cell = |(name, cell): (&CellName, &Cell)| {
-            PER_CELL + 2 * name.field().len() + cell.value.as_deref().map_or(0, str::len)
-        };
-        let bytes = PER_RECORD + self.record.cells().iter().map(cell).sum::<usize>();
-        u32::try_from(bytes).unwrap_or(u32::MAX)
+        let (mut owed, mut copied) = (0, 0);
+        for (name, cell) in self.record.cells() {
+            let bytes = PER_CELL + 2 * name.field().len() + cell.value.as_deref().map_or(0, str::len);
+            let is_owed = self.notes.get(name).is_some_and(|note| note.is_owed());
+            *(if is_owed { &mut owed } else { &mut copied }) += bytes;
+        }
+        *(if owed > 0 { &mut owed } else { &mut copied }) += PER_RECORD;
+        let bytes = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+        Weight { owed: bytes(owed), copied: bytes(copied) }
     }
 
     /// When Redis last confirmed any cell of it; zero if never.
@@ -322,7 +338,7 @@ mod tests {
     use super::*;
     use crate::{
         contact::Timestamp,
-        record::{Lifetime, Times},
+        record::{Cell, Lifetime, Times},
         stamp::Stamp,
     };
 

@@ -17,7 +17,7 @@ use super::{
     bounds::Usage,
     compaction::{self, Rewritten},
     contents::{Contents, mark_all},
-    held::{Held, HeldText},
+    held::{Held, HeldText, Weight},
     storage::{FORMAT, Location, Log, Seed},
 };
 use crate::{
@@ -86,9 +86,8 @@ pub(super) enum Phase {
 #[derive(Clone, Copy)]
 pub(super) struct Slot {
     pub(super) location: Location,
-    /// See [`Held::bytes`].
-    pub(super) bytes: u32,
-    pub(super) owed: bool,
+    /// See [`Held::weight`].
+    pub(super) weight: Weight,
     pub(super) epoch: bool,
     /// Whether `seen_ms` is a reply of Redis that covered all of the record.
     whole: bool,
@@ -105,7 +104,7 @@ pub(super) struct Slot {
 pub(super) struct Unflushed {
     pub(super) held: Arc<Held>,
     pub(super) version: u64,
-    bytes: u32,
+    weight: Weight,
     /// As in [`Slot`].
     seen_ms: u64,
     whole: bool,
@@ -147,8 +146,7 @@ impl Slot {
     pub(super) fn of(location: Location, epoch: bool, held: &Held) -> Self {
         Self {
             location,
-            bytes: held.bytes(),
-            owed: held.is_owed(),
+            weight: held.weight(),
             epoch,
             whole: false,
             alive_until_ms: held.record.alive_until_ms(),
@@ -244,7 +242,7 @@ impl<E: Env> State<E> {
         self.forgot = forgot;
         self.pending_since_ms = (!self.pending.is_empty()).then(|| oldest_owed_ms.unwrap_or(now_ms));
         for slot in self.index.values() {
-            self.usage.add(slot.bytes, slot.owed);
+            self.usage.add(slot.weight);
             self.usage.live_bytes += slot.location.bytes();
         }
     }
@@ -371,28 +369,28 @@ impl<E: Env> State<E> {
         if let Some(slot) = self.index.remove(uid) {
             self.recent.remove(uid);
             if !self.overlay.contains_key(uid) {
-                self.usage.subtract(slot.bytes, slot.owed);
+                self.usage.subtract(slot.weight);
             }
             self.usage.live_bytes = self.usage.live_bytes.saturating_sub(slot.location.bytes());
         }
     }
 
-    /// Bytes of a record, and whether they are owed to Redis.
-    pub(super) fn weight(&self, uid: &Uid) -> Option<(u32, bool)> {
-        let unflushed = self.overlay.get(uid).map(|unflushed| (unflushed.bytes, unflushed.held.is_owed()));
-        unflushed.or_else(|| self.index.get(uid).map(|slot| (slot.bytes, slot.owed)))
+    /// Bytes of what is held of a record.
+    pub(super) fn weight(&self, uid: &Uid) -> Option<Weight> {
+        let unflushed = self.overlay.get(uid).map(|unflushed| unflushed.weight);
+        unflushed.or_else(|| self.index.get(uid).map(|slot| slot.weight))
     }
 
     pub(super) fn put(&mut self, uid: &Uid, held: Arc<Held>, now_ms: u64) -> Ticket {
         self.version += 1;
-        if let Some((bytes, owed)) = self.weight(uid) {
-            self.usage.subtract(bytes, owed);
+        if let Some(before) = self.weight(uid) {
+            self.usage.subtract(before);
         }
-        let bytes = held.bytes();
-        self.usage.add(bytes, held.is_owed());
+        let weight = held.weight();
+        self.usage.add(weight);
         self.note_pending(uid, held.is_pending(), now_ms);
         let seen_ms = held.newest_confirmed_ms();
-        self.overlay.insert(uid.clone(), Unflushed { held, version: self.version, bytes, seen_ms, whole: false });
+        self.overlay.insert(uid.clone(), Unflushed { held, version: self.version, weight, seen_ms, whole: false });
         Ticket(self.version)
     }
 
