@@ -120,8 +120,15 @@ fn values<'a, 'h>(run: &'a Operations<'h>, record: &Record<'h>, read: &Showing<'
         return Err((format!("{record}: {by} shows one, which nobody had written"), None));
     }
     for &(cell, value) in read.values {
-        let Seen::Tagged(tag) = read.shown[cell] else { continue };
         let place = || format!("{}: {by} shows {value}", record.name(cell));
+        let tag = match read.shown[cell] {
+            Seen::Tagged(tag) => tag,
+            // In what is stored it may also be a value of its own record in a form of its own.
+            Seen::Stray if read.read.is_none() => {
+                return Err((format!("{}, which names no write to it", place()), None));
+            }
+            Seen::Stray | Seen::Absent | Seen::Present => continue,
+        };
         let Some(writer) = record.writers.get(&(cell, tag)).map(|&op| &run.all[op]) else {
             return Err((format!("{}, which nobody wrote", place()), None));
         };
@@ -276,6 +283,16 @@ mod tests {
         longer["contacts"][0]["label"] = json!({"tag": ["p", "u", write], "payload": 1});
         story.store_holds(0, &[StoredRecord { shows: Some(longer.into()), ..right[0].clone() }]);
         story.violates(Fidelity, "under prefix \"p\": the store of instance 0 (event 4) shows", &[write]);
+    }
+
+    #[test]
+    fn a_stored_value_without_the_tag_of_its_write_is_a_violation() {
+        let mut story = Story::new(&["p"]);
+        let write = story.upsert(0, "u", &["name"], Shared);
+        let mut quoted = record("p", "u", &[("name", write)]);
+        quoted["profile"]["name"] = json!(quoted["profile"]["name"].to_string());
+        story.redis_holds(&[StoredRecord { shows: Some(quoted.into()), ..stored("p", "u", &[]) }]);
+        story.violates(Fidelity, "which names no write to it", &[]);
     }
 
     #[test]
