@@ -10,7 +10,7 @@
 //! two writes to those cells, so it may as well stand right before that read. So before a read the cells that differ
 //! from it are covered by optional writes, each cell by one, and nothing else is written.
 //!
-//! Dozens of writes that overlap have more orders than can be tried. Three rules leave most of them out, and lose nothing:
+//! Dozens of writes that overlap have more orders than can be tried. Four rules leave most of them out, and lose nothing:
 //!
 //! - A value is *needed* while a read that shows it is not placed. Values that are not needed are all the same: what follows
 //!   compares values with those that reads show, and with nothing else. So states that differ only in such values are one.
@@ -20,6 +20,8 @@
 //!   order that places it later, and move it here: here it changes nothing that counts, and there nobody misses it, since no
 //!   read could show what it wrote before that was written over. The same goes for a cell in which it writes what is there,
 //!   if nothing that writes something else to it can come before the write has returned.
+//! - Of two states that differ only in what they have used of optional writes, one that has used more of some and less of none
+//!   can do nothing that the other cannot: it is left out, and so are covers that use more than another.
 //!
 //! The second is what makes the reads of a value and its write a zone (Gibbons and Korach, "Testing Shared Memories",
 //! 1997), for many cells; the third is a partial order reduction.
@@ -79,7 +81,7 @@ struct Offer {
 const COVERS_MAX: usize = 64;
 
 /// How far a search has come.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone)]
 struct State {
     placed: Placed,
     values: Vec<Seen>,
@@ -88,6 +90,29 @@ struct State {
 }
 
 type Used = Vec<(usize, usize)>;
+
+/// The states that a search has left behind it.
+#[derive(Default)]
+struct Left(BTreeMap<(Placed, Vec<Seen>), Vec<Used>>);
+
+impl Left {
+    /// Whether nothing is left behind that could go on in every way in which this state can: with the same placed and the
+    /// same values, and no more used of any offer.
+    fn is_new(&mut self, state: State) -> bool {
+        let same = self.0.entry((state.placed, state.values)).or_default();
+        let is_new = !same.iter().any(|used| is_at_most(used, &state.used));
+        if is_new {
+            same.retain(|used| !is_at_most(&state.used, used));
+            same.push(state.used);
+        }
+        is_new
+    }
+}
+
+/// Whether no offer is used more often in the first.
+fn is_at_most(one: &Used, other: &Used) -> bool {
+    one.iter().all(|&(offer, count)| count <= times(other, offer))
+}
 
 impl<'h> Object<'h> {
     /// Of optional writes: what they write, and when they became possible.
@@ -132,7 +157,7 @@ impl<'h> Object<'h> {
         let mut first = State { placed: Placed::default(), values: vec![Seen::Absent; self.cells], used: Vec::new() };
         self.forget_what_is_not_needed(&mut first);
         let mut stack = vec![first];
-        let mut left = BTreeSet::new();
+        let mut left = Left::default();
         let (mut steps, mut is_cut) = (0, false);
         while let Some(mut state) = stack.pop() {
             loop {
@@ -149,7 +174,7 @@ impl<'h> Object<'h> {
                     state = next.remove(0);
                     continue;
                 }
-                if !next.is_empty() && left.insert(state) {
+                if !next.is_empty() && left.is_new(state) {
                     stack.extend(next.into_iter().rev());
                 }
                 break;
@@ -269,7 +294,9 @@ impl<'h> Object<'h> {
             self.forget_what_is_not_needed(&mut next);
             holds.then_some(next)
         };
-        covers.into_iter().filter_map(with).collect()
+        let least = |used: &Used| !covers.iter().any(|other| other != used && is_at_most(other, used));
+        let least: Vec<_> = covers.iter().filter(|used| least(used)).cloned().collect();
+        least.into_iter().filter_map(with).collect()
     }
 
     fn cover(&self, needs: &[(usize, Seen)], used: &Used, frontier: u64, covers: &mut BTreeSet<Used>) {
