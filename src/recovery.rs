@@ -190,18 +190,21 @@ impl Drop for Leave<'_> {
 struct Pass {
     /// The last record that was merged, in the order of uids.
     after: Option<Uid>,
+    /// What Redis refused in it.
+    refused: Option<String>,
 }
 
 /// Merges the next batch of what is pending.
 async fn replay<E: Env>(inner: &Inner<E>, pass: &mut Pass) {
     let Some(connection) = inner.link.usable() else { return };
     if pass.after.is_none() {
-        inner.link.refuse(None);
         inner.link.pending(Event::PassBegan, inner.env.now());
     }
     let batch = inner.local.pending_after(pass.after.as_ref(), REPLAY_CONCURRENCY);
     let Some(last) = batch.last() else {
         inner.link.pending(Event::PassEnded, inner.env.now());
+        // Only now: while a pass runs, what the one before it was refused still holds.
+        inner.link.refuse(pass.refused.take());
         *pass = Pass::default();
         return;
     };
@@ -214,7 +217,8 @@ async fn replay<E: Env>(inner: &Inner<E>, pass: &mut Pass) {
             // A refusal concerns this record, for now: it stays pending and must not hold up the others.
             Ok(()) => {}
             Err(error @ (CallError::NotARecord { .. } | CallError::Refused(_))) => {
-                inner.link.refuse(Some(error.to_string()));
+                pass.refused = Some(error.to_string());
+                inner.link.refuse(pass.refused.clone());
             }
             Err(CallError::Unusable(reason) | CallError::Unknown(reason)) => {
                 inner.link.lose(connection.id, &reason, inner.env.now(), inner.env.random());

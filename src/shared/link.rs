@@ -120,7 +120,7 @@ impl Link {
         self.lock().away_because.clone().unwrap_or_else(|| "no connection stands yet".to_owned())
     }
 
-    /// Redis refused to merge something; none when a pass over what is pending begins.
+    /// Redis refused to merge something; none when a pass over what is pending ends without that.
     pub(crate) fn refuse(&self, refused: Option<String>) {
         self.lock().refused = refused;
     }
