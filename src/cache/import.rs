@@ -36,8 +36,8 @@ impl<E: Env> Inner<E> {
         }
         let sent_at_ms = self.env.wall_ms();
         let merge = connection.merge(&key, Mode::Each, &record, self.terms());
-        let winners = match self.ask(&connection, merge).await {
-            Ok(Merged::Applied(winners)) => winners,
+        let told = match self.ask(&connection, merge).await {
+            Ok(Merged::Applied(told)) => told,
             Ok(Merged::Conflict(_)) => {
                 let reason = "the merge script answered a conflict in mode each".to_owned();
                 return Err(Error::NotShared { reason, sent: true });
@@ -45,11 +45,11 @@ impl<E: Env> Inner<E> {
             Err(error) => return Err(failed(error, true)),
         };
         // R4: what won is held from now on, so it is below a durable ceiling.
-        self.observe(winners.newest()).await?;
+        self.observe(told.newest()).await?;
         let written = Stamped { stamp: Stamp::imported(contact.last_updated_at), record };
-        match self.placed(uid, &connection, &written, &winners, sent_at_ms).await? {
+        match self.placed(uid, &connection, &written, &told, sent_at_ms).await? {
             // Removed between the two requests.
-            Attempt::Placed(_) if winners.cells().contains_key(&CellName::tombstone()) => Ok(Imported::Removed),
+            Attempt::Placed(_) if told.cells().contains_key(&CellName::tombstone()) => Ok(Imported::Removed),
             Attempt::Placed(_) => Ok(would),
             Attempt::NotPlaced { reason, sent } => Err(Error::NotShared { reason, sent }),
         }

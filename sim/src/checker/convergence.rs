@@ -70,11 +70,11 @@ fn stored_otherwise(run: &Operations<'_>, record: &Record<'_>, reads: &[&Operati
     let noted = run.redis_noted?;
     let in_redis = record.stored.iter().find(|stored| stored.place == Place::Redis);
     let in_redis = in_redis.and_then(Stored::json);
-    let may_differ = |one: Option<&Json>, other: Option<&Json>| {
-        one == other || (one.is_none() || other.is_none()) && run.may_expire_by(record, None, noted, Knowledge::Redis)
+    let may_differ = |one: Option<&Json>, other: Option<&Json>, by| {
+        one == other || (one.is_none() || other.is_none()) && run.may_expire_by(record, None, by, Knowledge::Redis)
     };
     let violation = |message, ops| Some(Verdict::Violation { message, ops });
-    if let Some(read) = reads.last().filter(|read| !may_differ(read.record_read(), in_redis)) {
+    if let Some(read) = reads.last().filter(|read| !may_differ(read.record_read(), in_redis, noted)) {
         let (shows, holds) = (text(read.record_read()), text(in_redis));
         return violation(format!("{record}: final {read} shows {shows}, but Redis holds {holds}"), vec![read.number]);
     }
@@ -86,7 +86,8 @@ fn stored_otherwise(run: &Operations<'_>, record: &Record<'_>, reads: &[&Operati
         if stored.record.pending {
             return violation(format!("{record}: {stored} still holds a write for Redis"), Vec::new());
         }
-        if !may_differ(stored.json(), in_redis) {
+        // A store is noted later than Redis, and what has expired in between is none there.
+        if !may_differ(stored.json(), in_redis, (stored.ordinal, stored.at_us)) {
             let (holds, other) = (text(stored.json()), text(in_redis));
             return violation(format!("{record}: {stored} holds {holds}, but Redis holds {other}"), Vec::new());
         }
@@ -176,6 +177,24 @@ mod tests {
     fn a_stored_record_that_nobody_asked_for_is_not_judged() {
         let right = stored("p", "u", &[("name", 1)]);
         stored_in_the_end(&[right, stored("p", "x", &[("name", 1)])], &[]).passes(Convergence);
+    }
+
+    #[test]
+    fn a_record_may_expire_between_the_contents_of_redis_and_those_of_a_store() {
+        for expires in [false, true] {
+            let right = stored("p", "u", &[("name", 1)]);
+            let mut story = stored_in_the_end(std::slice::from_ref(&right), &[]);
+            if expires {
+                story.expires_after_ms(10_000);
+            }
+            story.now_us += 10_000_000;
+            story.store_holds(0, &[StoredRecord { shows: None, ..right }]);
+            if expires {
+                story.passes(Convergence);
+            } else {
+                story.violates(Convergence, "holds no record, but Redis holds {", &[]);
+            }
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Each value that a read shows equals, as JSON with its numbers digit for digit, what the write named by its tag wrote
 //! into that cell; the record has the documented form; and contact points stand in the order in which they were
 //! written. Values without a tag of this record are for G7. The same holds for what is stored at the end of a run in Redis and
-//! in the local stores, which has the documented form.
+//! in the local stores, which has the documented form, and where every value names its write.
 
 use std::collections::BTreeSet;
 

@@ -13,7 +13,8 @@ use super::{
     stored::{Place, Stored},
 };
 use crate::history::{
-    Answer, Call, FORMAT, History, Outcome, Patch, Phase, Placement, RecordName, Source, Stop, StoredRecord, What,
+    Answer, Call, Event, FORMAT, History, Outcome, Patch, Phase, Placement, RecordName, Source, Stop, StoredRecord,
+    What,
 };
 
 /// A history, indexed. Operations, records and cells are known by their index.
@@ -407,12 +408,12 @@ impl<'h> Indexer<'h> {
             match &event.what {
                 What::RedisHolds { keys } => {
                     for record in keys.iter().flat_map(|key| &key.records) {
-                        self.stored(event.ordinal, Place::Redis, record);
+                        self.stored(event, Place::Redis, record);
                     }
                 }
                 What::StoreHolds { instance, entries } => {
                     for entry in entries {
-                        self.stored(event.ordinal, Place::Store(*instance), &entry.record);
+                        self.stored(event, Place::Store(*instance), &entry.record);
                     }
                 }
                 _ => {}
@@ -420,11 +421,11 @@ impl<'h> Indexer<'h> {
         }
     }
 
-    fn stored(&mut self, ordinal: u64, place: Place, stored: &'h StoredRecord) {
+    fn stored(&mut self, noted: &Event, place: Place, stored: &'h StoredRecord) {
         let index = self.record(&stored.prefix, &stored.uid);
         let record = &mut self.found.records[index];
         let (shown, values) = stored.shows.as_deref().map_or_else(Default::default, |json| shown(record, json));
-        record.stored.push(Stored { place, ordinal, record: stored, shown, values });
+        record.stored.push(Stored { place, ordinal: noted.ordinal, at_us: noted.at_us, record: stored, shown, values });
     }
 
     fn malformed(&mut self, why: String) {

@@ -12,6 +12,8 @@ pub(super) struct Stored<'h> {
     pub(super) place: Place,
     /// Of the event that notes it.
     pub(super) ordinal: u64,
+    /// When that was.
+    pub(super) at_us: u64,
     pub(super) record: &'h StoredRecord,
     /// As [`Operation::shown`].
     pub(super) shown: Vec<Seen>,
