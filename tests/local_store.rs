@@ -377,27 +377,28 @@ fn writes_are_durable_at_once_while_the_log_is_rewritten() {
     });
 }
 
-/// Made by the version that wrote format 1.
+/// Made by the versions that wrote these formats.
 #[test]
-fn a_store_of_the_format_before_is_read_and_rewritten() {
-    play(async |stage| {
-        stage.cut(1, true);
-        let old = include_bytes!("stores/format-1.log");
-        let env = stage.world.boot(1);
-        put_image(&stage, DIRECTORY, old);
-        let crm = Config { prefix: "crm".parse().expect("a prefix"), ..config() };
-        let cache = contact_cache::ContactCache::open(env, crm.clone()).await.expect("a store of ours");
-        assert!(!cache.open_report().damage.is_loss());
-        for number in 0..5 {
-            let expected = (number != 3).then(|| json!({"name": format!("name-{number}")}));
-            assert_eq!(profile(&cache, &format!("u{number}")).await, (Source::Local, expected));
-        }
-        assert_eq!(cache.health().pending_records, 5);
-        assert_eq!((old[8], image(&stage)[8]), (1, 2), "the version in the header");
-        stage.close(1, cache).await;
-        let cache = stage.open_with(1, crm).await;
-        assert_eq!(profile(&cache, "u4").await.1, Some(json!({"name": "name-4"})));
-    });
+fn a_store_of_a_format_before_is_read_and_rewritten() {
+    for (format, old) in [(1, &include_bytes!("stores/format-1.log")[..]), (2, include_bytes!("stores/format-2.log"))] {
+        play(async move |stage| {
+            stage.cut(1, true);
+            let env = stage.world.boot(1);
+            put_image(&stage, DIRECTORY, old);
+            let crm = Config { prefix: "crm".parse().expect("a prefix"), ..config() };
+            let cache = contact_cache::ContactCache::open(env, crm.clone()).await.expect("a store of ours");
+            assert!(!cache.open_report().damage.is_loss());
+            for number in 0..5 {
+                let expected = (number != 3).then(|| json!({"name": format!("name-{number}")}));
+                assert_eq!(profile(&cache, &format!("u{number}")).await, (Source::Local, expected));
+            }
+            assert_eq!(cache.health().pending_records, 5);
+            assert_eq!((old[8], image(&stage)[8]), (format, 3), "the version in the header");
+            stage.close(1, cache).await;
+            let cache = stage.open_with(1, crm).await;
+            assert_eq!(profile(&cache, "u4").await.1, Some(json!({"name": "name-4"})));
+        });
+    }
 }
 
 #[test]

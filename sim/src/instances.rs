@@ -166,9 +166,12 @@ impl Instances {
     }
 
     /// An instance ends in order: it takes no more calls, those under way return, and its cache is closed. If that fails,
-    /// it ends as a killed one does.
+    /// or its cache has not opened yet, it ends as a killed one does.
     pub async fn close(&self, instance: u32) -> Stop {
-        let Some(subject) = self.with(instance, |state| state.subject.clone()) else { return Stop::Killed };
+        let Some(subject) = self.with(instance, |state| state.subject.clone()) else {
+            self.stopped(instance, Stop::Killed);
+            return Stop::Killed;
+        };
         self.report(instance);
         self.with(instance, |state| state.subject = None);
         let how = if subject.close().await.is_ok() { Stop::Closed } else { Stop::Killed };

@@ -2,7 +2,7 @@
 //!
 //! Phases: set up; faults, beside the workload; heal, the rest of the workload without faults; quiesce, a bounded time
 //! to come to rest, and the reason if not; final reads of every record on every instance. Then what Redis holds is noted,
-//! every instance is closed in order, and what its store holds is noted.
+//! every instance is closed in order, what its store holds is noted, and every store is opened once more.
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -146,6 +146,9 @@ async fn play(scenario: &Scenario, capture: Option<Capture>) -> Run {
         contents::note_store(&world, &redis, &instances, &recorder, instance);
     }
     holdings::note_attempts(&world, &instances, &recorder);
+    // What a crash left in a store that was closed since shows when that is opened again (G10).
+    (0..instances.count()).for_each(|instance| nemesis.start(instance));
+    wait_until(&world, QUIESCE_US_MAX, || instances.all_open()).await;
 
     let deadline_us = u64::try_from(instances.settings(0).op_deadline().as_micros()).expect("seconds");
     let history = recorder.finish(scenario, deadline_us);

@@ -134,7 +134,8 @@ fn prefix_of<F: DiskFile>(file: &F, path: &Path) -> Result<Option<Prefix>, Store
     let mut bytes = vec![0; usize::try_from(len).map_or(FIRST_ENTRY_MAX, |len| len.min(FIRST_ENTRY_MAX))];
     file.read_at(0, &mut bytes).map_err(StoreError::io("read", path))?;
     let first = bytes.get(HEADER_LEN..).and_then(|entries| storage::entry(entries, Seed(0)));
-    let first = first.filter(|entry| entry.sequence == 0).and_then(|entry| serde_json::from_slice(entry.payload).ok());
+    let first =
+        first.filter(|entry| entry.number.in_log() == 0).and_then(|entry| serde_json::from_slice(entry.payload).ok());
     Ok(match first {
         Some(Entry::Prefix { prefix }) => prefix.parse().ok(),
         Some(_) | None => None,

@@ -76,8 +76,8 @@ pub(crate) struct LocalStore<E: Env> {
 pub struct OpenReport {
     /// Records held.
     pub records: u64,
-    /// Whether the store was closed in order. If not, a torn tail is what a crash cut short, or rot of the very last
-    /// entries: the two cannot be told apart.
+    /// Whether the store was closed in order. If not, what is torn is what a crash cut short, or rot of the very last
+    /// commit: the two cannot be told apart.
     pub clean_end: bool,
     /// Damage found in the log.
     pub damage: Damage,
@@ -318,16 +318,15 @@ impl<E: Env> LocalStore<E> {
 
     /// Writes everything, waits until the flusher has ended, and gives the directory back.
     pub(crate) async fn close(&self) -> Result<(), StoreError> {
-        let ticket = {
+        {
             let mut state = self.lock();
             // The flusher of a store that has stopped has ended already.
             if state.phase == Phase::Open {
                 state.phase = Phase::Closing;
             }
-            state.push(Entry::Closed)
-        };
+        }
         self.work.notify_one();
-        let result = self.durable(ticket).await;
+        self.hurry.notify_one();
         loop {
             let mut flushed = std::pin::pin!(self.flushed.notified());
             flushed.as_mut().enable();
@@ -335,7 +334,8 @@ impl<E: Env> LocalStore<E> {
                 let mut state = self.lock();
                 if state.phase == Phase::Ended {
                     state.lock = None;
-                    return result;
+                    state.check(&self.dir)?;
+                    return state.failed.take().map_or(Ok(()), |(_, error)| Err(error));
                 }
             }
             flushed.await;
@@ -362,8 +362,18 @@ impl<E: Env> LocalStore<E> {
                     state.poisoned.is_some(),
                 )
             };
-            if dead || (closing && !dirty) {
+            if dead {
                 return;
+            }
+            if closing && !dirty {
+                // A commit of its own: where it stands, all before it was durable.
+                let closed = self.lock().closed();
+                self.commit(closed).await;
+                let state = self.lock();
+                if state.failed.is_some() || state.version == state.flushed {
+                    return;
+                }
+                continue;
             }
             if !dirty {
                 self.work.notified().await;
@@ -386,19 +396,17 @@ impl<E: Env> LocalStore<E> {
     }
 
     async fn flush(&self) {
-        let Batch { log, mut entries, records, closed, version } = self.lock().batch();
+        let batch = self.lock().batch();
+        self.commit(batch).await;
+    }
+
+    async fn commit(&self, batch: Batch<E>) {
+        let Batch { log, entries, records, version } = batch;
         let (appended, entries, records) = self
             .blocking(move || {
                 let mut payloads = encode(&entries);
                 payloads.extend(records.iter().map(|(uid, held)| encode_record(uid, held)));
-                payloads.extend(encode(closed.as_slice()));
-                let records_end = payloads.len() - closed.as_slice().len();
-                entries.extend(closed);
-                let appended = log.append(&payloads).map(|mut locations| {
-                    locations.truncate(records_end);
-                    locations
-                });
-                (appended, entries, records)
+                (log.append(&payloads), entries, records)
             })
             .await;
         let mut state = self.lock();

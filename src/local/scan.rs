@@ -1,14 +1,15 @@
 //! How a log is read through at opening: once, front to back, through a window of bounded size.
 //!
-//! An entry that does not verify is skipped by looking for the next that does: what follows is salvaged. If none
-//! follows, it is a tail torn by a crash, never acknowledged, and is cut off before the first append (an append behind
-//! garbage would be lost with it at the next opening).
+//! An entry that does not verify is skipped by looking for the next that does: what follows is salvaged. What is missing
+//! of the last commit alone was torn by a crash and never acknowledged: a loss of power leaves any of its entries. It is
+//! gone before the first append: the tail is cut off (an append behind garbage would be lost with it at the next
+//! opening), and of a commit with a hole inside what is left is written anew.
 
 use std::{io, path::Path};
 
 use super::storage::{
-    ENTRY_HEADER_LEN, ENTRY_MAGIC, FILE_MAGIC, FORMAT, FORMAT_UNSEEDED, HEADER_LEN, Location, Seed, Tail, entry,
-    payload_len,
+    ENTRY_HEADER_LEN, ENTRY_MAGIC, FILE_MAGIC, FORMAT, FORMAT_UNSEEDED, FORMAT_WITHOUT_COMMITS, HEADER_LEN, Location,
+    Number, Seed, Tail, entry, payload_len,
 };
 use crate::{env::DiskFile, error::StoreError};
 
@@ -20,12 +21,15 @@ const WINDOW: usize = 1 << 20;
 pub(super) struct Scan {
     pub(super) format: u32,
     pub(super) damage: Damage,
+    /// Of the last commit something is missing in front of what is left.
+    pub(super) torn_inside: bool,
 }
 
 /// What was wrong with a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Damage {
-    /// Bytes behind the last good entry: an append that a crash cut short, never acknowledged.
+    /// Bytes of the last commit that do not verify, most often the end of the log: a crash cut it short, and it was never
+    /// acknowledged.
     pub torn_tail_bytes: u64,
     /// Unreadable stretches before good entries: first byte and length.
     pub unreadable: Vec<(u64, u64)>,
@@ -34,7 +38,7 @@ pub struct Damage {
 }
 
 impl Damage {
-    /// Whether something that was once durable is gone. A torn tail alone is no damage.
+    /// Whether something that was once durable is gone. A commit that a crash cut short is no damage.
     pub fn is_loss(&self) -> bool {
         !self.unreadable.is_empty() || self.missing_entries > 0
     }
@@ -93,10 +97,10 @@ pub(super) fn scan<F: DiskFile>(
     let mut window = Window { file, len, base: 0, bytes: Vec::new() };
     let format = format(window.at(0, HEADER_LEN).map_err(io())?, path)?;
     let seed = if format == Some(FORMAT_UNSEEDED) { Seed(0) } else { seed };
-    let mut damage = Damage::default();
+    let mut missing = Missing::default();
     let mut at = if format.is_some() { HEADER_LEN as u64 } else { 0 };
     let mut bad_since = format.is_none().then_some(0);
-    let mut tail = Tail { end: at, sequence: 0, ragged: false };
+    let mut tail = Tail { end: at, next: 0, ragged: false };
     let mut entries = 0_u64;
     while at < len {
         let head = window.at(at, ENTRY_HEADER_LEN).map_err(io())?;
@@ -104,7 +108,7 @@ pub(super) fn scan<F: DiskFile>(
         let whole = whole.filter(|whole| *whole <= len - at).and_then(|whole| usize::try_from(whole).ok());
         let found = match whole {
             // One that came before by its number is a stale copy of the disk's: it must not win over what followed it.
-            Some(whole) => entry(window.at(at, whole).map_err(io())?, seed).filter(|e| e.sequence >= tail.sequence),
+            Some(whole) => entry(window.at(at, whole).map_err(io())?, seed).filter(|e| e.number.in_log() >= tail.next),
             None => None,
         };
         let Some(found) = found else {
@@ -112,23 +116,58 @@ pub(super) fn scan<F: DiskFile>(
             at = window.next_magic(at).map_err(io())?;
             continue;
         };
-        if let Some(bad) = bad_since.take() {
-            damage.unreadable.push((bad, at - bad));
-        }
-        damage.missing_entries += found.sequence.saturating_sub(tail.sequence);
+        missing.before(found.number, tail.next, bad_since.take().map(|bad| (bad, at - bad)));
         let payload_len = u32::try_from(found.payload.len()).expect("its header says so in 32 bits");
         take(Location { offset: at, len: payload_len }, found.payload);
         entries += 1;
         at += ENTRY_HEADER_LEN as u64 + u64::from(payload_len);
-        tail = Tail { end: at, sequence: found.sequence + 1, ragged: false };
+        tail = Tail { end: at, next: found.number.in_log() + 1, ragged: false };
     }
+    let Missing { mut damage, torn, .. } = missing;
     if entries == 0 {
         // A log is born whole, by a rename, with its first entry: without any this is no torn tail but something else.
         damage.unreadable.push((0, len));
     } else {
-        damage.torn_tail_bytes = len - tail.end;
+        damage.torn_tail_bytes = torn.iter().map(|(_, len)| len).sum::<u64>() + (len - tail.end);
     }
-    Ok((Scan { format: format.unwrap_or(FORMAT), damage }, tail))
+    Ok((Scan { format: format.unwrap_or(FORMAT), damage, torn_inside: !torn.is_empty() }, tail))
+}
+
+/// What is missing in front of the entries read so far.
+#[derive(Default)]
+struct Missing {
+    damage: Damage,
+    /// The commit of the last entry read, by the place in the log of its first.
+    commit: Option<u64>,
+    /// Unreadable stretches in that commit: torn, if it turns out to be the last.
+    torn: Vec<(u64, u64)>,
+    torn_entries: u64,
+}
+
+impl Missing {
+    /// Takes note of what is missing before an entry, when another was expected in its place: an unreadable stretch,
+    /// entries, or both.
+    fn before(&mut self, found: Number, expected: u64, unreadable: Option<(u64, u64)>) {
+        let (entries, commit) = (found.in_log() - expected, found.commit());
+        if self.commit != commit {
+            // The commit before was durable when this one began.
+            self.damage.unreadable.append(&mut self.torn);
+            self.damage.missing_entries += std::mem::take(&mut self.torn_entries);
+            self.commit = commit;
+        }
+        // A commit that is torn leaves its bytes, and nothing is missing of the one before it.
+        let is_torn = entries > 0 && commit.is_some_and(|commit| commit <= expected);
+        match unreadable {
+            Some(stretch) if is_torn => {
+                self.torn.push(stretch);
+                self.torn_entries += entries;
+            }
+            _ => {
+                self.damage.unreadable.extend(unreadable);
+                self.damage.missing_entries += entries;
+            }
+        }
+    }
 }
 
 /// The version in a header; none if it is damaged.
@@ -138,7 +177,7 @@ fn format(header: &[u8], path: &Path) -> Result<Option<u32>, StoreError> {
         return Ok(None);
     }
     match u32::from_le_bytes(fields[8..].try_into().expect("four bytes")) {
-        version @ (FORMAT_UNSEEDED | FORMAT) => Ok(Some(version)),
+        version @ (FORMAT_UNSEEDED | FORMAT_WITHOUT_COMMITS | FORMAT) => Ok(Some(version)),
         found => Err(StoreError::Format { path: path.to_owned(), found, expected: FORMAT }),
     }
 }
@@ -186,10 +225,20 @@ mod tests {
 
     fn image(payloads: &[&[u8]]) -> Vec<u8> {
         let mut bytes = header().to_vec();
-        for (sequence, payload) in (0..).zip(payloads) {
-            push_entry(&mut bytes, SEED, sequence, payload);
+        for (place, payload) in (0..).zip(payloads) {
+            push_entry(&mut bytes, SEED, Number::of(place, 0), payload);
         }
         bytes
+    }
+
+    /// Entries with a place in their commit each, and where they begin.
+    fn committed(places: &[u64]) -> (Vec<u8>, Vec<usize>) {
+        let (mut bytes, mut begins) = (header().to_vec(), Vec::new());
+        for (in_log, in_commit) in (0..).zip(places) {
+            begins.push(bytes.len());
+            push_entry(&mut bytes, SEED, Number::of(in_log, *in_commit), &[b'a' + u8::try_from(in_log).unwrap()]);
+        }
+        (bytes, begins)
     }
 
     fn try_read(bytes: &[u8]) -> Result<(Vec<Vec<u8>>, Damage, u64), StoreError> {
@@ -247,6 +296,39 @@ mod tests {
     }
 
     #[test]
+    fn what_is_missing_of_the_last_commit_is_torn_and_the_rest_of_it_is_kept() {
+        const LEN: u64 = ENTRY_HEADER_LEN as u64 + 1;
+        // Commits of entries 0, 1 to 2, and 3 to 6.
+        let (bytes, begins) = committed(&[0, 0, 1, 0, 1, 2, 3]);
+        for (bad, kept, torn) in [(&[3][..], 6, 1), (&[3, 4], 5, 2), (&[3, 5], 5, 2), (&[4], 6, 1), (&[4, 6], 5, 2)] {
+            let mut bytes = bytes.clone();
+            bad.iter().for_each(|bad| bytes[begins[*bad]..][..ENTRY_HEADER_LEN].fill(0));
+            let (entries, damage, _) = read(&bytes);
+            assert_eq!(entries.len(), kept);
+            assert_eq!(damage, Damage { torn_tail_bytes: torn * LEN, ..Damage::default() }, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_of_a_commit_that_another_followed_is_damage() {
+        let (bytes, begins) = committed(&[0, 0, 1, 0, 1, 2, 3]);
+        // Of the last two commits one stretch is missing: the first of them was durable.
+        for (bad, missing, stretches) in
+            [(&[1][..], 1, 1), (&[2], 1, 1), (&[2, 3], 2, 1), (&[1, 2, 3], 3, 1), (&[1, 4], 1, 1)]
+        {
+            let mut bytes = bytes.clone();
+            bad.iter().for_each(|bad| bytes[begins[*bad]] ^= 1);
+            let (_, damage, _) = read(&bytes);
+            assert_eq!((damage.missing_entries, damage.unreadable.len()), (missing, stretches), "{bad:?}");
+            assert_eq!(damage.torn_tail_bytes > 0, bad.contains(&4));
+        }
+        let without_a_trace = [&bytes[..begins[4]], &bytes[begins[5]..]].concat();
+        assert_eq!(read(&without_a_trace).1, Damage { missing_entries: 1, ..Damage::default() });
+        let with_garbage = [&bytes[..begins[4]], b"garbage", &bytes[begins[4]..]].concat();
+        assert_eq!(read(&with_garbage).1.unreadable, [(begins[4] as u64, 7)]);
+    }
+
+    #[test]
     fn an_entry_that_is_missing_without_a_trace_is_noticed() {
         let (first, all) = (image(&[b"one"]), image(&[b"one", b"two", b"three"]));
         let second_len = ENTRY_HEADER_LEN + 3;
@@ -271,7 +353,7 @@ mod tests {
         let crc = crc32fast::hash(&bytes[..12]);
         bytes[12..16].copy_from_slice(&crc.to_le_bytes());
         let error = try_read(&bytes).unwrap_err().to_string();
-        assert_eq!(error, r#""store.log" has format version 9, this client reads 2: use the client that wrote it"#);
+        assert_eq!(error, r#""store.log" has format version 9, this client reads 3: use the client that wrote it"#);
     }
 
     #[test]
@@ -285,8 +367,8 @@ mod tests {
     #[test]
     fn what_another_prefix_wrote_does_not_verify_but_its_name() {
         let mut bytes = header().to_vec();
-        push_entry(&mut bytes, Seed(8), 0, b"whose");
-        push_entry(&mut bytes, Seed(8), 1, b"secret");
+        push_entry(&mut bytes, Seed(8), Number::of(0, 0), b"whose");
+        push_entry(&mut bytes, Seed(8), Number::of(1, 0), b"secret");
         assert_eq!(read(&bytes).0, [b"whose".to_vec()]);
     }
 

@@ -125,7 +125,7 @@ pub(super) enum Entry {
     Forgot,
     /// This copy was: what stands before it in the log may be older than what was read since.
     Forget { uid: Uid },
-    /// The store was closed in order: rot of the entries before cannot pass for a torn tail.
+    /// The store was closed in order, with all before it durable: what is missing there was lost since.
     Closed,
     /// A record, whole; written by [`encode_record`].
     #[serde(skip_serializing)]
@@ -137,8 +137,6 @@ pub(super) struct Batch<E: Env> {
     pub(super) log: Arc<Log<FileOf<E>>>,
     pub(super) entries: Vec<Entry>,
     pub(super) records: Vec<(Uid, Arc<Held>)>,
-    /// [`Entry::Closed`] comes last: what stands behind it is not covered by it.
-    pub(super) closed: Option<Entry>,
     pub(super) version: u64,
 }
 
@@ -195,7 +193,7 @@ impl<E: Env> State<E> {
             state.rewrite_now(disk, dir, prefix)?;
             Some(aside)
         } else {
-            if scan.format != FORMAT {
+            if scan.format != FORMAT || scan.torn_inside {
                 state.rewrite_now(disk, dir, prefix)?;
             } else if damage.torn_tail_bytes > 0 {
                 state.log.cut_tail()?;
@@ -464,14 +462,17 @@ impl<E: Env> State<E> {
 
     /// What is not on disk yet: entries in the order to be written, then the records.
     pub(super) fn batch(&mut self) -> Batch<E> {
-        let closed = self.unflushed.pop_if(|entry| matches!(entry, Entry::Closed));
         Batch {
             log: self.log.clone(),
             entries: std::mem::take(&mut self.unflushed),
-            closed,
             records: self.overlay.iter().map(|(uid, unflushed)| (uid.clone(), unflushed.held.clone())).collect(),
             version: self.version,
         }
+    }
+
+    /// The end of a log with everything on disk.
+    pub(super) fn closed(&self) -> Batch<E> {
+        Batch { log: self.log.clone(), entries: vec![Entry::Closed], records: Vec::new(), version: self.flushed }
     }
 
     /// The batch is on disk.

@@ -2,12 +2,15 @@
 //!
 //! ```text
 //! header   "contactc"  version u32  crc32 u32                       (16 bytes, little endian)
-//! entry    "CCLE"  crc32 u32  length u32  sequence u64  payload     (crc over all that follows it)
+//! entry    "CCLE"  crc32 u32  length u32  number u64  payload       (crc over all that follows it)
 //! ```
 //!
-//! Sequence numbers have no gaps, so that a missing entry is noticed as well as a damaged one. The checksum of every
-//! entry but the first starts from a seed, which the store makes of its prefix: what another prefix wrote does not
-//! verify. Format 1 had no seed; it is read, and rewritten at opening. How a log is read through is in `scan`.
+//! The low 40 bits of the number are the entry's place in the log: they have no gaps, so that a missing entry is noticed
+//! as well as a damaged one. The high 24 are its place in its commit, the entries that one append made durable: a loss
+//! of power during a commit leaves any part of it, and what is missing of the last commit is no damage. The checksum of
+//! every entry but the first starts from a seed, which the store makes of its prefix: what another prefix wrote does not
+//! verify. Format 1 had no seed, and neither 1 nor 2 places in a commit; both are read, and rewritten at opening. How a
+//! log is read through is in `scan`.
 //!
 //! A key-value store (redb) was the first candidate. It verifies nothing on read, so that checksums, a chain, a panic
 //! guard and a salvage would have been written around it all the same; ARCHITECTURE.md has the figures.
@@ -24,8 +27,9 @@ use crate::{
 };
 
 /// Version of the file format.
-pub(super) const FORMAT: u32 = 2;
-/// The version before it, which is read as well.
+pub(super) const FORMAT: u32 = 3;
+/// The versions before it, which are read as well: every entry is a commit of its own.
+pub(super) const FORMAT_WITHOUT_COMMITS: u32 = 2;
 pub(super) const FORMAT_UNSEEDED: u32 = 1;
 
 pub(super) const FILE_MAGIC: &[u8; 8] = b"contactc";
@@ -48,7 +52,8 @@ pub(super) struct Seed(pub(super) u32);
 #[derive(Clone, Copy)]
 pub(super) struct Tail {
     pub(super) end: u64,
-    pub(super) sequence: u64,
+    /// The place in the log of the next entry.
+    pub(super) next: u64,
     /// A write failed and may have left a part behind the end: the next one must not stand in front of it.
     pub(super) ragged: bool,
 }
@@ -68,6 +73,38 @@ impl Location {
     }
 }
 
+/// The number of an entry: its place in the log, and in its commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Number(u64);
+
+impl Number {
+    const LOG_BITS: u32 = 40;
+
+    /// Places count from 0. A commit of more than 2^24 entries goes on as another one.
+    pub(super) fn of(in_log: u64, in_commit: u64) -> Self {
+        assert!(in_log >> Self::LOG_BITS == 0, "a log is rewritten long before it has a million million entries");
+        Self((in_commit << Self::LOG_BITS) | in_log)
+    }
+
+    pub(super) fn in_log(self) -> u64 {
+        self.0 & ((1 << Self::LOG_BITS) - 1)
+    }
+
+    /// The place in the log of the first entry of its commit; none if there can be no such entry.
+    pub(super) fn commit(self) -> Option<u64> {
+        self.in_log().checked_sub(self.0 >> Self::LOG_BITS)
+    }
+}
+
+/// How entries that are written together can get lost.
+#[derive(Clone, Copy)]
+enum Commits {
+    /// Together: they are durable from the same sync on.
+    One,
+    /// One by one.
+    Each,
+}
+
 /// Why entries were not appended.
 pub(super) enum AppendError {
     /// The log is as it was: it may be tried again.
@@ -85,7 +122,7 @@ impl<F: DiskFile> Log<F> {
         let file = disk.open(&beside).map_err(io("create"))?;
         file.set_len(0).map_err(io("truncate"))?;
         file.write_at(0, &header()).map_err(io("write to"))?;
-        let tail = Mutex::new(Tail { end: HEADER_LEN as u64, sequence: 0, ragged: false });
+        let tail = Mutex::new(Tail { end: HEADER_LEN as u64, next: 0, ragged: false });
         Ok(Self { file, path: path.to_owned(), seed, tail })
     }
 
@@ -124,15 +161,20 @@ impl<F: DiskFile> Log<F> {
         self.sync()
     }
 
-    /// Appends entries and makes them durable, all or none.
+    /// Appends entries as one commit, and makes it durable.
     pub(super) fn append(&self, payloads: &[Vec<u8>]) -> Result<Vec<Location>, AppendError> {
-        let locations = self.write(payloads).map_err(AppendError::Unchanged)?;
+        let locations = self.write_behind(payloads, Commits::One).map_err(AppendError::Unchanged)?;
         self.sync().map_err(AppendError::Lost)?;
         Ok(locations)
     }
 
-    /// Writes entries behind the last, all or none, to be synced later.
+    /// Writes entries behind the last, all or none, into a log that is synced before it is put in place: whatever is
+    /// missing there was lost later.
     pub(super) fn write(&self, payloads: &[Vec<u8>]) -> Result<Vec<Location>, StoreError> {
+        self.write_behind(payloads, Commits::Each)
+    }
+
+    fn write_behind(&self, payloads: &[Vec<u8>], commits: Commits) -> Result<Vec<Location>, StoreError> {
         let mut tail = self.tail();
         if tail.ragged {
             self.file.set_len(tail.end).map_err(StoreError::io("truncate", &self.path))?;
@@ -142,16 +184,17 @@ impl<F: DiskFile> Log<F> {
         let mut locations = Vec::with_capacity(payloads.len());
         for payload in payloads {
             let offset = tail.end + bytes.len() as u64;
-            push_entry(&mut bytes, self.seed, tail.sequence + locations.len() as u64, payload);
+            let written = locations.len() as u64;
+            let in_commit = match commits {
+                Commits::One => written,
+                Commits::Each => 0,
+            };
+            push_entry(&mut bytes, self.seed, Number::of(tail.next + written, in_commit), payload);
             locations.push(Location { offset, len: length(payload) });
         }
         tail.ragged = true;
         self.file.write_at(tail.end, &bytes).map_err(StoreError::io("write to", &self.path))?;
-        *tail = Tail {
-            end: tail.end + bytes.len() as u64,
-            sequence: tail.sequence + locations.len() as u64,
-            ragged: false,
-        };
+        *tail = Tail { end: tail.end + bytes.len() as u64, next: tail.next + locations.len() as u64, ragged: false };
         Ok(locations)
     }
 
@@ -209,26 +252,26 @@ fn length(payload: &[u8]) -> u32 {
 }
 
 /// The first entry says whose log this is: whoever opens it has to be able to read that.
-fn checksum(seed: Seed, sequence: u64, bytes: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new_with_initial(if sequence == 0 { 0 } else { seed.0 });
+fn checksum(seed: Seed, number: Number, bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(if number == Number(0) { 0 } else { seed.0 });
     hasher.update(bytes);
     hasher.finalize()
 }
 
-pub(super) fn push_entry(bytes: &mut Vec<u8>, seed: Seed, sequence: u64, payload: &[u8]) {
+pub(super) fn push_entry(bytes: &mut Vec<u8>, seed: Seed, number: Number, payload: &[u8]) {
     bytes.extend_from_slice(ENTRY_MAGIC);
     let crc_at = bytes.len();
     bytes.extend_from_slice(&[0; 4]);
     bytes.extend_from_slice(&length(payload).to_le_bytes());
-    bytes.extend_from_slice(&sequence.to_le_bytes());
+    bytes.extend_from_slice(&number.0.to_le_bytes());
     bytes.extend_from_slice(payload);
-    let crc = checksum(seed, sequence, &bytes[crc_at + 4..]);
+    let crc = checksum(seed, number, &bytes[crc_at + 4..]);
     bytes[crc_at..crc_at + 4].copy_from_slice(&crc.to_le_bytes());
 }
 
 /// An entry that verifies.
 pub(super) struct Entry<'a> {
-    pub(super) sequence: u64,
+    pub(super) number: Number,
     pub(super) payload: &'a [u8],
 }
 
@@ -242,8 +285,8 @@ pub(super) fn payload_len(bytes: &[u8]) -> Option<u32> {
 pub(super) fn entry(bytes: &[u8], seed: Seed) -> Option<Entry<'_>> {
     let len = usize::try_from(payload_len(bytes)?).ok()?;
     let (crc, rest) = bytes[ENTRY_MAGIC.len()..].split_first_chunk::<4>()?;
-    let (sequence, after_sequence) = rest.get(4..)?.split_first_chunk::<8>()?;
-    let (sequence, payload) = (u64::from_le_bytes(*sequence), after_sequence.get(..len)?);
-    let verified = checksum(seed, sequence, rest.get(..12 + len)?) == u32::from_le_bytes(*crc);
-    verified.then_some(Entry { sequence, payload })
+    let (number, after_number) = rest.get(4..)?.split_first_chunk::<8>()?;
+    let (number, payload) = (Number(u64::from_le_bytes(*number)), after_number.get(..len)?);
+    let verified = checksum(seed, number, rest.get(..12 + len)?) == u32::from_le_bytes(*crc);
+    verified.then_some(Entry { number, payload })
 }

@@ -33,7 +33,7 @@ pub(crate) fn what_is_pending_is_shown_and_drained_after_an_outage(kind: Kind) {
     let shown: Json = serde_json::from_str(&tool(&["inspect", dir, "--json"]).out).expect("json");
     let cells = shown["pending"][0]["cells"].as_array().expect("cells");
     assert_eq!((cells.len(), &cells[1]["field"], &cells[1]["value"]), (2, &json!("pname"), &json!("\"Ada\"")));
-    assert_eq!((&shown["records"], &shown["copies"], &shown["format"]), (&json!(1), &json!(0), &json!(2)));
+    assert_eq!((&shown["records"], &shown["copies"], &shown["format"]), (&json!(1), &json!(0), &json!(3)));
     assert_eq!(fs::read(store.path().join("store.log")).expect("a store"), before, "inspect changed it");
 
     tool(&at(&["drain", "--within", "10ms"])).ended(3, &["1 records are left in", "redis is away: ", "`inspect`"]);

@@ -3,7 +3,8 @@
 //! Judged by what an instance says of its store. Damage that lay in a store which had been closed in order must show at the
 //! next opening: as a loss, or, where it hit the end of the log, as a store that was not closed in order (rot of the last
 //! entries and what a crash cut short cannot be told apart). A loss comes with the damaged file set aside, and only where
-//! a fault did damage: what a crash or a failed sync leaves is no damage. And where the loss of a write is excused by
+//! a fault did damage: what a crash or a failed sync leaves is no damage. A store that was closed in order, and that nothing
+//! did damage to, is known as that. And where the loss of a write is excused by
 //! damage (G5), its instance must have said something. That nothing damaged is served shows in the values (G1, G7). An instance that
 //! never says anything of its store cannot be judged once that was damaged.
 
@@ -28,10 +29,10 @@ pub(super) fn check(run: &Operations<'_>) -> Verdict {
                 None
             }
             What::StoreReport { instance, report } => {
-                let unseen = damaged.get(*instance as usize).copied().unwrap_or_default();
-                set(&mut damaged, *instance, false);
+                let [unseen, in_order] = [&mut damaged, &mut closed]
+                    .map(|flags| flags.get_mut(*instance as usize).is_some_and(std::mem::take));
                 let excused = run.excuses.was_damaged(*instance, event.ordinal);
-                wrong(report, unseen, excused).map(|what| (instance, what))
+                wrong(report, unseen, in_order, excused).map(|what| (instance, what))
             }
             _ => None,
         };
@@ -69,8 +70,8 @@ fn set(flags: &mut [bool], instance: u32, to: bool) {
     }
 }
 
-/// What is wrong with a report.
-fn wrong(report: &StoreReport, damaged: bool, excused: bool) -> Option<&'static str> {
+/// What is wrong with a report: the first since the store was damaged after an orderly end, or since an orderly end.
+fn wrong(report: &StoreReport, damaged: bool, in_order: bool, excused: bool) -> Option<&'static str> {
     if damaged && report.clean_end && !report.lost {
         return Some("opened a damaged store and says that nothing is wrong with it");
     }
@@ -79,6 +80,9 @@ fn wrong(report: &StoreReport, damaged: bool, excused: bool) -> Option<&'static 
     }
     if (report.lost || report.damaged_records > 0) && !excused {
         return Some("says that its store is damaged, which nothing had done damage to");
+    }
+    if in_order && !report.clean_end && !excused {
+        return Some("says that its store was not closed in order, which it was");
     }
     None
 }
@@ -151,6 +155,21 @@ mod tests {
         rots(&mut story);
         story.event(What::Started { instance: 0 });
         story.leaves_unknown(Integrity, "instance 0, whose store was damaged (event 2), never says anything of it");
+    }
+
+    #[test]
+    fn an_orderly_end_that_is_not_known_as_one_is_a_violation() {
+        for (how, passes) in [(Stop::Closed, false), (Stop::Killed, true)] {
+            let mut story = Story::new(&["p"]);
+            opens(&mut story, clean());
+            story.event(What::Stopped { instance: 0, how });
+            opens(&mut story, StoreReport::default());
+            if passes {
+                story.passes(Integrity);
+            } else {
+                story.violates(Integrity, "was not closed in order, which it was", &[]);
+            }
+        }
     }
 
     #[test]

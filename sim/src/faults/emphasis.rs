@@ -2,7 +2,7 @@
 
 use rand::{RngExt, seq::IndexedRandom};
 
-use super::{Direction, Fault, Frame, NetTrouble, Persistence, PlannedFault, REFUSALS};
+use super::{Direction, Fault, Frame, NetTrouble, Persistence, PlannedFault, REFUSALS, generate::moment_us};
 use crate::seed::Stream;
 
 /// What a plan has more of than others.
@@ -68,7 +68,11 @@ fn comes_and_goes(draw: &mut Stream, frame: &Frame, at_us: u64) -> PlannedFault 
     let fault = match draw.random_range(0..8) {
         0..4 => Fault::InstanceRestart { instance },
         4..6 => Fault::InstanceCrash { instance, power_loss: draw.random() },
-        6 => Fault::CrashAtDisk { instance, ops: draw.random_range(0..30), power_loss: draw.random() },
+        6 => {
+            let end_us = (at_us + moment_us(draw, frame.length_us)).min(frame.length_us);
+            let fault = Fault::CrashAtDisk { instance, ops: draw.random_range(0..8), power_loss: draw.random() };
+            return PlannedFault { start_us: at_us, end_us, fault };
+        }
         _ => {
             let down_us = draw.random_range(1_000..100_000);
             return PlannedFault { start_us: at_us, end_us: at_us, fault: Fault::RollingRestart { down_us } };

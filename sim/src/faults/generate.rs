@@ -43,7 +43,7 @@ const LATER_KINDS: [Kind; 14] = [
     |draw, instances| Fault::CrashAtDisk {
         instance: draw.random_range(0..instances),
         // From the first operation of a commit to the middle of a rewrite.
-        ops: *[0, 1, 2, 3, 5, 8, 20, 60].choose(draw).expect("eight"),
+        ops: *[0, 0, 1, 1, 2, 3, 5, 40].choose(draw).expect("eight"),
         power_loss: draw.random(),
     },
     |draw, _| Fault::RollingRestart { down_us: draw.random_range(1_000..300_000) },
@@ -185,7 +185,11 @@ fn add(
         for _ in 0..draw.random_range(1..=4) {
             let fault = kind(draw, instances);
             let start_us = draw.random_range(0..length_us * 9 / 10);
-            let lasts_us = if fault.is_momentary() { 0 } else { duration_us(draw, length_us) };
+            let lasts_us = match fault {
+                Fault::CrashAtDisk { .. } => moment_us(draw, length_us),
+                _ if fault.is_momentary() => 0,
+                _ => duration_us(draw, length_us),
+            };
             plan.push(PlannedFault { start_us, end_us: (start_us + lasts_us).min(length_us), fault });
         }
     }
@@ -219,6 +223,11 @@ fn duration_us(draw: &mut Stream, length_us: u64) -> u64 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 10^4 and length_us")]
     let drawn = (shortest * (longest / shortest).powf(draw.random::<f64>())) as u64;
     drawn
+}
+
+/// How long a fault lies in wait for an operation of the disk: long enough that some come.
+pub(super) fn moment_us(draw: &mut Stream, length_us: u64) -> u64 {
+    draw.random_range(length_us / 20..length_us / 2)
 }
 
 fn some(draw: &mut Stream, instances: u32) -> Vec<u32> {

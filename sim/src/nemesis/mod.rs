@@ -319,6 +319,9 @@ impl Nemesis<'_> {
 
     /// An instance is closed, given some time for it, and its process ends.
     pub(crate) async fn stop_in_order(&self, instance: u32) -> Stop {
+        if !self.world.is_running(instance) {
+            return Stop::Killed;
+        }
         let closed = self.world.within_us(GRACE_US, self.instances.close(instance)).await;
         if closed.is_none() {
             self.instances.stopped(instance, Stop::Killed);
@@ -331,7 +334,8 @@ impl Nemesis<'_> {
         closed.unwrap_or(Stop::Killed)
     }
 
-    fn start(&self, instance: u32) {
+    /// The process of an instance starts.
+    pub(crate) fn start(&self, instance: u32) {
         if self.world.disk(instance).is_damaged(&self.instances.store(instance)) {
             self.recorder.note(What::StoreDamaged { instance });
         }

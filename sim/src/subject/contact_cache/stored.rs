@@ -253,7 +253,7 @@ mod tests {
 
     /// A log with these payloads, entries numbered from 0, of prefix `p`.
     fn log(payloads: &[&str]) -> Vec<u8> {
-        let mut log = b"contactc\x02\0\0\0\0\0\0\0".to_vec();
+        let mut log = b"contactc\x03\0\0\0\0\0\0\0".to_vec();
         for (number, payload) in (0_u64..).zip(payloads) {
             let mut covered = u32::try_from(payload.len()).unwrap().to_le_bytes().to_vec();
             covered.extend(number.to_le_bytes());
