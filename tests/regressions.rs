@@ -9,6 +9,7 @@
 //! | `a-removal-behind-an-expired-record` | a bug of the client: a record with a pending removal expired while Redis was away, and the next local write hid it behind a tombstone that is never sent, in the place of the removal, which Redis then never heard of. |
 //! | `writes-lost-behind-an-orderly-end` | a bug of the client: a log that ends with the entry of an orderly close and something unreadable behind it was called closed in order. It had been opened since, and the disk had lost what it was told then. |
 //! | `a-commit-that-a-power-loss-tore` | a bug of the client: of a commit of several records, a loss of power left the later one and not the earlier, and the store said that it was damaged. An entry says which commit it belongs to now. |
+//! | `entries-hidden-by-a-misdirected-write` | a bug of the client: the disk put an entry in the place of an earlier one, and at the next opening all entries between the two passed for stale. They are read in the order of their numbers now. |
 //! | `half-of-an-upsert-in-a-copy` | a bug of the client: a pending write that lost to another instance's upsert in one cell was answered with that cell alone, and the copy showed half of that upsert when Redis was away again. The whole record is answered now. |
 
 use std::{fs, path::Path};

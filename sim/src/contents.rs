@@ -1,4 +1,4 @@
-//! What is stored at the end of a run, for its history: noted byte for byte, past every client.
+//! What is stored at the end of a run, or in a store that was damaged, for its history: noted byte for byte, past every client.
 
 use crate::{history::What, instances::Instances, recorder::Recorder, redis::serve_world::RedisHost, world::World};
 
@@ -10,7 +10,7 @@ pub(crate) fn note_redis(world: &World, redis: &RedisHost, instances: &Instances
     recorder.note(What::RedisHolds { keys });
 }
 
-/// Notes what the store of an instance holds whose cache is closed, if there is one.
+/// Notes what the store of an instance holds whose process does not run, or whose cache is closed; if there is one.
 pub(crate) fn note_store(world: &World, redis: &RedisHost, instances: &Instances, recorder: &Recorder, instance: u32) {
     let Some(file) = world.disk(instance).content(&instances.store(instance)) else { return };
     // Records expire by Redis's clock.

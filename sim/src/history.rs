@@ -206,7 +206,8 @@ pub enum What {
         /// By key.
         keys: Vec<StoredKey>,
     },
-    /// What the local store of an instance holds, after its cache has been closed at the end of the run.
+    /// What the local store of an instance holds, after its cache has been closed at the end of the run, or what of it is
+    /// still whole after [`What::StoreDamaged`].
     StoreHolds {
         /// Which.
         instance: u32,

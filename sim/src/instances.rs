@@ -308,11 +308,6 @@ impl Instances {
             .collect()
     }
 
-    /// Whether it has opened its cache.
-    pub fn is_open(&self, instance: u32) -> bool {
-        self.with(instance, |state| state.subject.is_some())
-    }
-
     /// Whether its store takes no writes until it is opened again: whoever runs it restarts it then.
     pub fn needs_restart(&self, instance: u32) -> bool {
         self.with(instance, |state| status(state)).is_some_and(|status| status.store_error.is_some())

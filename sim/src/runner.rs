@@ -140,9 +140,7 @@ async fn play(scenario: &Scenario, capture: Option<Capture>) -> Run {
     world.sleep_us(WRITTEN_BEHIND_US).await;
     (0..instances.count()).for_each(|instance| holdings::note(&world, &instances, &recorder, instance, false));
     for instance in 0..instances.count() {
-        if instances.is_open(instance) {
-            nemesis.stop_in_order(instance).await;
-        }
+        nemesis.stop_in_order(instance).await;
         contents::note_store(&world, &redis, &instances, &recorder, instance);
     }
     holdings::note_attempts(&world, &instances, &recorder);

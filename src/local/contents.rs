@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     held::Held,
-    scan::Damage,
+    scan::{Damage, Take},
     state::{Entry, Slot},
     storage::Location,
 };
@@ -28,14 +28,16 @@ pub(super) struct Contents {
     pub(super) unreadable: Vec<(u64, u64)>,
 }
 
-impl Contents {
-    pub(super) fn take(&mut self, location: Location, payload: &[u8]) {
+impl Take for Contents {
+    fn take(&mut self, location: Location, payload: &[u8]) {
         let taken = serde_json::from_slice(payload).ok().and_then(|entry| self.take_entry(location, entry).ok());
         if taken.is_none() {
             self.unreadable.push((location.offset, location.bytes()));
         }
     }
+}
 
+impl Contents {
     /// Whether the log was closed in order. If something stands behind the entry that says so, it was opened since, and what
     /// was written then is lost.
     pub(super) fn is_clean_end(&self, damage: &Damage) -> bool {

@@ -84,8 +84,7 @@ pub struct PendingCell {
 pub fn inspect<F: DiskFile>(file: F, path: &Path, prefix: Option<&Prefix>) -> Result<Inspection, StoreError> {
     let found = prefix_of(&file, path)?;
     let seed = found.as_ref().or(prefix).map_or(Seed(0), seed);
-    let mut contents = Contents::default();
-    let (log, scan) = Log::read_through(file, path, seed, |location, payload| contents.take(location, payload))?;
+    let (log, mut contents, scan) = Log::read_through::<Contents>(file, path, seed)?;
     let mut damage = scan.damage;
     let clean_end = contents.is_clean_end(&damage);
     damage.unreadable.append(&mut contents.unreadable);

@@ -13,6 +13,7 @@ mod inspect;
 mod scan;
 mod state;
 mod storage;
+mod walk;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,28 +1,33 @@
-//! How a log is read through at opening: once, front to back, through a window of bounded size.
+//! How a log is read through at opening: once, front to back.
 //!
-//! An entry that does not verify is skipped by looking for the next that does: what follows is salvaged. What is missing
-//! of the last commit alone was torn by a crash and never acknowledged: a loss of power leaves any of its entries. It is
-//! gone before the first append: the tail is cut off (an append behind garbage would be lost with it at the next
-//! opening), and of a commit with a hole inside what is left is written anew.
+//! What does not verify is skipped, and what follows is salvaged. What is missing of the last commit alone was torn by a
+//! crash and never acknowledged: a loss of power leaves any of its entries. It is gone before the first append: the tail
+//! is cut off (an append behind garbage would be lost with it at the next opening), and of a commit with a hole inside
+//! what is left is written anew.
+//!
+//! A disk that puts a write into another place leaves entries out of their order. They are sorted then, which takes a
+//! second reading.
 
 use std::{io, path::Path};
 
-use super::storage::{
-    ENTRY_HEADER_LEN, ENTRY_MAGIC, FILE_MAGIC, FORMAT, FORMAT_UNSEEDED, FORMAT_WITHOUT_COMMITS, HEADER_LEN, Location,
-    Number, Seed, Tail, entry, payload_len,
+use super::{
+    storage::{FILE_MAGIC, FORMAT, FORMAT_UNSEEDED, FORMAT_WITHOUT_COMMITS, HEADER_LEN, Location, Number, Seed, Tail},
+    walk::Walk,
 };
 use crate::{env::DiskFile, error::StoreError};
 
-/// Bytes read at a time. A longer entry is read whole.
-const WINDOW: usize = 1 << 20;
+/// What the entries of a log are taken into.
+pub(super) trait Take: Default {
+    fn take(&mut self, location: Location, payload: &[u8]);
+}
 
 /// What reading a log through found.
 #[derive(Debug)]
 pub(super) struct Scan {
     pub(super) format: u32,
     pub(super) damage: Damage,
-    /// Of the last commit something is missing in front of what is left.
-    pub(super) torn_inside: bool,
+    /// What is left does not stand as it should: with a hole in the last commit, or out of order.
+    pub(super) misshapen: bool,
 }
 
 /// What was wrong with a log.
@@ -44,93 +49,83 @@ impl Damage {
     }
 }
 
-/// A part of a file in memory, which moves along.
-struct Window<'a, F> {
-    file: &'a F,
-    len: u64,
-    base: u64,
-    bytes: Vec<u8>,
-}
-
-impl<F: DiskFile> Window<'_, F> {
-    /// At most `want` bytes from `offset`; fewer at the end of the file.
-    fn at(&mut self, offset: u64, want: usize) -> io::Result<&[u8]> {
-        let want = usize::try_from(self.len.saturating_sub(offset)).map_or(want, |left| left.min(want));
-        let inside = offset >= self.base && offset - self.base + want as u64 <= self.bytes.len() as u64;
-        if !inside {
-            let fill = usize::try_from(self.len - offset).unwrap_or(usize::MAX).min(want.max(WINDOW));
-            self.bytes.resize(fill, 0);
-            self.base = offset;
-            self.file.read_at(offset, &mut self.bytes)?;
-            self.bytes.shrink_to(WINDOW);
-        }
-        let from = usize::try_from(offset - self.base).expect("inside of the window");
-        Ok(&self.bytes[from..from + want])
-    }
-
-    /// The next place after `at` that could be an entry; the end of the file if there is none.
-    fn next_magic(&mut self, mut at: u64) -> io::Result<u64> {
-        loop {
-            at += 1;
-            let bytes = self.at(at, WINDOW)?;
-            if let Some(found) = bytes.windows(ENTRY_MAGIC.len()).position(|four| four == ENTRY_MAGIC) {
-                return Ok(at + found as u64);
-            }
-            if bytes.len() < WINDOW {
-                return Ok(self.len);
-            }
-            // The magic may begin in the last three bytes.
-            at += (WINDOW - ENTRY_MAGIC.len()) as u64;
-        }
-    }
-}
-
-/// Reads a log through, giving each entry that verifies to `take`.
-pub(super) fn scan<F: DiskFile>(
-    file: &F,
-    path: &Path,
-    seed: Seed,
-    mut take: impl FnMut(Location, &[u8]),
-) -> Result<(Scan, Tail), StoreError> {
+/// Reads a log through, and takes every entry that verifies, in the order in which they were written.
+pub(super) fn scan<F: DiskFile, C: Take>(file: &F, path: &Path, seed: Seed) -> Result<(C, Scan, Tail), StoreError> {
     let io = || StoreError::io("read", path);
     let len = file.len().map_err(StoreError::io("measure", path))?;
-    let mut window = Window { file, len, base: 0, bytes: Vec::new() };
-    let format = format(window.at(0, HEADER_LEN).map_err(io())?, path)?;
-    let seed = if format == Some(FORMAT_UNSEEDED) { Seed(0) } else { seed };
-    let mut missing = Missing::default();
-    let mut at = if format.is_some() { HEADER_LEN as u64 } else { 0 };
-    let mut bad_since = format.is_none().then_some(0);
-    let mut tail = Tail { end: at, next: 0, ragged: false };
-    let mut entries = 0_u64;
-    while at < len {
-        let head = window.at(at, ENTRY_HEADER_LEN).map_err(io())?;
-        let whole = payload_len(head).map(|len| ENTRY_HEADER_LEN as u64 + u64::from(len));
-        let whole = whole.filter(|whole| *whole <= len - at).and_then(|whole| usize::try_from(whole).ok());
-        let found = match whole {
-            // One that came before by its number is a stale copy of the disk's: it must not win over what followed it.
-            Some(whole) => entry(window.at(at, whole).map_err(io())?, seed).filter(|e| e.number.in_log() >= tail.next),
-            None => None,
-        };
-        let Some(found) = found else {
-            bad_since.get_or_insert(at);
-            at = window.next_magic(at).map_err(io())?;
-            continue;
-        };
-        missing.before(found.number, tail.next, bad_since.take().map(|bad| (bad, at - bad)));
-        let payload_len = u32::try_from(found.payload.len()).expect("its header says so in 32 bits");
-        take(Location { offset: at, len: payload_len }, found.payload);
-        entries += 1;
-        at += ENTRY_HEADER_LEN as u64 + u64::from(payload_len);
-        tail = Tail { end: at, next: found.number.in_log() + 1, ragged: false };
+    let mut walk = Walk::of(file, len, seed);
+    let format = format(walk.bytes(0, HEADER_LEN).map_err(io())?, path)?;
+    if format == Some(FORMAT_UNSEEDED) {
+        walk.seed = Seed(0);
     }
-    let Missing { mut damage, torn, .. } = missing;
-    if entries == 0 {
+    let begin = if format.is_some() { HEADER_LEN as u64 } else { 0 };
+    let found = match in_order(&mut walk, begin).map_err(io())? {
+        Some(found) => found,
+        None => out_of_order(&mut walk, begin).map_err(io())?,
+    };
+    let Found { contents, mut damage, misshapen, tail } = found;
+    if tail.next == 0 {
         // A log is born whole, by a rename, with its first entry: without any this is no torn tail but something else.
         damage.unreadable.push((0, len));
     } else {
-        damage.torn_tail_bytes = torn.iter().map(|(_, len)| len).sum::<u64>() + (len - tail.end);
+        damage.torn_tail_bytes += len - tail.end;
     }
-    Ok((Scan { format: format.unwrap_or(FORMAT), damage, torn_inside: !torn.is_empty() }, tail))
+    Ok((contents, Scan { format: format.unwrap_or(FORMAT), damage, misshapen }, tail))
+}
+
+/// What the entries of a log are, and what is wrong up to the last of them.
+struct Found<C> {
+    contents: C,
+    damage: Damage,
+    misshapen: bool,
+    tail: Tail,
+}
+
+/// Takes the entries as they stand; none if they do not stand in their order.
+fn in_order<F: DiskFile, C: Take>(walk: &mut Walk<'_, F>, begin: u64) -> io::Result<Option<Found<C>>> {
+    let (mut contents, mut missing) = (C::default(), Missing::default());
+    let mut tail = Tail { end: begin, next: 0, ragged: false };
+    while let Some((number, location)) = walk.next_entry(tail.end)? {
+        if number.in_log() < tail.next {
+            return Ok(None);
+        }
+        missing.before(number, location, tail);
+        contents.take(location, walk.payload(location)?);
+        tail = Tail { end: location.end(), next: number.in_log() + 1, ragged: false };
+    }
+    let Missing { mut damage, torn, .. } = missing;
+    damage.torn_tail_bytes = torn.iter().map(|(_, len)| len).sum();
+    Ok(Some(Found { contents, damage, misshapen: !torn.is_empty(), tail }))
+}
+
+/// Takes the entries in the order of their numbers, each once: an older one must not win over what followed it, and a
+/// younger one must not hide what it stands before.
+fn out_of_order<F: DiskFile, C: Take>(walk: &mut Walk<'_, F>, begin: u64) -> io::Result<Found<C>> {
+    let (mut found, mut end) = (Vec::new(), begin);
+    while let Some((number, location)) = walk.next_entry(end)? {
+        found.push((number.in_log(), location));
+        end = location.end();
+    }
+    found.sort_by_key(|(number, _)| *number);
+    found.dedup_by_key(|(number, _)| *number);
+    let mut contents = C::default();
+    for (_, location) in &found {
+        contents.take(*location, walk.payload(*location)?);
+    }
+    let next = found.last().map_or(0, |(last, _)| last + 1);
+    let mut damage = Damage { missing_entries: next - found.len() as u64, ..Damage::default() };
+    found.sort_by_key(|(_, location)| location.offset);
+    let mut end = begin;
+    for (_, location) in found {
+        damage.unreadable.extend(stretch(end, location));
+        end = location.end();
+    }
+    Ok(Found { contents, damage, misshapen: true, tail: Tail { end, next, ragged: false } })
+}
+
+/// What stands before an entry and behind what ends there.
+fn stretch(end: u64, location: Location) -> Option<(u64, u64)> {
+    (location.offset > end).then(|| (end, location.offset - end))
 }
 
 /// What is missing in front of the entries read so far.
@@ -145,10 +140,10 @@ struct Missing {
 }
 
 impl Missing {
-    /// Takes note of what is missing before an entry, when another was expected in its place: an unreadable stretch,
-    /// entries, or both.
-    fn before(&mut self, found: Number, expected: u64, unreadable: Option<(u64, u64)>) {
-        let (entries, commit) = (found.in_log() - expected, found.commit());
+    /// Takes note of what is missing between an entry and those before it: an unreadable stretch, entries, or both.
+    fn before(&mut self, found: Number, location: Location, tail: Tail) {
+        let unreadable = stretch(tail.end, location);
+        let (entries, commit) = (found.in_log() - tail.next, found.commit());
         if self.commit != commit {
             // The commit before was durable when this one began.
             self.damage.unreadable.append(&mut self.torn);
@@ -156,7 +151,7 @@ impl Missing {
             self.commit = commit;
         }
         // A commit that is torn leaves its bytes, and nothing is missing of the one before it.
-        let is_torn = entries > 0 && commit.is_some_and(|commit| commit <= expected);
+        let is_torn = entries > 0 && commit.is_some_and(|commit| commit <= tail.next);
         match unreadable {
             Some(stretch) if is_torn => {
                 self.torn.push(stretch);
@@ -189,7 +184,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        super::storage::{header, push_entry},
+        super::{
+            storage::{ENTRY_HEADER_LEN, header, push_entry},
+            walk::WINDOW,
+        },
         *,
     };
 
@@ -223,6 +221,15 @@ mod tests {
         }
     }
 
+    #[derive(Default)]
+    struct Entries(Vec<Vec<u8>>);
+
+    impl Take for Entries {
+        fn take(&mut self, _: Location, payload: &[u8]) {
+            self.0.push(payload.to_vec());
+        }
+    }
+
     fn image(payloads: &[&[u8]]) -> Vec<u8> {
         let mut bytes = header().to_vec();
         for (place, payload) in (0..).zip(payloads) {
@@ -242,9 +249,8 @@ mod tests {
     }
 
     fn try_read(bytes: &[u8]) -> Result<(Vec<Vec<u8>>, Damage, u64), StoreError> {
-        let mut entries = Vec::new();
-        let take = |_: Location, payload: &[u8]| entries.push(payload.to_vec());
-        let (scan, tail) = scan(&Bytes(Mutex::new(bytes.to_vec())), Path::new("store.log"), SEED, take)?;
+        let file = Bytes(Mutex::new(bytes.to_vec()));
+        let (Entries(entries), scan, tail) = scan(&file, Path::new("store.log"), SEED)?;
         Ok((entries, scan.damage, tail.end))
     }
 
@@ -344,6 +350,17 @@ mod tests {
         let (entries, damage, end) = read(&bytes);
         assert_eq!((entries.len(), end), (2, all.len() as u64));
         assert_eq!(damage.torn_tail_bytes, (first.len() - HEADER_LEN) as u64);
+    }
+
+    #[test]
+    fn an_entry_that_the_disk_put_in_the_place_of_others_hides_none_that_it_stands_before() {
+        let (bytes, begins) = committed(&[0, 0, 0, 0, 0]);
+        // The last one was to stand behind the others, and stands in the place of the second.
+        let last = bytes[begins[4]..].to_vec();
+        let bytes = [&bytes[..begins[1]], &last, &bytes[begins[2]..begins[4]]].concat();
+        let (entries, damage, _) = read(&bytes);
+        assert_eq!(entries, [b"a", b"c", b"d", b"e"]);
+        assert_eq!(damage, Damage { missing_entries: 1, ..Damage::default() });
     }
 
     #[test]

@@ -176,8 +176,7 @@ impl<E: Env> State<E> {
             log.put_in_place(disk)?;
             return Ok((Self::empty(log, lock), OpenReport { clean_end: true, ..OpenReport::default() }));
         }
-        let mut contents = Contents::default();
-        let (log, scan) = Log::open(disk, &path, seed, |location, payload| contents.take(location, payload))?;
+        let (log, mut contents, scan) = Log::open::<_, Contents>(disk, &path, seed)?;
         if let Some(found) = contents.prefix.take().filter(|found| found != prefix.as_str()) {
             let expected = prefix.as_str().to_owned();
             return Err(StoreError::ForeignPrefix { dir: dir.to_owned(), found, expected });
@@ -193,7 +192,7 @@ impl<E: Env> State<E> {
             state.rewrite_now(disk, dir, prefix)?;
             Some(aside)
         } else {
-            if scan.format != FORMAT || scan.torn_inside {
+            if scan.format != FORMAT || scan.misshapen {
                 state.rewrite_now(disk, dir, prefix)?;
             } else if damage.torn_tail_bytes > 0 {
                 state.log.cut_tail()?;

@@ -20,7 +20,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::scan::{Scan, scan};
+use super::scan::{Scan, Take, scan};
 use crate::{
     env::{Disk, DiskFile},
     error::StoreError,
@@ -70,6 +70,11 @@ impl Location {
     /// Bytes of the file.
     pub(super) fn bytes(self) -> u64 {
         ENTRY_HEADER_LEN as u64 + u64::from(self.len)
+    }
+
+    /// Where the next one begins.
+    pub(super) fn end(self) -> u64 {
+        self.offset + self.bytes()
     }
 }
 
@@ -133,26 +138,20 @@ impl<F: DiskFile> Log<F> {
         sync_parent(disk, &self.path)
     }
 
-    /// Opens the log at `path` and reads it through, giving each entry that verifies to `take`. Changes nothing.
-    pub(super) fn open<D: Disk<File = F>>(
+    /// Opens the log at `path` and reads it through. Changes nothing.
+    pub(super) fn open<D: Disk<File = F>, C: Take>(
         disk: &D,
         path: &Path,
         seed: Seed,
-        take: impl FnMut(Location, &[u8]),
-    ) -> Result<(Self, Scan), StoreError> {
-        Self::read_through(disk.open(path).map_err(StoreError::io("open", path))?, path, seed, take)
+    ) -> Result<(Self, C, Scan), StoreError> {
+        Self::read_through(disk.open(path).map_err(StoreError::io("open", path))?, path, seed)
     }
 
     /// As [`Log::open`], of an open file.
-    pub(super) fn read_through(
-        file: F,
-        path: &Path,
-        seed: Seed,
-        take: impl FnMut(Location, &[u8]),
-    ) -> Result<(Self, Scan), StoreError> {
-        let (scan, tail) = scan(&file, path, seed, take)?;
+    pub(super) fn read_through<C: Take>(file: F, path: &Path, seed: Seed) -> Result<(Self, C, Scan), StoreError> {
+        let (contents, scan, tail) = scan(&file, path, seed)?;
         let seed = if scan.format == FORMAT_UNSEEDED { Seed(0) } else { seed };
-        Ok((Self { file, path: path.to_owned(), seed, tail: Mutex::new(tail) }, scan))
+        Ok((Self { file, path: path.to_owned(), seed, tail: Mutex::new(tail) }, contents, scan))
     }
 
     /// Cuts off what stands behind the last good entry, so that appends are not lost behind garbage.

@@ -1,8 +1,8 @@
 //! What the faults of a run excuse, and for how long: the history names them, with the instance that suffers each.
 //!
 //! - A disk in trouble excuses failed calls of its instance, and failed openings, while it lasts.
-//! - A damaged store excuses the loss of what only it held: from the fault to the first opening after it, at which
-//!   everything is read and verified.
+//! - A damaged store excuses the loss of what only it held, unless that is seen to be whole in there: from the fault to
+//!   the first opening after it, at which everything is read and verified.
 //! - A paused process answers later by its pause.
 
 use super::operations::Operation;
@@ -110,8 +110,14 @@ impl Excuses {
 
     /// Whether a local write of an instance, called then, was in its store when that was damaged, and when that was.
     pub(super) fn damaged_after(&self, instance: u32, called: u64) -> Option<u64> {
-        let after = |stretch: &&Stretch| stretch.instance == instance && called < stretch.until.0;
-        self.damages.iter().find(after).map(|stretch| stretch.from.0)
+        self.damages_after(instance, called).next().map(|(from, _)| from)
+    }
+
+    /// Of each damage to the store of an instance after a local write was called: between which ordinals it came and was
+    /// met.
+    pub(super) fn damages_after(&self, instance: u32, called: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let after = move |stretch: &&Stretch| stretch.instance == instance && called < stretch.until.0;
+        self.damages.iter().filter(after).map(|stretch| (stretch.from.0, stretch.until.0))
     }
 
     /// How long an instance was paused between two times.

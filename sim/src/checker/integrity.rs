@@ -110,13 +110,13 @@ mod tests {
     use crate::{
         checker::{
             Guarantee::{Durability, Integrity, Session},
-            fixture::Story,
+            fixture::{Story, stored},
         },
         faults::Fault,
         history::{
             Phase,
             Placement::{Local, Shared},
-            Source,
+            Source, StoredRecord,
         },
     };
 
@@ -185,6 +185,24 @@ mod tests {
             story.passes(guarantee);
         }
         assert!(lost > 0);
+    }
+
+    #[test]
+    fn what_can_still_be_read_of_a_damaged_store_must_not_be_lost() {
+        let told = |whole: fn(u64) -> Option<StoredRecord>| {
+            let mut story = Story::new(&["p"]);
+            let kept = story.upsert(0, "u", &["name"], Local);
+            rots(&mut story);
+            story.store_holds(0, whole(kept).as_slice());
+            opens(&mut story, salvaged());
+            story.phase(Phase::FinalReads);
+            let read = story.get_none(0, "u", Source::Shared);
+            (story, [kept, read])
+        };
+        let (story, ops) = told(|kept| Some(stored("p", "u", &[("name", kept)])));
+        story.violates(Durability, "although upsert 1", &ops);
+        told(|_| Some(stored("p", "v", &[]))).0.passes(Durability);
+        told(|_| None).0.passes(Durability);
     }
 
     #[test]

@@ -2,7 +2,10 @@
 //!
 //! Built once for all checkers. What contradicts itself is not repaired: the history is then judged unknown.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde_json::Value as Json;
 
@@ -106,6 +109,8 @@ pub(super) struct Record<'h> {
     pub(super) reads: Vec<usize>,
     /// Where it was stored in the end, Redis first.
     pub(super) stored: Vec<Stored<'h>>,
+    /// What a damaged store still held of it.
+    pub(super) spared: Vec<Stored<'h>>,
     /// The last one that showed it, while they are indexed.
     read_last: Option<usize>,
     /// The upsert behind each cell and tag, here even those that answered `Fail`.
@@ -138,11 +143,13 @@ impl<'h> Operations<'h> {
         self.losses.iter().copied().filter(lost)
     }
 
-    /// Whether an acknowledged write must stay: not if only a store held it that was damaged.
+    /// Whether an acknowledged write must stay: not if only a store held it that was damaged, and it itself there.
     pub(super) fn must_stay(&self, record: &Record<'h>, write: &Operation<'h>) -> bool {
         match (write.acknowledged(), self.excuses.damaged_after(write.instance, write.called)) {
             (None, _) => false,
-            (Some(Placement::Local), Some(damaged)) => self.was_merged(record, write, damaged),
+            (Some(Placement::Local), Some(damaged)) => {
+                self.was_merged(record, write, damaged) || self.was_spared(record, write)
+            }
             (Some(_), _) => true,
         }
     }
@@ -159,6 +166,16 @@ impl<'h> Operations<'h> {
             empty && op.instance == write.instance && write.precedes(op) && op.returned() < damaged
         };
         record.reads.iter().any(|&read| shows(&self.all[read])) || self.all.iter().any(drained)
+    }
+
+    /// Whether every damage to the store of a local upsert left it whole there.
+    fn was_spared(&self, record: &Record<'h>, write: &Operation<'h>) -> bool {
+        let shows = |stored: &Stored<'h>| write.writes.iter().any(|of| stored.shown[of.cell] == Seen::Tagged(of.tag));
+        self.excuses.damages_after(write.instance, write.called).all(|(from, until)| {
+            record.spared.iter().any(|stored| {
+                stored.place == Place::Store(write.instance) && (from..until).contains(&stored.ordinal) && shows(stored)
+            })
+        })
     }
 
     /// Whether Redis lost data between two ordinals.
@@ -191,7 +208,8 @@ impl<'h> Operations<'h> {
         let records = &mut self.records;
         for record in &mut *records {
             let cells = record.cells.len();
-            record.stored.iter_mut().for_each(|stored| stored.shown.resize(cells, Seen::Absent));
+            let stored = record.stored.iter_mut().chain(&mut record.spared);
+            stored.for_each(|stored| stored.shown.resize(cells, Seen::Absent));
         }
         for (index, op) in self.all.iter_mut().enumerate() {
             match (op.call, op.record) {
@@ -404,16 +422,22 @@ impl<'h> Indexer<'h> {
         for index in 0..self.found.all.len() {
             self.cells(index);
         }
+        let mut damaged = BTreeSet::new();
         for event in events {
             match &event.what {
                 What::RedisHolds { keys } => {
                     for record in keys.iter().flat_map(|key| &key.records) {
-                        self.stored(event, Place::Redis, record);
+                        let (record, stored) = self.stored(event, Place::Redis, record);
+                        record.stored.push(stored);
                     }
                 }
+                What::StoreDamaged { instance } => drop(damaged.insert(instance)),
+                What::Started { instance } => drop(damaged.remove(instance)),
                 What::StoreHolds { instance, entries } => {
                     for entry in entries {
-                        self.stored(event, Place::Store(*instance), &entry.record);
+                        let (record, stored) = self.stored(event, Place::Store(*instance), &entry.record);
+                        let noted = if damaged.contains(instance) { &mut record.spared } else { &mut record.stored };
+                        noted.push(stored);
                     }
                 }
                 _ => {}
@@ -421,11 +445,11 @@ impl<'h> Indexer<'h> {
         }
     }
 
-    fn stored(&mut self, noted: &Event, place: Place, stored: &'h StoredRecord) {
+    fn stored(&mut self, noted: &Event, place: Place, stored: &'h StoredRecord) -> (&mut Record<'h>, Stored<'h>) {
         let index = self.record(&stored.prefix, &stored.uid);
         let record = &mut self.found.records[index];
         let (shown, values) = stored.shows.as_deref().map_or_else(Default::default, |json| shown(record, json));
-        record.stored.push(Stored { place, ordinal: noted.ordinal, at_us: noted.at_us, record: stored, shown, values });
+        (record, Stored { place, ordinal: noted.ordinal, at_us: noted.at_us, record: stored, shown, values })
     }
 
     fn malformed(&mut self, why: String) {
@@ -497,6 +521,7 @@ impl<'h> Indexer<'h> {
                 removals: Vec::new(),
                 reads: Vec::new(),
                 stored: Vec::new(),
+                spared: Vec::new(),
                 read_last: None,
                 writers: BTreeMap::new(),
                 by_cell: BTreeMap::new(),

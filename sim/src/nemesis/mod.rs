@@ -13,6 +13,7 @@ use madsim::task::JoinHandle;
 
 use self::links::Links;
 use crate::{
+    contents,
     faults::{DiskTrouble, Fault, PlannedFault},
     history::{RecordName, Stop, What},
     holdings,
@@ -338,6 +339,7 @@ impl Nemesis<'_> {
     pub(crate) fn start(&self, instance: u32) {
         if self.world.disk(instance).is_damaged(&self.instances.store(instance)) {
             self.recorder.note(What::StoreDamaged { instance });
+            contents::note_store(self.world, self.redis, self.instances, self.recorder, instance);
         }
         start_instance(self.world, self.instances, instance);
     }

@@ -21,6 +21,8 @@ const HEADER_LEN: usize = 16;
 const ENTRY_MAGIC: &[u8] = b"CCLE";
 /// Magic, checksum, length and number.
 const ENTRY_HEADER_LEN: usize = 4 + 4 + 4 + 8;
+/// Of the number of an entry, those that tell its place in the log.
+const NUMBER_BITS: u32 = 40;
 
 /// A record in Redis.
 pub(in crate::subject) fn in_redis(name: RecordName, value: &StoredValue, now_ms: u64) -> StoredRecord {
@@ -31,18 +33,23 @@ pub(in crate::subject) fn in_redis(name: RecordName, value: &StoredValue, now_ms
     record(name, shows, false)
 }
 
-/// What the log of a prefix holds: of each record the last entry that verifies, unless the copy was forgotten since.
+/// What the log of a prefix holds: of each record the last entry that verifies, by its number, unless the copy was
+/// forgotten since.
 pub(in crate::subject) fn in_file(file: &[u8], prefix: &str, now_ms: u64) -> Vec<StoredEntry> {
-    let mut held: BTreeMap<String, (usize, &[u8], Held)> = BTreeMap::new();
+    let mut verified = Vec::new();
     let mut rest = file.get(HEADER_LEN..).unwrap_or_default();
     while let Some(at) = rest.windows(ENTRY_MAGIC.len()).position(|bytes| bytes == ENTRY_MAGIC) {
         rest = &rest[at..];
-        let Some(payload) = payload(rest, prefix) else {
+        let Some((number, payload)) = entry(rest, prefix) else {
             rest = &rest[1..];
             continue;
         };
-        let place = file.len() - rest.len();
+        verified.push((number, file.len() - rest.len(), payload));
         rest = &rest[ENTRY_HEADER_LEN + payload.len()..];
+    }
+    verified.sort_by_key(|(number, ..)| *number);
+    let mut held: BTreeMap<String, (usize, &[u8], Held)> = BTreeMap::new();
+    for (_, place, payload) in verified {
         match serde_json::from_slice(payload) {
             Ok(Entry::Record { uid, held: now }) => drop(held.insert(uid, (place, payload, now))),
             Ok(Entry::Forget { uid }) => drop(held.remove(&uid)),
@@ -84,8 +91,8 @@ struct Held {
     times_pending: bool,
 }
 
-/// The payload of the entry that begins with the first of `bytes`, if it verifies.
-fn payload<'a>(bytes: &'a [u8], prefix: &str) -> Option<&'a [u8]> {
+/// The place in the log and the payload of the entry that begins with the first of `bytes`, if it verifies.
+fn entry<'a>(bytes: &'a [u8], prefix: &str) -> Option<(u64, &'a [u8])> {
     let number = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
     let (checksum, len) = (number(4)?, usize::try_from(number(8)?).ok()?);
     let covered = bytes.get(8..ENTRY_HEADER_LEN.checked_add(len)?)?;
@@ -93,7 +100,8 @@ fn payload<'a>(bytes: &'a [u8], prefix: &str) -> Option<&'a [u8]> {
     let seed = if is_first { 0 } else { crc32fast::hash(prefix.as_bytes()) };
     let mut hasher = crc32fast::Hasher::new_with_initial(seed);
     hasher.update(covered);
-    (hasher.finalize() == checksum).then(|| &covered[12..])
+    let number = u64::from_le_bytes(*covered[4..].first_chunk()?) & ((1 << NUMBER_BITS) - 1);
+    (hasher.finalize() == checksum).then(|| (number, &covered[12..]))
 }
 
 fn record(name: RecordName, shows: Result<Option<Json>, String>, pending: bool) -> StoredRecord {
