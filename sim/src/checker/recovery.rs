@@ -76,7 +76,7 @@ fn stampede(run: &Operations<'_>) -> Option<String> {
     ))
 }
 
-/// When an instance was being started: from its end, or the beginning, until it had opened its cache.
+/// When an instance was being started: from its end, or the beginning, until it had opened its cache, or ended again before.
 fn openings(events: &[Event], instance: u32) -> Vec<(u64, u64)> {
     let mut openings = Vec::new();
     let mut since_us = Some(0);
@@ -85,7 +85,9 @@ fn openings(events: &[Event], instance: u32) -> Vec<(u64, u64)> {
             What::Started { instance: of } if of == instance => {
                 openings.extend(since_us.take().map(|since| (since, event.at_us)));
             }
-            What::Stopped { instance: of, .. } if of == instance => since_us = Some(event.at_us),
+            What::Stopped { instance: of, .. } if of == instance => {
+                openings.extend(since_us.replace(event.at_us).map(|since| (since, event.at_us)));
+            }
             _ => {}
         }
     }
@@ -196,6 +198,18 @@ mod tests {
     fn instances_that_are_started_in_one_moment_are_no_stampede() {
         crowd(50, |_| vec![0]).passes(Recovery);
         crowd(50, |_| vec![50_000]).violates(Recovery, "50 attempts", &[]);
+    }
+
+    #[test]
+    fn an_instance_that_ends_while_it_is_started_was_being_started_until_then() {
+        let mut story = Story::new(&["p"]);
+        story.event(What::Started { instance: 0 });
+        story.stop(0, Stop::Closed);
+        story.stop(0, Stop::Killed);
+        story.event(What::Started { instance: 0 });
+        let events = story.told().events;
+        let at: Vec<_> = events.iter().map(|event| event.at_us).collect();
+        assert_eq!(openings(&events, 0), [(0, at[0]), (at[1], at[2]), (at[2], at[3])]);
     }
 
     #[test]
