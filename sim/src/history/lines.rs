@@ -1,8 +1,12 @@
 //! Histories as JSON Lines: how a line is read, within bounds, and how one that cannot be used is named.
 
-use std::io::BufRead;
+use std::{collections::BTreeSet, fmt, io::BufRead};
 
-use serde_json::Value as Json;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::{Value as Json, value::RawValue};
 
 /// The longest line that is read: a record of the largest size that a client may write, many times over.
 pub(crate) const LINE_BYTES_MAX: u64 = 64 << 20;
@@ -85,7 +89,7 @@ impl<'f, R: BufRead> Lines<'f, R> {
     }
 
     fn parse(&self) -> Result<Json, FileError> {
-        serde_json::from_slice(&self.bytes).map_err(|cause| {
+        let json = serde_json::from_slice(&self.bytes).map_err(|cause| {
             let cut_off = !self.bytes.ends_with(b"\n") && cause.is_eof();
             self.error(if cut_off {
                 (
@@ -95,8 +99,57 @@ impl<'f, R: BufRead> Lines<'f, R> {
             } else {
                 (format!("it is no JSON ({cause})"), "write one JSON object a line".to_owned())
             })
-        })
+        })?;
+        match serde_json::from_slice(&self.bytes).ok().and_then(twice) {
+            None => Ok(json),
+            Some(field) => {
+                let wrong = format!("an object in it has the field {field:?} twice");
+                Err(self.error((wrong, "write each field once: readers differ in which of two counts".to_owned())))
+            }
+        }
     }
+}
+
+/// The fields of a JSON object as they stand, also those that stand there twice.
+struct Fields<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct All;
+
+        impl<'de> Visitor<'de> for All {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Fields(fields))
+            }
+        }
+
+        deserializer.deserialize_map(All)
+    }
+}
+
+/// A field that an object somewhere in this JSON has twice.
+fn twice(json: &RawValue) -> Option<String> {
+    let text = json.get();
+    if text.starts_with('[') {
+        return serde_json::from_str::<Vec<&RawValue>>(text).ok()?.into_iter().find_map(twice);
+    }
+    if !text.starts_with('{') {
+        return None;
+    }
+    let Fields(fields) = serde_json::from_str(text).ok()?;
+    let mut names = BTreeSet::new();
+    let again = fields.iter().find(|(name, _)| !names.insert(name)).map(|(name, _)| name.clone());
+    again.or_else(|| fields.into_iter().find_map(|(_, value)| twice(value)))
 }
 
 /// A field that the reader did not take in, by its path: `given` is the line, `understood` what was made of it. What is
@@ -121,5 +174,21 @@ fn is_empty(value: &Json) -> bool {
         Json::Array(items) => items.is_empty(),
         Json::Object(fields) => fields.is_empty(),
         Json::Bool(_) | Json::Number(_) | Json::String(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_that_stands_twice_is_named_however_deep() {
+        let read = |line: &str| Lines::new("h.jsonl", line.as_bytes()).next_json().map_err(|error| error.to_string());
+        let wrong = r#"history "h.jsonl", line 1: an object in it has the field "f" twice; write each field once: readers differ in which of two counts"#;
+        for line in [r#"{"f":1,"g":2,"f":1}"#, r#"{"g":[0,{"a":{"\u0066":1, "f" : {}}}]}"#, r#" {"f":1,"\u0066":2}"#] {
+            assert_eq!(read(line).unwrap_err(), wrong);
+        }
+        let line = r#"{"f":{"f":[{"f":18446744073709551617},{"f":1e400}]}}"#;
+        assert_eq!(read(line).unwrap().unwrap().to_string(), line.replace("1e400", "1e+400"));
     }
 }
