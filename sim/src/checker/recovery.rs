@@ -204,8 +204,9 @@ mod tests {
     fn an_instance_that_ends_while_it_is_started_was_being_started_until_then() {
         let mut story = Story::new(&["p"]);
         story.event(What::Started { instance: 0 });
-        story.stop(0, Stop::Closed);
-        story.stop(0, Stop::Killed);
+        for how in [Stop::Closed, Stop::Killed] {
+            story.event(What::Stopped { instance: 0, how });
+        }
         story.event(What::Started { instance: 0 });
         let events = story.told().events;
         let at: Vec<_> = events.iter().map(|event| event.at_us).collect();
