@@ -12,6 +12,7 @@
 //! | [`stopped_redis`] | SIGSTOP: the kernel answers, the process does not |
 //! | [`slow_redis`] | slow, but within the timeout |
 //! | [`restart_under_two_hundred`] | two hundred instances reconnect |
+//! | [`long_outage`] | hundreds of writes wait, over a slow link |
 //! | [`redis_comes_back_empty`] | restarted without its data |
 //! | [`flushall`] | emptied under living connections |
 //! | [`failover_to_another_address`] | the name leads elsewhere, to all data or less |
@@ -59,6 +60,8 @@ mod full_disk;
 mod half_open_connection;
 #[path = "scenarios/late_write.rs"]
 mod late_write;
+#[path = "scenarios/long_outage.rs"]
+mod long_outage;
 #[path = "scenarios/power_loss.rs"]
 mod power_loss;
 #[path = "scenarios/redis_comes_back_empty.rs"]
