@@ -58,15 +58,16 @@ pub(super) fn check(run: &Operations<'_>) -> Verdict {
 /// Too many attempts to connect within one window.
 fn stampede(run: &Operations<'_>) -> Option<String> {
     let events = &run.history.events;
+    let instances = run.history.header.prefixes.len();
+    let openings = openings(events, instances);
     let mut times: Vec<u64> = Vec::new();
     for event in events {
         let What::Attempts { instance, times_us } = &event.what else { continue };
-        let openings = openings(events, *instance);
+        let openings = openings.get(*instance as usize).map_or(&[][..], Vec::as_slice);
         let counts = |at: &&u64| !openings.iter().any(|(from, until)| from <= *at && *at <= until);
         times.extend(times_us.iter().filter(counts));
     }
     times.sort_unstable();
-    let instances = run.history.header.prefixes.len();
     let most = (instances / 4).max(ATTEMPTS_LEAST);
     let crowd = times.windows(most + 1).find(|crowd| crowd[most] - crowd[0] < WINDOW_US)?;
     let within = times.iter().filter(|&&at| crowd[0] <= at && at - crowd[0] < WINDOW_US).count();
@@ -76,22 +77,24 @@ fn stampede(run: &Operations<'_>) -> Option<String> {
     ))
 }
 
-/// When an instance was being started: from its end, or the beginning, until it had opened its cache, or ended again before.
-fn openings(events: &[Event], instance: u32) -> Vec<(u64, u64)> {
-    let mut openings = Vec::new();
-    let mut since_us = Some(0);
+/// When each instance was being started: from its end, or the beginning, until it had opened its cache, or ended again
+/// before.
+fn openings(events: &[Event], instances: usize) -> Vec<Vec<(u64, u64)>> {
+    let mut openings = vec![Vec::new(); instances];
+    let mut since_us = vec![Some(0); instances];
     for event in events {
-        match event.what {
-            What::Started { instance: of } if of == instance => {
-                openings.extend(since_us.take().map(|since| (since, event.at_us)));
-            }
-            What::Stopped { instance: of, .. } if of == instance => {
-                openings.extend(since_us.replace(event.at_us).map(|since| (since, event.at_us)));
-            }
-            _ => {}
+        let (instance, next) = match event.what {
+            What::Started { instance } => (instance as usize, None),
+            What::Stopped { instance, .. } => (instance as usize, Some(event.at_us)),
+            _ => continue,
+        };
+        if let (Some(openings), Some(since_us)) = (openings.get_mut(instance), since_us.get_mut(instance)) {
+            openings.extend(std::mem::replace(since_us, next).map(|since| (since, event.at_us)));
         }
     }
-    openings.extend(since_us.map(|since| (since, u64::MAX)));
+    for (openings, since_us) in openings.iter_mut().zip(since_us) {
+        openings.extend(since_us.map(|since| (since, u64::MAX)));
+    }
     openings
 }
 
@@ -210,7 +213,7 @@ mod tests {
         story.event(What::Started { instance: 0 });
         let events = story.told().events;
         let at: Vec<_> = events.iter().map(|event| event.at_us).collect();
-        assert_eq!(openings(&events, 0), [(0, at[0]), (at[1], at[2]), (at[2], at[3])]);
+        assert_eq!(openings(&events, 1), [[(0, at[0]), (at[1], at[2]), (at[2], at[3])]]);
     }
 
     #[test]
