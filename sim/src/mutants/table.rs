@@ -84,7 +84,7 @@ pub fn conclusion(tried: &[Tried]) -> String {
     for guarantee in Guarantee::ALL {
         let alone = caught_alone(tried, guarantee);
         let alone = if alone.is_empty() { "none".to_owned() } else { alone.join(", ") };
-        let _ = writeln!(text, "  {guarantee:<20}{alone}");
+        let _ = writeln!(text, "  {guarantee:<22}{alone}");
     }
     text.push('\n');
     let waiting = tried.iter().filter(|tried| tried.patch.waits_for.is_some() && tried.wrong().is_none());
