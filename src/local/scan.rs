@@ -308,7 +308,9 @@ mod tests {
         let (bytes, begins) = committed(&[0, 0, 1, 0, 1, 2, 3]);
         for (bad, kept, torn) in [(&[3][..], 6, 1), (&[3, 4], 5, 2), (&[3, 5], 5, 2), (&[4], 6, 1), (&[4, 6], 5, 2)] {
             let mut bytes = bytes.clone();
-            bad.iter().for_each(|bad| bytes[begins[*bad]..][..ENTRY_HEADER_LEN].fill(0));
+            for bad in bad {
+                bytes[begins[*bad]..][..ENTRY_HEADER_LEN].fill(0);
+            }
             let (entries, damage, _) = read(&bytes);
             assert_eq!(entries.len(), kept);
             assert_eq!(damage, Damage { torn_tail_bytes: torn * LEN, ..Damage::default() }, "{bad:?}");
@@ -323,7 +325,9 @@ mod tests {
             [(&[1][..], 1, 1), (&[2], 1, 1), (&[2, 3], 2, 1), (&[1, 2, 3], 3, 1), (&[1, 4], 1, 1)]
         {
             let mut bytes = bytes.clone();
-            bad.iter().for_each(|bad| bytes[begins[*bad]] ^= 1);
+            for bad in bad {
+                bytes[begins[*bad]] ^= 1;
+            }
             let (_, damage, _) = read(&bytes);
             assert_eq!((damage.missing_entries, damage.unreadable.len()), (missing, stretches), "{bad:?}");
             assert_eq!(damage.torn_tail_bytes > 0, bad.contains(&4));

@@ -1,6 +1,6 @@
 //! Redis was away for long: when it is back, hundreds of writes wait for it, over a link that takes its time. Sent one after
 //! the other they need a round trip each, and who writes meanwhile adds to them: the backlog of a chat extension, 670
-//! entries of two thirds of a second, was not done after fourteen attempts (OpenViking, issue 4504).
+//! entries of two thirds of a second, took fourteen attempts of half a minute (`OpenViking`, issue 4504).
 //!
 //! Here sixteen are on their way at the same time, so that what is pending bounds the time it takes (G9); and calls of the
 //! application find room between them.
