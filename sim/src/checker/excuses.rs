@@ -5,10 +5,13 @@
 //!   the first opening after it, at which everything is read and verified.
 //! - A paused process answers later by its pause.
 
-use super::operations::Operation;
+use super::{
+    operations::{Operation, Operations, Record, Seen, Write},
+    stored::{Place, Stored},
+};
 use crate::{
     faults::Fault,
-    history::{Event, What},
+    history::{Answer, Event, Placement, Source, What},
 };
 
 /// How long after its disk works again an instance may take to find that out: it tries five times a second.
@@ -124,6 +127,43 @@ impl Excuses {
     pub(super) fn paused_us(&self, instance: u32, from_us: u64, to_us: u64) -> u64 {
         let pauses = self.pauses.iter().filter(|stretch| stretch.instance == instance);
         pauses.map(|stretch| stretch.until.1.min(to_us).saturating_sub(stretch.from.1.max(from_us))).sum()
+    }
+}
+
+impl<'h> Operations<'h> {
+    /// Whether an acknowledged write must stay: not if only a store held it that was damaged, and it itself there.
+    pub(super) fn must_stay(&self, record: &Record<'h>, write: &Operation<'h>) -> bool {
+        match (write.acknowledged(), self.excuses.damaged_after(write.instance, write.called)) {
+            (None, _) => false,
+            (Some(Placement::Local), Some(damaged)) => {
+                self.was_merged(record, write, damaged) || self.was_spared(record, write)
+            }
+            (Some(_), _) => true,
+        }
+    }
+
+    /// Whether Redis certainly had a local write: it showed it, or nothing was pending any more on its instance before
+    /// the store there was damaged.
+    fn was_merged(&self, record: &Record<'h>, write: &Operation<'h>, damaged: u64) -> bool {
+        let shows = |read: &Operation<'h>| {
+            let shown = |of: &Write<'_>| read.shown.get(of.cell) == Some(&Seen::Tagged(of.tag));
+            read.source() == Some(Source::Shared) && write.writes.iter().any(shown)
+        };
+        let drained = |op: &Operation<'h>| {
+            let empty = matches!(op.answer(), Some(Answer::Synced { pending: 0 }));
+            empty && op.instance == write.instance && write.precedes(op) && op.returned() < damaged
+        };
+        record.reads.iter().any(|&read| shows(&self.all[read])) || self.all.iter().any(drained)
+    }
+
+    /// Whether every damage to the store of a local upsert left it whole there.
+    fn was_spared(&self, record: &Record<'h>, write: &Operation<'h>) -> bool {
+        let shows = |stored: &Stored<'h>| write.writes.iter().any(|of| stored.shown[of.cell] == Seen::Tagged(of.tag));
+        self.excuses.damages_after(write.instance, write.called).all(|(from, until)| {
+            record.spared.iter().any(|stored| {
+                stored.place == Place::Store(write.instance) && (from..until).contains(&stored.ordinal) && shows(stored)
+            })
+        })
     }
 }
 
