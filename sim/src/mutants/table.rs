@@ -183,7 +183,10 @@ mod tests {
         assert_eq!(caught_alone(&all, Guarantee::Durability), ["alone"]);
         assert_eq!(caught_alone(&all, Guarantee::Session), [""; 0]);
         let said = conclusion(&all);
-        assert!(said.contains("G5 durability       alone\n") && said.contains("G6 session          none\n"), "{said}");
+        assert!(
+            said.contains("G5 durability         alone\n") && said.contains("G6 session            none\n"),
+            "{said}"
+        );
     }
 
     #[test]
