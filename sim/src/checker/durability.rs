@@ -4,9 +4,8 @@
 //! lie above its acknowledged upserts; a value may stand only if no acknowledged write lies above it for certain; a
 //! record may be there only if some upsert may lie above its acknowledged removals. A loss of Redis's data excuses
 //! nothing: it only makes the order of Redis uncertain across it (see [`certainly_below`]). Damage to the store of an
-//! instance excuses the local writes that Redis never had and the damage took, and no others: what can still be read of a
-//! damaged store has to stay (G10). G10 demands that the instance says so. What may
-//! have expired may be absent.
+//! instance excuses the local writes that Redis never had and the damage took, and no others: an upsert that can still be
+//! read there has to stay. G10 demands that the instance says so. What may have expired may be absent.
 
 use super::{
     Verdict,

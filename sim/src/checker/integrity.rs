@@ -4,9 +4,9 @@
 //! next opening: as a loss, or, where it hit the end of the log, as a store that was not closed in order (rot of the last
 //! entries and what a crash cut short cannot be told apart). A loss comes with the damaged file set aside, and only where
 //! a fault did damage: what a crash or a failed sync leaves is no damage. A store that was closed in order, and that nothing
-//! did damage to, is known as that. And where the loss of a write is excused by
-//! damage (G5), its instance must have said something. That nothing damaged is served shows in the values (G1, G7). An instance that
-//! never says anything of its store cannot be judged once that was damaged.
+//! did damage to, is known as that. And where the loss of a write is excused by damage (G5), its instance must have said
+//! something. That nothing damaged is served shows in the values (G1, G7). An instance that never says anything of its store
+//! cannot be judged once that was damaged.
 
 use super::{
     Verdict, durability,

@@ -300,6 +300,11 @@ mod tests {
         let mut log = log(&payloads);
         assert_eq!(read(&log), [entry("u", "2", true)]);
         assert_eq!(in_file(&log, "q", 0), [], "another prefix's entries do not verify");
+        let mut begins: Vec<_> = (0..log.len()).filter(|&at| log[at..].starts_with(ENTRY_MAGIC)).collect();
+        begins.push(log.len());
+        let placed = [0, 3, 4, 1, 2, 5].map(|place: usize| &log[begins[place]..begins[place + 1]]);
+        let misdirected = [&log[..HEADER_LEN], &placed.concat()].concat();
+        assert_eq!(read(&misdirected), [entry("u", "2", true)], "the last one is that of the highest number");
         let at = log.windows(4).position(|bytes| bytes == b"pend").unwrap();
         log[at] ^= 1;
         assert_eq!(read(&log), [entry("u", "1", false)], "what is damaged does not count");
