@@ -4,6 +4,8 @@
 //! import, so an attempt whose outcome is unknown may be repeated (R10 is about stamps that an instance made up). It is
 //! never kept pending: who imports waits for Redis, and can begin again.
 
+use std::pin::pin;
+
 use super::{
     Imported, Inner,
     write::{Attempt, Stamped},
@@ -27,16 +29,17 @@ impl<E: Env> Inner<E> {
         };
         let (uid, key) = (&contact.uid, self.keys.record(&contact.uid));
         let record = Record::imported(contact, self.lifetime());
-        let reply = self.ask(&connection, connection.read(&key)).await;
+        let reply = self.ask(&connection, pin!(connection.read(&key))).await;
         let reply =
-            reply.and_then(|flat| self.decoder.decode(uid, &key, flat)).map_err(|error| failed(error, false))?;
+            reply.and_then(|flat| self.decoder.decode(uid, &key, &flat)).map_err(|error| failed(error, false))?;
         let would = outcome(&reply.record, &record, self.shared_ms());
         if !write || matches!(would, Imported::Present | Imported::Removed) {
             return Ok(would);
         }
         let sent_at_ms = self.env.wall_ms();
         let merge = connection.merge(&key, Mode::Each, &record, self.terms());
-        let told = match self.ask(&connection, merge).await {
+        let merged = self.ask(&connection, pin!(merge)).await;
+        let told = match merged {
             Ok(Merged::Applied(told)) => told,
             Ok(Merged::Conflict(_)) => {
                 let reason = "the merge script answered a conflict in mode each".to_owned();

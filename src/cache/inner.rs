@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -108,12 +109,13 @@ impl<E: Env> Inner<E> {
         Error::NotARecord { key: self.keys.record(uid), reason: error.to_string() }
     }
 
-    /// Waits for Redis, no longer than this, and tells the link what a failure means for the connection.
+    /// Waits for Redis, no longer than this, and tells the link what a failure means for the connection. The request stays
+    /// where it is: handed down by value, it would be in every caller's future once more.
     pub(super) async fn ask_within<T>(
         &self,
         connection: &Connection,
         limit: Duration,
-        request: impl Future<Output = Result<T, CallError>>,
+        request: Pin<&mut impl Future<Output = Result<T, CallError>>>,
     ) -> Result<T, CallError> {
         let Some(result) = timeout(&self.env, limit, request).await else {
             // A connection with a timed-out reply is suspect: it is probed, then replaced. One that had less time than a
@@ -136,14 +138,14 @@ impl<E: Env> Inner<E> {
     pub(super) async fn ask<T>(
         &self,
         connection: &Connection,
-        request: impl Future<Output = Result<T, CallError>>,
+        request: Pin<&mut impl Future<Output = Result<T, CallError>>>,
     ) -> Result<T, CallError> {
         self.ask_within(connection, self.config.reply_timeout, request).await
     }
 
     pub(super) async fn first_attempt(&self) {
         loop {
-            let mut settled = std::pin::pin!(self.link.settled.notified());
+            let mut settled = pin!(self.link.settled.notified());
             settled.as_mut().enable();
             if self.link.has_settled() {
                 return;

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -73,7 +74,7 @@ impl<E: Env> Inner<E> {
         let end = self.env.now() + self.config.op_deadline / 2;
         let (mut found, mut cursor) = (BTreeMap::new(), "0".to_owned());
         while self.env.now() < end {
-            let (next, page) = self.ask(connection, connection.scan_page(&self.keys, &cursor)).await?;
+            let (next, page) = self.ask(connection, pin!(connection.scan_page(&self.keys, &cursor))).await?;
             found.extend(page);
             if next == "0" {
                 return Ok(found);

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    pin::pin,
     sync::Arc,
 };
 
@@ -33,7 +34,7 @@ impl<E: Env> Inner<E> {
         if let Some(connection) = self.link.usable() {
             // R7: what is held when the request is sent.
             let asked = self.asked(uid)?;
-            let reply = self.ask(&connection, self.read_alive(&connection, uid)).await;
+            let reply = self.ask(&connection, pin!(self.read_alive(&connection, uid))).await;
             if let Some(read) = self.answer(uid, &connection, &asked, reply).await? {
                 return fresh(read, freshness);
             }
@@ -69,7 +70,7 @@ impl<E: Env> Inner<E> {
     async fn read_page(&self, connection: &Connection, page: &[&Uid]) -> BTreeMap<Uid, Result<Read, Error>> {
         let asked: Vec<_> = page.iter().map(|uid| self.asked(uid)).collect();
         let keys: Vec<_> = page.iter().map(|uid| self.keys.record(uid)).collect();
-        let Ok(replies) = self.ask(connection, connection.read_many(&keys)).await else { return BTreeMap::new() };
+        let Ok(replies) = self.ask(connection, pin!(connection.read_many(&keys))).await else { return BTreeMap::new() };
         let mut reads = BTreeMap::new();
         for (((uid, key), asked), reply) in page.iter().zip(&keys).zip(asked).zip(replies) {
             let asked = match asked {
@@ -79,9 +80,9 @@ impl<E: Env> Inner<E> {
                     continue;
                 }
             };
-            let reply = match reply.and_then(|flat| self.decoder.decode(uid, key, flat)) {
-                Ok(reply) if self.may_have_expired(&reply.record) => {
-                    self.ask(connection, self.read_alive(connection, uid)).await
+            let reply = match reply.and_then(|flat| self.decoder.decode(uid, key, &flat)) {
+                Ok(reply) if self.may_have_expired(&reply) => {
+                    self.ask(connection, pin!(self.read_alive(connection, uid))).await
                 }
                 reply => reply,
             };
@@ -103,22 +104,22 @@ impl<E: Env> Inner<E> {
     /// merge script first: from then on it is removed, for every reader.
     async fn read_alive(&self, connection: &Connection, uid: &Uid) -> Result<Arc<Reply>, CallError> {
         let key = self.keys.record(uid);
-        let reply = self.decoder.decode(uid, &key, connection.read(&key).await?)?;
-        if !self.may_have_expired(&reply.record) {
+        let reply = self.decoder.decode(uid, &key, &connection.read(&key).await?)?;
+        if !self.may_have_expired(&reply) {
             return Ok(reply);
         }
         self.metrics.expired.increment(1);
         // Rare, and large: in a box, so that every other read is not moved about with it.
         match Box::pin(connection.merge(&key, Mode::Each, &Record::default(), self.terms())).await? {
-            Merged::Applied(_) => self.decoder.decode(uid, &key, connection.read(&key).await?),
+            Merged::Applied(_) => self.decoder.decode(uid, &key, &connection.read(&key).await?),
             Merged::Conflict(_) => {
                 Err(CallError::Unknown("the merge script answered a conflict in mode each".to_owned()))
             }
         }
     }
 
-    fn may_have_expired(&self, record: &Record) -> bool {
-        record.expired_at(self.shared_ms().saturating_add(CLOCK_MARGIN_MS)).is_some()
+    fn may_have_expired(&self, reply: &Reply) -> bool {
+        reply.deadline_ms.is_some_and(|deadline_ms| deadline_ms <= self.shared_ms().saturating_add(CLOCK_MARGIN_MS))
     }
 
     /// What Redis's reply makes of the read; none if it says nothing and the local tier has to answer.
@@ -145,17 +146,15 @@ impl<E: Env> Inner<E> {
         asked: &Asked,
         whole: &Reply,
     ) -> Result<Option<Read>, Error> {
-        let reply = &whole.record;
-        let Asked { held: asked, sent_at_ms, behind_replay } = asked;
-        self.observe(reply.newest().max(asked.record.newest())).await?;
-        if *reply == asked.record && asked.is_settled(*sent_at_ms, self.stale_ms()) {
-            // The usual case: nothing new, and nothing to note.
-            if !self.local.saw_whole(uid, &connection.generation, *sent_at_ms) {
+        if self.tells_nothing_new(whole, asked).await? {
+            if !self.local.saw_whole(uid, &connection.generation, asked.sent_at_ms) {
                 return Ok(None);
             }
             let record = whole.view(uid).map_err(|error| self.not_a_record(uid, &error))?;
             return Ok(Some(Read { source: Source::Shared, record }));
         }
+        let reply = &whole.record;
+        let Asked { held: asked, sent_at_ms, behind_replay } = asked;
         let republish_since_ms = self.republish_since_ms();
         let take = |held: &mut Held| {
             let reclaimed = held.reclaim(&asked.record, reply, republish_since_ms, *behind_replay);
@@ -182,6 +181,23 @@ impl<E: Env> Inner<E> {
         // What Redis showed was alive there; only a deadline that it does not know yet is judged here.
         let now_ms = if shown.record.existence() == reply.existence() { 0 } else { self.shared_ms() };
         Ok(Some(Read { source, record: self.view(uid, &shown.record, now_ms)? }))
+    }
+
+    /// Whether the reply is what was held, and confirms nothing that was not confirmed lately: the usual case. Its stamps are
+    /// observed afterwards (R4).
+    async fn tells_nothing_new(&self, whole: &Reply, asked: &Asked) -> Result<bool, Error> {
+        let (held, sent_at_ms) = (&asked.held, asked.sent_at_ms);
+        if whole.is_settled(held, sent_at_ms) {
+            // Found so before, and observed then.
+            return Ok(true);
+        }
+        self.observe(whole.record.newest().max(held.record.newest())).await?;
+        if whole.record == held.record
+            && let Some(until_ms) = held.settled_until_ms(self.stale_ms())
+        {
+            whole.settle(held, until_ms);
+        }
+        Ok(whole.is_settled(held, sent_at_ms))
     }
 
     async fn get_local(&self, uid: &Uid, freshness: Freshness) -> Result<Read, Error> {

@@ -1,5 +1,7 @@
 //! How a write is placed: in Redis, by the merge script; or on this instance's disk, to be merged later.
 
+use std::pin::pin;
+
 use super::{Inner, Placement, Written};
 use crate::{
     config::Durability,
@@ -103,7 +105,8 @@ impl<E: Env> Inner<E> {
                 break;
             }
             let merge = connection.merge(&key, Mode::All, &written.record, self.terms());
-            match self.ask_within(connection, left, merge).await {
+            let merged = self.ask_within(connection, left, pin!(merge)).await;
+            match merged {
                 Ok(Merged::Applied(told)) => {
                     return self.placed(uid, connection, written, &told, sent_at_ms).await;
                 }

@@ -215,12 +215,11 @@ impl Held {
         self.marked += 1;
     }
 
-    /// Whether a reply of Redis to a request sent then, equal to what is held, would change nothing.
-    pub(crate) fn is_settled(&self, sent_at_ms: u64, stale_ms: u64) -> bool {
-        let stale = |(name, note): (&CellName, &Note)| {
-            !name.is_tombstone() && note.confirmed_at_ms.saturating_add(stale_ms) < sent_at_ms
-        };
-        !self.is_pending() && !self.partial && !self.notes.iter().any(stale)
+    /// Until when a reply of Redis to a request sent by then, equal to what is held, changes nothing; none if any would.
+    pub(crate) fn settled_until_ms(&self, stale_ms: u64) -> Option<u64> {
+        let living = self.notes.iter().filter(|(name, _)| !name.is_tombstone());
+        let until_ms = living.map(|(_, note)| note.confirmed_at_ms.saturating_add(stale_ms)).min();
+        (!self.is_pending() && !self.partial).then(|| until_ms.unwrap_or(u64::MAX))
     }
 
     /// When the cell that was confirmed longest ago was; none if there is no cell but a tombstone.

@@ -219,8 +219,13 @@ impl Connection {
     }
 
     async fn ask(&self, command: &Cmd) -> Result<Value, CallError> {
-        Ok(command.query_async(&mut self.multiplexed.clone()).await?)
+        Ok(query(&mut self.multiplexed.clone(), command).await?)
     }
+}
+
+/// As `command.query_async(connection)`, which puts its future into a box of its own for every call.
+pub(super) async fn query(connection: &mut MultiplexedConnection, command: &Cmd) -> RedisResult<Value> {
+    connection.send_packed_command(command).await?.extract_error()
 }
 
 /// A hash that is no record of ours has neither cell, and is no record in a list either.

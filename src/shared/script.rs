@@ -3,9 +3,9 @@
 use std::sync::LazyLock;
 
 use metrics::Counter;
-use redis::{Cmd, ErrorKind, RedisResult, ServerErrorKind, Value, aio::MultiplexedConnection};
+use redis::{Cmd, ErrorKind, ServerErrorKind, Value, aio::MultiplexedConnection};
 
-use super::{CallError, reply::record_of, wrong_reply};
+use super::{CallError, connection::query, reply::record_of, wrong_reply};
 use crate::{
     record::{Lifetime, Record, time_text},
     stamp::Stamp,
@@ -60,11 +60,10 @@ pub(super) async fn merge(
         arguments(&mut call, mode, record, terms);
         call
     };
-    let reply: RedisResult<Value> = call("EVALSHA", &SHA).query_async(connection).await;
-    let reply = match reply {
+    let reply = match query(connection, &call("EVALSHA", &SHA)).await {
         Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
             scripts_sent.increment(1);
-            call("EVAL", MERGE).query_async(connection).await
+            query(connection, &call("EVAL", MERGE)).await
         }
         reply => reply,
     };
