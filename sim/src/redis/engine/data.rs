@@ -11,6 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{
     Content, Dumped,
     command::{Refusal, WRONG_TYPE},
+    reply,
 };
 
 /// The number of databases, as in the default configuration.
@@ -51,11 +52,16 @@ pub(super) enum Value {
     Hash(Hash),
 }
 
+/// A field of a hash, and its value.
+pub(super) type Pair<'a> = (&'a [u8], &'a [u8]);
+
 /// A hash, whose fields keep the order in which they came, as in a small hash of Redis.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hash {
     fields: BTreeMap<Vec<u8>, (u64, Vec<u8>)>,
     came: u64,
+    /// What HGETALL answered last, until a field changes: one piece of memory, where fields and values are many.
+    reply: Option<Vec<u8>>,
 }
 
 impl Server {
@@ -230,6 +236,7 @@ impl Hash {
 
     /// Sets a field, which keeps its place if it has one; answers whether it is new.
     pub(super) fn set(&mut self, field: &[u8], value: &[u8]) -> bool {
+        self.reply = None;
         if let Some((_, held)) = self.fields.get_mut(field) {
             value.clone_into(held);
             return false;
@@ -240,6 +247,7 @@ impl Hash {
     }
 
     pub(super) fn remove(&mut self, field: &[u8]) -> bool {
+        self.reply = None;
         self.fields.remove(field).is_some()
     }
 
@@ -247,8 +255,22 @@ impl Hash {
         self.fields.len()
     }
 
+    /// What HGETALL answers.
+    pub(super) fn reply(&mut self) -> &[u8] {
+        if self.reply.is_none() {
+            let mut reply = Vec::new();
+            reply::array(&mut reply, 2 * self.len());
+            for (field, value) in self.in_order() {
+                reply::bulk(&mut reply, field);
+                reply::bulk(&mut reply, value);
+            }
+            self.reply = Some(reply);
+        }
+        self.reply.as_deref().unwrap_or_default()
+    }
+
     /// Fields and values in the order in which the fields came.
-    pub(super) fn in_order(&self) -> Vec<(&[u8], &[u8])> {
+    pub(super) fn in_order(&self) -> Vec<Pair<'_>> {
         let mut all: Vec<_> = self.fields.iter().map(|(field, (came, value))| (*came, field, value)).collect();
         all.sort_unstable_by_key(|&(came, ..)| came);
         all.into_iter().map(|(_, field, value)| (field.as_slice(), value.as_slice())).collect()

@@ -2,7 +2,7 @@
 
 use super::{
     command::{Args, Call, Command, Done, OVERFLOW, Refusal, Run, integer, wrong_arity},
-    data::Hash,
+    data::{Hash, Pair},
     number, reply,
 };
 
@@ -54,15 +54,19 @@ fn hstrlen(call: &mut Call<'_>, args: &Args<'_>) -> Done {
 }
 
 fn hgetall(call: &mut Call<'_>, args: &Args<'_>) -> Done {
-    list(call, args, true, true)
+    match call.server.database(call.session.database).hash(&args[1], call.now_ms)? {
+        Some(hash) => call.out.extend_from_slice(hash.reply()),
+        None => reply::array(call.out, 0),
+    }
+    Ok(())
 }
 
 fn hkeys(call: &mut Call<'_>, args: &Args<'_>) -> Done {
-    list(call, args, true, false)
+    list(call, args, |(field, _)| field)
 }
 
 fn hvals(call: &mut Call<'_>, args: &Args<'_>) -> Done {
-    list(call, args, false, true)
+    list(call, args, |(_, value)| value)
 }
 
 fn hset(call: &mut Call<'_>, args: &Args<'_>) -> Done {
@@ -123,17 +127,12 @@ fn reply_length(call: &mut Call<'_>, length: Option<usize>) -> Done {
     Ok(())
 }
 
-fn list(call: &mut Call<'_>, args: &Args<'_>, fields: bool, values: bool) -> Done {
+fn list(call: &mut Call<'_>, args: &Args<'_>, part: fn(Pair<'_>) -> &[u8]) -> Done {
     let hash = call.server.database(call.session.database).hash(&args[1], call.now_ms)?;
     let all = hash.as_ref().map(|hash| hash.in_order()).unwrap_or_default();
-    reply::array(call.out, all.len() * (usize::from(fields) + usize::from(values)));
-    for (field, value) in all {
-        if fields {
-            reply::bulk(call.out, field);
-        }
-        if values {
-            reply::bulk(call.out, value);
-        }
+    reply::array(call.out, all.len());
+    for pair in all {
+        reply::bulk(call.out, part(pair));
     }
     Ok(())
 }
