@@ -6,6 +6,7 @@
 pub mod contents;
 pub mod file;
 pub(crate) mod lines;
+mod shown;
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use serde_json::Value as Json;
 pub use self::{
     contents::{StoredEntry, StoredKey, StoredRecord},
     lines::FileError,
+    shown::Shown,
 };
 use crate::faults::Fault;
 
@@ -404,7 +406,7 @@ pub enum Answer {
         source: Source,
         /// The record in its JSON form (`uid`, `contacts`, `profile`, `metadata`, `first_revealed_at`,
         /// `last_updated_at`); none if there is none. Reads that showed the same may share it.
-        record: Option<Arc<Json>>,
+        record: Option<Shown>,
     },
     /// Of a list.
     Listed {

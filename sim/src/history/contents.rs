@@ -3,10 +3,9 @@
 //! The bed reads the bytes by the documented form of what it finds there, with code of its own: the subject's code would
 //! agree with its own mistakes.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use serde_json::Value as Json;
+
+use super::Shown;
 
 /// Bytes as they are stored. In JSON a text, or `{"hex": "00ff"}` if they are none.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,7 +52,7 @@ pub struct StoredRecord {
     /// Its uid.
     pub uid: String,
     /// The record in its JSON form, as of [`super::Answer::Read`]; none if there is none: removed, or expired.
-    pub shows: Option<Arc<Json>>,
+    pub shows: Option<Shown>,
     /// Why it is no record of the documented form, if it is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wrong: Option<String>,

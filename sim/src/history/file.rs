@@ -12,7 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 
 use super::{
-    Answer, Call, Event, FORMAT, Header, History, Outcome, What,
+    Answer, Call, Event, FORMAT, Header, History, Outcome, Shown, What,
     lines::{FileError, Lines, Wrong, surplus},
 };
 
@@ -122,7 +122,7 @@ fn event_of(json: &Json) -> Result<Event, Wrong> {
     if let Some(empty) = skeleton.pointer_mut(FREE[0]) {
         *empty = Json::Object(serde_json::Map::new());
     }
-    let mut stored = stored(&mut skeleton).into_iter().map(|json| (!json.is_null()).then(|| Arc::new(json)));
+    let mut stored = stored(&mut skeleton).into_iter().map(|json| (!json.is_null()).then(|| json.into()));
     let mut event: Event = understood(&skeleton, "event")?;
     match &mut event.what {
         What::Invoke { call, .. } => {
@@ -131,7 +131,7 @@ fn event_of(json: &Json) -> Result<Event, Wrong> {
             }
         }
         What::Complete { outcome: Outcome::Ok { answer: Answer::Read { record: read, .. } }, .. } => {
-            *read = record.filter(|record| !record.is_null()).map(Arc::new);
+            *read = record.filter(|record| !record.is_null()).map(Shown::from);
         }
         What::RedisHolds { keys } => {
             let records = keys.iter_mut().flat_map(|key| &mut key.records);

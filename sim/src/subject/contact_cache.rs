@@ -11,11 +11,10 @@ use std::{
 use contact_cache::{
     CachedContact, Config, ContactCache, ContactPoint, Error, OpenError, Patch, Uid, env::Env, error::Effect,
 };
-use serde_json::Value as Json;
 use tokio::sync::RwLock;
 
 use super::{Limits, Pending, Settings, Status, Subject, Tuning};
-use crate::history::{self, Answer, Call, Outcome, Placement, RecordName, Source, StoreReport};
+use crate::history::{self, Answer, Call, Outcome, Placement, RecordName, Shown, Source, StoreReport};
 
 /// A connection, and for a moment the one whose place it takes: a delay may be next to nothing, and a task ends when it
 /// is next polled; the tasks that drive these two, that own them, and that write the log; the log and its lock, the log
@@ -27,22 +26,22 @@ pub(super) struct ContactCacheSubject<E: Env> {
     cache: RwLock<Option<ContactCache<E>>>,
     /// The most bytes that it keeps: pending, and of copies.
     bytes_max: (u64, u64),
-    shown: Shown,
+    shown: LastShown,
 }
 
 /// What each record last was, and that as JSON: a client that answers the very same again has it taken apart once.
 #[derive(Default)]
-struct Shown(Mutex<BTreeMap<Uid, Converted>>);
+struct LastShown(Mutex<BTreeMap<Uid, Converted>>);
 
-type Converted = (Arc<CachedContact>, Arc<Json>);
+type Converted = (Arc<CachedContact>, Shown);
 
-impl Shown {
-    fn json(&self, record: Arc<CachedContact>) -> Arc<Json> {
+impl LastShown {
+    fn json(&self, record: Arc<CachedContact>) -> Shown {
         let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match shown.get(&record.uid) {
             Some((last, json)) if Arc::ptr_eq(last, &record) => json.clone(),
             _ => {
-                let json = Arc::new(serde_json::to_value(&record).expect("a record becomes JSON"));
+                let json = Shown::from(serde_json::to_value(&record).expect("a record becomes JSON"));
                 shown.insert(record.uid.clone(), (record, json.clone()));
                 json
             }
@@ -75,7 +74,7 @@ impl<E: Env> ContactCacheSubject<E> {
         let config = config(settings);
         let bytes_max = (config.pending_bytes_max, config.copies_bytes_max);
         let cache = ContactCache::open(env, config).await?;
-        Ok(Self { cache: RwLock::new(Some(cache)), bytes_max, shown: Shown::default() })
+        Ok(Self { cache: RwLock::new(Some(cache)), bytes_max, shown: LastShown::default() })
     }
 
     async fn answer(&self, cache: &ContactCache<E>, call: &Call) -> Result<Outcome, Error> {

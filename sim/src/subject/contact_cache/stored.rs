@@ -3,7 +3,7 @@
 //! The forms stand in the headers of `src/record/mod.rs`, `src/local/storage.rs` and `src/local/state.rs`. They are read here
 //! with code of the bed's own.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use contact_cache::Timestamp;
 use serde::Deserialize;
@@ -106,7 +106,7 @@ fn entry<'a>(bytes: &'a [u8], prefix: &str) -> Option<(u64, &'a [u8])> {
 
 fn record(name: RecordName, shows: Result<Option<Json>, String>, pending: bool) -> StoredRecord {
     let RecordName { prefix, uid } = name;
-    let (shows, wrong) = shows.map_or_else(|wrong| (None, Some(wrong)), |shows| (shows.map(Arc::new), None));
+    let (shows, wrong) = shows.map_or_else(|wrong| (None, Some(wrong)), |shows| (shows.map(Json::into), None));
     StoredRecord { prefix, uid, shows, wrong, pending }
 }
 

@@ -20,7 +20,7 @@ pub(super) mod stored;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, io, sync::Arc};
+use std::{collections::BTreeSet, io};
 
 use contact_cache::env::Env;
 use tokio::sync::RwLock;
@@ -51,8 +51,7 @@ impl<E: Env> LegacySubject<E> {
             },
             Call::Get { uid } => {
                 let (record, from) = client.get(uid).await;
-                let record =
-                    record.map(|record| Arc::new(serde_json::to_value(record).expect("a record becomes JSON")));
+                let record = record.map(|record| serde_json::to_value(record).expect("a record becomes JSON").into());
                 let source = if from == From::Redis { Source::Shared } else { Source::Local };
                 Answer::Read { source, record }
             }

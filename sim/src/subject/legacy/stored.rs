@@ -1,6 +1,6 @@
 //! What the old client stores: a record's JSON as a string in Redis, and one JSON object of records in its file.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use serde_json::{Value as Json, value::RawValue};
 
@@ -35,6 +35,6 @@ pub(in crate::subject) fn in_file(file: &[u8], prefix: &str) -> Vec<StoredEntry>
 
 fn record(name: RecordName, shows: Result<Json, String>) -> StoredRecord {
     let RecordName { prefix, uid } = name;
-    let (shows, wrong) = shows.map_or_else(|wrong| (None, Some(wrong)), |shows| (Some(Arc::new(shows)), None));
+    let (shows, wrong) = shows.map_or_else(|wrong| (None, Some(wrong)), |shows| (Some(shows.into()), None));
     StoredRecord { prefix, uid, shows, wrong, pending: false }
 }
