@@ -166,7 +166,7 @@ struct Bench {
     #[arg(long, value_name = "ROW")]
     exercise: Option<String>,
     /// With --exercise: so many operations
-    #[arg(long, value_name = "N", default_value_t = bench::MANY, requires = "exercise")]
+    #[arg(long, value_name = "N", default_value_t = bench::EXERCISED, requires = "exercise")]
     operations: u32,
     /// Count instructions instead, with valgrind; exit code 1 if an operation costs more than it may
     #[arg(long, conflicts_with = "exercise")]

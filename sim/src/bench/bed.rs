@@ -108,11 +108,7 @@ fn run(scenario: &Scenario) -> (Run, Spent) {
 
 /// Some runs as an exploration has them.
 pub(super) fn seeds(workload: Workload) -> Spent {
-    let spent = (0..SEEDS).map(|seed| run(&Scenario::generate(workload, Seed(seed))).1);
-    spent.fold(Spent::default(), |sum, one| Spent {
-        running: sum.running + one.running,
-        judging: sum.judging + one.judging,
-    })
+    (0..SEEDS).map(|seed| run(&Scenario::generate(workload, Seed(seed))).1).sum()
 }
 
 /// A run in which nothing is asked.

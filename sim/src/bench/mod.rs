@@ -3,8 +3,10 @@
 //!
 //! Nothing in a run may read a clock of the machine, so whole runs are timed from outside: each row is run with few
 //! operations and with many, and the difference divided by the operations that were added. What set-up and end cost
-//! falls out of it. All rows are measured once a round; ratios are of one round, so that what slows the machine down
-//! slows both sides. Processor time and not time: other programs take turns, and a run has one thread.
+//! falls out of it. A client does as many whether it is one of five or of 500, so that rows differ in nothing but the
+//! number of clients: a row of five is run a hundred times. All rows are measured once a round; ratios are of one round,
+//! so that what slows the machine down slows both sides. Processor time and not time: other programs take turns, and a
+//! run has one thread.
 
 mod bed;
 mod echo;
@@ -12,7 +14,7 @@ pub mod instructions;
 mod memory;
 mod table;
 
-use std::time::Duration;
+use std::{iter::Sum, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -21,13 +23,18 @@ use crate::workload::Workload;
 /// Rounds without being asked for another number.
 pub const ROUNDS: u32 = 5;
 
-/// Operations of the shorter run of a row, all clients together.
-const FEW: u32 = 2_500;
-/// Operations of the longer one, and of [`exercise`] without being asked for another number.
-pub const MANY: u32 = 12_500;
+/// Operations of each client in the shorter runs of a row.
+const FEW: u32 = 20;
+/// Operations of each client in the longer ones.
+const MANY: u32 = 120;
 
 /// How many clients a row has.
 const CLIENTS: [u32; 3] = [5, 50, 500];
+/// Clients of all runs of a row, whose operations are measured together.
+const ALL_CLIENTS: u32 = 500;
+
+/// Operations of [`exercise`] without being asked for another number.
+pub const EXERCISED: u32 = 12_500;
 
 /// What the other rows are compared with, at the same number of clients.
 const BASE: &str = "echo, madsim's TcpStream";
@@ -120,13 +127,25 @@ impl Row {
     }
 
     fn cost(&self) -> Cost {
-        let few = (self.work)(self.clients, FEW / self.clients);
-        let many = (self.work)(self.clients, MANY / self.clients);
-        let each_us = |few: Duration, many: Duration| {
-            (many.as_secs_f64() - few.as_secs_f64()) * 1_000_000.0 / f64::from(MANY - FEW)
-        };
+        let (few, many) = (self.spent(FEW), self.spent(MANY));
+        let added = f64::from((MANY - FEW) * ALL_CLIENTS);
+        let each_us = |few: Duration, many: Duration| (many.as_secs_f64() - few.as_secs_f64()) * 1_000_000.0 / added;
         let judging_us = each_us(few.judging, many.judging);
         Cost { all_us: each_us(few.running, many.running) + judging_us, judging_us }
+    }
+
+    /// By as many runs as it takes to have all clients.
+    fn spent(&self, each: u32) -> Spent {
+        (0..ALL_CLIENTS / self.clients).map(|_| (self.work)(self.clients, each)).sum()
+    }
+}
+
+impl Sum for Spent {
+    fn sum<I: Iterator<Item = Self>>(spent: I) -> Self {
+        spent.fold(Self::default(), |sum, one| Self {
+            running: sum.running + one.running,
+            judging: sum.judging + one.judging,
+        })
     }
 }
 
