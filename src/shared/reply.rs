@@ -16,8 +16,8 @@ use crate::{
 /// Fields and values of a hash, in turn, as they came.
 pub(crate) type Flat = Vec<Value>;
 
-/// Redis's reply about one record. What is asked of it at every read that repeats it, without a look at its cells: these
-/// lie in as many places of memory.
+/// Redis's reply about one record. What every read that repeats it asks of it is answered without a look at the cells, each
+/// of which is in another place of memory.
 pub(crate) struct Reply {
     bytes: Bytes,
     pub(crate) record: Record,
