@@ -183,21 +183,20 @@ impl<E: Env> Inner<E> {
         Ok(Some(Read { source, record: self.view(uid, &shown.record, now_ms)? }))
     }
 
-    /// Whether the reply is what was held, and confirms nothing that was not confirmed lately: the usual case. Its stamps are
-    /// observed afterwards (R4).
+    /// Whether the reply is what was held, and confirms nothing that was not confirmed lately: the usual case. When this
+    /// returns, the stamps of both are observed (R4).
     async fn tells_nothing_new(&self, whole: &Reply, asked: &Asked) -> Result<bool, Error> {
         let (held, sent_at_ms) = (&asked.held, asked.sent_at_ms);
         if whole.is_settled(held, sent_at_ms) {
-            // Found so before, and observed then.
+            // Found so before: the copy has the same stamps.
+            self.observe(whole.newest).await?;
             return Ok(true);
         }
-        self.observe(whole.record.newest().max(held.record.newest())).await?;
-        if whole.record == held.record
-            && let Some(until_ms) = held.settled_until_ms(self.stale_ms())
-        {
-            whole.settle(held, until_ms);
-        }
-        Ok(whole.is_settled(held, sent_at_ms))
+        self.observe(whole.newest.max(held.record.newest())).await?;
+        let settled_until_ms = held.settled_until_ms(self.stale_ms()).filter(|until_ms| sent_at_ms <= *until_ms);
+        let Some(until_ms) = settled_until_ms.filter(|_| whole.record == held.record) else { return Ok(false) };
+        whole.settle(held, until_ms);
+        Ok(true)
     }
 
     async fn get_local(&self, uid: &Uid, freshness: Freshness) -> Result<Read, Error> {

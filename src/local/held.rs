@@ -478,10 +478,20 @@ mod tests {
     fn a_read_that_tells_nothing_new_changes_nothing_until_the_copy_is_stale() {
         let mut held = confirmed(5, 100);
         let before = held.clone();
+        assert_eq!(held.settled_until_ms(10), Some(110));
         held.join_confirmed(&record(5), 110, 10);
         assert_eq!(held, before);
         held.join_confirmed(&record(5), 111, 10);
         assert_ne!(held, before);
+    }
+
+    #[test]
+    fn what_is_pending_or_partial_is_never_settled() {
+        let mut pending = confirmed(5, 100);
+        pending.join_pending(&record(6));
+        assert_eq!(pending.settled_until_ms(10), None);
+        assert_eq!(Held::forgotten().settled_until_ms(10), None);
+        assert_eq!(Held::default().settled_until_ms(10), Some(u64::MAX));
     }
 
     #[test]

@@ -87,10 +87,15 @@ impl Record {
         &self.cells
     }
 
-    /// Until when there is a record to show, in milliseconds of Redis's clock; zero if there is none: never written, or
-    /// removed since.
+    /// When it expires, in milliseconds of Redis's clock; none if there is nothing that could: never written, or removed
+    /// since.
+    pub(crate) fn deadline_ms(&self) -> Option<u64> {
+        Some(self.existence()?.lifetime().map_or(0, Lifetime::deadline_ms))
+    }
+
+    /// Until when there is a record to show, in milliseconds of Redis's clock; zero if there is none.
     pub(crate) fn alive_until_ms(&self) -> u64 {
-        self.existence().and_then(Cell::lifetime).map_or(0, Lifetime::deadline_ms)
+        self.deadline_ms().unwrap_or(0)
     }
 
     /// Whether there is a record to show at this time of Redis's clock.

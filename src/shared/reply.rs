@@ -11,6 +11,7 @@ use crate::{
     local::Held,
     recent::Recent,
     record::{NotARecord, Record},
+    stamp::Stamp,
 };
 
 /// Fields and values of a hash, in turn, as they came.
@@ -23,6 +24,8 @@ pub(crate) struct Reply {
     pub(crate) record: Record,
     /// When the record expires, in milliseconds of Redis's clock; none if there is none that could.
     pub(crate) deadline_ms: Option<u64>,
+    /// The largest stamp in it.
+    pub(crate) newest: Option<Stamp>,
     view: OnceLock<Option<Arc<CachedContact>>>,
     settled: Mutex<Settled>,
 }
@@ -50,7 +53,8 @@ impl Decoder {
         let record = record_of(key, flat)?;
         let reply = Arc::new(Reply {
             bytes: Bytes::of(flat),
-            deadline_ms: record.existence().map(|_| record.alive_until_ms()),
+            deadline_ms: record.deadline_ms(),
+            newest: record.newest(),
             record,
             view: OnceLock::new(),
             settled: Mutex::default(),
@@ -61,6 +65,7 @@ impl Decoder {
 }
 
 impl Bytes {
+    /// Of a reply that is a record: it has nothing but texts.
     fn of(flat: &Flat) -> Self {
         let texts =
             || flat.iter().filter_map(|value| if let Value::BulkString(text) = value { Some(text) } else { None });
@@ -87,7 +92,7 @@ impl Reply {
     /// Whether the reply to a request sent then told nothing new beside this very copy, by an earlier [`Self::settle`].
     pub(crate) fn is_settled(&self, copy: &Arc<Held>, sent_at_ms: u64) -> bool {
         let settled = lock(&self.settled);
-        // Where the weak one points nothing else can be, as long as it is there.
+        // The weak reference keeps the allocation: no other copy can come to lie there.
         std::ptr::eq(settled.copy.as_ptr(), Arc::as_ptr(copy)) && sent_at_ms <= settled.until_ms
     }
 

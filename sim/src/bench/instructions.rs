@@ -10,11 +10,10 @@ use std::{
     thread,
 };
 
-use super::{BASE, CLIENTS, Row, rows};
+use super::{ALL_CLIENTS as MOST, BASE, CLIENTS, Row, rows};
 
-/// The fewest clients, which is what an exploration has, and the most.
+/// The fewest clients, which is what an exploration has.
 const FEWEST: u32 = CLIENTS[0];
-const MOST: u32 = CLIENTS[CLIENTS.len() - 1];
 
 /// Operations of each client in the two processes of a row, where it is compared with the echo.
 const EACH: [u32; 2] = [100, 500];
@@ -41,7 +40,7 @@ pub struct Counted {
 /// Of one operation.
 struct Instructions {
     row: &'static str,
-    alone: f64,
+    among_fewest: f64,
     /// How many times as many it takes among the most clients.
     growth: f64,
 }
@@ -53,9 +52,9 @@ struct Instructions {
 pub fn count(mut step: impl FnMut()) -> io::Result<Counted> {
     let mut counted = Vec::new();
     for row in rows().filter(|row| row.clients == FEWEST) {
-        let alone = instructions(&row, EACH)?;
+        let among_fewest = instructions(&row, EACH)?;
         let growth = instructions(&Row { clients: MOST, ..row }, EACH_OF_MOST)? / instructions(&row, EACH_OF_MOST)?;
-        counted.push(Instructions { row: row.name, alone, growth });
+        counted.push(Instructions { row: row.name, among_fewest, growth });
         step();
     }
     Ok(Counted { rows: counted })
@@ -73,10 +72,11 @@ impl Counted {
         let _ = writeln!(text, "Instructions of an operation, {FEWEST} clients, counted by valgrind:\n");
         let _ = writeln!(text, "| operation | instructions | x echo | at most | x itself, {MOST} clients | at most |");
         let _ = writeln!(text, "| --- | ---: | ---: | ---: | ---: | ---: |");
-        for counted @ Instructions { row, alone, growth } in &self.rows {
+        for counted @ Instructions { row, among_fewest, growth } in &self.rows {
             let (times, limit) =
                 (self.times_echo(counted), limit(row).map_or(String::new(), |limit| format!("{limit:.2}")));
-            let _ = writeln!(text, "| {row} | {alone:.0} | {times:.2} | {limit} | {growth:.2} | {GROWTH_MAX:.2} |");
+            let _ =
+                writeln!(text, "| {row} | {among_fewest:.0} | {times:.2} | {limit} | {growth:.2} | {GROWTH_MAX:.2} |");
         }
         for over in self.over() {
             let _ = writeln!(text, "\nFAILED: {over}");
@@ -106,8 +106,8 @@ impl Counted {
     }
 
     fn times_echo(&self, counted: &Instructions) -> f64 {
-        let echo = self.rows.iter().find(|counted| counted.row == BASE).map_or(f64::NAN, |echo| echo.alone);
-        counted.alone / echo
+        let echo = self.rows.iter().find(|counted| counted.row == BASE).map_or(f64::NAN, |echo| echo.among_fewest);
+        counted.among_fewest / echo
     }
 }
 
@@ -146,9 +146,9 @@ mod tests {
 
     #[test]
     fn a_row_over_a_limit_is_named() {
-        let counted = |alone, growth| {
-            let echo = Instructions { row: BASE, alone: 1_000.0, growth: 1.0 };
-            Counted { rows: vec![echo, Instructions { row: "get, whole bed", alone, growth }] }
+        let counted = |among_fewest, growth| {
+            let echo = Instructions { row: BASE, among_fewest: 1_000.0, growth: 1.0 };
+            Counted { rows: vec![echo, Instructions { row: "get, whole bed", among_fewest, growth }] }
         };
         assert!(counted(1_000.0, 1.0).is_within_limits());
         let over = counted(1_000_000.0, 1.0);

@@ -3,8 +3,8 @@
 //!
 //! Nothing in a run may read a clock of the machine, so whole runs are timed from outside: each row is run with few
 //! operations and with many, and the difference divided by the operations that were added. What set-up and end cost
-//! falls out of it. A client does as many whether it is one of five or of 500, so that rows differ in nothing but the
-//! number of clients: a row of five is run a hundred times. All rows are measured once a round; ratios are of one round,
+//! falls out of it. A client does as many whether it is one of five or of 500, so that rows differ in the number of clients
+//! and in how long the history is: a row of five is run a hundred times. All rows are measured once a round; ratios are of one round,
 //! so that what slows the machine down slows both sides. Processor time and not time: other programs take turns, and a
 //! run has one thread.
 
@@ -31,7 +31,7 @@ const MANY: u32 = 120;
 /// How many clients a row has.
 const CLIENTS: [u32; 3] = [5, 50, 500];
 /// Clients of all runs of a row, whose operations are measured together.
-const ALL_CLIENTS: u32 = 500;
+const ALL_CLIENTS: u32 = CLIENTS[CLIENTS.len() - 1];
 
 /// Operations of [`exercise`] without being asked for another number.
 pub const EXERCISED: u32 = 12_500;

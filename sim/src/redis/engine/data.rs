@@ -257,16 +257,16 @@ impl Hash {
 
     /// What HGETALL answers.
     pub(super) fn reply(&mut self) -> &[u8] {
-        if self.reply.is_none() {
+        let reply = self.reply.take().unwrap_or_else(|| {
             let mut reply = Vec::new();
             reply::array(&mut reply, 2 * self.len());
             for (field, value) in self.in_order() {
                 reply::bulk(&mut reply, field);
                 reply::bulk(&mut reply, value);
             }
-            self.reply = Some(reply);
-        }
-        self.reply.as_deref().unwrap_or_default()
+            reply
+        });
+        self.reply.insert(reply)
     }
 
     /// Fields and values in the order in which the fields came.
