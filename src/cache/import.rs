@@ -38,6 +38,7 @@ impl<E: Env> Inner<E> {
         }
         let sent_at_ms = self.env.wall_ms();
         let merge = connection.merge(&key, Mode::Each, &record, self.terms());
+        // Apart from the match, or the request would be kept through its arms.
         let merged = self.ask(&connection, pin!(merge)).await;
         let told = match merged {
             Ok(Merged::Applied(told)) => told,

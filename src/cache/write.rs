@@ -105,6 +105,7 @@ impl<E: Env> Inner<E> {
                 break;
             }
             let merge = connection.merge(&key, Mode::All, &written.record, self.terms());
+            // Apart from the match, or the request would be kept through its arms.
             let merged = self.ask_within(connection, left, pin!(merge)).await;
             match merged {
                 Ok(Merged::Applied(told)) => {

@@ -3,10 +3,10 @@
 //!
 //! Nothing in a run may read a clock of the machine, so whole runs are timed from outside: each row is run with few
 //! operations and with many, and the difference divided by the operations that were added. What set-up and end cost
-//! falls out of it. A client does as many whether it is one of five or of 500, so that rows differ in the number of clients
-//! and in how long the history is: a row of five is run a hundred times. All rows are measured once a round; ratios are of one round,
-//! so that what slows the machine down slows both sides. Processor time and not time: other programs take turns, and a
-//! run has one thread.
+//! falls out of it. A client does as many whether it is one of five or of 500, so that rows differ in the number of
+//! clients and in how long the history is: a row of five is run a hundred times. All rows are measured once a round;
+//! ratios are of one round, so that what slows the machine down slows both sides. Processor time and not time: other
+//! programs take turns, and a run has one thread.
 
 mod bed;
 mod echo;
