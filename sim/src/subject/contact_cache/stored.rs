@@ -17,6 +17,12 @@ use crate::history::{
 /// Of a stamp, in hexadecimal digits.
 const STAMP_LEN: usize = 32;
 
+/// Of a time, likewise.
+const MILLIS_LEN: usize = 12;
+
+/// The end of a life that has none.
+const NO_END: &str = "ffffffffffff";
+
 const HEADER_LEN: usize = 16;
 const ENTRY_MAGIC: &[u8] = b"CCLE";
 /// Magic, checksum, length and number.
@@ -157,8 +163,7 @@ fn shown(uid: &str, cells: &BTreeMap<&str, &str>, now_ms: u64) -> Result<Option<
     }
     contacts.sort_by_key(|(place, _)| *place);
     let time = |field: &str| {
-        let digits = cells.get(field).filter(|digits| digits.len() == 12);
-        let millis = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        let millis = cells.get(field).and_then(|digits| millis(digits));
         let millis = millis.ok_or_else(|| format!("the time {field:?} is missing or no 12 hexadecimal digits"))?;
         Ok::<_, String>(Timestamp::from_millis(millis).to_string())
     };
@@ -177,13 +182,26 @@ fn stamped(cell: &str) -> Option<(&str, &str)> {
     parts.0.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit)).then_some(parts)
 }
 
-/// Until when a record lives, in milliseconds of Redis's clock.
+/// Until when a record lives, in milliseconds of Redis's clock: the end of its life `3<begin><end>`, or the older forms
+/// `1` (without an end) and `2<deadline>`, in a store also `0<deadline>` by an estimate.
 fn until_ms(lifetime: &str) -> Option<u64> {
     match lifetime.split_at_checked(1)? {
         ("1", "") => Some(u64::MAX),
-        ("0" | "2", digits) if digits.len() == 12 => u64::from_str_radix(digits, 16).ok(),
+        ("0" | "2", deadline) => millis(deadline),
+        ("3", life) => {
+            let (begin, end) = life.split_at_checked(MILLIS_LEN)?;
+            let (begin_ms, end_ms) = (millis(begin)?, millis(end)?);
+            let has_end = end != NO_END;
+            (begin_ms <= end_ms).then_some(if has_end { end_ms } else { u64::MAX })
+        }
         _ => None,
     }
+}
+
+fn millis(digits: &str) -> Option<u64> {
+    let is_digit = |digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
+    let well_formed = digits.len() == MILLIS_LEN && digits.bytes().all(is_digit);
+    well_formed.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
 }
 
 #[cfg(test)]
@@ -232,8 +250,12 @@ mod tests {
 
     #[test]
     fn a_record_that_was_removed_or_has_expired_is_none() {
-        let lives = |until| read(&fields(&[("e", 1, until), ("pname", 1, "1")])).unwrap().is_some();
+        let lives = |until: &str| read(&fields(&[("e", 1, until), ("pname", 1, "1")])).unwrap().is_some();
         assert!(lives("1") && lives("20000000003e9") && !lives("20000000003e8") && !lives("00000000003e8"));
+        let life = |begin: &str, end: &str| lives(&format!("3{begin}{end}"));
+        assert!(life("000000000001", "0000000003e9") && !life("000000000001", "0000000003e8"));
+        assert!(life("000000000000", "ffffffffffff"), "without an end");
+        assert!(life("0000000003e9", "0000000003ea"), "one that a clock which stepped back has not reached");
         assert_eq!(read(&fields(&[("d", 2, "")])), Ok(None));
         assert_eq!(read(&fields(&[("d", 2, ""), ("e", 2, "1")])), Ok(None));
         assert_eq!(read(&fields(&[])), Ok(None));
@@ -246,7 +268,9 @@ mod tests {
             assert!(wrong.contains(said), "{wrong}");
         };
         says(&[("zip", 1, "1")], "no field \"zip\"");
-        says(&[("e", 1, "3")], "live until \"3\"");
+        for life in ["3", "3000000000001", "30000000003e80000000003e7", "30000000000010000000003E8", "4", "11"] {
+            says(&[("e", 1, life)], &format!("live until {life:?}"));
+        }
         says(&[("e", 1, "1"), ("pname", 1, "\"1")], "\"pname\" is not as documented");
         says(&[("e", 1, "1"), ("cemail", 1, "[[1,0],{}]")], "\"cemail\" is not as documented");
         assert!(read(&[("e", "1".to_owned())]).unwrap_err().contains("does not begin with a stamp"));
