@@ -95,6 +95,42 @@ fn a_replay_file_that_cannot_be_written_is_bad_input() {
 }
 
 #[test]
+fn a_failing_run_is_made_small_and_its_file_fails_the_same_way() {
+    let directory = tempfile::tempdir().expect("room for a directory");
+    let file = text(&directory.path().join("small.json"));
+    let shrunk = seedbed(&["shrink", "120", "--workload", "isolation", "--subject", "legacy", "--out", &file]);
+    assert_eq!(shrunk.code, 1, "{shrunk:?}");
+    let (target, rest) = shrunk.out.split_once('\n').expect("lines");
+    let guarantee =
+        target.strip_prefix("FAILED: ").and_then(|target| target.split_once(" of record ")).expect("both").0;
+    assert!(rest.ends_with(&format!("  cargo run --release -- replay {file}\n")), "{rest}");
+    let [operations, faults] = ["operation", "fault"].map(|what| number_of(rest, what));
+    assert!(operations <= 4 && faults <= 1, "{rest}");
+    let replayed = seedbed(&["replay", &file]);
+    assert!(replayed.code == 1 && replayed.out.contains(&format!("  FAILED  {guarantee}\n")), "{replayed:?}");
+    let again = seedbed(&["shrink", &file, "--out", &file]);
+    assert!(again.code == 1 && again.out.starts_with(target), "{again:?}");
+}
+
+/// `4 operations`, `1 fault`.
+fn number_of(text: &str, what: &str) -> u32 {
+    let before = text.split_once(&format!(" {what}")).expect("it is said").0;
+    before.rsplit([' ', '\n']).next().and_then(|number| number.parse().ok()).expect("a number")
+}
+
+#[test]
+fn a_run_that_breaks_no_guarantee_has_nothing_to_shrink() {
+    let directory = tempfile::tempdir().expect("room for a directory");
+    let file = directory.path().join("small.json");
+    let shrunk = seedbed(&["shrink", "1", "--workload", "isolation", "--out", &text(&file)]);
+    assert!(shrunk.code == 0 && shrunk.out.starts_with("PASSED: no guarantee is broken"), "{shrunk:?}");
+    assert!(!file.exists());
+    let missing = text(&directory.path().join("missing").join("small.json"));
+    let arguments = ["shrink", "120", "--workload", "isolation", "--subject", "legacy", "--out", &missing];
+    assert_bad_input(&arguments, &["failed to write", &missing]);
+}
+
+#[test]
 fn a_seed_without_its_workload_is_bad_input() {
     assert_bad_input(&["replay", "1"], &["which workload of seed 1", "--workload NAME", "serialization, fallback"]);
 }

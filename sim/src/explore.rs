@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -246,6 +247,21 @@ fn end_if_stuck(running: &[Running], common: Common) {
 /// The command that shows a run again, complete.
 pub fn replay_command((workload, seed): Task, common: Common) -> String {
     format!("cargo run --release -- replay {seed} --workload {workload}{}", common.arguments())
+}
+
+/// The command that replays a file, complete.
+pub fn replay_file_command(path: &Path) -> String {
+    format!("cargo run --release -- replay {}", quoted(&path.display().to_string()))
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || "-_./+:@%".contains(character);
+    if !word.is_empty() && !word.starts_with('-') && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    let path = if word.starts_with('-') { &format!("./{word}") } else { word };
+    format!("'{}'", path.replace('\'', r"'\''"))
 }
 
 /// Verdicts by guarantee, over many runs.

@@ -1,7 +1,7 @@
 //! The instances of the subject, and the work that is left for each: the same in a simulated world and on real servers.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::Poll,
@@ -386,12 +386,12 @@ impl Instances {
 
     /// Reads every record on every instance, one after the other.
     pub async fn read_everything(&self, scenario: &Scenario) {
-        let uids = uids_by_prefix(scenario);
+        let records = scenario.records();
         let instances = self.lock().instances.clone();
         for (number, instance) in (0..).zip(instances) {
             let Some(subject) = instance.subject else { continue };
             let prefix = &scenario.prefixes[number as usize];
-            for uid in uids.get(prefix).into_iter().flatten() {
+            for RecordName { uid, .. } in records.iter().filter(|record| record.prefix == *prefix) {
                 self.call(number, &*subject, &Arc::new(Call::Get { uid: uid.clone() }), &|| true).await;
             }
         }
@@ -421,14 +421,4 @@ async fn at_most<T>(mut call: Pending<'_, T>, polls: u64) -> Option<T> {
 
 fn status(instance: &Instance) -> Option<Status> {
     instance.subject.as_ref().map(|subject| subject.status())
-}
-
-/// Every uid that anything is asked of, under each prefix.
-fn uids_by_prefix(scenario: &Scenario) -> BTreeMap<String, BTreeSet<String>> {
-    let mut uids = BTreeMap::<_, BTreeSet<_>>::new();
-    for planned in &scenario.operations {
-        let (Call::Upsert { uid, .. } | Call::Get { uid } | Call::Remove { uid }) = &*planned.call else { continue };
-        uids.entry(scenario.prefixes[planned.instance as usize].clone()).or_default().insert(uid.clone());
-    }
-    uids
 }

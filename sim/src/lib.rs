@@ -11,7 +11,7 @@
 //! - what is under test, behind a trait: [`subject`]
 //! - one run: [`runner`] in the simulated world, [`live`] on a real server, the [`instances`] being the same; its pen,
 //!   [`recorder`], `holdings`, what is noted of each instance, and `contents`, what is stored in the end; many: [`explore`]; the proof that a seed is a run:
-//!   [`determinism`]
+//!   [`determinism`]; the smallest scenario that still fails: [`shrink`]
 //! - what a healthy exploration reaches sometimes: [`marks`]
 //! - what all this costs: [`mod@bench`]
 //! - the judges, who see only histories: [`checker`]; what a person is told: [`report`]
@@ -42,6 +42,7 @@ pub mod report;
 pub mod runner;
 pub mod scenario;
 pub mod seed;
+pub mod shrink;
 pub mod subject;
 pub mod workload;
 pub mod world;

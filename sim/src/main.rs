@@ -15,12 +15,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use seedbed::{
     bench::{self, instructions},
     determinism,
-    explore::{Common, Judged, Summary, Task, explore, judge_scenario, replay_command, worst},
+    explore::{Common, Judged, Summary, Task, explore, judge_scenario, replay_command, replay_file_command, worst},
     marks, mutants,
     report::{ExitCode, pcap, summary, timeline, word},
     runner,
     scenario::{ReplayFile, Scenario},
     seed::Seed,
+    shrink::{Target, shrink},
     subject::{SUBJECTS, SubjectKind},
     workload::{ALL, VALIDATIONS, Workload},
     world::net::Capture,
@@ -51,6 +52,8 @@ enum Command {
     Run(Explore),
     /// Show one run again, event by event, with its verdicts
     Replay(Replay),
+    /// Make a failing run small: take out faults and operations as long as the same guarantee of the same record is broken
+    Shrink(Shrink),
     /// Judge a history from a file, as `replay --history` writes it
     Check(check::Check),
     /// Run seeds in separate processes, in batches and alone, and compare the event streams
@@ -134,6 +137,21 @@ struct Replay {
 }
 
 #[derive(Args)]
+struct Shrink {
+    /// A seed, or a replay file
+    #[arg(value_name = "SEED|FILE")]
+    what: String,
+    /// The workload of the seed
+    #[arg(long, value_name = "NAME")]
+    workload: Option<Workload>,
+    #[command(flatten)]
+    common: CommonArguments,
+    /// The replay file to write; shrunk-WORKLOAD-SEED.json if not given
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Args)]
 struct Determinism {
     #[command(flatten)]
     explore: Explore,
@@ -200,6 +218,7 @@ fn main() -> ProcessExit {
         None => Explore::parse_from_nothing().map(|explore| run(&explore)),
         Some(Command::Run(explore)) => Ok(run(&explore)),
         Some(Command::Replay(replay_arguments)) => replay(&replay_arguments),
+        Some(Command::Shrink(arguments)) => shrink_run(&arguments),
         Some(Command::Check(arguments)) => check::check(&arguments).map(|(text, code)| {
             say!("{text}");
             code
@@ -307,26 +326,7 @@ fn progress(count: u64, what: &str) -> ProgressBar {
 }
 
 fn replay(arguments: &Replay) -> Result<ExitCode, BadInput> {
-    let scenario = match arguments.what.parse::<Seed>() {
-        Ok(seed) => {
-            let Some(workload) = arguments.workload else {
-                let names = seedbed::workload::names();
-                return Err(BadInput(format!("which workload of seed {seed}? Add --workload NAME, one of {names}")));
-            };
-            Common::from(arguments.common).scenario((workload, seed))
-        }
-        Err(not_a_seed) => {
-            let path = PathBuf::from(&arguments.what);
-            if !path.exists() {
-                return Err(BadInput(format!("{not_a_seed}, and there is no replay file of that name")));
-            }
-            let file = ReplayFile::read(&path)?;
-            for difference in file.differences() {
-                eprintln!("warning: {}: {difference}; the run may differ", arguments.what);
-            }
-            file.scenario
-        }
-    };
+    let scenario = scenario_of(&arguments.what, arguments.workload, arguments.common)?;
     if let Some(path) = &arguments.save {
         ReplayFile::of(scenario.clone()).write(path)?;
         eprintln!("wrote {}", path.display());
@@ -362,6 +362,60 @@ fn replay(arguments: &Replay) -> Result<ExitCode, BadInput> {
             Ok(ExitCode::Violation)
         }
     }
+}
+
+/// The scenario that a user means: by its seed and workload, or in a replay file.
+fn scenario_of(what: &str, workload: Option<Workload>, common: CommonArguments) -> Result<Scenario, BadInput> {
+    match what.parse::<Seed>() {
+        Ok(seed) => {
+            let Some(workload) = workload else {
+                let names = seedbed::workload::names();
+                return Err(BadInput(format!("which workload of seed {seed}? Add --workload NAME, one of {names}")));
+            };
+            Ok(Common::from(common).scenario((workload, seed)))
+        }
+        Err(not_a_seed) => {
+            let path = PathBuf::from(what);
+            if !path.exists() {
+                return Err(BadInput(format!("{not_a_seed}, and there is no replay file of that name")));
+            }
+            let file = ReplayFile::read(&path)?;
+            for difference in file.differences() {
+                eprintln!("warning: {}: {difference}; the run may differ", what);
+            }
+            Ok(file.scenario)
+        }
+    }
+}
+
+fn shrink_run(arguments: &Shrink) -> Result<ExitCode, BadInput> {
+    let scenario = scenario_of(&arguments.what, arguments.workload, arguments.common)?;
+    let judged = judge_scenario(&scenario).0;
+    let Some(target) = Target::of(&judged, &scenario) else {
+        let worst = judged.worst();
+        say!("{}: no guarantee is broken, so there is no violation to keep", word(&worst));
+        return Ok(ExitCode::from(&worst));
+    };
+    let default = || PathBuf::from(format!("shrunk-{}-{}.json", scenario.workload, scenario.seed));
+    let path = arguments.out.clone().unwrap_or_else(default);
+    // From the beginning: a file that cannot be written is an error now, and whoever interrupts has what was reached.
+    ReplayFile::of(scenario.clone()).write(&path)?;
+    eprintln!("{}: {target}", sizes(&scenario));
+    let shrunk = shrink(&scenario, &target, |smaller, runs| {
+        let written = ReplayFile::of(smaller.clone()).write(&path).is_ok();
+        eprintln!("{} after {runs} runs{}", sizes(smaller), if written { "" } else { ", not written yet" });
+    });
+    ReplayFile::of(shrunk.scenario.clone()).write(&path)?;
+    say!("FAILED: {target}");
+    say!("{} are left of {}, after {} runs. Replay them with:", sizes(&shrunk.scenario), sizes(&scenario), shrunk.runs);
+    say!("  {}", replay_file_command(&path));
+    Ok(ExitCode::Violation)
+}
+
+/// `4 operations and 2 faults`.
+fn sizes(scenario: &Scenario) -> String {
+    let count = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    format!("{} and {}", count(scenario.operations.len(), "operation"), count(scenario.faults.len(), "fault"))
 }
 
 /// Runs the scenario once more, and writes what crossed its network. Says how many packets.

@@ -3,13 +3,13 @@
 //! A scenario grows from a seed and a workload, and is then plain data: a shrinker may take operations and faults out
 //! of it, a person may edit it, and it replays without the code that generated it.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     faults::{self, Emphasis, Fault, Frame, PlannedFault},
-    history::Call,
+    history::{Call, RecordName},
     seed::Seed,
     subject::{SubjectKind, Tuning},
     workload::Workload,
@@ -96,6 +96,18 @@ impl Scenario {
 }
 
 impl Scenario {
+    /// Every record that an operation names.
+    pub fn records(&self) -> BTreeSet<RecordName> {
+        let named = self.operations.iter().filter_map(|planned| match &*planned.call {
+            Call::Upsert { uid, .. } | Call::Get { uid } | Call::Remove { uid } => {
+                let prefix = self.prefixes[planned.instance as usize].clone();
+                Some(RecordName { prefix, uid: uid.clone() })
+            }
+            Call::List | Call::Clear | Call::Sync => None,
+        });
+        named.collect()
+    }
+
     /// How wrong its wall clocks can be, in milliseconds.
     pub fn clock_error_ms(&self) -> u64 {
         let offset_ms = self.clock_offsets_ms.iter().map(|offset_ms| offset_ms.unsigned_abs()).max().unwrap_or(0);
@@ -228,7 +240,7 @@ impl ReplayFile {
 
 impl Scenario {
     /// Whether operations and faults name instances that exist, and end after they begin.
-    fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         let count = self.prefixes.len();
         let known = |instance: &u32| (*instance as usize) < count;
         if self.workers == 0 || count == 0 {

@@ -3,11 +3,13 @@
 //!
 //! - here: the kinds and their parameters, as replay files hold them.
 //! - `generate`: how a plan grows from a seed; `emphasis`: what it has more of for some workloads.
+//! - `named`: the instances of a fault, for a shrinker to change.
 //! - `budget`: which of what was drawn stays, so that the plan is within what the guarantees promise to survive.
 
 mod budget;
 mod emphasis;
 mod generate;
+mod named;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +17,7 @@ pub use self::{
     budget::LOSS_MARGIN_US,
     emphasis::Emphasis,
     generate::{Frame, clock_offsets_ms, generate},
+    named::NamedInstances,
 };
 
 /// One fault of a plan, with its times.

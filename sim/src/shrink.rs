@@ -1,0 +1,369 @@
+//! Makes a failing scenario small: delta debugging on its faults and operations, which are plain data.
+//!
+//! A candidate is a scenario with less in it. It replaces the current one if a run of it breaks the same guarantee of the
+//! same record. The scheduler draws once for every step of a task, so a smaller scenario is scheduled differently: a
+//! candidate that passes is run with a few other scheduler seeds before it is given up.
+//!
+//! Shrinking never leaves the budget of faults (`faults::budget`): its rules forbid pairs of faults that are too near to each
+//! other, and a candidate has fewer faults, which end earlier, and clocks that are less wrong.
+
+use std::{fmt, ops::Range, sync::Arc};
+
+use crate::{
+    checker::{Guarantee, Verdict},
+    explore::{Judged, judge_scenario},
+    faults::{NamedInstances, PlannedFault},
+    history::{Call, Patch, RecordName},
+    scenario::Scenario,
+};
+
+/// Scheduler seeds that a candidate is run with besides its own.
+const OTHER_SCHEDULES: u64 = 4;
+
+/// What is violated, and has to stay so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A guarantee.
+    Broken {
+        /// Which.
+        guarantee: Guarantee,
+        /// The first record that the violation names, if it names one.
+        record: Option<RecordName>,
+    },
+    /// The run panics with this message; digits in it stand for any digits.
+    Panic {
+        /// The message, with `0` for each digit.
+        message: String,
+    },
+}
+
+impl Target {
+    /// The first violation of a judged run of `scenario`. `None` if the run has no violation.
+    pub fn of(judged: &Judged, scenario: &Scenario) -> Option<Self> {
+        Self::all(judged, scenario).into_iter().next()
+    }
+
+    /// Whether a run of this scenario violates it.
+    fn is_violated(&self, scenario: &Scenario) -> bool {
+        Self::all(&judge_scenario(scenario).0, scenario).contains(self)
+    }
+
+    /// Each violation of a judged run, in the order of the guarantees.
+    fn all(judged: &Judged, scenario: &Scenario) -> Vec<Self> {
+        match &judged.outcome {
+            Ok(outcomes) => {
+                let broken = outcomes.judgements.iter().filter_map(|judgement| match &judgement.verdict {
+                    Verdict::Violation { message, .. } => {
+                        Some(Self::Broken { guarantee: judgement.guarantee, record: first_record(message, scenario) })
+                    }
+                    Verdict::Pass | Verdict::Unknown { .. } => None,
+                });
+                broken.collect()
+            }
+            Err(panic) => vec![Self::Panic { message: without_digits(&panic.to_string()) }],
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken { guarantee, record: None } => write!(f, "{guarantee}"),
+            Self::Broken { guarantee, record: Some(RecordName { prefix, uid }) } => {
+                write!(f, "{guarantee} of record {uid:?} under prefix {prefix:?}")
+            }
+            Self::Panic { message } => write!(f, "{message}"),
+        }
+    }
+}
+
+/// A scenario from which no single fault or operation can be taken any more.
+#[derive(Clone, Debug)]
+pub struct Shrunk {
+    /// The scenario, with the scheduler seed that fails.
+    pub scenario: Scenario,
+    /// How many runs it took.
+    pub runs: u64,
+}
+
+/// Makes a scenario small whose run violates `target`. `tell` sees the scenario after each pass that took something out of
+/// it, and the number of runs so far.
+pub fn shrink(scenario: &Scenario, target: &Target, mut tell: impl FnMut(&Scenario, u64)) -> Shrunk {
+    let mut shrinker = Shrinker { best: scenario.clone(), target: target.clone(), runs: 0 };
+    loop {
+        let round = shrinker.best.clone();
+        for pass in PASSES {
+            let before = shrinker.best.clone();
+            pass(&mut shrinker);
+            if shrinker.best != before {
+                tell(&shrinker.best, shrinker.runs);
+            }
+        }
+        // What one pass took out may let another take out more.
+        if shrinker.best == round {
+            return Shrunk { scenario: shrinker.best, runs: shrinker.runs };
+        }
+    }
+}
+
+/// The passes, in their order: what takes out most comes first, since every later run is quicker then.
+const PASSES: [fn(&mut Shrinker); 7] = [
+    Shrinker::take_out_faults,
+    Shrinker::take_out_operations,
+    Shrinker::take_out_instances,
+    Shrinker::spare_instances,
+    Shrinker::shorten_faults,
+    Shrinker::simplify_world,
+    Shrinker::shorten_patches,
+];
+
+struct Shrinker {
+    best: Scenario,
+    target: Target,
+    runs: u64,
+}
+
+impl Shrinker {
+    fn take_out_faults(&mut self) {
+        self.take_out(
+            |scenario| scenario.faults.len(),
+            |scenario, range| {
+                scenario.faults.drain(range);
+            },
+        );
+    }
+
+    fn take_out_operations(&mut self) {
+        self.take_out(
+            |scenario| scenario.operations.len(),
+            |scenario, range| {
+                scenario.operations.drain(range);
+            },
+        );
+    }
+
+    /// Takes out ranges of a list, from the whole of it down to single items.
+    fn take_out(&mut self, count: fn(&Scenario) -> usize, drain: fn(&mut Scenario, Range<usize>)) {
+        let mut chunk = count(&self.best);
+        while chunk > 0 {
+            let mut start = 0;
+            while start < count(&self.best) {
+                let end = (start + chunk).min(count(&self.best));
+                let mut candidate = self.best.clone();
+                drain(&mut candidate, start..end);
+                if !self.accept(candidate) {
+                    start = end;
+                }
+            }
+            chunk /= 2;
+        }
+    }
+
+    /// Takes out instances, with the operations and faults that name only them. Those behind move up.
+    fn take_out_instances(&mut self) {
+        for instance in (0..self.best.prefixes.len()).rev() {
+            if self.best.prefixes.len() > 1 {
+                self.accept(without_instance(&self.best, instance));
+            }
+        }
+    }
+
+    /// Takes single instances out of faults that concern several.
+    fn spare_instances(&mut self) {
+        for fault in 0..self.best.faults.len() {
+            for position in (0..self.best.faults[fault].fault.instances().len()).rev() {
+                let mut candidate = self.best.clone();
+                if let NamedInstances::Several(named) = candidate.faults[fault].fault.instances_mut()
+                    && named.len() > 1
+                {
+                    named.remove(position);
+                    self.accept(candidate);
+                }
+            }
+        }
+    }
+
+    /// Lets faults end as they begin, or else after half of their time as often as that goes.
+    fn shorten_faults(&mut self) {
+        for fault in 0..self.best.faults.len() {
+            let mut shorter_us = 0;
+            loop {
+                let PlannedFault { start_us, end_us, .. } = self.best.faults[fault];
+                let mut candidate = self.best.clone();
+                candidate.faults[fault].end_us = start_us + shorter_us;
+                let accepted = self.accept(candidate);
+                if !accepted && shorter_us > 0 || accepted && shorter_us == 0 {
+                    break;
+                }
+                shorter_us = (self.best.faults[fault].end_us.min(end_us) - start_us) / 2;
+                if shorter_us == 0 {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// One worker, right clocks, default settings.
+    fn simplify_world(&mut self) {
+        let simplifications: [fn(&mut Scenario); 6] = [
+            |scenario| scenario.workers = 1,
+            |scenario| scenario.clock_offsets_ms.fill(0),
+            |scenario| scenario.tuning.record_ttl_ms = None,
+            |scenario| scenario.tuning.tombstone_ttl_ms = None,
+            |scenario| scenario.tuning.pending_bytes_max = None,
+            |scenario| scenario.tuning.copies_bytes_max = None,
+        ];
+        for simplify in simplifications {
+            let mut candidate = self.best.clone();
+            simplify(&mut candidate);
+            self.accept(candidate);
+        }
+    }
+
+    /// Takes single contacts and fields out of upserts.
+    fn shorten_patches(&mut self) {
+        for operation in 0..self.best.operations.len() {
+            let Call::Upsert { patch, .. } = &*self.best.operations[operation].call else { continue };
+            for part in (0..parts(patch)).rev() {
+                let mut candidate = self.best.clone();
+                if let Call::Upsert { patch, .. } = Arc::make_mut(&mut candidate.operations[operation].call) {
+                    take_out_part(patch, part);
+                }
+                self.accept(candidate);
+            }
+        }
+    }
+
+    /// Whether the candidate violates the target too, under any of a few schedules. It is the best from then on.
+    fn accept(&mut self, mut candidate: Scenario) -> bool {
+        if candidate == self.best {
+            return false;
+        }
+        let own = candidate.scheduler_seed;
+        for schedule in std::iter::once(own).chain((0..OTHER_SCHEDULES).filter(|other| *other != own)) {
+            candidate.scheduler_seed = schedule;
+            self.runs += 1;
+            if self.target.is_violated(&candidate) {
+                self.best = candidate;
+                return true;
+            }
+        }
+        false
+    }
+}
+
+fn without_instance(scenario: &Scenario, gone: usize) -> Scenario {
+    let mut smaller = scenario.clone();
+    smaller.prefixes.remove(gone);
+    smaller.clock_offsets_ms.remove(gone);
+    let gone = u32::try_from(gone).expect("dozens of instances");
+    smaller.operations.retain_mut(|planned| keep(&mut planned.instance, gone));
+    smaller.faults.retain_mut(|planned| match planned.fault.instances_mut() {
+        NamedInstances::Absent => true,
+        NamedInstances::One(instance) => keep(instance, gone),
+        NamedInstances::Several(instances) => {
+            instances.retain_mut(|instance| keep(instance, gone));
+            !instances.is_empty()
+        }
+    });
+    smaller
+}
+
+/// Whether an instance stays; gives it the number that it has then.
+fn keep(instance: &mut u32, gone: u32) -> bool {
+    let stays = *instance != gone;
+    *instance -= u32::from(*instance > gone);
+    stays
+}
+
+fn parts(patch: &Patch) -> usize {
+    patch.contacts.len() + patch.profile.len() + patch.metadata.len()
+}
+
+fn take_out_part(Patch { contacts, profile, metadata }: &mut Patch, part: usize) {
+    if part < contacts.len() {
+        contacts.remove(part);
+        return;
+    }
+    let part = part - contacts.len();
+    let (fields, part) = if part < profile.len() { (profile, part) } else { (metadata, part - profile.len()) };
+    let name = fields.keys().nth(part).cloned().expect("a part of this patch");
+    fields.remove(&name);
+}
+
+/// The record that a message names first. Messages name records as `checker::operations` shows them.
+fn first_record(message: &str, scenario: &Scenario) -> Option<RecordName> {
+    let records = scenario.records().into_iter();
+    let named = records.filter_map(|record| {
+        let position = message.find(&format!("{:?} under prefix {:?}", record.uid, record.prefix))?;
+        Some((position, record))
+    });
+    named.min().map(|(_, record)| record)
+}
+
+fn without_digits(message: &str) -> String {
+    message.chars().map(|character| if character.is_ascii_digit() { '0' } else { character }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{explore::Common, seed::Seed, subject::SubjectKind, workload::Workload};
+
+    /// The older client breaks its promises by design, so this violation stays.
+    fn violated() -> (Scenario, Target) {
+        let common = Common { subject: SubjectKind::Legacy, ..Common::default() };
+        let scenario = common.scenario((Workload::Isolation, Seed(120)));
+        let target = Target::of(&judge_scenario(&scenario).0, &scenario).expect("a violation");
+        (scenario, target)
+    }
+
+    #[test]
+    fn a_violation_shrinks_to_a_few_operations_that_break_the_same_guarantee_of_the_same_record() {
+        let (scenario, target) = violated();
+        let shrunk = shrink(&scenario, &target, |_, _| {});
+        let small = &shrunk.scenario;
+        assert!(small.operations.len() <= 4 && small.faults.len() <= 1, "{small:?}");
+        assert!(small.prefixes.len() <= 2 && small.workers == 1, "{small:?}");
+        assert!(scenario.operations.len() > 20, "it was no small one");
+        assert!(target.is_violated(small), "it still is");
+        let again = shrink(small, &target, |_, _| panic!("there was something left to take out"));
+        assert_eq!(again.scenario, *small);
+    }
+
+    #[test]
+    fn a_violation_names_its_record() {
+        let (scenario, _) = violated();
+        let message = |uid: &str, prefix: &str| format!("cell of record {uid:?} under prefix {prefix:?}: stale");
+        let RecordName { prefix, uid } = scenario.records().into_iter().next_back().expect("some");
+        assert_eq!(first_record(&message(&uid, &prefix), &scenario), Some(RecordName { prefix, uid }));
+        assert_eq!(first_record(&message("stranger", "p"), &scenario), None);
+    }
+
+    #[test]
+    fn an_instance_that_is_taken_out_leaves_no_trace() {
+        let scenario = Scenario::generate(Workload::Mixed, Seed(1));
+        for gone in 0..scenario.prefixes.len() {
+            let smaller = without_instance(&scenario, gone);
+            assert_eq!(smaller.check(), Ok(()));
+            assert_eq!(smaller.prefixes.len() + 1, scenario.prefixes.len());
+            let of_others = scenario.operations.iter().filter(|planned| planned.instance as usize != gone);
+            assert!(of_others.map(|planned| &planned.call).eq(smaller.operations.iter().map(|planned| &planned.call)));
+        }
+    }
+
+    #[test]
+    fn each_part_of_a_patch_can_be_taken_out() {
+        let patch = serde_json::json!({"contacts": [{"type": "a"}], "profile": {"b": 1, "c": 2}, "metadata": {"d": 3}});
+        let patch: Patch = serde_json::from_value(patch).unwrap();
+        let mut left = Vec::new();
+        for part in 0..parts(&patch) {
+            let mut smaller = patch.clone();
+            take_out_part(&mut smaller, part);
+            assert_eq!(parts(&smaller), 3);
+            left.push(serde_json::to_string(&smaller).unwrap());
+        }
+        left.dedup();
+        assert_eq!(left.len(), 4, "{left:?}");
+    }
+}
