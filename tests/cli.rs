@@ -82,6 +82,8 @@ fn a_replay_file_that_cannot_be_used_is_bad_input() {
     assert_bad_input(&["replay", &file], &[&file, "format version 99", "build commit"]);
     std::fs::write(&file, &saved[..saved.len() / 2]).expect("room for a file");
     assert_bad_input(&["replay", &file], &[&file, "is no replay file", "--save FILE"]);
+    std::fs::write(&file, saved.replacen("\"workers\"", "\"tunings\": {}, \"workers\"", 1)).expect("room for a file");
+    assert_bad_input(&["replay", &file], &[&file, "unknown field `tunings`", "`tuning`", "line "]);
     std::fs::write(&file, saved.replacen("\"commit\": \"", "\"commit\": \"not-", 1)).expect("room for a file");
     let other = seedbed(&["replay", &file]);
     assert!(other.code == 0 && other.err.starts_with(&format!("warning: {file}: commit not-")), "{other:?}");

@@ -58,7 +58,7 @@ pub struct Header {
 
 /// What a run sets its instances to, where that is not the default. A subject that has no such setting goes without.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Tuning {
     /// How long a record lives after its last upsert, in milliseconds, less up to a tenth; for ever if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -307,7 +307,7 @@ pub enum Stop {
 
 /// What is asked of an instance. Everything happens under the instance's own prefix.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "call", rename_all = "snake_case", remote = "Self")]
+#[serde(tag = "call", rename_all = "snake_case", deny_unknown_fields, remote = "Self")]
 pub enum Call {
     /// Merge `patch` into the record.
     Upsert {
@@ -355,6 +355,7 @@ impl<'de> Deserialize<'de> for Call {
 
 /// What an upsert writes: the fields of a record as JSON, only those given.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Patch {
     /// Contact points: objects with strings `type` and `value`, and any other fields.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -381,7 +381,7 @@ fn scenario_of(what: &str, workload: Option<Workload>, common: CommonArguments) 
             }
             let file = ReplayFile::read(&path)?;
             for difference in file.differences() {
-                eprintln!("warning: {}: {difference}; the run may differ", what);
+                eprintln!("warning: {what}: {difference}; the run may differ");
             }
             Ok(file.scenario)
         }

@@ -102,6 +102,14 @@ pub(super) fn one_at_a_time(plan: Vec<PlannedFault>) -> Vec<PlannedFault> {
     kept
 }
 
+/// The first two faults of a plan, by their positions, of which one thing would suffer both at a time.
+pub fn colliding(plan: &[PlannedFault]) -> Option<(usize, usize)> {
+    plan.iter().enumerate().find_map(|(later, planned)| {
+        let at_once = |other: &PlannedFault| other.end_us > planned.start_us && collide(&other.fault, &planned.fault);
+        plan[..later].iter().position(at_once).map(|earlier| (earlier, later))
+    })
+}
+
 /// Whether an instance may lose what it had not synced, or keep no copy of what it wrote to Redis.
 fn forgets(fault: &Fault) -> bool {
     match fault {

@@ -14,7 +14,7 @@ mod named;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    budget::LOSS_MARGIN_US,
+    budget::{LOSS_MARGIN_US, colliding},
     emphasis::Emphasis,
     generate::{Frame, clock_offsets_ms, generate},
     named::NamedInstances,
@@ -22,6 +22,7 @@ pub use self::{
 
 /// One fault of a plan, with its times.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PlannedFault {
     /// When it begins, in simulated microseconds after the start of the phase of faults.
     pub start_us: u64,
@@ -33,7 +34,7 @@ pub struct PlannedFault {
 
 /// A kind of fault and its parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "fault", rename_all = "snake_case")]
+#[serde(tag = "fault", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Fault {
     /// Segments between these instances and Redis are lost in the direction given (TCP sends them again after heal).
     Partition {
@@ -200,7 +201,7 @@ pub enum Fault {
 
 /// How a network works badly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "network", rename_all = "snake_case")]
+#[serde(tag = "network", rename_all = "snake_case", deny_unknown_fields)]
 pub enum NetTrouble {
     /// It loses segments, which TCP then sends again.
     Loss {
@@ -249,7 +250,7 @@ pub enum NameAnswer {
 
 /// How a disk works badly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "disk", rename_all = "snake_case")]
+#[serde(tag = "disk", rename_all = "snake_case", deny_unknown_fields)]
 pub enum DiskTrouble {
     /// It has no room.
     Full,

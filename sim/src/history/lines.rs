@@ -138,7 +138,7 @@ impl<'de> Deserialize<'de> for Fields<'de> {
 }
 
 /// A field that an object somewhere in this JSON has twice.
-fn twice(json: &RawValue) -> Option<String> {
+pub(crate) fn twice(json: &RawValue) -> Option<String> {
     let text = json.get();
     if text.starts_with('[') {
         return serde_json::from_str::<Vec<&RawValue>>(text).ok()?.into_iter().find_map(twice);

@@ -98,6 +98,15 @@ impl Settings {
     }
 }
 
+/// Whether instances can have this prefix. If not, says why.
+///
+/// # Errors
+/// It is longer than the client takes.
+pub fn check_prefix(prefix: &str) -> Result<(), String> {
+    let parsed: Result<::contact_cache::Prefix, _> = prefix.parse();
+    parsed.map(drop).map_err(|error| error.to_string())
+}
+
 /// The subjects that there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
