@@ -112,6 +112,30 @@ fn malformed_requests_get_equal_errors() {
     }
 }
 
+#[test]
+fn words_beyond_proto_max_bulk_len_get_equal_errors() {
+    // The least that a server can be told.
+    const MAX: usize = 1 << 20;
+    let Some(server) = Server::start_with(&["--proto-max-bulk-len", &MAX.to_string()]) else { return };
+    let set = |length: usize| encode(&vec![b"SET".to_vec(), b"k".to_vec(), vec![b'v'; length]]);
+    let append = encode(&words("APPEND k v"));
+    let beyond = format!("*1\r\n$4\r\nPING\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n", MAX + 1).into_bytes();
+    for (case, bytes) in [("set", set(MAX)), ("append", append), ("beyond", beyond)] {
+        let mut whole = if case == "append" { set(MAX - 1) } else { b"FLUSHALL\r\n".to_vec() };
+        whole.extend(bytes.iter().chain(b"STRLEN k\r\n"));
+        if case == "append" {
+            whole.extend(encode(&words("APPEND k w")));
+        }
+        let real = server.answer_to_all_of(&whole);
+        let (mut engine, mut simulated) = (Engine::new(), Vec::new());
+        engine.set_bulk_bytes_max(MAX as u64);
+        let mut engine = engine.restart_keeping_data();
+        engine.connect(ClientId(0));
+        engine.feed(ClientId(0), &whole, wall_ms(), &mut simulated);
+        assert_eq!(text(&simulated), text(&real), "{case}");
+    }
+}
+
 const MALFORMED: &[&[u8]] = &[
     b"*-1\r\nPING\r\n",
     b"*0\r\nPING\r\n",
@@ -172,11 +196,17 @@ struct Server {
 impl Server {
     /// Starts it; none if there is no redis-server.
     fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// Likewise, with these arguments beside those that every test wants.
+    fn start_with(arguments: &[&str]) -> Option<Self> {
         let program = program::redis_server()?;
         let directory = tempfile::tempdir().expect("a directory for the server");
         // A socket file instead of a port: no other process can have taken it.
         let started = Command::new(program)
             .args(["--port", "0", "--unixsocket", "redis.sock", "--save", "", "--appendonly", "no"])
+            .args(arguments)
             .current_dir(directory.path())
             .stdout(Stdio::piped())
             .spawn();

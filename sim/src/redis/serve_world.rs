@@ -1,8 +1,14 @@
 //! The engine as a process of the simulated world.
+//!
+//! It does one thing at a time, as redis-server does: a script that works on a large record keeps every client waiting
+//! for as long as it takes. What takes less than a millisecond takes no time here: it is less than links vary by.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use contact_cache::env::Env as _;
@@ -19,6 +25,11 @@ use crate::{
 pub const PORT: u16 = 6379;
 /// The name under which it is found.
 pub const NAME: &str = "redis";
+/// What a script takes of the server's time for each word that it takes, gives to a command or is answered. Measured on
+/// redis-server 7.0.15, see docs/BENCHMARKS.md.
+const SCRIPT_WORD_NS: u64 = 1_000;
+/// Work that takes less is done at once.
+const WORK_US_MIN: u64 = 1_000;
 /// The hosts that it can run on.
 pub const HOSTS: [Host; 2] = [Host::Redis, Host::Replica];
 
@@ -27,6 +38,8 @@ pub const HOSTS: [Host; 2] = [Host::Redis, Host::Replica];
 pub struct RedisHost {
     engine: Arc<Mutex<Engine>>,
     on_replica: Arc<AtomicBool>,
+    /// When it has done what it is doing now.
+    busy_until_us: Arc<AtomicU64>,
 }
 
 impl RedisHost {
@@ -42,6 +55,7 @@ impl RedisHost {
 
     /// Starts the process.
     pub fn start(&self, world: &World) {
+        self.busy_until_us.store(0, Ordering::Relaxed);
         let redis = self.clone();
         // The task ends with its process.
         drop(world.start(self.host(), |env| redis.serve(env)));
@@ -116,10 +130,42 @@ impl RedisHost {
         let (mut input, mut output) = (vec![0; 16 * 1024], Vec::new());
         while let Ok(length @ 1..) = stream.read(&mut input).await {
             output.clear();
-            let flow = self.with_engine(|engine| engine.feed(client, &input[..length], env.wall_ms(), &mut output));
+            self.idle(env).await;
+            let flow = self.feed(env, client, &input[..length], &mut output);
+            // The replies leave when the work is done.
+            self.idle(env).await;
             if stream.write_all(&output).await.is_err() || flow == Flow::Close {
                 return;
             }
         }
     }
+
+    /// Has the engine take bytes, and is busy for as long as it takes a server to run what scripts came with them.
+    fn feed(&self, env: &SimEnv, client: ClientId, bytes: &[u8], output: &mut Vec<u8>) -> Flow {
+        let (flow, words) = self.with_engine(|engine| {
+            let before = engine.script_words();
+            let flow = engine.feed(client, bytes, env.wall_ms(), output);
+            (flow, engine.script_words() - before)
+        });
+        let work_us = words * SCRIPT_WORD_NS / 1_000;
+        if work_us >= WORK_US_MIN {
+            self.busy_until_us.store(now_us(env) + work_us, Ordering::Relaxed);
+        }
+        flow
+    }
+
+    /// Waits until the server has nothing else to do.
+    async fn idle(&self, env: &SimEnv) {
+        loop {
+            let left_us = self.busy_until_us.load(Ordering::Relaxed).saturating_sub(now_us(env));
+            if left_us == 0 {
+                return;
+            }
+            env.sleep(Duration::from_micros(left_us)).await;
+        }
+    }
+}
+
+fn now_us(env: &SimEnv) -> u64 {
+    u64::try_from(env.now().as_micros()).unwrap_or(u64::MAX)
 }

@@ -12,6 +12,7 @@ use super::{
     Content, Dumped,
     command::{Refusal, WRONG_TYPE},
     reply,
+    request::BULK_BYTES_MAX,
 };
 
 /// The number of databases, as in the default configuration.
@@ -29,6 +30,10 @@ pub(super) struct Server {
     pub(super) connections: i64,
     /// Commands executed so far.
     pub(super) commands: u64,
+    /// Words that scripts took and were answered so far.
+    pub(super) script_words: u64,
+    /// `proto-max-bulk-len`.
+    pub(super) bulk_bytes_max: i64,
 }
 
 /// One database.
@@ -66,11 +71,18 @@ pub(super) struct Hash {
 
 impl Server {
     pub(super) fn new(generation: u64) -> Self {
-        Self { databases: vec![Database::default(); DATABASES], generation, ..Self::default() }
+        Self {
+            databases: vec![Database::default(); DATABASES],
+            generation,
+            bulk_bytes_max: BULK_BYTES_MAX,
+            ..Self::default()
+        }
     }
 
+    /// The next process: what it was configured with, and the data.
     pub(super) fn restarted(&self) -> Self {
-        Self { databases: self.databases.clone(), ..Self::new(self.generation + 1) }
+        let Self { bulk_bytes_max, databases, .. } = self;
+        Self { databases: databases.clone(), bulk_bytes_max: *bulk_bytes_max, ..Self::new(self.generation + 1) }
     }
 
     /// Holds what another held.

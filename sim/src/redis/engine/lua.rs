@@ -96,6 +96,7 @@ impl Interpreter {
     /// Runs a compiled script for a call, and writes its answer.
     pub(super) fn run(&self, call: &mut Call<'_>, script: &Function, sha: &str, keys: &Args<'_>, argv: &Args<'_>) {
         let database = call.session.database;
+        call.server.script_words += (keys.len() + argv.len()) as u64;
         *self.frame.lock() = Some(Frame {
             server: mem::take(call.server),
             session: Session { database, ..Session::default() },
@@ -187,10 +188,17 @@ fn invoke(lua: &Lua, frame: &Shared<Option<Frame>>, args: &[Value], raise: bool)
     if let Err(text) = command::execute_from_script(&mut call, &words) {
         return fail(text.as_bytes(), true);
     }
+    call.server.script_words += (words.len() + elements(call.out)) as u64;
     match reply.strip_prefix(b"-") {
         Some(text) => fail(text.strip_suffix(b"\r\n").unwrap_or(text), true),
         None => convert::to_lua(lua, &mut reply.as_slice()),
     }
+}
+
+/// How many elements a reply has, if it is an array of the usual kind; else one.
+fn elements(reply: &[u8]) -> usize {
+    let count = reply.strip_prefix(b"*").and_then(|rest| rest.split(|&byte| byte == b'\r').next());
+    count.and_then(super::number::parse).and_then(|count| usize::try_from(count).ok()).unwrap_or(1)
 }
 
 fn error_reply(lua: &Lua, args: &[Value]) -> Result<Value> {

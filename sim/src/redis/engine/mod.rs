@@ -181,7 +181,7 @@ impl Engine {
         let mut used = 0;
         let mut call = Call::new(&mut self.server, session, now_ms, out);
         let flow = loop {
-            match request::parse(&input[used..]) {
+            match request::parse(&input[used..], call.server.bulk_bytes_max) {
                 Request::Incomplete => break Flow::Open,
                 Request::Nothing { length } => used += length,
                 Request::Command { args, length } => {
@@ -209,6 +209,17 @@ impl Engine {
     /// Commands executed so far, those that scripts called included: what service time is charged for.
     pub fn commands(&self) -> u64 {
         self.server.commands
+    }
+
+    /// Words that scripts took so far, as keys and arguments and in what commands answered them, and that they gave to
+    /// commands: what the time that a script takes grows with.
+    pub fn script_words(&self) -> u64 {
+        self.server.script_words
+    }
+
+    /// Sets `proto-max-bulk-len`, in bytes: the connection of a request with a longer word is closed. A restart keeps it.
+    pub fn set_bulk_bytes_max(&mut self, bytes: u64) {
+        self.server.bulk_bytes_max = i64::try_from(bytes).unwrap_or(i64::MAX);
     }
 
     /// Empties every database, as an operator's FLUSHALL does.

@@ -9,8 +9,8 @@ use super::number;
 
 /// `PROTO_INLINE_MAX_SIZE`: a line without an end is refused beyond this many bytes.
 const LINE_BYTES_MAX: usize = 64 * 1024;
-/// `proto-max-bulk-len`.
-const BULK_BYTES_MAX: i64 = 512 * 1024 * 1024;
+/// `proto-max-bulk-len`, as a server has it that was told no other.
+pub(super) const BULK_BYTES_MAX: i64 = 512 * 1024 * 1024;
 
 /// What the bytes hold.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,16 +33,17 @@ pub(super) enum Request<'a> {
     Invalid(Vec<u8>),
 }
 
-/// Parses the request at the start of `input`.
-pub(super) fn parse(input: &[u8]) -> Request<'_> {
+/// Parses the request at the start of `input`. A word longer than `bulk_bytes_max` is refused as soon as its length is
+/// known.
+pub(super) fn parse(input: &[u8], bulk_bytes_max: i64) -> Request<'_> {
     match input.first() {
         None => Request::Incomplete,
-        Some(b'*') => array(input).unwrap_or_else(|stop| stop),
+        Some(b'*') => array(input, bulk_bytes_max).unwrap_or_else(|stop| stop),
         Some(_) => inline(input),
     }
 }
 
-fn array(input: &[u8]) -> Result<Request<'_>, Request<'_>> {
+fn array(input: &[u8], bulk_bytes_max: i64) -> Result<Request<'_>, Request<'_>> {
     let (count, mut at) = line(input, 0, "too big mbulk count string")?;
     let count = match number::parse(&count[1..]) {
         Some(count) if count <= i64::from(i32::MAX) => count,
@@ -59,7 +60,7 @@ fn array(input: &[u8]) -> Result<Request<'_>, Request<'_>> {
             return Err(Request::Invalid([b"expected '$', got '", &input[at..=at], b"'"].concat()));
         }
         let length = match number::parse(&header[1..]) {
-            Some(length) if (0..=BULK_BYTES_MAX).contains(&length) => usize::try_from(length).unwrap_or(usize::MAX),
+            Some(length) if (0..=bulk_bytes_max).contains(&length) => usize::try_from(length).unwrap_or(usize::MAX),
             _ => return Err(invalid("invalid bulk length")),
         };
         if input.len() - start < length + 2 {
@@ -190,14 +191,14 @@ mod tests {
     use super::*;
 
     fn parsed(input: &[u8]) -> Vec<Vec<u8>> {
-        match parse(input) {
+        match parse(input, BULK_BYTES_MAX) {
             Request::Command { args, .. } => args.into_iter().map(Cow::into_owned).collect(),
             other => panic!("{other:?}"),
         }
     }
 
     fn refused(input: &[u8]) -> String {
-        match parse(input) {
+        match parse(input, BULK_BYTES_MAX) {
             Request::Invalid(text) => String::from_utf8_lossy(&text).into_owned(),
             other => panic!("{other:?}"),
         }
@@ -220,14 +221,20 @@ mod tests {
 
     #[test]
     fn a_line_without_an_end_is_refused_only_beyond_its_limit() {
-        assert_eq!(parse(&vec![b'x'; LINE_BYTES_MAX]), Request::Incomplete);
+        assert_eq!(parse(&vec![b'x'; LINE_BYTES_MAX], BULK_BYTES_MAX), Request::Incomplete);
         assert_eq!(refused(&vec![b'x'; LINE_BYTES_MAX + 1]), "too big inline request");
     }
 
     #[test]
+    fn a_word_beyond_the_limit_is_refused_before_it_arrives() {
+        assert_eq!(parse(b"*1\r\n$5\r\nab", 5), Request::Incomplete);
+        assert_eq!(parse(b"*1\r\n$6\r\n", 5), invalid("invalid bulk length"));
+    }
+
+    #[test]
     fn an_array_of_nothing_has_no_answer() {
-        assert_eq!(parse(b"*0\r\n"), Request::Nothing { length: 4 });
-        assert_eq!(parse(b"*-7\r\nPING"), Request::Nothing { length: 5 });
-        assert_eq!(parse(b" \r\n"), Request::Nothing { length: 3 });
+        assert_eq!(parse(b"*0\r\n", BULK_BYTES_MAX), Request::Nothing { length: 4 });
+        assert_eq!(parse(b"*-7\r\nPING", BULK_BYTES_MAX), Request::Nothing { length: 5 });
+        assert_eq!(parse(b" \r\n", BULK_BYTES_MAX), Request::Nothing { length: 3 });
     }
 }
