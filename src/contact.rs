@@ -95,6 +95,7 @@ impl Patch {
             (&self.profile, "profile field", &self.without_profile),
             (&self.metadata, "metadata field", &self.without_metadata),
         ] {
+            let without: std::collections::BTreeSet<_> = without.iter().collect();
             if is_reserved(map) {
                 return Err(refusal(format!("a {what}"), "has a reserved name: rename it"));
             }

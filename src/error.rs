@@ -3,7 +3,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{contact::Refusal, key::NameError};
+use crate::{contact::Refusal, key::NameError, limits::TooLarge};
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +12,9 @@ pub enum Error {
     /// The patch cannot be kept exactly; nothing was written.
     #[error("refused: {0}")]
     Refused(#[from] Refusal),
+    /// The record would be larger than its limits; nothing was stored or sent.
+    #[error("refused: {0}")]
+    TooLarge(#[from] TooLarge),
     /// A prefix or uid that is too long; nothing was done.
     #[error("refused: {0}")]
     Name(#[from] NameError),
@@ -85,6 +88,7 @@ impl Error {
         match self {
             Self::Refused(_)
             | Self::Name(_)
+            | Self::TooLarge(_)
             | Self::TooOld { .. }
             | Self::Forgotten
             | Self::NotShared { sent: false, .. }

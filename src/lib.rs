@@ -5,7 +5,8 @@
 //! code, from the inside out:
 //!
 //! - pure, no I/O, time is an argument: [`contact`] (what an application sees), `record` (cells and joins), `stamp` (the
-//!   order of writes), `key` (names), `health` (the breaker), [`config`], [`error`]
+//!   order of writes), `key` (names), `limits` (sizes), `health` (the breaker), [`config`],
+//!   [`error`]
 //! - [`mod@env`]: the seam to the world
 //! - `shared`: Redis; `local`: the disk
 //! - `recovery`: the task that connects, and merges what was written locally
@@ -20,6 +21,7 @@ pub mod error;
 mod health;
 mod key;
 pub mod legacy;
+mod limits;
 mod local;
 pub mod metrics;
 mod recent;
@@ -35,6 +37,7 @@ pub use crate::{
     error::Error,
     health::State,
     key::{NameError, PREFIX_BYTES_MAX, Prefix, UID_BYTES_MAX, Uid},
+    limits::TooLarge,
     local::{Damage, Inspection, OpenReport, PendingCell, PendingRecord, inspect},
     stamp::Stamp,
 };

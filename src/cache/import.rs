@@ -32,6 +32,7 @@ impl<E: Env> Inner<E> {
         let reply = self.ask(&connection, pin!(connection.read(&key))).await;
         let reply =
             reply.and_then(|flat| self.decoder.decode(uid, &key, &flat)).map_err(|error| failed(error, false))?;
+        self.config.record_limits().check_join(&reply.record, &record)?;
         let would = outcome(&reply.record, &record, self.shared_ms());
         if !write || matches!(would, Imported::Present | Imported::Removed) {
             return Ok(would);

@@ -13,7 +13,7 @@ use std::{
 use super::{Health, OpenError};
 use crate::{
     config::{Config, OnLoss},
-    contact::CachedContact,
+    contact::{CachedContact, Patch},
     env::{Env, timeout},
     error::Error,
     health::{Event, Patience},
@@ -91,6 +91,19 @@ impl<E: Env> Inner<E> {
     fn pending_for(&self) -> Option<Duration> {
         let since_ms = self.local.pending_since_ms()?;
         Some(Duration::from_millis(self.env.wall_ms().saturating_sub(since_ms)))
+    }
+
+    /// Whether a patch can be kept as it is. Its size first: the rest looks at all of it.
+    pub(super) fn check(&self, patch: &Patch) -> Result<(), Error> {
+        self.config.record_limits().check_patch(patch)?;
+        Ok(patch.check()?)
+    }
+
+    /// As [`Self::check`], of all that an import writes.
+    pub(super) fn check_import(&self, contact: &CachedContact) -> Result<(), Error> {
+        let CachedContact { contacts, profile, metadata, .. } = contact;
+        self.config.record_limits().check_parts(contacts, [profile, metadata], std::iter::empty())?;
+        Ok(Patch::from(contact.clone()).check()?)
     }
 
     /// What is held of a record. A read that failed is an error: an answer without what is held could go back behind an

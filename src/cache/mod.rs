@@ -118,10 +118,11 @@ impl<E: Env> ContactCache<E> {
     /// Merges `patch` into a record, and creates the record if there is none.
     ///
     /// # Errors
-    /// A patch that cannot be kept exactly; the local store failed, or is full, while Redis is away.
+    /// A patch that cannot be kept exactly, or that makes the record too large ([`Config::record_bytes_max`]); the local store
+    /// failed, or is full, while Redis is away.
     #[tracing::instrument(level = "debug", name = "contact_cache.upsert", skip_all, fields(%uid))]
     pub async fn upsert(&self, uid: &Uid, patch: &Patch) -> Result<Written, Error> {
-        patch.check()?;
+        self.inner.check(patch)?;
         self.bounded(Call::Upsert, pin!(self.inner.upsert(uid, patch, Demand::Any))).await
     }
 
@@ -132,7 +133,7 @@ impl<E: Env> ContactCache<E> {
     /// same, see [`Error::effect`].
     #[tracing::instrument(level = "debug", name = "contact_cache.upsert_shared", skip_all, fields(%uid))]
     pub async fn upsert_shared(&self, uid: &Uid, patch: &Patch) -> Result<Written, Error> {
-        patch.check()?;
+        self.inner.check(patch)?;
         self.bounded(Call::Upsert, pin!(self.inner.upsert(uid, patch, Demand::Shared))).await
     }
 
@@ -167,7 +168,7 @@ impl<E: Env> ContactCache<E> {
     /// As for [`Self::upsert_shared`].
     #[tracing::instrument(level = "debug", name = "contact_cache.import", skip_all, fields(uid = %contact.uid))]
     pub async fn import(&self, contact: &CachedContact) -> Result<Imported, Error> {
-        Patch::from(contact.clone()).check()?;
+        self.inner.check_import(contact)?;
         self.bounded(Call::Import, pin!(self.inner.import(contact, true))).await
     }
 
@@ -177,7 +178,7 @@ impl<E: Env> ContactCache<E> {
     /// As for [`Self::import`].
     #[tracing::instrument(level = "debug", name = "contact_cache.preview_import", skip_all, fields(uid = %contact.uid))]
     pub async fn preview_import(&self, contact: &CachedContact) -> Result<Imported, Error> {
-        Patch::from(contact.clone()).check()?;
+        self.inner.check_import(contact)?;
         self.bounded(Call::Import, pin!(self.inner.import(contact, false))).await
     }
 

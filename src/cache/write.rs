@@ -73,6 +73,7 @@ impl<E: Env> Inner<E> {
         let seen = Some(&held.record).filter(|record| record.is_alive_at(self.shared_ms()));
         let stamp = self.issue().await?;
         let mut written = Stamped { stamp, record: cells(stamp, seen) };
+        self.config.record_limits().check_join(&held.record, &written.record)?;
         let attempt = match self.link.usable() {
             Some(connection) => self.attempt(uid, &connection, &mut written, |stamp| cells(stamp, seen)).await?,
             None => Attempt::NotPlaced { reason: self.link.why_away(), sent: false },

@@ -89,6 +89,8 @@ struct Settings {
     record_ttl: Option<Duration>,
     durability: Option<Durability>,
     on_loss: Option<OnLoss>,
+    record_bytes_max: Option<u64>,
+    record_cells_max: Option<u64>,
     pending_bytes_max: Option<u64>,
     copies_bytes_max: Option<u64>,
     #[serde(default, with = "humantime_serde")]
@@ -97,7 +99,7 @@ struct Settings {
 }
 
 /// Every key of [`Settings`].
-const KEYS: [&str; 23] = [
+const KEYS: [&str; 25] = [
     "redis",
     "password",
     "password_file",
@@ -117,6 +119,8 @@ const KEYS: [&str; 23] = [
     "record_ttl",
     "durability",
     "on_loss",
+    "record_bytes_max",
+    "record_cells_max",
     "pending_bytes_max",
     "copies_bytes_max",
     "republish_window",
@@ -183,6 +187,8 @@ impl Settings {
         set(&mut config.tombstone_ttl, self.tombstone_ttl);
         set(&mut config.durability, self.durability);
         set(&mut config.on_loss, self.on_loss);
+        set(&mut config.record_bytes_max, self.record_bytes_max);
+        set(&mut config.record_cells_max, self.record_cells_max);
         set(&mut config.pending_bytes_max, self.pending_bytes_max);
         set(&mut config.copies_bytes_max, self.copies_bytes_max);
         set(&mut config.republish_window, self.republish_window);
@@ -228,6 +234,8 @@ mod tests {
             "1h",
             "always",
             "accept",
+            "4000",
+            "50",
             "1000",
             "2000",
             "30min",
@@ -260,6 +268,8 @@ mod tests {
             record_ttl,
             durability,
             on_loss,
+            record_bytes_max,
+            record_cells_max,
             pending_bytes_max,
             copies_bytes_max,
             republish_window,
@@ -277,6 +287,7 @@ mod tests {
         assert_eq!([reply_timeout, flush_interval].map(|d| d.as_millis()), [300, 7]);
         assert_eq!((tombstone_ttl, record_ttl), (Duration::from_hours(90 * 24), Some(Duration::from_hours(1))));
         assert_eq!((durability, on_loss), (Durability::Always, OnLoss::Accept));
+        assert_eq!((record_bytes_max, record_cells_max), (4000, 50));
         assert_eq!((pending_bytes_max, copies_bytes_max, compact_bytes), (1000, 2000, 3000));
         assert_eq!(republish_window, Duration::from_mins(30));
     }

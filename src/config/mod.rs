@@ -14,6 +14,7 @@ pub use self::{
 use crate::{
     env::{Endpoint, Tls},
     key::Prefix,
+    limits::RecordLimits,
 };
 
 /// The settings of one cache. [`Config::new`] gives the defaults for all that has one.
@@ -54,6 +55,13 @@ pub struct Config {
     pub durability: Durability,
     /// What to do when Redis turns out to have lost data that this instance has a copy of.
     pub on_loss: OnLoss,
+    /// Bytes of one record as Redis holds it: names, values and 32 for the stamp of each of its cells. A write that would
+    /// pass the limit is the error [`TooLarge`](crate::TooLarge), before anything is stored or sent. What other instances
+    /// wrote counts as far as this one has read it.
+    pub record_bytes_max: u64,
+    /// Cells of one record: one a contact point, profile field and metadata field, removed ones too until the record is
+    /// removed, and one for its existence.
+    pub record_cells_max: u64,
     /// Bytes on disk of what was written locally and Redis does not have yet. A write that would pass the limit is an
     /// error, and nothing is lost.
     pub pending_bytes_max: u64,
@@ -107,11 +115,18 @@ impl Config {
             record_ttl: None,
             durability: Durability::WriteBehind,
             on_loss: OnLoss::Republish,
+            record_bytes_max: 1 << 20,
+            record_cells_max: 10_000,
             pending_bytes_max: 1 << 30,
             copies_bytes_max: 1 << 30,
             republish_window: Duration::from_hours(1),
             compact_bytes: 4 << 20,
         }
+    }
+
+    /// How large a record may be.
+    pub(crate) fn record_limits(&self) -> RecordLimits {
+        RecordLimits { bytes_max: self.record_bytes_max, cells_max: self.record_cells_max }
     }
 
     /// Where to connect to.

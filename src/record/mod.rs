@@ -162,6 +162,11 @@ impl Record {
         self.cells.remove(name);
     }
 
+    /// Whether it is a removal and no more.
+    pub(crate) fn is_tombstone(&self) -> bool {
+        self.cells.keys().all(CellName::is_tombstone)
+    }
+
     /// What a removal writes.
     pub(crate) fn tombstone(stamp: Stamp) -> Self {
         let mut record = Self::default();

@@ -77,7 +77,7 @@ impl From<StoreError> for Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let code = match &error {
-            Error::Refused(_) | Error::Name(_) => ExitCode::BadInput,
+            Error::Refused(_) | Error::TooLarge(_) | Error::Name(_) => ExitCode::BadInput,
             Error::NotARecord { .. } => ExitCode::Partly,
             _ => ExitCode::Unavailable,
         };

@@ -155,7 +155,12 @@ impl<'c> Run<'c> {
             match (record, imported) {
                 (Err(bad), _) => self.skip(place, bad),
                 (Ok(_), Some(Ok(imported))) => *self.counts.of(imported) += 1,
-                (Ok(_), Some(Err(error @ (Error::NotARecord { .. } | Error::Refused(_) | Error::Name(_))))) => {
+                (
+                    Ok(_),
+                    Some(Err(
+                        error @ (Error::NotARecord { .. } | Error::Refused(_) | Error::TooLarge(_) | Error::Name(_)),
+                    )),
+                ) => {
                     self.skip(place, &error);
                 }
                 (Ok(_), Some(Err(error))) => stopped = Err(error.into()),
