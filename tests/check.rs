@@ -118,14 +118,94 @@ fn a_foreign_history_is_judged_by_the_model_that_is_named() {
 }
 
 #[test]
+fn a_history_in_which_nothing_was_judged_has_not_passed() {
+    says("", "register", &["history \"-\", line 1: the history is empty", "look at what wrote it"]);
+    says("\n\n", "register", &["line 1: the history is empty"]);
+    let written = r#"{"process":0,"f":"write","value":1,"call":1,"return":2}"#;
+    let check = seedbed(&["check", "-", "--model", "register"], written);
+    let why = "UNKNOWN: 1 operations on 1 keys, register: nothing was judged: no operation returned what it saw\n";
+    assert_eq!((check.code, check.out.as_str()), (3, why));
+}
+
+#[test]
+fn a_line_that_the_minimal_form_does_not_explain_is_bad_input() {
+    let write = r#"{"process":0,"f":"write","value":1,"call":1,"return":9}"#;
+    for (line, said) in [
+        (
+            r#"{"process":1,"f":"write","value":1,"call":1,"return":2,"result":false}"#,
+            "a write that ended with ok and has \"result\"; leave it out",
+        ),
+        (
+            r#"{"process":0,"f":"read","value":1,"call":3,"return":4}"#,
+            "it overlaps with the operation of line 1, of the same process 0; give operations that run at a time a process each",
+        ),
+        (r#"[0,"read"]"#, "it is no JSON object; write one JSON object a line"),
+        (
+            r#"{"process":null,"f":"read","value":1,"call":9,"return":9}"#,
+            "the process null; a process is a text or a whole number",
+        ),
+        (r#"{"process":0.5,"f":"read","value":1,"call":9,"return":9}"#, "the process 0.5; a process is a text or"),
+        (
+            r#"{"process":1,"f":"read","value":{"$serde_json::private::Number":"1"},"call":9,"return":9}"#,
+            "the field \"$serde_json::private::Number\"; give it another name",
+        ),
+        (
+            r#"{"process":1,"f":"read","value":[{"$serde_json::private::RawValue":"1"}],"call":9,"return":9}"#,
+            "the field \"$serde_json::private::RawValue\"; give it another name",
+        ),
+        (
+            r#"{"process":1,"f":"read","value":1e9999999999999999999999999999999999999,"call":9,"return":9}"#,
+            "has more than 36 digits; write the value as a text",
+        ),
+        ("{:process 0, :type :invoke}", "it is EDN and no JSON; convert it: one JSON object a line"),
+    ] {
+        says(&format!("{write}\n{line}\n"), "register", &["line 2: ", said]);
+    }
+    let info = r#"{"process":0,"f":"write","value":1,"call":1,"outcome":"info"}"#;
+    let later = r#"{"process":0,"f":"read","value":1,"call":5,"return":6}"#;
+    let goes_on =
+        "line 2: process 0 goes on after its operation of line 1, which has no known end; after info a process";
+    says(&format!("{info}\n{later}\n"), "register", &[goes_on]);
+    let touching = write.replace('9', "5");
+    assert_eq!(seedbed(&["check", "-", "--model", "register"], &format!("{touching}\n{later}\n")).code, 0);
+    let events = STALE
+        .replace("\"process\":0,\"type\":\"ok\",\"f\":\"write\"", "\"process\":0,\"type\":\"info\",\"f\":\"write\"");
+    says(
+        &events,
+        "register",
+        &["line 5: process 0 is called, and its call before ended with info on line 2; after info"],
+    );
+    let unended = r#"{"process":7,"type":"invoke","f":"cas","value":[1,2]}"#;
+    says(&format!("{STALE}{unended}\n"), "register", &["line 7: the function \"cas\" is unknown to it"]);
+}
+
+#[test]
+fn pairs_of_a_key_and_a_value_are_understood_when_named_and_refused_when_not() {
+    let pairs = STALE.replace("\"key\":\"x\",", "").replace("\"value\":", "\"value\":[\"x\",");
+    let pairs = pairs
+        .replace("1}", "1]}")
+        .replace("2}", "2]}")
+        .replace("\"f\":\"read\",\"key\":\"x\"}", "\"f\":\"read\",\"value\":[\"x\",null]}");
+    let says_how = ["line 5: a read that is called with the value [\"x\",null]; leave it out; or give --independent"];
+    says(&pairs, "register", &says_how);
+    let check = seedbed(&["check", "-", "--model", "register", "--independent"], &pairs);
+    assert!(check.code == 1 && check.out.contains("on key \"x\""), "{check:?}");
+    let run = seedbed(&["check", "-", "--independent", "--model", "register"], STALE);
+    assert!(run.code == 2 && run.err.contains("line 1: a \"key\", and --independent"), "{run:?}");
+    let run = seedbed(&["check", "-", "--independent"], "");
+    assert!(run.code == 2 && run.err.contains("name their --model"), "{run:?}");
+}
+
+fn says(input: &str, model: &str, said: &[&str]) {
+    let run = seedbed(&["check", "-", "--model", model], input);
+    assert_eq!((run.code, run.out.as_str()), (2, ""), "{}", run.err);
+    for part in said {
+        assert!(run.err.starts_with("error: ") && run.err.contains(part), "no {part:?} in {}", run.err);
+    }
+}
+
+#[test]
 fn a_foreign_history_that_contradicts_itself_is_bad_input() {
-    let says = |input: &str, model: &str, said: &[&str]| {
-        let run = seedbed(&["check", "-", "--model", model], input);
-        assert_eq!((run.code, run.out.as_str()), (2, ""), "{}", run.err);
-        for part in said {
-            assert!(run.err.starts_with("error: ") && run.err.contains(part), "no {part:?} in {}", run.err);
-        }
-    };
     let twice = STALE.replacen("\"type\":\"ok\"", "\"type\":\"invoke\"", 1);
     says(
         &twice,
@@ -135,7 +215,7 @@ fn a_foreign_history_that_contradicts_itself_is_bad_input() {
     let stranger = STALE.replacen("\"process\":0,\"type\":\"ok\"", "\"process\":7,\"type\":\"ok\"", 1);
     says(&stranger, "register", &["line 2: process 7 ends a call that it had not begun"]);
     let cas = STALE.replace("\"f\":\"write\"", "\"f\":\"cas\"");
-    says(&cas, "register", &["line 2: the function \"cas\" is unknown", "--model register has read and write"]);
+    says(&cas, "register", &["line 1: the function \"cas\" is unknown", "--model register has read and write"]);
     says(STALE, "key-value", &["line 2: the value 1", "texts, and null"]);
     says(&STALE.replacen('{', "{\"mood\":1,", 1), "register", &["line 1: no event and no operation", "mood"]);
     says("{\"process\":0,\"f\":\"read\"}\n", "register", &["line 1: neither an event nor an operation"]);

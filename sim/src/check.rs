@@ -10,7 +10,7 @@ use std::{
 use clap::Args;
 use seedbed::{
     checker::{
-        foreign::{self, Broken, Foreign, Linearizable, ModelName, UnknownModel, named},
+        foreign::{self, Broken, Foreign, Linearizable, ModelName, Reading, UnknownModel, named},
         judge,
     },
     explore::worst,
@@ -29,6 +29,9 @@ pub(crate) struct Check {
     /// Whose history it is: contact-cache, or in the form of foreign ones register, cas-register or key-value
     #[arg(long, value_name = "NAME", default_value = "contact-cache")]
     model: Judge,
+    /// The values are [key, value], as jepsen.independent writes them
+    #[arg(long)]
+    independent: bool,
 }
 
 /// What is judged.
@@ -54,10 +57,17 @@ const ORDER_SHOWN: usize = 10;
 /// What to print, and how to end.
 pub(crate) fn check(arguments: &Check) -> Result<(String, ExitCode), BadInput> {
     let name = arguments.file.display().to_string();
+    let is_independent = arguments.independent;
+    if is_independent && matches!(arguments.model, Judge::ContactCache) {
+        return Err(BadInput("--independent is of foreign histories: name their --model".to_owned()));
+    }
     let input = open(&arguments.file)?;
     Ok(match arguments.model {
         Judge::ContactCache => native(&file::read(&name, input)?),
-        Judge::Model(model) => of_model(&foreign::read(&name, input, model)?, model),
+        Judge::Model(model) => {
+            let reading = Reading { model, is_independent };
+            of_model(&foreign::read(&name, input, reading)?, model)
+        }
     })
 }
 

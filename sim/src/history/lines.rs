@@ -71,8 +71,13 @@ impl<'f, R: BufRead> Lines<'f, R> {
     }
 
     /// An error in the line that was read last.
-    pub(crate) fn error(&self, (wrong, cure): Wrong) -> FileError {
-        FileError::Line { file: self.file.to_owned(), line: self.number.max(1), wrong, cure }
+    pub(crate) fn error(&self, wrong: Wrong) -> FileError {
+        self.error_at(self.number.max(1), wrong)
+    }
+
+    /// An error in this line.
+    pub(crate) fn error_at(&self, line: u64, (wrong, cure): Wrong) -> FileError {
+        FileError::Line { file: self.file.to_owned(), line, wrong, cure }
     }
 
     fn fill(&mut self) -> Result<bool, FileError> {
@@ -91,7 +96,11 @@ impl<'f, R: BufRead> Lines<'f, R> {
     fn parse(&self) -> Result<Json, FileError> {
         let json = serde_json::from_slice(&self.bytes).map_err(|cause| {
             let cut_off = !self.bytes.ends_with(b"\n") && cause.is_eof();
-            self.error(if cut_off {
+            let start = self.bytes.trim_ascii_start();
+            self.error(if start.starts_with(b"{:") || start.starts_with(b"#") {
+                let cure = "convert it: one JSON object a line, keywords as texts (\"type\":\"invoke\")";
+                ("it is EDN and no JSON".to_owned(), cure.to_owned())
+            } else if cut_off {
                 (
                     "the file ends within it".to_owned(),
                     "copy the file again, or take the rest of the line out".to_owned(),
@@ -100,15 +109,21 @@ impl<'f, R: BufRead> Lines<'f, R> {
                 (format!("it is no JSON ({cause})"), "write one JSON object a line".to_owned())
             })
         })?;
-        match serde_json::from_slice(&self.bytes).ok().and_then(twice) {
-            None => Ok(json),
-            Some(field) => {
-                let wrong = format!("an object in it has the field {field:?} twice");
-                Err(self.error((wrong, "write each field once: readers differ in which of two counts".to_owned())))
-            }
+        let trap = serde_json::from_slice(&self.bytes).ok().and_then(trap);
+        if let Some(wrong) = trap {
+            return Err(self.error(wrong));
         }
+        if !Json::is_object(&json) {
+            let cure = "write one JSON object a line, with its fields by name";
+            return Err(self.error(("it is no JSON object".to_owned(), cure.to_owned())));
+        }
+        Ok(json)
     }
 }
+
+/// What the JSON library takes for its own: an object whose first field is one of these is read as a number, or as the
+/// JSON in a text.
+const RESERVED: &str = "$serde_json::private::";
 
 /// The fields of a JSON object as they stand, also those that stand there twice.
 struct Fields<'a>(Vec<(String, &'a RawValue)>);
@@ -137,19 +152,26 @@ impl<'de> Deserialize<'de> for Fields<'de> {
     }
 }
 
-/// A field that an object somewhere in this JSON has twice.
-pub(crate) fn twice(json: &RawValue) -> Option<String> {
+/// An object somewhere in this JSON that readers take for different things.
+pub(crate) fn trap(json: &RawValue) -> Option<Wrong> {
     let text = json.get();
     if text.starts_with('[') {
-        return serde_json::from_str::<Vec<&RawValue>>(text).ok()?.into_iter().find_map(twice);
+        return serde_json::from_str::<Vec<&RawValue>>(text).ok()?.into_iter().find_map(trap);
     }
     if !text.starts_with('{') {
         return None;
     }
     let Fields(fields) = serde_json::from_str(text).ok()?;
     let mut names = BTreeSet::new();
-    let again = fields.iter().find(|(name, _)| !names.insert(name)).map(|(name, _)| name.clone());
-    again.or_else(|| fields.into_iter().find_map(|(_, value)| twice(value)))
+    if let Some((again, _)) = fields.iter().find(|(name, _)| !names.insert(name)) {
+        let cure = "write each field once: readers differ in which of two counts";
+        return Some((format!("an object in it has the field {again:?} twice"), cure.to_owned()));
+    }
+    if let Some((name, _)) = fields.iter().find(|(name, _)| name.starts_with(RESERVED)) {
+        let cure = "give it another name: the JSON library reads such an object as a bare number or as raw JSON";
+        return Some((format!("an object in it has the field {name:?}"), cure.to_owned()));
+    }
+    fields.into_iter().find_map(|(_, value)| trap(value))
 }
 
 /// A field that the reader did not take in, by its path: `given` is the line, `understood` what was made of it. What is

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use serde::{Deserialize, Serialize};
 
 use super::Scenario;
-use crate::history::lines::{surplus, twice};
+use crate::history::lines::{surplus, trap};
 
 /// Version of the replay file's format.
 pub const FORMAT: u32 = 1;
@@ -85,8 +85,8 @@ impl ReplayFile {
             let commit = json["commit"].as_str().unwrap_or("that wrote it").to_owned();
             return Err(ReplayFileError::Format { path: name, found, commit });
         }
-        if let Some(field) = serde_json::from_slice(&bytes).ok().and_then(twice) {
-            let what = format!("an object in it has the field {field:?} twice: write each field once");
+        if let Some((wrong, cure)) = serde_json::from_slice(&bytes).ok().and_then(trap) {
+            let what = format!("{wrong}: {cure}");
             return Err(ReplayFileError::Inconsistent { path: name, what });
         }
         // From the text again, so that an error names its line.

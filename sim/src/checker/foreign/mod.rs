@@ -4,20 +4,28 @@
 //! whose values are all different is decided by the zone test, everything else by the search.
 
 mod form;
+mod functions;
 pub mod generate;
 mod memo;
 mod model;
+mod processes;
+mod reader;
 mod search;
 mod shrink;
+mod values;
 
 use std::{fmt, str::FromStr};
 
-pub use self::form::{Foreign, read};
+pub use self::{
+    form::Foreign,
+    reader::{Reading, read},
+};
 use self::{
-    form::{Act, Operation, Value},
+    form::{Act, Operation},
     model::{KeyValue, Model, Register},
     search::{Found, Limits, Timed, known_at, search},
     shrink::smallest,
+    values::Value,
 };
 use super::{
     register::{Act as OnRegister, Span},
@@ -93,7 +101,7 @@ pub enum Linearizable {
 /// A key whose operations have no order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
-    /// Which; empty if the history has no keys.
+    /// Which, as JSON; empty if its operations have no key.
     pub key: String,
     /// The operation whose return no order gets past.
     pub stuck: Option<String>,
@@ -113,6 +121,8 @@ impl Broken {
 
 /// How much is spent on one key: a minute or so, and a gigabyte.
 const LIMITS: Limits = Limits { steps: 100_000_000, bytes: 1 << 30 };
+/// Why a history without observations has no verdict: any order explains it.
+const NOTHING_JUDGED: &str = "nothing was judged: no operation returned what it saw";
 /// How much is spent on making a violation small.
 const SHRINK_STEPS: u64 = 3_000_000;
 
@@ -154,6 +164,9 @@ impl Foreign {
                 _ => by_key[operation.key as usize].push(operation),
             }
         }
+        if unknown.is_none() && !self.operations.iter().any(Operation::observes) {
+            return Linearizable::Unknown { why: NOTHING_JUDGED.to_owned() };
+        }
         for (key, operations) in self.keys.iter().zip(by_key) {
             let part = Part::new(operations, loss.map(|(moment, _)| *moment));
             match part.verdict(model, self.initial, self.model == ModelName::Register) {
@@ -182,7 +195,7 @@ impl Foreign {
 
 /// A key in the words of messages.
 pub fn named(key: &str) -> String {
-    if key.is_empty() { "the history".to_owned() } else { format!("key {key:?}") }
+    if key.is_empty() { "the history".to_owned() } else { format!("key {key}") }
 }
 
 /// The operations on one key.

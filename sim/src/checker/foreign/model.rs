@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::form::{Act, Foreign, Value};
+use super::{
+    form::{Act, Foreign},
+    values::Value,
+};
 
 /// The sequential behaviour of one object.
 pub(super) trait Model {
@@ -82,6 +85,7 @@ pub(super) struct KeyValue {
     texts: Vec<Option<Text>>,
     /// The fingerprints of everything that a get shows the beginning of, ascending.
     seen: Vec<Print>,
+    initial: Value,
 }
 
 /// How many bytes lie between the prefixes of a text whose fingerprints are kept.
@@ -133,7 +137,7 @@ impl KeyValue {
             last = bytes;
         }
         seen.sort_unstable();
-        Self { texts, seen }
+        Self { texts, seen, initial: history.initial }
     }
 
     fn held(&self, value: Value) -> Held {
@@ -160,7 +164,7 @@ impl Model for KeyValue {
     const WANTING_LOOKED_AT: usize = 16;
 
     fn initial(&self) -> Held {
-        Held::Absent
+        self.held(self.initial)
     }
 
     fn step(&self, state: Held, act: &Act) -> Option<Held> {

@@ -187,6 +187,76 @@ fn what_comes_after_a_restart_that_may_have_lost_data_is_unknown() {
 }
 
 #[test]
+fn a_key_holds_at_first_what_the_first_line_says() {
+    for (model, get) in [(ModelName::KeyValue, "get"), (ModelName::Register, "read"), (ModelName::CasRegister, "read")]
+    {
+        let head = r#"{"initial":"a"}"#;
+        let read = |value: &str| format!(r#"{{"process":0,"f":"{get}","value":{value},"call":1,"return":2}}"#);
+        assert_eq!(told(model, &[head, &read("\"a\"")]).judge(), Linearizable::Pass, "{model}");
+        let judged = told(model, &[head, &read("null")]).judge();
+        assert!(matches!(judged, Linearizable::Violation(_)), "{model}: {judged:?}");
+    }
+    let append = r#"{"process":0,"f":"append","value":"b","call":1,"return":2}"#;
+    let get = |value: &str| format!(r#"{{"process":0,"f":"get","value":"{value}","call":3,"return":4}}"#);
+    let judged = |value: &str| told(ModelName::KeyValue, &[r#"{"initial":"a"}"#, append, &get(value)]).judge();
+    assert_eq!(judged("ab"), Linearizable::Pass);
+    assert!(matches!(judged("b"), Linearizable::Violation(_)));
+}
+
+#[test]
+fn a_history_in_which_no_operation_saw_anything_has_no_verdict() {
+    let kill = r#"{"process":"nemesis","type":"info","f":"partition"}"#;
+    let failed = r#"{"process":0,"f":"write","value":1,"call":1,"outcome":"fail"}"#;
+    let unanswered = r#"{"process":1,"f":"read","call":1}"#;
+    let written = r#"{"process":2,"f":"write","value":1,"call":1,"return":2}"#;
+    let lines = [r#"{"initial":1}"#, kill, failed, unanswered, written];
+    for count in 1..=lines.len() {
+        let judged = told(ModelName::Register, &lines[..count]).judge();
+        assert!(matches!(&judged, Linearizable::Unknown { why } if why.contains("nothing was judged")), "{judged:?}");
+    }
+    let cas = r#"{"process":2,"f":"cas","value":[2,3],"call":1,"return":2,"result":false}"#;
+    assert_eq!(told(ModelName::CasRegister, &[cas]).judge(), Linearizable::Pass, "a cas looks");
+}
+
+#[test]
+fn equal_numbers_are_equal_values_keys_and_ends() {
+    let lines = [
+        r#"{"process":0,"type":"invoke","f":"write","key":1,"value":[1e3,{"n":-0}]}"#,
+        r#"{"process":0,"type":"ok","f":"write","key":1.0,"value":[1000,{"n":0}]}"#,
+        r#"{"process":0,"type":"invoke","f":"read","key":10e-1}"#,
+        r#"{"process":0,"type":"ok","f":"read","value":[1000.0,{"n":0.0}]}"#,
+    ];
+    let history = told(ModelName::Register, &lines);
+    assert_eq!((history.judge(), history.counts()), (Linearizable::Pass, (2, 1)));
+    let text = lines[2].replace("10e-1", "\"1\"");
+    let history = told(ModelName::Register, &[lines[0], lines[1], &text, lines[3]]);
+    assert_eq!(history.counts(), (2, 2), "1 and \"1\" are two keys");
+    assert!(matches!(history.judge(), Linearizable::Violation(_)));
+}
+
+#[test]
+fn pairs_of_jepsen_independent_are_keys_and_values() {
+    let lines = [
+        r#"{"process":0,"type":"invoke","f":"cas","value":["x",[null,1]]}"#,
+        r#"{"process":1,"type":"invoke","f":"write","value":["y",2]}"#,
+        r#"{"process":0,"type":"ok","f":"cas","value":["x",[null,1]]}"#,
+        r#"{"process":1,"type":"info","f":"write","value":["y",2],"error":"timeout"}"#,
+        r#"{"process":"nemesis","type":"info","f":"partition","value":"majority"}"#,
+        r#"{"process":0,"type":"invoke","f":"read","value":["x",null]}"#,
+        r#"{"process":2,"type":"invoke","f":"read","value":["y",null]}"#,
+        r#"{"process":0,"type":"ok","f":"read","value":["x",1]}"#,
+        r#"{"process":2,"type":"fail","f":"read","value":null}"#,
+    ];
+    let text = lines.join("\n");
+    let reading = Reading { model: ModelName::CasRegister, is_independent: true };
+    let history = read("told", text.as_bytes(), reading).expect("a history");
+    assert_eq!((history.judge(), history.counts()), (Linearizable::Pass, (3, 2)));
+    let stale = text.replace(r#""value":["x",1]"#, r#""value":["x",2]"#);
+    let judged = read("told", stale.as_bytes(), reading).expect("a history").judge();
+    assert!(matches!(&judged, Linearizable::Violation(broken) if broken.key == "\"x\""), "{judged:?}");
+}
+
+#[test]
 fn a_search_past_its_limits_is_given_up() {
     let text = generate(
         &Shape {
