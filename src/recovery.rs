@@ -74,7 +74,7 @@ async fn establish<E: Env>(inner: &Arc<Inner<E>>, id: u64) -> Result<Connection,
             inner.link.lose(id, "the connection ended", inner.env.now(), inner.env.random());
         }
     };
-    let mut dialled = dial(&inner.env, &inner.config, id, on_end).await?;
+    let mut dialled = dial(&inner.env, &inner.config, &inner.link.addresses, id, on_end).await?;
     let fresh = format!("{:016x}", inner.env.random());
     let (found, clock_ms) = generation(&mut dialled.multiplexed, &inner.keys, &fresh).await?;
     // Before the first call on it: until then deadlines went by this instance's own clock, however wrong.

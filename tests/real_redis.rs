@@ -7,6 +7,8 @@
 
 mod servers;
 
+#[path = "real_redis/addresses.rs"]
+mod addresses;
 #[path = "real_redis/client.rs"]
 mod client;
 #[path = "real_redis/demands.rs"]
@@ -53,6 +55,8 @@ on_servers! {
     interface::a_key_of_another_type_is_a_typed_error_and_left_alone,
     interface::a_damaged_store_is_set_aside_and_its_pending_writes_are_merged,
     interface::what_was_pending_at_the_end_of_a_process_is_merged_by_the_next,
+    addresses::a_first_address_that_loses_every_syn_is_passed_over_within_the_attempt,
+    addresses::a_first_address_that_accepts_and_says_nothing_costs_one_attempt,
     demands::a_call_can_demand_redis_or_an_error,
     demands::a_call_can_bound_the_age_of_a_local_answer,
     demands::many_records_are_read_at_once_each_by_itself,

@@ -5,6 +5,7 @@
 //! | the network | |
 //! | --- | --- |
 //! | [`half_open_connection`] | a firewall forgets a connection, and nobody says so |
+//! | [`silent_first_address`] | the name has several, and the first one swallows everything |
 //! | [`asymmetric_partition`] | requests arrive, replies do not |
 //! | [`flapping_link`] | the link comes and goes, several times a second |
 //! | [`late_write`] | a write that timed out is executed a minute later |
@@ -68,6 +69,8 @@ mod power_loss;
 mod redis_comes_back_empty;
 #[path = "scenarios/restart_under_two_hundred.rs"]
 mod restart_under_two_hundred;
+#[path = "scenarios/silent_first_address.rs"]
+mod silent_first_address;
 #[path = "scenarios/slow_redis.rs"]
 mod slow_redis;
 #[path = "scenarios/stopped_redis.rs"]

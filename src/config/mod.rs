@@ -32,7 +32,7 @@ pub struct Config {
     pub op_deadline: Duration,
     /// How long a call waits for Redis before it falls back. Less than `op_deadline`, so that the fallback has time.
     pub reply_timeout: Duration,
-    /// How long an attempt to connect may take.
+    /// How long an attempt to connect may take, with the resolution of the name and all of its addresses.
     pub connect_timeout: Duration,
     /// How often a healthy connection is asked for a sign of life; also how soon a flushed Redis is noticed.
     pub probe_interval: Duration,

@@ -9,8 +9,10 @@ mod tls;
 mod tokio;
 
 use std::{
+    fmt,
     future::Future,
     io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     pin::pin,
     task::Poll,
@@ -37,13 +39,14 @@ pub trait Env: Clone + Send + Sync + 'static {
     fn disk(&self) -> &Self::Disk;
 
     /// Monotonic time since an arbitrary origin. Never goes back, is not affected by steps of the wall clock, and says
-    /// nothing across a restart.
+    /// nothing across a restart. It may stand still while the machine sleeps, as `CLOCK_MONOTONIC` of Linux does.
     fn now(&self) -> Duration;
 
     /// Wall clock, in milliseconds since the Unix epoch. May be wrong, and may jump in either direction.
     fn wall_ms(&self) -> u64;
 
-    /// Completes once `duration` of monotonic time has passed. Dropping the future cancels the timer.
+    /// Completes once `duration` of monotonic time has passed, also where the runtime of the tasks is idle or has ended.
+    /// Dropping the future cancels the timer.
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + 'static;
 
     /// 64 uniformly random bits, different on every instance and at every start.
@@ -72,13 +75,38 @@ pub trait Network: Send + Sync + 'static {
     /// is noticed in bounded time (keepalive, user timeout) even while nothing is sent.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    /// Opens a connection. It may take for ever (a lost SYN is silent): the caller brings its own deadline, and drops the
-    /// future, which abandons the attempt.
+    /// The addresses of an endpoint, in the order in which the system prefers them (RFC 6724). It may take for ever: the
+    /// caller brings its own deadline, and drops the future.
     ///
     /// # Errors
-    /// [`io::ErrorKind::ConnectionRefused`] where nobody listens; [`io::ErrorKind::Unsupported`] for a kind of endpoint
-    /// that this network does not have; others as the operating system reports them.
-    fn connect(&self, endpoint: &Endpoint) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    /// The name cannot be resolved, or [`io::ErrorKind::Unsupported`]: a kind of endpoint that this network does not have.
+    fn resolve(&self, endpoint: &Endpoint) -> impl Future<Output = io::Result<Vec<Address>>> + Send;
+
+    /// Opens a connection to one address of an endpoint. It may take for ever (a lost SYN is silent): the caller brings its
+    /// own deadline, and drops the future, which abandons the attempt.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::ConnectionRefused`] where nobody listens; [`io::ErrorKind::InvalidInput`] for an address of another
+    /// kind than the endpoint's; others as the operating system reports them.
+    fn connect(&self, endpoint: &Endpoint, address: &Address) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+/// One of the places that an endpoint's name leads to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Address {
+    /// An address and port of TCP.
+    Tcp(SocketAddr),
+    /// A socket in the file system.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// Where a connection leads.

@@ -6,6 +6,7 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     future::{self, Future},
     io,
+    net::SocketAddr,
     os::unix::fs::FileExt,
     panic,
     path::Path,
@@ -25,7 +26,7 @@ use tokio::{
 };
 use tokio_rustls::{client::TlsStream, rustls::pki_types::ServerName};
 
-use super::{Disk, DiskFile, Endpoint, Env, Network, Task, tls};
+use super::{Address, Disk, DiskFile, Endpoint, Env, Network, Task, tls};
 
 /// How long a connection is silent before the kernel asks whether the peer is still there, in seconds.
 const KEEPALIVE_IDLE_S: u64 = 10;
@@ -130,23 +131,38 @@ pub struct TokioNetwork;
 impl Network for TokioNetwork {
     type Stream = TokioStream;
 
-    async fn connect(&self, endpoint: &Endpoint) -> io::Result<TokioStream> {
+    async fn resolve(&self, endpoint: &Endpoint) -> io::Result<Vec<Address>> {
         match endpoint {
-            Endpoint::Tcp { host, port } => Ok(TokioStream::Tcp(tcp(host, *port).await?)),
-            Endpoint::Tls { host, port, tls } => {
+            Endpoint::Tcp { host, port } | Endpoint::Tls { host, port, .. } => {
+                let found = tokio::net::lookup_host((host.as_str(), *port)).await;
+                let found = found.map_err(|error| io::Error::new(error.kind(), format!("{host}: {error}")))?;
+                Ok(found.map(Address::Tcp).collect())
+            }
+            Endpoint::Unix(path) => Ok(vec![Address::Unix(path.clone())]),
+        }
+    }
+
+    async fn connect(&self, endpoint: &Endpoint, address: &Address) -> io::Result<TokioStream> {
+        match (endpoint, address) {
+            (Endpoint::Tcp { .. }, Address::Tcp(address)) => Ok(TokioStream::Tcp(tcp(*address).await?)),
+            (Endpoint::Tls { host, tls, .. }, Address::Tcp(address)) => {
                 let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
                 let tls = tls.clone();
                 let connector = tokio::task::spawn_blocking(move || tls::connector(&tls)).await??;
-                let stream = connector.connect(name, tcp(host, *port).await?).await?;
+                let stream = connector.connect(name, tcp(*address).await?).await?;
                 Ok(TokioStream::Tls(Box::new(stream)))
             }
-            Endpoint::Unix(path) => Ok(TokioStream::Unix(UnixStream::connect(path).await?)),
+            (Endpoint::Unix(_), Address::Unix(path)) => Ok(TokioStream::Unix(UnixStream::connect(path).await?)),
+            (endpoint, address) => {
+                let message = format!("{address} is no address of {endpoint:?}");
+                Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+            }
         }
     }
 }
 
-async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect((host, port)).await?;
+async fn tcp(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let socket = SockRef::from(&stream);
     let keepalive = TcpKeepalive::new()

@@ -13,6 +13,7 @@ use crate::{
     key::{Prefix, glob_escape},
     shared::{
         CallError,
+        addresses::Addresses,
         connection::{Dialled, dial},
     },
 };
@@ -62,7 +63,7 @@ impl<E: Env> LegacyKeys<E> {
         let empty = Prefix::from_str("").expect("nothing is not too long");
         let mut config = Config::new(redis.clone(), empty, "");
         config.tls = tls;
-        let dialled = within(&env, dial(&env, &config, 0, || ())).await;
+        let dialled = within(&env, dial(&env, &config, &Addresses::default(), 0, || ())).await;
         let dialled = dialled.map_err(|reason| unreadable(&redis, reason))?;
         Ok(Self { env, redis, dialled, prefix: prefix.to_owned(), cursor: Some("0".to_owned()), seen: BTreeSet::new() })
     }

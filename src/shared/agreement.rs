@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    net::{Ipv4Addr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     contact::Timestamp,
-    env::{Endpoint, Env, Network, TokioEnv},
+    env::{Address, Endpoint, Env, Network, TokioEnv},
     record::{Cell, CellName, Lifetime, Record, Times},
     stamp::Stamp,
 };
@@ -48,8 +48,10 @@ impl Server {
 
     async fn connect(&self) -> MultiplexedConnection {
         let env = TokioEnv::new();
+        let endpoint = Endpoint::tcp("127.0.0.1", self.port);
+        let address = Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)));
         let stream = loop {
-            match env.network().connect(&Endpoint::tcp("127.0.0.1", self.port)).await {
+            match env.network().connect(&endpoint, &address).await {
                 Ok(stream) => break stream,
                 Err(_) => env.sleep(Duration::from_millis(10)).await,
             }

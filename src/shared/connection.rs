@@ -13,13 +13,14 @@ use redis::{AsyncConnectionConfig, Cmd, RedisResult, Value, aio::MultiplexedConn
 
 use super::{
     CallError,
+    addresses::{self, Addresses},
     reply::Flat,
     script::{self, Merged, Mode, Terms},
     wrong_reply,
 };
 use crate::{
     config::Config,
-    env::{Env, Network, Task},
+    env::{Address, Env, Task},
     key::{Keys, Uid},
     record::Record,
 };
@@ -34,6 +35,8 @@ pub(crate) struct Connection {
     driver: Arc<Driver>,
     /// Tells this connection's news from those of earlier ones.
     pub(crate) id: u64,
+    /// Where it leads.
+    pub(crate) address: Arc<Address>,
     /// The generation of Redis's data that this connection was checked to lead to (R6).
     pub(crate) generation: Arc<str>,
     /// How often the merge script had to be sent.
@@ -45,6 +48,7 @@ pub(crate) struct Dialled {
     pub(crate) multiplexed: MultiplexedConnection,
     driver: Arc<Driver>,
     id: u64,
+    address: Arc<Address>,
 }
 
 /// The task that moves a connection's bytes. It ends with the last handle: a driver that waits for a dead peer to read
@@ -60,17 +64,19 @@ impl Drop for Driver {
     }
 }
 
-/// Opens a connection and authenticates. `on_end` is called when it ends by itself.
+/// Opens a connection to one of the endpoint's addresses and authenticates, which the caller gives up after
+/// `connect_timeout`. `on_end` is called when it ends by itself.
 ///
 /// Cancellation: the attempt is abandoned and its socket closed.
 pub(crate) async fn dial<E: Env>(
     env: &E,
     config: &Config,
+    addresses: &Addresses,
     id: u64,
     on_end: impl FnOnce() + Send + 'static,
 ) -> Result<Dialled, CallError> {
-    let connected = env.network().connect(&config.endpoint()).await;
-    let stream = connected.map_err(|error| CallError::Unknown(error.to_string()))?;
+    let connected = addresses::connect(env, &config.endpoint(), addresses, config.connect_timeout).await;
+    let (address, stream) = connected.map_err(|error| CallError::Unknown(error.to_string()))?;
     // The crate's own timeouts need a tokio reactor and would not be covered by our deadlines: off.
     let timeouts = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
     let opened = MultiplexedConnection::new_with_config(config.redis.connection_info(), stream, timeouts).await;
@@ -82,13 +88,14 @@ pub(crate) async fn dial<E: Env>(
         flag.store(true, Ordering::Relaxed);
         on_end();
     });
-    Ok(Dialled { multiplexed, driver: Arc::new(Driver { task: Box::new(task), ended }), id })
+    let driver = Arc::new(Driver { task: Box::new(task), ended });
+    Ok(Dialled { multiplexed, driver, id, address: Arc::new(address) })
 }
 
 impl Dialled {
     pub(crate) fn with_generation(self, generation: &str, scripts_sent: Counter) -> Connection {
-        let Self { multiplexed, driver, id } = self;
-        Connection { multiplexed, driver, id, generation: generation.into(), scripts_sent }
+        let Self { multiplexed, driver, id, address } = self;
+        Connection { multiplexed, driver, id, address, generation: generation.into(), scripts_sent }
     }
 }
 

@@ -8,12 +8,14 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::connection::Connection;
+use super::{addresses::Addresses, connection::Connection};
 use crate::health::{Event, Health, Next, Patience, State};
 
 /// Connection and health, shared by all calls of a cache.
 pub(crate) struct Link {
     inner: Mutex<Inner>,
+    /// The addresses of Redis's name.
+    pub(crate) addresses: Addresses,
     /// Wakes the recovery task.
     pub(crate) wake: Notify,
     /// Wakes whoever waits for the end of an attempt to connect.
@@ -84,7 +86,7 @@ impl Link {
             connections: 0,
             clock: None,
         };
-        Self { inner: Mutex::new(inner), wake: Notify::new(), settled: Notify::new() }
+        Self { inner: Mutex::new(inner), addresses: Addresses::default(), wake: Notify::new(), settled: Notify::new() }
     }
 
     /// The connection, if calls may use it. They do not wait for one.
@@ -163,6 +165,7 @@ impl Link {
             inner.lost("the connection ended as soon as it stood", now, random);
             return self.settle(inner);
         }
+        self.addresses.prove(&connection.address);
         let same = inner.connection.as_ref().is_some_and(|held| held.id == connection.id);
         inner.connections += u64::from(!same);
         inner.connection = Some(connection);
@@ -190,6 +193,11 @@ impl Link {
     pub(crate) fn lose(&self, id: u64, reason: &str, now: Duration, random: u64) {
         let mut inner = self.lock();
         if let Some(connection) = inner.connection.take_if(|connection| connection.id == id) {
+            // One that ended may be had again at once, and other addresses are tried beside it. One that is silent, or leads
+            // to a server that refuses to work, would be met again.
+            if !connection.has_ended() {
+                self.addresses.doubt(&connection.address);
+            }
             connection.abandon();
             inner.lost(reason, now, random);
             drop(inner);

@@ -1,11 +1,12 @@
 //! The shared tier: Redis, through the `redis` crate's own protocol code, over a stream that [`Env`]'s network opened.
 //!
-//! `connection` opens connections and asks them; `script` is the one way to write;
+//! `addresses` chooses and races the addresses of Redis's name; `connection` opens connections and asks them; `script` is the one way to write;
 //! `reply` is what a read brings; `link` is the one connection that an
 //! instance has at a time, with its view of Redis's health. No timeouts here: the caller's deadline covers everything.
 //!
 //! [`Env`]: crate::env::Env
 
+pub(crate) mod addresses;
 #[cfg(test)]
 mod agreement;
 pub(crate) mod connection;

@@ -16,7 +16,7 @@ use contact_cache::env::{Disk, Endpoint, Env, Network, TokioEnv};
 use seedbed::{
     history::Stop,
     seed::Seed,
-    world::{Host, SimEnv, SimListener, SimStream, World},
+    world::{Host, SimEnv, SimListener, SimStream, World, net::connect_in_turn},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -54,7 +54,8 @@ pub(crate) trait Place: Send + Sync + 'static {
 /// A connection, and the peer's end of it.
 pub(crate) async fn connected<P: Place>(place: &P) -> (<<P::Env as Env>::Network as Network>::Stream, P::Peer) {
     let (listener, port) = place.listen().await;
-    let stream = place.env().network().connect(&Endpoint::tcp(place.host(), port)).await.expect("the peer listens");
+    let stream =
+        connect_in_turn(place.env().network(), &Endpoint::tcp(place.host(), port)).await.expect("the peer listens");
     (stream, P::accept(&listener).await)
 }
 

@@ -12,7 +12,8 @@ use std::{
     time::Duration,
 };
 
-use contact_cache::env::{Endpoint, Env, Network, Task};
+use contact_cache::env::{Endpoint, Env, Task};
+use seedbed::world::net::connect_in_turn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::place::{BACKLOG, Place, connected, within};
@@ -20,7 +21,8 @@ use crate::place::{BACKLOG, Place, connected, within};
 pub(crate) async fn connecting_where_nobody_listens_is_refused(place: &impl Place) {
     let (listener, port) = place.listen().await;
     drop(listener);
-    let error = place.env().network().connect(&Endpoint::tcp(place.host(), port)).await.err().expect("nobody listens");
+    let error =
+        connect_in_turn(place.env().network(), &Endpoint::tcp(place.host(), port)).await.err().expect("nobody listens");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
 }
 
@@ -99,11 +101,12 @@ pub(crate) async fn dropping_a_connect_harms_nothing<P: Place>(place: &P) {
     let (listener, port) = place.listen().await;
     for _ in 0..3 {
         let endpoint = Endpoint::tcp(place.host(), port);
-        let mut connect = Box::pin(place.env().network().connect(&endpoint));
+        let mut connect = Box::pin(connect_in_turn(place.env().network(), &endpoint));
         let polled = poll_fn(|context| Poll::Ready(connect.as_mut().poll(context).is_ready())).await;
         assert!(!polled, "a connect takes a round trip");
     }
-    let mut stream = place.env().network().connect(&Endpoint::tcp(place.host(), port)).await.expect("the peer listens");
+    let mut stream =
+        connect_in_turn(place.env().network(), &Endpoint::tcp(place.host(), port)).await.expect("the peer listens");
     stream.write_all(b"x").await.expect("the stream is open");
     loop {
         // The abandoned ones may be there too, at their end.
@@ -189,7 +192,7 @@ pub(crate) async fn a_full_backlog_drops_the_next_syn_until_the_peer_accepts<P: 
     let mut waiting = Vec::new();
     // The SYN is sent again after a second.
     let patience = Duration::from_millis(900);
-    while let Some(stream) = within(place.env(), patience, place.env().network().connect(&endpoint)).await {
+    while let Some(stream) = within(place.env(), patience, connect_in_turn(place.env().network(), &endpoint)).await {
         waiting.push(stream.expect("the peer listens"));
     }
     // Linux takes one more than was asked for, and another if its SYN arrives before the last one's acknowledgement.
@@ -199,6 +202,6 @@ pub(crate) async fn a_full_backlog_drops_the_next_syn_until_the_peer_accepts<P: 
     for _ in 0..over {
         accepted.push(P::accept(&listener).await);
     }
-    let connect = within(place.env(), Duration::from_secs(10), place.env().network().connect(&endpoint)).await;
+    let connect = within(place.env(), Duration::from_secs(10), connect_in_turn(place.env().network(), &endpoint)).await;
     connect.expect("there is room again").expect("the peer listens");
 }

@@ -3,8 +3,8 @@
 
 use std::{io, pin::pin, time::Duration};
 
-use contact_cache::env::{Endpoint, Env, Network};
-use seedbed::world::Host;
+use contact_cache::env::{Endpoint, Env};
+use seedbed::world::{Host, net::connect_in_turn};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::place::{Place, Simulation, connected, within};
@@ -21,7 +21,7 @@ pub(crate) async fn a_connect_into_a_cut_hangs_until_the_syn_that_gets_through(p
     let (_listener, port) = place.listen().await;
     let (network, endpoint) = (place.env().network(), Endpoint::tcp(place.host(), port));
     place.cut();
-    let mut connect = pin!(network.connect(&endpoint));
+    let mut connect = pin!(connect_in_turn(network, &endpoint));
     assert!(within(place.env(), Duration::from_millis(500), connect.as_mut()).await.is_none(), "a lost SYN is silent");
     place.heal();
     let connected = within(place.env(), Duration::from_secs(20), connect).await;

@@ -3,7 +3,7 @@
 
 use std::future::Future;
 
-use contact_cache::env::{Endpoint, Env as _, Network as _};
+use contact_cache::env::{Endpoint, Env as _};
 use futures_util::future::join_all;
 use madsim::{
     net::{TcpListener, TcpStream},
@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::{Spent, bed, timed};
 use crate::{
     seed::Seed,
-    world::{Host, World},
+    world::{Host, World, net::connect_in_turn},
 };
 
 const PORT: u16 = 6379;
@@ -55,7 +55,8 @@ pub(super) fn on_simnet(clients: u32, each: u32) -> Spent {
         }));
         let asked = (0..clients).map(|number| {
             world.start(number, |env| async move {
-                let stream = env.network().connect(&Endpoint::tcp("redis", PORT)).await.expect("the server listens");
+                let stream =
+                    connect_in_turn(env.network(), &Endpoint::tcp("redis", PORT)).await.expect("the server listens");
                 ask(stream, each, |driver| drop(env.spawn(driver))).await;
             })
         });

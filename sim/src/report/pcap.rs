@@ -1,18 +1,14 @@
 //! The traffic of a run as a pcap file, for Wireshark, tshark and tcpdump: IPv4 and TCP as they would stand on the wire.
 //!
-//! Redis is 10.0.0.1 and its replica 10.0.0.2, instance n is 10.1.0.1 plus n; times are those of a right wall clock in
+//! Hosts have the addresses that `Host::address` gives them (Redis is 10.0.0.1); times are those of a right wall clock in
 //! the run. Each packet stands at the time when it left its sender, also if it was lost. To see commands and replies:
 //! `tshark -r FILE -d tcp.port==6379,resp`.
 
-use std::{
-    io::{self, Write},
-    net::Ipv4Addr,
-};
+use std::io::{self, Write};
 
 use etherparse::PacketBuilder;
 
 use crate::world::{
-    Host,
     clock::WALL_BASE_MS,
     net::{Kind, Packet},
 };
@@ -50,7 +46,7 @@ pub fn write(packets: &[Packet], into: &mut impl Write) -> io::Result<()> {
 /// The packet as it stands on the wire, with its checksums.
 fn encode(packet: &Packet, into: &mut Vec<u8>) -> io::Result<()> {
     let Packet { from, to, kind, sequence, acknowledged, window, bytes, .. } = packet;
-    let tcp = PacketBuilder::ipv4(address(from.0).octets(), address(to.0).octets(), TTL)
+    let tcp = PacketBuilder::ipv4(from.0.address().octets(), to.0.address().octets(), TTL)
         .tcp(from.1, to.1, *sequence, *window);
     let tcp = match kind {
         Kind::Syn => tcp.syn(),
@@ -61,14 +57,6 @@ fn encode(packet: &Packet, into: &mut Vec<u8>) -> io::Result<()> {
         Kind::Reset => tcp.rst().ack(*acknowledged),
     };
     tcp.write(into, bytes).map_err(io::Error::other)
-}
-
-fn address(host: Host) -> Ipv4Addr {
-    match host {
-        Host::Redis => Ipv4Addr::new(10, 0, 0, 1),
-        Host::Replica => Ipv4Addr::new(10, 0, 0, 2),
-        Host::Instance(number) => (u32::from(Ipv4Addr::new(10, 1, 0, 1)).wrapping_add(number)).into(),
-    }
 }
 
 #[cfg(test)]

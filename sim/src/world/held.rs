@@ -85,12 +85,12 @@ impl Drop for Holding {
 mod tests {
     use std::path::Path;
 
-    use contact_cache::env::{Disk as _, Endpoint, Env as _, Network as _, Task as _};
+    use contact_cache::env::{Disk as _, Endpoint, Env as _, Task as _};
 
     use super::*;
     use crate::{
         history::Stop,
-        world::{Host, simulate},
+        world::{Host, net::connect_in_turn, simulate},
     };
 
     #[test]
@@ -100,7 +100,7 @@ mod tests {
             let env = world.boot(1);
             assert_eq!(world.held(1), Some(Held::default()));
             let endpoint = Endpoint::tcp("redis", 1);
-            let stream = env.network().connect(&endpoint).await.expect("somebody listens");
+            let stream = connect_in_turn(env.network(), &endpoint).await.expect("somebody listens");
             let tasks = [1, 2].map(|_| env.spawn(std::future::pending()));
             let file = env.disk().open(Path::new("/file")).expect("a disk");
             let lock = env.disk().lock(Path::new("/lock")).expect("nobody holds it");

@@ -24,6 +24,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     future::poll_fn,
+    net::Ipv4Addr,
     pin::pin,
     str::FromStr,
     sync::{
@@ -70,7 +71,28 @@ impl Host {
             Self::Instance(number) => u64::from(number) + 1,
         }
     }
+
+    /// Its address: 10.0.0.1 is Redis's, 10.0.0.2 the replica's, 10.1.0.1 plus n that of instance n.
+    pub fn address(self) -> Ipv4Addr {
+        match self {
+            Self::Redis => Ipv4Addr::new(10, 0, 0, 1),
+            Self::Replica => Ipv4Addr::new(10, 0, 0, 2),
+            Self::Instance(number) => u32::from(FIRST_INSTANCE).wrapping_add(number).into(),
+        }
+    }
+
+    /// The host that has this address.
+    pub fn with_address(address: Ipv4Addr) -> Self {
+        match address.octets() {
+            [10, 0, 0, 1] => Self::Redis,
+            [10, 0, 0, 2] => Self::Replica,
+            _ => Self::Instance(u32::from(address).wrapping_sub(FIRST_INSTANCE.into())),
+        }
+    }
 }
+
+/// The address of instance 0.
+const FIRST_INSTANCE: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 
 impl From<u32> for Host {
     fn from(instance: u32) -> Self {

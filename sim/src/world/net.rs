@@ -25,8 +25,8 @@
 //! delaying: none would be waited for.
 //!
 //! Names: a host's name is its `Display`, until it is given other addresses. A host's resolver can be slow, fail, or
-//! answer wrongly; several addresses are tried in turn, each until it refuses or times out. An address at which nobody
-//! listens refuses; one whose host has no power is silent. Connections that stand know nothing of names.
+//! answer wrongly or with several addresses. An address at which nobody listens refuses; one whose host has no power is
+//! silent; one whose process hangs accepts, and says nothing. Connections that stand know nothing of names.
 //!
 //! Not modelled: congestion, fast retransmission (a lost segment always costs the timeout, as the last one of a request
 //! does), a full queue before a slow link, `TIME_WAIT` and the number of ports, ICMP.
@@ -47,10 +47,11 @@ mod tests;
 use std::{
     collections::VecDeque,
     io,
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use contact_cache::env::{Endpoint, Network};
+use contact_cache::env::{Address, Endpoint, Network};
 
 pub use self::{
     capture::{Capture, Kind, Packet},
@@ -135,7 +136,7 @@ impl Net {
         });
     }
 
-    /// Gives a name these addresses, to be tried in this order; none: the name does not exist (any more).
+    /// Gives a name these addresses, in this order; none: the name does not exist (any more).
     pub fn set_addresses(&self, name: &str, hosts: &[Host]) {
         self.with(|tcp| tcp.names.set_addresses(name, hosts.to_vec()));
     }
@@ -330,8 +331,8 @@ impl SimNetwork {
 impl Network for SimNetwork {
     type Stream = SimStream;
 
-    async fn connect(&self, endpoint: &Endpoint) -> io::Result<SimStream> {
-        let (host, port) = match endpoint {
+    async fn resolve(&self, endpoint: &Endpoint) -> io::Result<Vec<Address>> {
+        let (name, port) = match endpoint {
             Endpoint::Tcp { host, port } => (host, *port),
             Endpoint::Tls { .. } | Endpoint::Unix(_) => {
                 let message = "the simulated network has neither TLS nor Unix sockets";
@@ -348,14 +349,34 @@ impl Network for SimNetwork {
         if delay_us > 0 {
             clock.sleep_us(delay_us).await;
         }
-        // One after the other, as the standard library and tokio do; of the failures the last is told.
-        let mut outcome = Err(io::Error::new(io::ErrorKind::NotFound, format!("host {host:?} has no address")));
-        for to in self.net.with(|tcp| tcp.resolve(asker, host))? {
-            outcome = self.connect_to(to, port).await;
-            if outcome.is_ok() {
-                break;
-            }
+        let hosts = self.net.with(|tcp| tcp.resolve(asker, name))?;
+        if hosts.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, format!("host {name:?} has no address")));
         }
-        outcome
+        Ok(hosts.into_iter().map(|host| Address::Tcp((host.address(), port).into())).collect())
     }
+
+    async fn connect(&self, endpoint: &Endpoint, address: &Address) -> io::Result<SimStream> {
+        let Address::Tcp(SocketAddr::V4(to)) = address else {
+            let message = format!("{address} is no address of {endpoint:?} in the simulated network");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        };
+        self.connect_to(Host::with_address(*to.ip()), to.port()).await
+    }
+}
+
+/// Resolves an endpoint and tries its addresses one after the other, each until it refuses or times out: what clients do
+/// that have nothing better. Of the failures the last is told.
+///
+/// # Errors
+/// As those of the network.
+pub async fn connect_in_turn<N: Network>(network: &N, endpoint: &Endpoint) -> io::Result<N::Stream> {
+    let mut outcome = Err(io::ErrorKind::NotFound.into());
+    for address in network.resolve(endpoint).await? {
+        outcome = network.connect(endpoint, &address).await;
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
 }

@@ -17,6 +17,7 @@ use std::{
     },
 };
 
+use contact_cache::env::Env as _;
 use madsim::{runtime::Handle, task::JoinHandle};
 
 use super::{
@@ -107,6 +108,19 @@ impl World {
             machine.running = Some(env.clone());
             env
         })
+    }
+
+    /// Starts a process on `host` that listens on a port and hangs: its kernel accepts connections that are never answered.
+    ///
+    /// # Panics
+    /// If a process is running there.
+    pub fn start_hung(&self, host: impl Into<Host>, port: u16) {
+        let hangs = |env: SimEnv| async move {
+            let _listener = env.network().listen(port).expect("no other process runs on this host");
+            std::future::pending::<()>().await;
+        };
+        // It ends with its process.
+        drop(self.start(host, hangs));
     }
 
     /// The environment of the process that runs on `host`.
@@ -215,7 +229,7 @@ impl World {
 mod tests {
     use std::{path::Path, sync::atomic::AtomicI64};
 
-    use contact_cache::env::{Disk as _, DiskFile as _, Env as _, Task as _};
+    use contact_cache::env::{Disk as _, DiskFile as _, Task as _};
 
     use super::*;
     use crate::world::{clock::WALL_BASE_MS, simulate};

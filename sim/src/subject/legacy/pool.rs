@@ -9,11 +9,13 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use contact_cache::env::{Endpoint, Env, Network, Task};
+use contact_cache::env::{Endpoint, Env, Task};
 use redis::{
     AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisResult, Value,
     aio::MultiplexedConnection,
 };
+
+use crate::world::net::connect_in_turn;
 
 pub(super) struct Pool<E: Env> {
     env: E,
@@ -57,7 +59,7 @@ impl<E: Env> Pool<E> {
     }
 
     async fn connect(&self) -> RedisResult<Connection<E>> {
-        let stream = self.env.network().connect(&self.endpoint).await?;
+        let stream = connect_in_turn(self.env.network(), &self.endpoint).await?;
         // The crate's timeouts need a tokio reactor, and redis-py has none by default.
         let timeouts = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let opened = MultiplexedConnection::new_with_config(self.info.redis_settings(), stream, timeouts).await;

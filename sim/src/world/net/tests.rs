@@ -15,9 +15,10 @@ use std::{
     time::Duration,
 };
 
-use contact_cache::env::{Endpoint, Env as _, Network as _};
+use contact_cache::env::{Endpoint, Env as _};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::connect_in_turn;
 use crate::{
     history::Stop,
     world::{Host, SimEnv, SimStream, World, simulate},
@@ -51,7 +52,7 @@ async fn connect(world: &World) -> io::Result<SimStream> {
     if !world.is_running(1) {
         world.boot(1);
     }
-    world.env(1).network().connect(&Endpoint::tcp("redis", PORT)).await
+    connect_in_turn(world.env(1).network(), &Endpoint::tcp("redis", PORT)).await
 }
 
 /// A connection to the echo server, used once.
@@ -381,7 +382,8 @@ fn the_same_seed_gives_the_same_trace_and_another_seed_another() {
             let clients = (1..=20_u32).map(|number| {
                 let world = world.clone();
                 world.clone().start(number, move |env| async move {
-                    let mut stream = env.network().connect(&Endpoint::tcp("redis", PORT)).await.expect("it listens");
+                    let mut stream =
+                        connect_in_turn(env.network(), &Endpoint::tcp("redis", PORT)).await.expect("it listens");
                     for size in 1..200 {
                         echo(&mut stream, &vec![1; size * 20]).await.expect("it answers");
                         world.sleep_us(env.random() % 100).await;
@@ -409,7 +411,7 @@ fn byte(number: u32, connection: u64, position: usize) -> u8 {
 async fn keep_echoing(env: SimEnv, served_us: Arc<AtomicU64>) {
     let Host::Instance(number) = env.host() else { panic!("Redis is no client") };
     for connection in 0.. {
-        let Ok(mut stream) = env.network().connect(&Endpoint::tcp("redis", PORT)).await else {
+        let Ok(mut stream) = connect_in_turn(env.network(), &Endpoint::tcp("redis", PORT)).await else {
             env.sleep(Duration::from_millis(100)).await;
             continue;
         };

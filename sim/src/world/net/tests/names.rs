@@ -32,7 +32,9 @@ fn a_failing_resolver_fails_the_connect_of_its_host_alone() {
         let error = stream.expect_err("nobody answers").to_string();
         assert!(error.contains("temporary failure in name resolution"), "{error}");
         assert_eq!(ms, 10_000);
-        world.env(2).network().connect(&Endpoint::tcp("redis", PORT)).await.expect("it has a resolver of its own");
+        connect_in_turn(world.env(2).network(), &Endpoint::tcp("redis", PORT))
+            .await
+            .expect("it has a resolver of its own");
         world.net().set_resolver(1, Resolver::default());
         connect(&world).await.expect("the resolver is well again");
     });
@@ -46,7 +48,7 @@ fn a_connect_dropped_while_it_resolves_sends_nothing() {
         world.net().set_resolver(1, Resolver { delay_us: 1_000_000, ..Resolver::default() });
         let env = world.boot(1);
         let endpoint = Endpoint::tcp("redis", PORT);
-        let mut connect = Box::pin(env.network().connect(&endpoint));
+        let mut connect = Box::pin(connect_in_turn(env.network(), &endpoint));
         std::future::poll_fn(|context| {
             assert!(connect.as_mut().poll(context).is_pending());
             std::task::Poll::Ready(())
