@@ -103,6 +103,13 @@ const NETWORK_KINDS: [fn(&mut Stream, u32) -> Fault; 5] = [
     },
 ];
 
+/// Names whose first address is of no use, from a stream of their own.
+const ADDRESS_KINDS: [Kind; 1] = [|draw, instances| Fault::BadNames {
+    instances: some(draw, instances),
+    delay_us: *[0, 20_000, 200_000].choose(draw).expect("three"),
+    answer: if draw.random() { NameAnswer::SilentFirst } else { NameAnswer::MuteFirst },
+}];
+
 fn bad_disk(draw: &mut Stream, instances: u32) -> Fault {
     let instance = draw.random_range(0..instances);
     // A few errors, or nothing else until it ends.
@@ -156,6 +163,7 @@ pub fn generate(seed: Seed, frame: &Frame) -> Vec<PlannedFault> {
     if network.random() {
         add(&mut plan, &mut network, (&NETWORK_KINDS, 0.3), (instances, length_us));
     }
+    add(&mut plan, &mut seed.stream("faults of several addresses"), (&ADDRESS_KINDS, 0.1), (instances, length_us));
     emphasis::add(&mut plan, &mut seed.stream("faults of the workload"), frame);
     plan.sort_by_key(|planned| planned.start_us);
     if !frame.beyond_budget {

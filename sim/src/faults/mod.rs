@@ -246,6 +246,10 @@ pub enum NameAnswer {
     Silent,
     /// First that host, then the right one.
     RefusingFirst,
+    /// The same, and that host has no power: SYNs to it are lost.
+    SilentFirst,
+    /// The same, and a process that hangs has the port there: connections are accepted and never answered.
+    MuteFirst,
 }
 
 /// How a disk works badly.
@@ -487,6 +491,8 @@ impl NameAnswer {
             Self::Nothing => "failing names",
             Self::Refusing | Self::Silent => "wrong names",
             Self::RefusingFirst => "several addresses",
+            Self::SilentFirst => "silent first address",
+            Self::MuteFirst => "mute first address",
         }
     }
 }
@@ -506,7 +512,7 @@ impl DiskTrouble {
 }
 
 /// The kinds, as they are named in reports.
-pub const KIND_NAMES: [&str; 47] = [
+pub const KIND_NAMES: [&str; 49] = [
     "partition",
     "partition of requests",
     "partition of replies",
@@ -520,6 +526,8 @@ pub const KIND_NAMES: [&str; 47] = [
     "failing names",
     "wrong names",
     "several addresses",
+    "silent first address",
+    "mute first address",
     "connection reset",
     "Redis power loss",
     "Redis failover",

@@ -259,7 +259,10 @@ impl Nemesis<'_> {
             Fault::RedisCrash { .. } | Fault::RedisPowerLoss { .. } | Fault::RedisRollback { .. } => {
                 self.redis.start(world);
             }
-            Fault::RedisFailover { .. } => self.redis.fail_over(world),
+            Fault::RedisFailover { .. } => {
+                self.clear_other_host();
+                self.redis.fail_over(world);
+            }
             Fault::RedisPause => world.resume(self.redis.host()),
             Fault::RedisRefuses { .. } => self.redis.with_engine(|engine| engine.refuse(None)),
             Fault::RedisClockStep { by_ms } => HOSTS.iter().for_each(|host| world.step_clock_ms(*host, -by_ms)),

@@ -4,7 +4,10 @@ use super::{Edge, Nemesis};
 use crate::{
     faults::{Fault, NameAnswer, NetTrouble, Persistence},
     history::{Stop, What},
-    redis::{Engine, serve_world::HOSTS},
+    redis::{
+        Engine,
+        serve_world::{HOSTS, PORT},
+    },
     world::{
         Host,
         net::{Latency, Resolver, Says},
@@ -41,19 +44,43 @@ impl Nemesis<'_> {
     /// Puts the resolvers of these instances in trouble.
     pub(super) fn begin_bad_names(&self, instances: &[u32], delay_us: u64, answer: NameAnswer) {
         let (right, wrong) = (self.redis.host(), self.redis.other_host());
-        self.world.set_power(wrong, answer != NameAnswer::Silent);
+        self.set_other_host(answer);
         let says = match answer {
             NameAnswer::Right => Says::Truth,
             NameAnswer::Nothing => Says::Failure,
             NameAnswer::Refusing | NameAnswer::Silent => Says::Addresses(vec![wrong]),
-            NameAnswer::RefusingFirst => Says::Addresses(vec![wrong, right]),
+            NameAnswer::RefusingFirst | NameAnswer::SilentFirst | NameAnswer::MuteFirst => {
+                Says::Addresses(vec![wrong, right])
+            }
         };
         for instance in instances {
             self.world.net().set_resolver(*instance, Resolver { delay_us, says: says.clone() });
         }
     }
 
+    /// The host on which Redis does not run refuses connections, is silent, or takes them for a process that hangs.
+    fn set_other_host(&self, answer: NameAnswer) {
+        self.clear_other_host();
+        let other = self.redis.other_host();
+        match answer {
+            NameAnswer::MuteFirst => self.world.start_hung(other, PORT),
+            NameAnswer::Silent | NameAnswer::SilentFirst => self.world.set_power(other, false),
+            NameAnswer::Right | NameAnswer::Nothing | NameAnswer::Refusing | NameAnswer::RefusingFirst => {
+                self.world.set_power(other, true);
+            }
+        }
+    }
+
+    /// Ends the process that hangs there, if one does: Redis may need the host.
+    pub(super) fn clear_other_host(&self) {
+        let other = self.redis.other_host();
+        if self.world.is_running(other) {
+            self.world.kill(other, Stop::Killed);
+        }
+    }
+
     pub(super) fn end_bad_names(&self, instances: &[u32]) {
+        self.clear_other_host();
         for instance in instances {
             self.world.net().set_resolver(*instance, Resolver::default());
         }
