@@ -10,6 +10,7 @@
 mod deaths;
 #[path = "conformance/files.rs"]
 mod files;
+mod mount;
 #[path = "conformance/namespaces.rs"]
 mod namespaces;
 #[path = "conformance/place.rs"]
@@ -56,6 +57,9 @@ crate::place::in_simulation, crate::place::for_real: {
     files::names_are_listed_renamed_and_removed,
     files::what_does_not_exist_is_not_found,
     files::a_lock_keeps_others_out_until_it_is_dropped,
+    files::a_lock_goes_with_its_file_and_not_with_the_name,
+    files::what_has_a_name_is_told_and_what_is_open_is_known,
+    files::a_file_is_created_only_where_nothing_has_its_name,
     tasks::blocking_work_runs_to_its_end_though_nobody_waits,
     tasks::blocking_work_gives_its_result,
     tasks::a_sleep_lasts_at_least_as_long_as_asked,

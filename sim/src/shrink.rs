@@ -11,7 +11,7 @@ use std::{fmt, ops::Range, sync::Arc};
 
 use crate::{
     checker::{Guarantee, Verdict},
-    explore::Judged,
+    explore::{Judged, judge_scenario},
     faults::{NamedInstances, PlannedFault},
     history::{Call, Patch, RecordName},
     scenario::Scenario,
@@ -30,8 +30,8 @@ pub enum Target {
         /// The first record that the violation names, if it names one.
         record: Option<RecordName>,
     },
-    /// The run panics or ends its process, with this message; digits in it stand for any digits.
-    Unjudged {
+    /// The run panics with this message; digits in it stand for any digits.
+    Panic {
         /// The message, with `0` for each digit.
         message: String,
     },
@@ -41,6 +41,11 @@ impl Target {
     /// The first violation of a judged run of `scenario`. `None` if the run has no violation.
     pub fn of(judged: &Judged, scenario: &Scenario) -> Option<Self> {
         Self::all(judged, scenario).into_iter().next()
+    }
+
+    /// Whether a run of this scenario violates it.
+    fn is_violated(&self, scenario: &Scenario) -> bool {
+        Self::all(&judge_scenario(scenario).0, scenario).contains(self)
     }
 
     /// Each violation of a judged run, in the order of the guarantees.
@@ -55,7 +60,7 @@ impl Target {
                 });
                 broken.collect()
             }
-            Err(why) => vec![Self::Unjudged { message: without_digits(&why.to_string()) }],
+            Err(panic) => vec![Self::Panic { message: without_digits(&panic.to_string()) }],
         }
     }
 }
@@ -67,7 +72,7 @@ impl fmt::Display for Target {
             Self::Broken { guarantee, record: Some(RecordName { prefix, uid }) } => {
                 write!(f, "{guarantee} of record {uid:?} under prefix {prefix:?}")
             }
-            Self::Unjudged { message } => write!(f, "{message}"),
+            Self::Panic { message } => write!(f, "{message}"),
         }
     }
 }
@@ -81,18 +86,13 @@ pub struct Shrunk {
     pub runs: u64,
 }
 
-/// Makes a scenario small whose run violates `target`. `judge` runs candidates. `tell` sees the scenario after each pass that took something out of
+/// Makes a scenario small whose run violates `target`. `tell` sees the scenario after each pass that took something out of
 /// it, and the number of runs so far.
-pub fn shrink(
-    scenario: &Scenario,
-    target: &Target,
-    judge: &mut dyn FnMut(&Scenario) -> Judged,
-    mut tell: impl FnMut(&Scenario, u64),
-) -> Shrunk {
-    let mut shrinker = Shrinker { best: scenario.clone(), target: target.clone(), runs: 0, judge };
+pub fn shrink(scenario: &Scenario, target: &Target, mut tell: impl FnMut(&Scenario, u64)) -> Shrunk {
+    let mut shrinker = Shrinker { best: scenario.clone(), target: target.clone(), runs: 0 };
     loop {
         let round = shrinker.best.clone();
-        for pass in passes() {
+        for pass in PASSES {
             let before = shrinker.best.clone();
             pass(&mut shrinker);
             if shrinker.best != before {
@@ -107,26 +107,23 @@ pub fn shrink(
 }
 
 /// The passes, in their order: what takes out most comes first, since every later run is quicker then.
-fn passes<'a>() -> [fn(&mut Shrinker<'a>); 7] {
-    [
-        Shrinker::take_out_faults,
-        Shrinker::take_out_operations,
-        Shrinker::take_out_instances,
-        Shrinker::spare_instances,
-        Shrinker::shorten_faults,
-        Shrinker::simplify_world,
-        Shrinker::shorten_patches,
-    ]
-}
+const PASSES: [fn(&mut Shrinker); 7] = [
+    Shrinker::take_out_faults,
+    Shrinker::take_out_operations,
+    Shrinker::take_out_instances,
+    Shrinker::spare_instances,
+    Shrinker::shorten_faults,
+    Shrinker::simplify_world,
+    Shrinker::shorten_patches,
+];
 
-struct Shrinker<'a> {
+struct Shrinker {
     best: Scenario,
     target: Target,
     runs: u64,
-    judge: &'a mut dyn FnMut(&Scenario) -> Judged,
 }
 
-impl Shrinker<'_> {
+impl Shrinker {
     fn take_out_faults(&mut self) {
         self.take_out(
             |scenario| scenario.faults.len(),
@@ -246,8 +243,7 @@ impl Shrinker<'_> {
         for schedule in std::iter::once(own).chain((0..OTHER_SCHEDULES).filter(|other| *other != own)) {
             candidate.scheduler_seed = schedule;
             self.runs += 1;
-            let judged = (self.judge)(&candidate);
-            if Target::all(&judged, &candidate).contains(&self.target) {
+            if self.target.is_violated(&candidate) {
                 self.best = candidate;
                 return true;
             }
@@ -312,35 +308,26 @@ fn without_digits(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        explore::{Common, Unjudged, judge_scenario},
-        seed::Seed,
-        subject::SubjectKind,
-        workload::Workload,
-    };
-
-    fn judge(scenario: &Scenario) -> Judged {
-        Judged::of(scenario, judge_scenario(scenario).0.map_err(Unjudged::from))
-    }
+    use crate::{explore::Common, seed::Seed, subject::SubjectKind, workload::Workload};
 
     /// The older client breaks its promises by design, so this violation stays.
     fn violated() -> (Scenario, Target) {
         let common = Common { subject: SubjectKind::Legacy, ..Common::default() };
         let scenario = common.scenario((Workload::Isolation, Seed(120)));
-        let target = Target::of(&judge(&scenario), &scenario).expect("a violation");
+        let target = Target::of(&judge_scenario(&scenario).0, &scenario).expect("a violation");
         (scenario, target)
     }
 
     #[test]
     fn a_violation_shrinks_to_a_few_operations_that_break_the_same_guarantee_of_the_same_record() {
         let (scenario, target) = violated();
-        let shrunk = shrink(&scenario, &target, &mut judge, |_, _| {});
+        let shrunk = shrink(&scenario, &target, |_, _| {});
         let small = &shrunk.scenario;
         assert!(small.operations.len() <= 4 && small.faults.len() <= 1, "{small:?}");
         assert!(small.prefixes.len() <= 2 && small.workers == 1, "{small:?}");
         assert!(scenario.operations.len() > 20, "it was no small one");
-        assert_eq!(Target::of(&judge(small), small), Some(target.clone()), "it still is");
-        let again = shrink(small, &target, &mut judge, |_, _| panic!("there was something left to take out"));
+        assert!(target.is_violated(small), "it still is");
+        let again = shrink(small, &target, |_, _| panic!("there was something left to take out"));
         assert_eq!(again.scenario, *small);
     }
 

@@ -159,17 +159,32 @@ pub struct Tls {
 pub trait Disk: Clone + Send + Sync + 'static {
     /// An open file.
     type File: DiskFile;
-    /// An exclusive lock, held until dropped or until the process ends.
-    type Lock: Send + Sync + 'static;
 
     /// Creates the directory and its parents, durably: no [`Disk::sync_dir`] is needed for directories. It is no error if
-    /// it exists.
+    /// it exists. A directory that is created is its owner's alone (mode 0700).
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
 
-    /// Opens a file for reading and writing; creates it, empty, if it does not exist.
+    /// Opens a file for reading and writing; creates it, empty and its owner's alone (mode 0600), if it does not exist. A
+    /// symbolic link in the place of the file is an error; it is not followed.
     fn open(&self, path: &Path) -> io::Result<Self::File>;
 
-    /// The names of the files in `dir`, sorted; neither directories nor names that are not Unicode.
+    /// As [`Disk::open`], of a file that does not exist.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] if something has the name, be it a link that leads nowhere.
+    fn create(&self, path: &Path) -> io::Result<Self::File>;
+
+    /// What has this name. A symbolic link in its place is told, not followed. Asks the names that processes see now,
+    /// synced or not.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] if nothing has the name.
+    fn stat(&self, path: &Path) -> io::Result<Stat>;
+
+    /// Bytes that this process may still write to the volume of `dir`.
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
+
+    /// The names in `dir`, sorted; neither those of directories nor those that are not Unicode.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
 
     /// Renames a file; an existing file of the new name is replaced. A reader sees the one or the other.
@@ -180,17 +195,58 @@ pub trait Disk: Clone + Send + Sync + 'static {
 
     /// Makes the names in `dir` durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+}
 
-    /// Locks the file at `path` (created if need be) against every other process and handle.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] if another holds the lock.
-    fn lock(&self, path: &Path) -> io::Result<Self::Lock>;
+/// Which file or directory something is, whatever its name. Two that exist at the same time differ. A number may be given
+/// again to a later file; a device may have another number after a mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileId {
+    /// The volume.
+    pub device: u64,
+    /// The file on it (its inode).
+    pub number: u64,
+}
+
+/// What has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Which file or directory it is.
+    pub id: FileId,
+    /// Of which kind.
+    pub kind: FileKind,
+    /// Who may do what with it: the nine permission bits.
+    pub mode: u32,
+}
+
+/// What kind of thing has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Link,
+    /// A socket, a device, or the like.
+    Other,
 }
 
 /// An open file. Positions and lengths are in bytes.
 #[expect(clippy::len_without_is_empty, reason = "nobody asks whether a file is empty")]
 pub trait DiskFile: Send + Sync + 'static {
+    /// An exclusive lock, held until dropped or until the process ends.
+    type Lock: Send + Sync + 'static;
+
+    /// Which file it is.
+    fn id(&self) -> io::Result<FileId>;
+
+    /// Locks the file against every other process and handle. The lock is the file's, not its name's: it goes with a file
+    /// that is renamed, and keeps nobody from another file of the same name.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] if another holds the lock.
+    fn lock(&self) -> io::Result<Self::Lock>;
+
     /// The length of the file.
     fn len(&self) -> io::Result<u64>;
 
@@ -200,7 +256,8 @@ pub trait DiskFile: Send + Sync + 'static {
     /// [`io::ErrorKind::UnexpectedEof`] if the file ends before.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
 
-    /// Writes all of `bytes` at `offset`; a gap behind the end reads as zeros. Durable after [`DiskFile::sync`].
+    /// Writes all of `bytes` at `offset`; a gap behind the end reads as zeros. Durable after [`DiskFile::sync`]. A full
+    /// disk takes what replaces bytes that were written before (unless its file system never writes in place).
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
     /// Cuts the file, or extends it with zeros. Durable after [`DiskFile::sync`].

@@ -3,11 +3,11 @@
 #![expect(clippy::disallowed_methods, reason = "this is the one place where the client touches the real world")]
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError},
     future::{self, Future},
     io,
     net::SocketAddr,
-    os::unix::fs::FileExt,
+    os::unix::fs::{DirBuilderExt as _, FileExt, MetadataExt as _, OpenOptionsExt as _},
     panic,
     path::Path,
     pin::Pin,
@@ -26,7 +26,7 @@ use tokio::{
 };
 use tokio_rustls::{client::TlsStream, rustls::pki_types::ServerName};
 
-use super::{Address, Disk, DiskFile, Endpoint, Env, Network, Task, tls};
+use super::{Address, Disk, DiskFile, Endpoint, Env, FileId, FileKind, Network, Stat, Task, tls};
 
 /// How long a connection is silent before the kernel asks whether the peer is still there, in seconds.
 const KEEPALIVE_IDLE_S: u64 = 10;
@@ -233,26 +233,46 @@ impl TokioDisk {
 
 impl Disk for TokioDisk {
     type File = TokioFile;
-    type Lock = TokioLock;
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
         // Without the sync of its parent, a directory can vanish in a power loss, and all that is in it.
         let missing: Vec<&Path> =
             dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
-        fs::create_dir_all(dir).map_err(naming(dir))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(naming(dir))?;
         missing.into_iter().rev().try_for_each(|created| self.sync_dir(parent(created)))
     }
 
     fn open(&self, path: &Path) -> io::Result<TokioFile> {
-        let file = open(path).map_err(naming(path))?;
+        let file = options().create(true).truncate(false).open(path).map_err(naming(path))?;
         Ok(TokioFile { file: Arc::new(file), path: path.into() })
+    }
+
+    fn create(&self, path: &Path) -> io::Result<TokioFile> {
+        let file = options().create_new(true).open(path).map_err(naming(path))?;
+        Ok(TokioFile { file: Arc::new(file), path: path.into() })
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        let metadata = fs::symlink_metadata(path).map_err(naming(path))?;
+        let kind = match metadata.file_type() {
+            kind if kind.is_file() => FileKind::File,
+            kind if kind.is_dir() => FileKind::Directory,
+            kind if kind.is_symlink() => FileKind::Link,
+            _ => FileKind::Other,
+        };
+        Ok(Stat { id: id_of(&metadata), kind, mode: metadata.mode() & 0o777 })
+    }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        let volume = rustix::fs::statvfs(dir).map_err(|error| naming(dir)(error.into()))?;
+        Ok(volume.f_bavail.saturating_mul(volume.f_frsize))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(dir).map_err(naming(dir))? {
             let entry = entry.map_err(naming(dir))?;
-            if entry.file_type().map_err(naming(&entry.path()))?.is_file() {
+            if !entry.file_type().map_err(naming(&entry.path()))?.is_dir() {
                 names.extend(entry.file_name().into_string());
             }
         }
@@ -271,15 +291,6 @@ impl Disk for TokioDisk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(naming(dir))
     }
-
-    fn lock(&self, path: &Path) -> io::Result<TokioLock> {
-        let file = open(path).map_err(naming(path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(TokioLock { file }),
-            Err(TryLockError::WouldBlock) => Err(naming(path)(io::ErrorKind::WouldBlock.into())),
-            Err(TryLockError::Error(error)) => Err(naming(path)(error)),
-        }
-    }
 }
 
 /// An open file of the operating system.
@@ -290,6 +301,20 @@ pub struct TokioFile {
 }
 
 impl DiskFile for TokioFile {
+    type Lock = TokioLock;
+
+    fn id(&self) -> io::Result<FileId> {
+        self.file.metadata().map(|metadata| id_of(&metadata)).map_err(naming(&self.path))
+    }
+
+    fn lock(&self) -> io::Result<TokioLock> {
+        match self.file.try_lock() {
+            Ok(()) => Ok(TokioLock { file: self.file.clone() }),
+            Err(TryLockError::WouldBlock) => Err(naming(&self.path)(io::ErrorKind::WouldBlock.into())),
+            Err(TryLockError::Error(error)) => Err(naming(&self.path)(error)),
+        }
+    }
+
     fn len(&self) -> io::Result<u64> {
         self.file.metadata().map(|metadata| metadata.len()).map_err(naming(&self.path))
     }
@@ -315,7 +340,7 @@ impl DiskFile for TokioFile {
 /// A lock on a file (`flock`), which the operating system releases when its process ends.
 #[derive(Debug)]
 pub struct TokioLock {
-    file: File,
+    file: Arc<File>,
 }
 
 impl Drop for TokioLock {
@@ -326,9 +351,16 @@ impl Drop for TokioLock {
     }
 }
 
-/// Opens a file for reading and writing; creates it if need be.
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+/// For reading and writing. A link in the place of the file is `ELOOP`.
+fn options() -> OpenOptions {
+    let no_follow = rustix::fs::OFlags::NOFOLLOW.bits();
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600).custom_flags(no_follow.cast_signed());
+    options
+}
+
+fn id_of(metadata: &Metadata) -> FileId {
+    FileId { device: metadata.dev(), number: metadata.ino() }
 }
 
 /// The directory that `path` is named in.

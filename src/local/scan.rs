@@ -183,6 +183,8 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use crate::env::FileId;
+
     use super::{
         super::{
             storage::{ENTRY_HEADER_LEN, header, push_entry},
@@ -197,6 +199,16 @@ mod tests {
     struct Bytes(Mutex<Vec<u8>>);
 
     impl DiskFile for Bytes {
+        type Lock = ();
+
+        fn id(&self) -> io::Result<FileId> {
+            panic!("a scan asks for no name")
+        }
+
+        fn lock(&self) -> io::Result<()> {
+            panic!("a scan changes nothing")
+        }
+
         fn len(&self) -> io::Result<u64> {
             Ok(self.0.lock().unwrap().len() as u64)
         }

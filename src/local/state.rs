@@ -70,7 +70,7 @@ pub(super) struct State<E: Env> {
     /// Where the search for copies to forget goes on.
     pub(super) hand: Option<Uid>,
     /// The directory's lock, until the store has closed.
-    pub(super) lock: Option<Arc<<E::Disk as Disk>::Lock>>,
+    pub(super) lock: Option<Arc<<FileOf<E> as DiskFile>::Lock>>,
 }
 
 /// How far the store is.
@@ -163,7 +163,8 @@ impl<E: Env> State<E> {
         now_ms: u64,
     ) -> Result<(Self, OpenReport), StoreError> {
         disk.create_dir_all(dir).map_err(StoreError::io("create the directory", dir))?;
-        let lock = disk.lock(&dir.join(LOCK)).map_err(|error| match error.kind() {
+        let lock = disk.open(&dir.join(LOCK)).and_then(|file| file.lock());
+        let lock = lock.map_err(|error| match error.kind() {
             std::io::ErrorKind::WouldBlock => StoreError::Locked { dir: dir.to_owned() },
             _ => StoreError::io("lock", dir.join(LOCK))(error),
         })?;
@@ -203,7 +204,7 @@ impl<E: Env> State<E> {
         Ok((state, report))
     }
 
-    fn empty(log: Log<FileOf<E>>, lock: <E::Disk as Disk>::Lock) -> Self {
+    fn empty(log: Log<FileOf<E>>, lock: <FileOf<E> as DiskFile>::Lock) -> Self {
         Self {
             log: Arc::new(log),
             log_before: None,

@@ -18,7 +18,7 @@ async fn held_by_another_process(place: &Reality) {
     let file = File::create(&path).expect("the directory is there");
     file.lock().expect("it is free");
     let mut holder = holder_of(OwnedFd::from(file));
-    let lock = || place.env().disk().lock(&path);
+    let lock = || place.env().disk().open(&path).and_then(|file| file.lock());
     assert_eq!(lock().expect_err("another process holds it").kind(), io::ErrorKind::WouldBlock);
     holder.kill().and_then(|()| holder.wait()).expect("it is ours");
     // A program that another test is starting may hold a copy of the file until it runs.
@@ -37,12 +37,15 @@ fn a_lock_of_a_killed_process_is_free_for_the_next() {
 
 fn held_by_a_killed_process(place: &Simulation) {
     let path = Path::new("/data/lock");
-    let held = place.env().disk().lock(path).expect("it is free");
+    let held = place.env().disk().open(path).and_then(|file| file.lock()).expect("it is free");
     place.world.kill(1, Stop::Killed);
     let next = place.world.boot(1);
-    let lock = next.disk().lock(path).expect("its holder is dead");
+    let lock = next.disk().open(path).and_then(|file| file.lock()).expect("its holder is dead");
     drop(held);
-    assert_eq!(next.disk().lock(path).err().expect("it is held").kind(), io::ErrorKind::WouldBlock);
+    assert_eq!(
+        next.disk().open(path).and_then(|file| file.lock()).err().expect("it is held").kind(),
+        io::ErrorKind::WouldBlock
+    );
     drop(lock);
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use contact_cache::env::{Disk, DiskFile, Env};
+use contact_cache::env::{Disk, DiskFile, Env, FileKind};
 
 use crate::place::Place;
 
@@ -65,7 +65,7 @@ pub(crate) async fn what_does_not_exist_is_not_found(place: &impl Place) {
         disk.sync_dir(&missing).err(),
         disk.rename(&missing, &dir.join("other")).err(),
         disk.remove(&missing).err(),
-        disk.lock(&missing.join("lock")).err(),
+        disk.open(&missing.join("lock")).and_then(|file| file.lock()).err(),
     ];
     for error in errors {
         let error = error.expect("it does not exist");
@@ -76,8 +76,54 @@ pub(crate) async fn what_does_not_exist_is_not_found(place: &impl Place) {
 
 pub(crate) async fn a_lock_keeps_others_out_until_it_is_dropped(place: &impl Place) {
     let (disk, path) = (place.env().disk(), place.dir().join("lock"));
-    let lock = disk.lock(&path).expect("it is free");
-    assert_eq!(disk.lock(&path).err().expect("it is held").kind(), io::ErrorKind::WouldBlock);
+    let lock = disk.open(&path).and_then(|file| file.lock()).expect("it is free");
+    assert_eq!(
+        disk.open(&path).and_then(|file| file.lock()).err().expect("it is held").kind(),
+        io::ErrorKind::WouldBlock
+    );
     drop(lock);
-    disk.lock(&path).expect("it was released");
+    disk.open(&path).and_then(|file| file.lock()).expect("it was released");
+}
+
+pub(crate) async fn a_lock_goes_with_its_file_and_not_with_the_name(place: &impl Place) {
+    let (disk, dir) = (place.env().disk(), place.dir());
+    let held = disk.open(&dir.join("log")).expect("the directory is there");
+    let lock = held.lock().expect("it is free");
+    disk.rename(&dir.join("log"), &dir.join("elsewhere")).expect("it is there");
+    let moved = disk.open(&dir.join("elsewhere")).expect("it is there");
+    assert_eq!(moved.lock().err().expect("it is held").kind(), io::ErrorKind::WouldBlock);
+    disk.open(&dir.join("log")).and_then(|file| file.lock()).expect("another file");
+    drop(held);
+    assert_eq!(moved.lock().err().expect("the lock is held yet").kind(), io::ErrorKind::WouldBlock);
+    drop(lock);
+    moved.lock().expect("it was released");
+}
+
+pub(crate) async fn what_has_a_name_is_told_and_what_is_open_is_known(place: &impl Place) {
+    let (disk, dir) = (place.env().disk(), place.dir());
+    let path = dir.join("file");
+    assert_eq!(disk.stat(&path).expect_err("nothing has it").kind(), io::ErrorKind::NotFound);
+    let file = disk.open(&path).expect("the directory is there");
+    let found = disk.stat(&path).expect("it is there");
+    assert_eq!((found.id, found.kind, found.mode), (file.id().expect("it is open"), FileKind::File, 0o600));
+    disk.create_dir_all(&dir.join("inner")).expect("the disk works");
+    let inner = disk.stat(&dir.join("inner")).expect("it is there");
+    assert_eq!((inner.kind, inner.mode, inner.id == found.id), (FileKind::Directory, 0o700, false));
+    disk.rename(&path, &dir.join("inner/file")).expect("it is there");
+    assert_eq!(disk.stat(&dir.join("inner/file")).expect("it is there").id, found.id);
+    let other = disk.open(&path).expect("the directory is there");
+    assert!(other.id().expect("it is open") != found.id);
+    assert_eq!(file.id().expect("it is open"), found.id);
+}
+
+pub(crate) async fn a_file_is_created_only_where_nothing_has_its_name(place: &impl Place) {
+    let (disk, dir) = (place.env().disk(), place.dir());
+    disk.create_dir_all(&dir.join("inner")).expect("the disk works");
+    let file = disk.create(&dir.join("file")).expect("nothing has the name");
+    file.write_at(0, b"x").expect("it is open");
+    for name in ["file", "inner"] {
+        let error = disk.create(&dir.join(name)).err().expect("something has the name");
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists, "{name}: {error}");
+    }
+    assert_eq!(file.len().expect("it is open"), 1);
 }

@@ -14,7 +14,8 @@ use contact_cache::env::TokioEnv;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::{
-    place::{Place, kill, not_shown, runtime},
+    mount::not_shown,
+    place::{Place, kill, runtime},
     wire::Wire,
 };
 

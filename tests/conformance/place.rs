@@ -2,7 +2,6 @@
 
 use std::{
     future::{Future, poll_fn},
-    io::{self, Write as _},
     os::fd::OwnedFd,
     path::PathBuf,
     pin::pin,
@@ -203,9 +202,4 @@ pub(crate) async fn within<E: Env, F: Future>(env: &E, limit: Duration, future: 
         Poll::Pending => timer.as_mut().poll(context).map(|()| None),
     })
     .await
-}
-
-/// Says why something is not shown here; past the capture of tests' output, so that it is seen.
-pub(crate) fn not_shown(why: &str) {
-    let _ = writeln!(io::stderr(), "not shown: {why}");
 }

@@ -1,16 +1,15 @@
 //! Disks that are full or read-only. In the real world that takes a file system of its own, which only root may mount:
 //! without the right the tests say so, and pass.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, io, path::PathBuf};
 
 use contact_cache::env::{Disk, DiskFile, Env, TokioEnv};
 use seedbed::world::{SimEnv, disk::Verb};
 
-use crate::place::{Simulation, not_shown, runtime};
+use crate::{
+    mount::{Mount, mount, not_shown},
+    place::{Simulation, runtime},
+};
 
 /// A disk that can be made full and read-only.
 pub(crate) trait SmallDisk {
@@ -38,9 +37,12 @@ pub(crate) async fn a_full_disk_says_so_and_keeps_what_it_has(place: &impl Small
     let error = file.write_at(4096, &vec![2; 100_000]).expect_err("there is no room");
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     assert!(error.to_string().contains("file"), "{error} does not name the file");
+    assert_eq!(disk.free_bytes(&place.dir()).expect("it is there"), 0);
+    // In place there is room.
+    file.write_at(0, &[4; 4096]).and_then(|()| file.sync()).expect("it takes no more room");
     let mut bytes = [0; 4096];
     file.read_at(0, &mut bytes).expect("it is still there");
-    assert_eq!(bytes, [1; 4096]);
+    assert_eq!(bytes, [4; 4096]);
     place.free();
     // A part of what failed may be there.
     file.set_len(4096).and_then(|()| file.write_at(4096, &[3; 4096])).expect("there is room again");
@@ -59,7 +61,7 @@ pub(crate) async fn a_read_only_disk_refuses_every_change_and_can_be_read(place:
         disk.rename(&path, &dir.join("other")).err(),
         disk.remove(&path).err(),
         disk.create_dir_all(&dir.join("inner")).err(),
-        disk.lock(&dir.join("lock")).err(),
+        disk.open(&dir.join("lock")).and_then(|file| file.lock()).err(),
     ];
     for (number, error) in errors.into_iter().enumerate() {
         let error = error.unwrap_or_else(|| panic!("change {number} was made"));
@@ -100,38 +102,9 @@ pub(crate) struct Mounted {
     mount: Mount,
 }
 
-struct Mount(tempfile::TempDir);
-
-impl Mount {
-    fn new() -> Result<Self, String> {
-        let dir = tempfile::tempdir().expect("there is room for a directory");
-        mount(&["-t", "tmpfs", "-o", "size=256k", "conformance"], dir.path())?;
-        Ok(Self(dir))
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        // It goes when the last file on it is closed.
-        let unmounted = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
-        if !unmounted.is_ok_and(|status| status.success()) {
-            not_shown(&format!("the end of the mount at {}: unmount it by hand", self.0.path().display()));
-        }
-    }
-}
-
-fn mount(options: &[&str], dir: &Path) -> Result<(), String> {
-    let output = Command::new("mount").args(options).arg(dir).output();
-    let output = output.map_err(|error| format!("failed to run mount: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("`mount {}`: {}", options.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
-}
-
 /// Runs `test` on a mount of its own, if this process may make one.
 pub(crate) fn on_a_small_disk(test: impl AsyncFnOnce(Mounted)) {
-    match Mount::new() {
+    match Mount::of_kib(256) {
         Ok(mount) => runtime().block_on(async { test(Mounted { env: TokioEnv::new(), mount }).await }),
         Err(why) => not_shown(&format!("a real disk that is full or read-only: {why}")),
     }
@@ -145,7 +118,7 @@ impl SmallDisk for Mounted {
     }
 
     fn dir(&self) -> PathBuf {
-        self.mount.0.path().into()
+        self.mount.path().into()
     }
 
     fn fill(&self) {
@@ -158,6 +131,6 @@ impl SmallDisk for Mounted {
     }
 
     fn make_read_only(&self) {
-        mount(&["-o", "remount,ro"], self.mount.0.path()).expect("who mounts may do it again");
+        mount(&["-o", "remount,ro"], self.mount.path()).expect("who mounts may do it again");
     }
 }

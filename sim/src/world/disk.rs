@@ -16,9 +16,14 @@
 //! a device error), slow syncs, a stall (what is asked is done, and answered only when the stall ends), locks held by
 //! another process. And it can lie: a bit rots; a write is acknowledged and forgotten, or lands elsewhere in its file, for
 //! the page cache as for the durable image. It remembers what it damaged, so that a judge can demand that it was noticed.
-//! Not modelled: a full disk by itself (inject `StorageFull`), hard links, permissions, reads that come back short.
+//!
+//! Another process of the host may do to a directory what an operator does by mistake (`meddling.rs`): remove it, move it,
+//! put a copy in its place, cut a file. A disk may have a capacity; where `StorageFull` is injected it has no room left. In
+//! either case bytes that are there can be replaced.
+//! Not modelled: links, permissions, reads that come back short.
 
 mod image;
+mod meddling;
 mod trouble;
 
 #[cfg(test)]
@@ -31,7 +36,7 @@ use std::{
     task::{Poll, Waker},
 };
 
-use contact_cache::env;
+use contact_cache::env::{self, FileId, FileKind, Stat};
 use rand::RngExt;
 
 use self::{
@@ -81,6 +86,8 @@ struct State {
     trouble: Trouble,
     crash: Option<(u64, Arc<CrashPoint>)>,
     locks: u64,
+    /// Bytes that the files of the disk may have together.
+    capacity: u64,
 }
 
 impl Disk {
@@ -93,6 +100,7 @@ impl Disk {
             trouble: Trouble::default(),
             crash: None,
             locks: 0,
+            capacity: u64::MAX,
         })))
     }
 
@@ -208,6 +216,11 @@ impl CrashPoint {
 }
 
 impl State {
+    /// Bytes that there is room for.
+    fn free_bytes(&self) -> u64 {
+        if self.trouble.is_full() { 0 } else { self.capacity.saturating_sub(self.image.used_bytes()) }
+    }
+
     fn charge(&mut self, verb: Verb, now_us: u64) {
         let (slow_us, stalled_us) = self.trouble.delay_us(verb, now_us);
         self.account_us += match verb {
@@ -257,6 +270,19 @@ impl SimDisk {
 
     /// Lets an operation begin, or says why it cannot.
     fn begin(&self, verb: Verb, path: &Path, at: u64, bytes: &[u8]) -> io::Result<MutexGuard<'_, State>> {
+        self.begin_to_grow(verb, path, at, bytes, u64::MAX)
+    }
+
+    /// As [`Self::begin`], of an operation that makes a file longer by this much. One that makes it no longer meets no
+    /// full disk.
+    fn begin_to_grow(
+        &self,
+        verb: Verb,
+        path: &Path,
+        at: u64,
+        bytes: &[u8],
+        grows_by: u64,
+    ) -> io::Result<MutexGuard<'_, State>> {
         self.incarnation.check()?;
         let mut state = self.disk.state();
         if state.crashes(verb) {
@@ -271,10 +297,10 @@ impl SimDisk {
             self.trace.fold([bytes.len() as u64; 4], bytes);
         }
         state.charge(verb, self.clock.now_us());
-        match state.trouble.error(verb) {
-            Some(error) => Err(named(path, error.into())),
-            None => Ok(state),
+        if let Some(error) = state.trouble.error(verb, grows_by > 0) {
+            return Err(named(path, error.into()));
         }
+        Ok(state)
     }
 
     /// Opens a file, and makes it if need be.
@@ -302,7 +328,6 @@ impl SimDisk {
 
 impl env::Disk for SimDisk {
     type File = SimFile;
-    type Lock = SimLock;
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.begin(Verb::Name, dir, 1, &[])?;
@@ -316,7 +341,38 @@ impl env::Disk for SimDisk {
     fn open(&self, path: &Path) -> io::Result<SimFile> {
         let file = self.open_file(path)?;
         let holding = Arc::new(Holding::new(&self.incarnation, Kind::File));
-        Ok(SimFile { file, path: path.into(), disk: self.clone(), _holding: holding })
+        Ok(SimFile { file, path: path.into(), disk: self.clone(), holding })
+    }
+
+    fn create(&self, path: &Path) -> io::Result<SimFile> {
+        self.incarnation.check()?;
+        {
+            let state = self.disk.state();
+            if state.image.file(path).is_some() || state.image.is_dir(path) {
+                return Err(named(path, io::ErrorKind::AlreadyExists.into()));
+            }
+        }
+        self.open(path)
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        self.incarnation.check()?;
+        let state = self.disk.state();
+        let (number, kind, mode) = match (state.image.file(path), state.image.dir_number(path)) {
+            (Some(file), _) => (file.number, FileKind::File, 0o600),
+            (None, Some(number)) => (number, FileKind::Directory, 0o700),
+            (None, None) => return Err(named(path, io::ErrorKind::NotFound.into())),
+        };
+        Ok(Stat { id: FileId { device: 1, number }, kind, mode })
+    }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        self.incarnation.check()?;
+        let state = self.disk.state();
+        if !state.image.is_dir(dir) {
+            return Err(named(dir, io::ErrorKind::NotFound.into()));
+        }
+        Ok(state.free_bytes())
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -347,24 +403,6 @@ impl env::Disk for SimDisk {
         state.image.sync_dir(dir);
         Ok(())
     }
-
-    fn lock(&self, path: &Path) -> io::Result<SimLock> {
-        let file = self.open_file(path)?;
-        let number = {
-            let mut state = self.disk.state();
-            if state.trouble.locks_are_held {
-                state.trouble.effects += 1;
-                return Err(named(path, io::ErrorKind::WouldBlock.into()));
-            }
-            state.locks += 1;
-            state.locks
-        };
-        let holder = *file.content().locked_by.get_or_insert(number);
-        if holder != number {
-            return Err(named(path, io::ErrorKind::WouldBlock.into()));
-        }
-        Ok(SimLock { file, number, _holding: Holding::new(&self.incarnation, Kind::File) })
-    }
 }
 
 /// An open file.
@@ -373,10 +411,35 @@ pub struct SimFile {
     file: FileRef,
     path: Arc<Path>,
     disk: SimDisk,
-    _holding: Arc<Holding>,
+    holding: Arc<Holding>,
 }
 
 impl env::DiskFile for SimFile {
+    type Lock = SimLock;
+
+    fn id(&self) -> io::Result<FileId> {
+        self.disk.incarnation.check()?;
+        Ok(FileId { device: 1, number: self.file.number })
+    }
+
+    fn lock(&self) -> io::Result<SimLock> {
+        self.disk.incarnation.check()?;
+        let number = {
+            let mut state = self.disk.disk.state();
+            if state.trouble.locks_are_held {
+                state.trouble.effects += 1;
+                return Err(named(&self.path, io::ErrorKind::WouldBlock.into()));
+            }
+            state.locks += 1;
+            state.locks
+        };
+        let holder = *self.file.content().locked_by.get_or_insert(number);
+        if holder != number {
+            return Err(named(&self.path, io::ErrorKind::WouldBlock.into()));
+        }
+        Ok(SimLock { file: Arc::clone(&self.file), number, _holding: Arc::clone(&self.holding) })
+    }
+
     fn len(&self) -> io::Result<u64> {
         self.disk.incarnation.check()?;
         Ok(self.file.content().bytes().len() as u64)
@@ -393,8 +456,11 @@ impl env::DiskFile for SimFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut state = self.disk.begin(Verb::Write, &self.path, offset, bytes)?;
-        let (mut content, at) = (self.file.content(), self.position(offset)?);
+        let at = self.position(offset)?;
+        let grows_by = self.grows_by(offset + bytes.len() as u64);
+        let mut state = self.disk.begin_to_grow(Verb::Write, &self.path, offset, bytes, grows_by)?;
+        self.fits(&state, grows_by)?;
+        let mut content = self.file.content();
         let State { trouble, chance, .. } = &mut *state;
         match trouble.bad_write() {
             None => content.write(at, bytes),
@@ -404,7 +470,9 @@ impl env::DiskFile for SimFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let _state = self.disk.begin(Verb::Write, &self.path, len, &[])?;
+        let grows_by = self.grows_by(len);
+        let state = self.disk.begin_to_grow(Verb::Write, &self.path, len, &[], grows_by)?;
+        self.fits(&state, grows_by)?;
         self.file.content().set_len(self.position(len)?);
         Ok(())
     }
@@ -421,6 +489,18 @@ impl env::DiskFile for SimFile {
 }
 
 impl SimFile {
+    /// By how much a file that ends there is longer than it is now.
+    fn grows_by(&self, end: u64) -> u64 {
+        end.saturating_sub(self.file.content().bytes().len() as u64)
+    }
+
+    fn fits(&self, state: &State, grows_by: u64) -> io::Result<()> {
+        if grows_by > 0 && state.capacity != u64::MAX && grows_by > state.free_bytes() {
+            return Err(named(&self.path, io::ErrorKind::StorageFull.into()));
+        }
+        Ok(())
+    }
+
     /// A position, if a simulated file may be that large.
     fn position(&self, at: u64) -> io::Result<usize> {
         const FILE_BYTES_MAX: u64 = 1 << 32;
@@ -435,7 +515,8 @@ impl SimFile {
 pub struct SimLock {
     file: FileRef,
     number: u64,
-    _holding: Holding,
+    /// The file stays open as long.
+    _holding: Arc<Holding>,
 }
 
 impl Drop for SimLock {

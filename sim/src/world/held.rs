@@ -85,7 +85,7 @@ impl Drop for Holding {
 mod tests {
     use std::path::Path;
 
-    use contact_cache::env::{Disk as _, Endpoint, Env as _, Task as _};
+    use contact_cache::env::{Disk as _, DiskFile as _, Endpoint, Env as _, Task as _};
 
     use super::*;
     use crate::{
@@ -103,7 +103,7 @@ mod tests {
             let stream = connect_in_turn(env.network(), &endpoint).await.expect("somebody listens");
             let tasks = [1, 2].map(|_| env.spawn(std::future::pending()));
             let file = env.disk().open(Path::new("/file")).expect("a disk");
-            let lock = env.disk().lock(Path::new("/lock")).expect("nobody holds it");
+            let lock = env.disk().open(Path::new("/lock")).and_then(|file| file.lock()).expect("nobody holds it");
             let held = world.held(1).expect("it runs");
             assert_eq!([held.sockets.now, held.tasks.now, held.files.now], [1, 2, 2]);
             drop((stream, file.clone(), file, lock));

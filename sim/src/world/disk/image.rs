@@ -15,15 +15,19 @@ use crate::{faults::BadWrite, seed::Stream};
 pub(super) const SECTOR_BYTES: usize = 512;
 
 /// A file, whatever its name.
-#[derive(Debug, Default)]
-pub(super) struct FileData(Mutex<Content>);
+#[derive(Debug)]
+pub(super) struct FileData {
+    /// No other file of the disk ever has it.
+    pub(super) number: u64,
+    content: Mutex<Content>,
+}
 
 /// A file for those who hold it: names, and open handles.
 pub(super) type FileRef = Arc<FileData>;
 
 impl FileData {
     pub(super) fn content(&self) -> MutexGuard<'_, Content> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -194,30 +198,82 @@ impl Change {
 /// The directories and files of one disk.
 #[derive(Debug)]
 pub(super) struct Image {
-    dirs: BTreeSet<PathBuf>,
+    /// With their numbers, as files have them.
+    dirs: BTreeMap<PathBuf, u64>,
     names: BTreeMap<PathBuf, FileRef>,
     durable_names: BTreeMap<PathBuf, FileRef>,
     /// What leads from the durable names to the others, in order.
     changes: Vec<Change>,
+    /// Numbers given so far.
+    numbers: u64,
 }
 
 impl Image {
     pub(super) fn new() -> Self {
         Self {
-            dirs: [PathBuf::new(), PathBuf::from("/")].into(),
+            dirs: [(PathBuf::new(), 0), (PathBuf::from("/"), 1)].into(),
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
             changes: Vec::new(),
+            numbers: 1,
         }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
     }
 
     /// Directories are durable at once, as the contract has it.
     pub(super) fn create_dir_all(&mut self, dir: &Path) {
-        self.dirs.extend(dir.ancestors().map(PathBuf::from));
+        for dir in dir.ancestors() {
+            if !self.dirs.contains_key(dir) {
+                let number = self.number();
+                self.dirs.insert(dir.into(), number);
+            }
+        }
     }
 
     pub(super) fn is_dir(&self, path: &Path) -> bool {
-        self.dirs.contains(path)
+        self.dirs.contains_key(path)
+    }
+
+    /// The number of a directory.
+    pub(super) fn dir_number(&self, path: &Path) -> Option<u64> {
+        self.dirs.get(path).copied()
+    }
+
+    /// Bytes of all files that have a name.
+    pub(super) fn used_bytes(&self) -> u64 {
+        self.names.values().map(|file| file.content().bytes().len() as u64).sum()
+    }
+
+    /// What another process does to a directory and all in it, durably: it is gone, or stands elsewhere.
+    pub(super) fn move_dir(&mut self, from: &Path, to: Option<&Path>) {
+        self.settle();
+        for names in [&mut self.names, &mut self.durable_names] {
+            move_below(names, from, to);
+        }
+        move_below(&mut self.dirs, from, to);
+    }
+
+    /// A copy of a directory as it is, durable, under another name: other files, with the same bytes.
+    pub(super) fn copy_dir(&mut self, from: &Path, to: &Path) {
+        self.create_dir_all(to);
+        let inside: Vec<_> = self.names.iter().filter(|(path, _)| path.starts_with(from)).map(clone_of).collect();
+        for (path, file) in inside {
+            let copy = self.create(&to.join(path.strip_prefix(from).expect("it is below")));
+            copy.content().write(0, file.content().bytes());
+            copy.content().sync();
+        }
+        self.settle();
+    }
+
+    /// Makes every name durable.
+    fn settle(&mut self) {
+        for change in std::mem::take(&mut self.changes) {
+            self.make_durable(change);
+        }
     }
 
     pub(super) fn file(&self, path: &Path) -> Option<&FileRef> {
@@ -230,7 +286,7 @@ impl Image {
     }
 
     pub(super) fn create(&mut self, path: &Path) -> FileRef {
-        let file = FileRef::default();
+        let file = Arc::new(FileData { number: self.number(), content: Mutex::default() });
         self.names.insert(path.into(), Arc::clone(&file));
         self.changes.push(Change::Create { path: path.into(), file: Arc::clone(&file) });
         file
@@ -302,4 +358,20 @@ impl Image {
             }
         }
     }
+}
+
+/// Moves what stands at or below a path, or removes it.
+fn move_below<T>(names: &mut BTreeMap<PathBuf, T>, from: &Path, to: Option<&Path>) {
+    for (path, thing) in std::mem::take(names) {
+        match (path.strip_prefix(from), to) {
+            (Err(_), _) => drop(names.insert(path, thing)),
+            (Ok(_), None) => {}
+            (Ok(below), Some(to)) if below.as_os_str().is_empty() => drop(names.insert(to.into(), thing)),
+            (Ok(below), Some(to)) => drop(names.insert(to.join(below), thing)),
+        }
+    }
+}
+
+fn clone_of((path, file): (&PathBuf, &FileRef)) -> (PathBuf, FileRef) {
+    (path.clone(), Arc::clone(file))
 }

@@ -153,10 +153,47 @@ fn a_full_disk_refuses_writes_until_there_is_room() {
         let disk = prepared(&world);
         let file = disk.open(Path::new(PATH)).expect("the disk works");
         world.disk(1).inject(Verb::Write, io::ErrorKind::StorageFull, u32::MAX);
-        assert_eq!(file.write_at(0, b"x").expect_err("it is full").kind(), io::ErrorKind::StorageFull);
-        assert_eq!(contents(&disk), [1; 2_048]);
+        assert_eq!(file.write_at(2_048, b"x").expect_err("it is full").kind(), io::ErrorKind::StorageFull);
+        assert_eq!((contents(&disk), disk.free_bytes(Path::new("/data")).expect("it is there")), (vec![1; 2_048], 0));
+        file.write_at(0, b"x").expect("it takes no room");
         world.disk(1).heal();
-        file.write_at(0, b"x").expect("there is room");
+        file.write_at(2_048, b"x").expect("there is room");
+    });
+}
+
+#[test]
+fn a_disk_takes_no_more_than_its_capacity_and_what_is_removed_makes_room() {
+    simulate(1, async |world| {
+        let disk = prepared(&world);
+        world.disk(1).set_capacity(3_000);
+        let other = disk.open(Path::new("/data/other")).expect("a name takes no room");
+        assert_eq!(other.write_at(0, &[2; 1_000]).expect_err("too much").kind(), io::ErrorKind::StorageFull);
+        assert_eq!(disk.free_bytes(Path::new("/data")).expect("it is there"), 952);
+        other.write_at(0, &[2; 952]).expect("it fits");
+        world.disk(1).remove(Path::new(PATH));
+        other.write_at(952, &[2; 1_000]).expect("there is room");
+    });
+}
+
+#[test]
+fn a_directory_that_another_process_moves_takes_its_open_files_along() {
+    simulate(1, async |world| {
+        let disk = prepared(&world);
+        let file = disk.open(Path::new(PATH)).expect("the disk works");
+        world.disk(1).copy(Path::new("/data"), Path::new("/copy"));
+        world.disk(1).rename(Path::new("/data"), Path::new("/moved"));
+        assert_eq!(disk.stat(Path::new(PATH)).expect_err("it is gone").kind(), io::ErrorKind::NotFound);
+        file.write_at(0, &[7]).and_then(|()| file.sync()).expect("it is open yet");
+        let name = Path::new(PATH).file_name().expect("a file");
+        let (moved, copied) = (Path::new("/moved").join(name), Path::new("/copy").join(name));
+        assert_eq!(disk.stat(&moved).expect("it is there").id, file.id().expect("it is open"));
+        assert!(disk.stat(&copied).expect("it is there").id != file.id().expect("it is open"));
+        let disk = restarted(&world, Stop::PowerLost);
+        let first = |path: &Path| {
+            let mut byte = [0];
+            disk.open(path).and_then(|file| file.read_at(0, &mut byte)).map(|()| byte[0])
+        };
+        assert_eq!((first(&moved).expect("it is there"), first(&copied).expect("it is there")), (7, 1));
     });
 }
 
@@ -256,9 +293,12 @@ fn a_lock_of_another_process_outlives_a_restart() {
         world.disk(1).hold_locks();
         let disk = restarted(&world, Stop::Killed);
         let path = Path::new("/data/lock");
-        assert_eq!(disk.lock(path).err().expect("it is held").kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(
+            disk.open(path).and_then(|file| file.lock()).err().expect("it is held").kind(),
+            io::ErrorKind::WouldBlock
+        );
         world.disk(1).heal();
-        disk.lock(path).expect("it was released");
+        disk.open(path).and_then(|file| file.lock()).expect("it was released");
     });
 }
 
@@ -266,13 +306,16 @@ fn a_lock_of_another_process_outlives_a_restart() {
 fn a_lock_ends_with_the_process_that_took_it_and_its_destructor_does_not_take_it_from_the_next() {
     simulate(1, async |world| {
         let path = Path::new("/data/lock");
-        let old = prepared(&world).lock(path).expect("it is free");
+        let old = prepared(&world).open(path).and_then(|file| file.lock()).expect("it is free");
         let disk = restarted(&world, Stop::Killed);
-        let fresh = disk.lock(path).expect("its process died");
+        let fresh = disk.open(path).and_then(|file| file.lock()).expect("its process died");
         drop(old);
-        assert_eq!(disk.lock(path).err().expect("it is held").kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(
+            disk.open(path).and_then(|file| file.lock()).err().expect("it is held").kind(),
+            io::ErrorKind::WouldBlock
+        );
         drop(fresh);
-        disk.lock(path).expect("it was released");
+        disk.open(path).and_then(|file| file.lock()).expect("it was released");
     });
 }
 

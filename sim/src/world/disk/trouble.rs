@@ -35,12 +35,19 @@ impl Trouble {
         *self = Self { effects: self.effects, ..Self::default() };
     }
 
-    /// The error that was injected for this verb, if any.
-    pub(super) fn error(&mut self, verb: Verb) -> Option<io::ErrorKind> {
-        let (_, error, times) = self.errors.iter_mut().find(|(of, _, times)| *of == verb && *times > 0)?;
+    /// The error that was injected for this verb, if any. A full disk refuses only what takes more room.
+    pub(super) fn error(&mut self, verb: Verb, grows: bool) -> Option<io::ErrorKind> {
+        let meets = |error: io::ErrorKind| grows || error != io::ErrorKind::StorageFull;
+        let (_, error, times) =
+            self.errors.iter_mut().find(|(of, error, times)| *of == verb && *times > 0 && meets(*error))?;
         *times -= 1;
         self.effects += 1;
         Some(*error)
+    }
+
+    /// Whether there is no room.
+    pub(super) fn is_full(&self) -> bool {
+        self.errors.iter().any(|(_, error, times)| *error == io::ErrorKind::StorageFull && *times > 0)
     }
 
     /// Whether changes are refused as those of a read-only file system.

@@ -1,0 +1,48 @@
+//! What another process of the host does to files under the feet of the one that has them open: an operator who tidies up,
+//! a backup that is put back, a volume that is mounted elsewhere. Durable at once.
+
+use std::path::Path;
+
+use super::Disk;
+
+impl Disk {
+    /// Gives the disk this much room, in bytes, for all files together.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.state().capacity = bytes;
+    }
+
+    /// Bytes of all files that have a name.
+    pub fn used_bytes(&self) -> u64 {
+        self.state().image.used_bytes()
+    }
+
+    /// Removes a file, or a directory with all in it. Who has a file open goes on with it.
+    pub fn remove(&self, path: &Path) {
+        let mut state = self.state();
+        state.trouble.effects += 1;
+        state.image.move_dir(path, None);
+    }
+
+    /// Moves a file, or a directory with all in it, to a name that is free.
+    pub fn rename(&self, from: &Path, to: &Path) {
+        let mut state = self.state();
+        state.trouble.effects += 1;
+        state.image.move_dir(from, Some(to));
+    }
+
+    /// Copies a directory with all in it to a name that is free.
+    pub fn copy(&self, from: &Path, to: &Path) {
+        self.state().image.copy_dir(from, to);
+    }
+
+    /// Cuts a file to this length.
+    pub fn cut(&self, path: &Path, len: usize) {
+        let mut state = self.state();
+        state.trouble.effects += 1;
+        if let Some(file) = state.image.file(path) {
+            let mut content = file.content();
+            content.set_len(len);
+            content.sync();
+        }
+    }
+}
