@@ -134,6 +134,26 @@ pub enum StoreError {
         /// The first error.
         cause: String,
     },
+    /// The name of the log leads to another file than the one that is open, or to none: it was removed, its directory was
+    /// moved, replaced or unmounted. What is written would be found by nobody; the store takes no more writes.
+    #[error(
+        "the local store in {dir:?} is not there any more ({how}): put the directory back, or name another, and open the \
+         cache again; what it had not merged into redis is lost with it"
+    )]
+    Displaced {
+        /// The directory of the store.
+        dir: PathBuf,
+        /// What is there instead.
+        how: &'static str,
+    },
+    /// A symbolic link stands in the place of a file of the store. It is neither followed nor replaced.
+    #[error(
+        "{path:?} is a symbolic link: move the file that it leads to into its place, or name that file's directory"
+    )]
+    Link {
+        /// The link.
+        path: PathBuf,
+    },
     /// Another process has the directory open.
     #[error("the local store in {dir:?} is in use by another process: give every instance a directory of its own")]
     Locked {

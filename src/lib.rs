@@ -31,14 +31,17 @@ mod shared;
 mod stamp;
 
 pub use crate::{
-    cache::{Cleared, ContactCache, Freshness, Health, Imported, Listing, OpenError, Placement, Read, Source, Written},
-    config::{Config, ConfigError, Durability, OnLoss},
+    cache::{
+        Cleared, ContactCache, Freshness, Health, Imported, Listing, OpenError, OtherRedis, Placement, Read, Source,
+        Written,
+    },
+    config::{Config, ConfigError, Durability, OnLoss, OnOtherRedis},
     contact::{CachedContact, ContactPoint, Patch, Timestamp},
     error::Error,
     health::State,
     key::{NameError, PREFIX_BYTES_MAX, Prefix, UID_BYTES_MAX, Uid},
     limits::TooLarge,
-    local::{Damage, Inspection, OpenReport, PendingCell, PendingRecord, inspect},
+    local::{Damage, Exposed, Inspection, OpenReport, PendingCell, PendingRecord, inspect, inspect_with_lock},
     stamp::Stamp,
 };
 

@@ -33,6 +33,7 @@
 //! | `contact_cache_rewrites_total` | counter | | times that the log was rewritten |
 //! | `contact_cache_failed_flushes_total` | counter | | writes to the log that failed and are tried again |
 //! | `contact_cache_store_failed` | gauge | | 1 if the local store takes no more writes |
+//! | `contact_cache_store_degraded` | gauge | | 1 while the disk of the local store has no room, or refuses to write |
 //!
 //! `examples/metrics.rs` serves them to Prometheus. Each carries the label `prefix`. Times are in seconds of the monotonic clock.
 
@@ -119,6 +120,7 @@ pub(crate) struct Metrics {
     rewrites: Counter,
     failed_flushes: Counter,
     store_failed: Gauge,
+    store_degraded: Gauge,
 }
 
 impl Metrics {
@@ -162,6 +164,7 @@ impl Metrics {
             rewrites: counter!("contact_cache_rewrites_total", "prefix" => prefix()),
             failed_flushes: counter!("contact_cache_failed_flushes_total", "prefix" => prefix()),
             store_failed: gauge!("contact_cache_store_failed", "prefix" => prefix()),
+            store_degraded: gauge!("contact_cache_store_degraded", "prefix" => prefix()),
         }
     }
 
@@ -199,6 +202,7 @@ impl Metrics {
         self.rewrites.absolute(health.rewrites);
         self.failed_flushes.absolute(health.failed_flushes);
         self.store_failed.set(f64::from(u8::from(health.store_error.is_some())));
+        self.store_degraded.set(f64::from(u8::from(health.store_degraded.is_some())));
     }
 }
 

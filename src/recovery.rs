@@ -9,15 +9,17 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use redis::aio::MultiplexedConnection;
 
 use crate::{
-    cache::{Freshness, Inner},
+    cache::{Freshness, Inner, OtherRedis},
+    config::OnOtherRedis,
     env::{Env, timeout, yield_now},
     health::{Event, Next, State},
     key::Uid,
     shared::{
         CallError,
-        connection::{Connection, dial, generation},
+        connection::{Connection, dial, generation, marker_and_clock},
         script::{Merged, Mode},
     },
 };
@@ -75,12 +77,33 @@ async fn establish<E: Env>(inner: &Arc<Inner<E>>, id: u64) -> Result<Connection,
         }
     };
     let mut dialled = dial(&inner.env, &inner.config, &inner.link.addresses, id, on_end).await?;
+    check_owner(inner, &mut dialled.multiplexed).await?;
     let fresh = format!("{:016x}", inner.env.random());
     let (found, clock_ms) = generation(&mut dialled.multiplexed, &inner.keys, &fresh).await?;
     // Before the first call on it: until then deadlines went by this instance's own clock, however wrong.
     inner.link.read_clock(clock_ms, inner.env.now());
+    inner.local.take_redis();
     adopt(inner, &found).await;
     Ok(dialled.with_generation(&found, inner.metrics.scripts_sent.clone()))
+}
+
+/// A store belongs to one Redis. What is found at another endpoint, or in another database, is the same data if its generation
+/// is; else it is asked nothing, and nothing is published to it, not even a generation, unless the settings allow it.
+async fn check_owner<E: Env>(inner: &Inner<E>, connection: &mut MultiplexedConnection) -> Result<(), CallError> {
+    let other = match inner.local.other_redis() {
+        Some(belongs_to) if inner.config.on_other_redis == OnOtherRedis::Hold => {
+            let (generation, (found_generation, _)) =
+                (inner.local.generation().0, marker_and_clock(connection, &inner.keys).await?);
+            let (directory, found) = (inner.config.directory.clone(), inner.config.redis.to_string());
+            let other = OtherRedis { directory, belongs_to, found, generation, found_generation };
+            let is_same = other.generation.is_some() && other.generation == other.found_generation;
+            Some(other).filter(|_| !is_same)
+        }
+        _ => None,
+    };
+    let refused = other.as_ref().map(|other| CallError::Unusable(other.to_string()));
+    *inner.other_redis.lock().unwrap_or_else(PoisonError::into_inner) = other;
+    refused.map_or(Ok(()), Err)
 }
 
 /// R6: takes Redis's generation as the current one. If it is another than that of the copies held, those that R9 allows

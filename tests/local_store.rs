@@ -380,7 +380,12 @@ fn writes_are_durable_at_once_while_the_log_is_rewritten() {
 /// Made by the versions that wrote these formats.
 #[test]
 fn a_store_of_a_format_before_is_read_and_rewritten() {
-    for (format, old) in [(1, &include_bytes!("stores/format-1.log")[..]), (2, include_bytes!("stores/format-2.log"))] {
+    let olds = [
+        &include_bytes!("stores/format-1.log")[..],
+        include_bytes!("stores/format-2.log"),
+        include_bytes!("stores/format-3.log"),
+    ];
+    for (format, old) in (1..).zip(olds) {
         play(async move |stage| {
             stage.cut(1, true);
             let env = stage.world.boot(1);
@@ -393,7 +398,7 @@ fn a_store_of_a_format_before_is_read_and_rewritten() {
                 assert_eq!(profile(&cache, &format!("u{number}")).await, (Source::Local, expected));
             }
             assert_eq!(cache.health().pending_records, 5);
-            assert_eq!((old[8], image(&stage)[8]), (format, 3), "the version in the header");
+            assert_eq!((old[8], image(&stage)[8]), (format, 4), "the version in the header");
             stage.close(1, cache).await;
             let cache = stage.open_with(1, crm).await;
             assert_eq!(profile(&cache, "u4").await.1, Some(json!({"name": "name-4"})));

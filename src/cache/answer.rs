@@ -2,11 +2,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
-use crate::{config::ConfigError, contact::CachedContact, error::StoreError, health::State, key::Uid, stamp::Stamp};
+use crate::{
+    config::ConfigError, contact::CachedContact, error::StoreError, health::State, key::Uid, local::Exposed,
+    stamp::Stamp,
+};
 
 /// Which tier took a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -131,6 +135,13 @@ pub struct Health {
     pub failed_flushes: u64,
     /// Why the local store takes no more writes, if it does not.
     pub store_error: Option<String>,
+    /// What the local store cannot do for now, and why, if there is something: its disk has no room, or refuses to write.
+    /// Calls that Redis answers go on; see docs/OPERATIONS.md.
+    pub store_degraded: Option<String>,
+    /// Files of the local store that others than their owner may use, as of opening.
+    pub exposed: Vec<Exposed>,
+    /// Another Redis than the local store is for was met, and nothing was asked of it or published to it.
+    pub other_redis: Option<OtherRedis>,
     /// Records with a stamp more than [`Health::FAR_FUTURE`] ahead of this instance's clock, seen since opening: a clock
     /// somewhere is wrong. They stay writable, under larger stamps.
     pub future_stamps: u64,
@@ -139,6 +150,26 @@ pub struct Health {
 impl Health {
     /// How far ahead of the own clock a stamp is reported.
     pub const FAR_FUTURE: Duration = Duration::from_hours(1);
+}
+
+/// A local store belongs to the data of one Redis, and was opened for another, whose data is not that.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the local store in {directory:?} belongs to {belongs_to}, and {found} holds other data: correct the setting redis, name \
+     another directory, or set on_other_redis = \"publish\" to have what the store holds published there"
+)]
+#[non_exhaustive]
+pub struct OtherRedis {
+    /// The directory of the store.
+    pub directory: PathBuf,
+    /// Endpoint and database of the Redis that it belongs to.
+    pub belongs_to: String,
+    /// Endpoint and database of the Redis that was met.
+    pub found: String,
+    /// The generation of the data that the store holds copies of; none if it never met its Redis.
+    pub generation: Option<String>,
+    /// The generation of the data that was met; none if it has none yet.
+    pub found_generation: Option<String>,
 }
 
 /// Why a cache cannot be opened.

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Health, OpenError};
+use super::{Health, OpenError, OtherRedis};
 use crate::{
     config::{Config, OnLoss},
     contact::{CachedContact, Patch},
@@ -36,6 +36,8 @@ pub(crate) struct Inner<E: Env> {
     pub(crate) metrics: Metrics,
     pub(crate) replaying: Replaying,
     pub(super) decoder: Decoder,
+    /// Another Redis than the store is for, which was met and left alone.
+    pub(crate) other_redis: Mutex<Option<OtherRedis>>,
     clock: Mutex<HybridClock>,
     future_stamps: AtomicU64,
 }
@@ -59,6 +61,7 @@ impl<E: Env> Inner<E> {
             local,
             config,
             env,
+            other_redis: Mutex::default(),
             future_stamps: AtomicU64::new(0),
         };
         inner.metrics.opened(&report);
@@ -84,6 +87,9 @@ impl<E: Env> Inner<E> {
             rewrites: usage.rewrites,
             failed_flushes: usage.failed_flushes,
             store_error: self.local.poisoned(),
+            store_degraded: self.local.degraded(),
+            exposed: self.local.exposed(),
+            other_redis: self.other_redis.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             future_stamps: self.future_stamps.load(Ordering::Relaxed),
         }
     }
@@ -200,8 +206,7 @@ impl<E: Env> Inner<E> {
     }
 
     async fn raise_ceiling(&self, ceiling: Head) -> Result<(), Error> {
-        let ticket = self.local.raise_ceiling(ceiling)?;
-        self.local.durable(ticket).await?;
+        self.local.raise_ceiling(ceiling).await?;
         self.with_clock(|clock| clock.raised(ceiling));
         Ok(())
     }

@@ -17,7 +17,9 @@ use std::{
     time::Duration,
 };
 
-pub use self::answer::{Cleared, Freshness, Health, Imported, Listing, OpenError, Placement, Read, Source, Written};
+pub use self::answer::{
+    Cleared, Freshness, Health, Imported, Listing, OpenError, OtherRedis, Placement, Read, Source, Written,
+};
 pub(crate) use self::inner::Inner;
 use self::write::Demand;
 use crate::{

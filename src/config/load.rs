@@ -12,7 +12,7 @@ use std::{
 use ::config::{Config as Layers, File, FileFormat};
 use serde::Deserialize;
 
-use super::{Config, ConfigError, Durability, OnLoss, ParseUrlError};
+use super::{Config, ConfigError, Durability, OnLoss, OnOtherRedis, ParseUrlError};
 use crate::key::NameError;
 
 const VARIABLE: &str = "CONTACT_CACHE_";
@@ -91,6 +91,7 @@ struct Settings {
     on_loss: Option<OnLoss>,
     record_bytes_max: Option<u64>,
     record_cells_max: Option<u64>,
+    on_other_redis: Option<OnOtherRedis>,
     pending_bytes_max: Option<u64>,
     copies_bytes_max: Option<u64>,
     #[serde(default, with = "humantime_serde")]
@@ -99,7 +100,7 @@ struct Settings {
 }
 
 /// Every key of [`Settings`].
-const KEYS: [&str; 25] = [
+const KEYS: [&str; 26] = [
     "redis",
     "password",
     "password_file",
@@ -121,6 +122,7 @@ const KEYS: [&str; 25] = [
     "on_loss",
     "record_bytes_max",
     "record_cells_max",
+    "on_other_redis",
     "pending_bytes_max",
     "copies_bytes_max",
     "republish_window",
@@ -189,6 +191,7 @@ impl Settings {
         set(&mut config.on_loss, self.on_loss);
         set(&mut config.record_bytes_max, self.record_bytes_max);
         set(&mut config.record_cells_max, self.record_cells_max);
+        set(&mut config.on_other_redis, self.on_other_redis);
         set(&mut config.pending_bytes_max, self.pending_bytes_max);
         set(&mut config.copies_bytes_max, self.copies_bytes_max);
         set(&mut config.republish_window, self.republish_window);
@@ -236,6 +239,7 @@ mod tests {
             "accept",
             "4000",
             "50",
+            "publish",
             "1000",
             "2000",
             "30min",
@@ -270,6 +274,7 @@ mod tests {
             on_loss,
             record_bytes_max,
             record_cells_max,
+            on_other_redis,
             pending_bytes_max,
             copies_bytes_max,
             republish_window,
@@ -288,6 +293,7 @@ mod tests {
         assert_eq!((tombstone_ttl, record_ttl), (Duration::from_hours(90 * 24), Some(Duration::from_hours(1))));
         assert_eq!((durability, on_loss), (Durability::Always, OnLoss::Accept));
         assert_eq!((record_bytes_max, record_cells_max), (4000, 50));
+        assert_eq!(on_other_redis, OnOtherRedis::Publish);
         assert_eq!((pending_bytes_max, copies_bytes_max, compact_bytes), (1000, 2000, 3000));
         assert_eq!(republish_window, Duration::from_mins(30));
     }

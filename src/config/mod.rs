@@ -62,6 +62,8 @@ pub struct Config {
     /// Cells of one record: one a contact point, profile field and metadata field, removed ones too until the record is
     /// removed, and one for its existence.
     pub record_cells_max: u64,
+    /// What to do when the local store belongs to the data of another Redis.
+    pub on_other_redis: OnOtherRedis,
     /// Bytes on disk of what was written locally and Redis does not have yet. A write that would pass the limit is an
     /// error, and nothing is lost.
     pub pending_bytes_max: u64,
@@ -96,6 +98,17 @@ pub enum OnLoss {
     Accept,
 }
 
+/// What to do when the local store belongs to the data of another Redis: it was opened for another endpoint or database
+/// before, and what is found at the new one is not the same data (a new name for the same data is no question).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnOtherRedis {
+    /// Keep to oneself: that Redis is neither asked nor written to, and counts as away. What is pending stays pending.
+    Hold,
+    /// Belong to that one from now on: what is pending is merged there, and copies by [`Config::on_loss`].
+    Publish,
+}
+
 impl Config {
     /// The defaults, for this Redis, prefix and directory.
     pub fn new(redis: RedisUrl, prefix: Prefix, directory: impl Into<PathBuf>) -> Self {
@@ -117,6 +130,7 @@ impl Config {
             on_loss: OnLoss::Republish,
             record_bytes_max: 1 << 20,
             record_cells_max: 10_000,
+            on_other_redis: OnOtherRedis::Hold,
             pending_bytes_max: 1 << 30,
             copies_bytes_max: 1 << 30,
             republish_window: Duration::from_hours(1),

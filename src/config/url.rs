@@ -87,6 +87,13 @@ impl FromStr for RedisUrl {
 
 impl fmt::Debug for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Endpoint and database.
+impl fmt::Display for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let database = self.info.db();
         match &self.place {
             Place::Tcp(host, port) => write!(f, "redis://{host}:{port}/{database}"),

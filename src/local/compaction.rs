@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    LocalStore,
-    state::{Entry, FileOf, LOG, Phase, Slot, encode, encode_record, read_record},
+    LocalStore, Ticket,
+    state::{Entry, FileOf, LOG, LockOf, Phase, Slot, encode, encode_record, read_record},
     storage::{self, Location, Log, Seed},
 };
 use crate::{
@@ -23,6 +23,8 @@ pub(super) const PAGE: usize = 512;
 /// A new log beside the old one.
 pub(super) struct Rewritten<E: Env> {
     pub(super) log: Arc<Log<FileOf<E>>>,
+    /// Nobody else appends to it.
+    pub(super) lock: Arc<LockOf<E>>,
     pub(super) locations: Vec<(Uid, Location)>,
     /// Records that stayed behind because they are damaged.
     pub(super) damaged: Vec<Uid>,
@@ -32,8 +34,9 @@ impl<E: Env> Rewritten<E> {
     /// Begins the new log with these entries.
     pub(super) fn begin(disk: &E::Disk, path: &Path, seed: Seed, head: &[Entry]) -> Result<Self, StoreError> {
         let log = Log::begin_beside(disk, path, seed)?;
-        log.write(&encode(head))?;
-        Ok(Self { log: Arc::new(log), locations: Vec::new(), damaged: Vec::new() })
+        let begun = log.lock().and_then(|lock| log.write(&encode(head)).map(|_| lock));
+        let lock = Arc::new(begun.inspect_err(|_| log.abandon(disk))?);
+        Ok(Self { log: Arc::new(log), lock, locations: Vec::new(), damaged: Vec::new() })
     }
 
     /// Copies records from the old log. Damaged ones stay behind.
@@ -56,36 +59,66 @@ impl<E: Env> Rewritten<E> {
 }
 
 impl<E: Env> LocalStore<E> {
-    /// Rewrites the log once most of it is dead.
+    /// Rewrites the log once most of it is dead, if there is room for what lives beside it.
     pub(super) async fn compact(&self) {
-        {
-            let mut state = self.lock();
+        let live_bytes = {
+            let state = self.lock();
             let len = state.log.len();
             let due = len > self.compact_bytes.max(state.compact_above) && state.usage.live_bytes * 2 < len;
             if state.poisoned.is_some() || state.failed.is_some() || !due {
                 return;
             }
+            state.usage.live_bytes
+        };
+        let (disk, dir) = (self.env.disk().clone(), self.dir.clone());
+        let lacks = self.blocking(move || lacks_room(&disk, &dir, live_bytes)).await;
+        {
+            let mut state = self.lock();
+            match lacks {
+                Ok(None) => state.postponed = None,
+                Ok(Some(lacks)) => {
+                    // Room is for others to make: it is looked for again soon.
+                    state.compact_above = state.log.len() + state.log.len() / 8;
+                    state.postponed = Some(lacks);
+                    return;
+                }
+                Err(error) => return state.put_off(&error),
+            }
             state.moved_since = Some(std::collections::BTreeSet::new());
         }
         let rewritten = self.copy_live().await;
         self.lock().moved_since = None;
-        let Ok(rewritten) = rewritten else {
-            // The old log is as good as before. A full disk should not be tried again at every write.
-            let mut state = self.lock();
-            state.compact_above = state.log.len() * 2;
-            return;
-        };
-        self.take_over(rewritten).await;
+        match rewritten {
+            Ok(rewritten) => self.take_over(rewritten).await,
+            // The old log is as good as before.
+            Err(error) => self.lock().put_off(&error),
+        }
     }
 
-    /// Copies everything live to a new log, synced. What is written meanwhile goes to the old log first, then to the new.
+    /// Copies everything live to a new log, synced. One that fails is gone, and the room that it took is free.
     async fn copy_live(&self) -> Result<Rewritten<E>, StoreError> {
         let (disk, path) = (self.env.disk().clone(), self.dir.join(LOG));
         let (old, seed, head, generation) = {
             let state = self.lock();
             (state.log.clone(), self.seed, state.head(&self.prefix), state.generation_ticket)
         };
-        let mut rewritten = self.blocking(move || Rewritten::<E>::begin(&disk, &path, seed, &head)).await?;
+        let rewritten = self.blocking(move || Rewritten::<E>::begin(&disk, &path, seed, &head)).await?;
+        let log = rewritten.log.clone();
+        let copied = self.copy_pages(rewritten, &old, generation).await;
+        if copied.is_err() {
+            let disk = self.env.disk().clone();
+            self.blocking(move || log.abandon(&disk)).await;
+        }
+        copied
+    }
+
+    /// What is written meanwhile goes to the old log first, then to the new.
+    async fn copy_pages(
+        &self,
+        mut rewritten: Rewritten<E>,
+        old: &Arc<Log<FileOf<E>>>,
+        generation: Ticket,
+    ) -> Result<Rewritten<E>, StoreError> {
         let mut after = None;
         loop {
             let page = {
@@ -95,7 +128,7 @@ impl<E: Env> LocalStore<E> {
                 after = page.last().map(|(uid, _)| uid.clone());
                 page.into_iter().filter(|(uid, _)| state.index.contains_key(uid)).collect::<Vec<_>>()
             };
-            rewritten = self.copy_page(rewritten, &old, page).await?;
+            rewritten = self.copy_page(rewritten, old, page).await?;
             if after.is_none() {
                 break;
             }
@@ -115,7 +148,7 @@ impl<E: Env> LocalStore<E> {
             let message = "redis lost its data, or the store was closed meanwhile".to_owned();
             return Err(StoreError::Io { verb: "rewrite", path: self.dir.join(LOG), message });
         }
-        rewritten = self.copy_page(rewritten, &old, records).await?;
+        rewritten = self.copy_page(rewritten, old, records).await?;
         let log = rewritten.log.clone();
         self.blocking(move || log.write(&encode(&entries))).await?;
         let log = rewritten.log.clone();
@@ -137,14 +170,22 @@ impl<E: Env> LocalStore<E> {
     async fn take_over(&self, rewritten: Rewritten<E>) {
         let (disk, dir, lossy) = (self.env.disk().clone(), self.dir.clone(), !rewritten.damaged.is_empty());
         let log = rewritten.log.clone();
+        let (old, note) = {
+            let state = self.lock();
+            (state.log.clone(), state.note.clone())
+        };
         let placed = self.blocking(move || {
+            // What stands there if not the old log is another's, and not to be replaced.
+            old.check_place(&disk).inspect_err(|_| log.abandon(&disk))?;
             if lossy {
                 set_aside(&disk, &dir)?;
             }
+            note.forget_extent()?;
             log.put_in_place(&disk)
         });
         if let Err(error) = placed.await {
-            self.lock().poisoned = Some(error.to_string());
+            tracing::error!(%error, "the local store takes no more writes until it is opened again");
+            self.lock().poisoned = Some(error);
             self.flushed.notify_waiters();
             return;
         }
@@ -165,21 +206,43 @@ impl<E: Env> LocalStore<E> {
 
 /// Copies the log to a name that nothing has yet.
 pub(super) fn set_aside<D: Disk>(disk: &D, dir: &Path) -> Result<PathBuf, StoreError> {
-    const PIECE: u64 = 1 << 20;
     let (from, names) = (dir.join(LOG), disk.list(dir).map_err(StoreError::io("list", dir))?);
-    // One number more than there are files: one of them is free.
-    let mut candidates = (0..=names.len()).map(|number| format!("damaged-{number}.log"));
-    let to = dir.join(candidates.find(|name| !names.contains(name)).expect("a number that no file has"));
     let source = disk.open(&from).map_err(StoreError::io("open", &from))?;
-    let target = disk.open(&to).map_err(StoreError::io("create", &to))?;
-    let (len, mut at) = (source.len().map_err(StoreError::io("measure", &from))?, 0);
+    // One number more than there are names, and a name may be a directory's.
+    let free = (0..=names.len()).map(|number| format!("damaged-{number}.log")).filter(|name| !names.contains(name));
+    let to =
+        free.map(|name| dir.join(name)).find(|to| disk.stat(to).is_err()).unwrap_or_else(|| dir.join("damaged.log"));
+    let target = disk.create(&to).map_err(StoreError::io("create", &to))?;
+    let copied = copy(&source, &from, &target, &to).and_then(|()| storage::sync_parent(disk, &to));
+    if copied.is_err() {
+        // A part of it is no help, and takes room.
+        let _ = disk.remove(&to);
+    }
+    copied.map(|()| to)
+}
+
+fn copy<F: DiskFile>(source: &F, from: &Path, target: &F, to: &Path) -> Result<(), StoreError> {
+    const PIECE: u64 = 1 << 20;
+    let (len, mut at) = (source.len().map_err(StoreError::io("measure", from))?, 0);
     while at < len {
         let mut piece = vec![0; usize::try_from(PIECE.min(len - at)).unwrap_or(usize::MAX)];
-        source.read_at(at, &mut piece).map_err(StoreError::io("read", &from))?;
-        target.write_at(at, &piece).map_err(StoreError::io("write to", &to))?;
+        source.read_at(at, &mut piece).map_err(StoreError::io("read", from))?;
+        target.write_at(at, &piece).map_err(StoreError::io("write to", to))?;
         at += piece.len() as u64;
     }
-    target.sync().map_err(StoreError::io("sync", &to))?;
-    storage::sync_parent(disk, &to)?;
-    Ok(to)
+    target.sync().map_err(StoreError::io("sync", to))
+}
+
+/// Why a log with that many bytes in use is not rewritten on the volume of `dir`; none if there is room. A quarter of what is
+/// free stays free: others write there too, and what is written meanwhile goes to both logs.
+#[expect(clippy::unnecessary_debug_formatting, reason = "a path may hold what a terminal obeys: it is escaped")]
+pub(super) fn lacks_room<D: Disk>(disk: &D, dir: &Path, bytes: u64) -> Result<Option<String>, StoreError> {
+    let free = disk.free_bytes(dir).map_err(StoreError::io("measure the volume of", dir))?;
+    let lacks = bytes > free - free / 4;
+    Ok(lacks.then(|| {
+        format!(
+            "the log in {dir:?} is not rewritten: it holds {bytes} bytes that are in use, and {free} are free on its volume, \
+             of which a quarter is left alone; free some"
+        )
+    }))
 }

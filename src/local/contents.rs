@@ -22,6 +22,8 @@ pub(super) struct Contents {
     pub(super) ceiling: Head,
     pub(super) generation: Option<String>,
     pub(super) forgot: bool,
+    /// Endpoint and database of the Redis that the store is for.
+    pub(super) redis: Option<String>,
     ends_closed: bool,
     pub(super) oldest_owed_ms: Option<u64>,
     /// Entries that verify and make no sense were written so: set aside with the rest, for whoever can read them.
@@ -48,6 +50,7 @@ impl Contents {
         self.ends_closed = matches!(entry, Entry::Closed);
         match entry {
             Entry::Prefix { prefix } => self.prefix = Some(prefix),
+            Entry::Redis { url } => self.redis = Some(url),
             Entry::Ceiling { head } => self.ceiling = self.ceiling.max(Head(head)),
             Entry::Generation { generation, reclaim_since_ms } => {
                 self.generation = Some(generation);

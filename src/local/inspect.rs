@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::{
     contents::Contents,
+    note::Remembered,
     scan::Damage,
     state::{Entry, read_record, seed},
     storage::{self, ENTRY_HEADER_LEN, HEADER_LEN, Log, Seed},
@@ -30,6 +31,8 @@ pub struct Inspection {
     pub format: u32,
     /// Bytes up to the end of the last good entry.
     pub bytes: u64,
+    /// Endpoint and database of the Redis that it is for; none if no version wrote that yet.
+    pub redis: Option<String>,
     /// The generation of Redis's data that the copies were confirmed in.
     pub generation: Option<String>,
     /// The clock's ceiling, in milliseconds since the Unix epoch: no stamp at or above it was issued.
@@ -82,13 +85,30 @@ pub struct PendingCell {
 /// # Errors
 /// The file cannot be read, or has a format that this version does not know.
 pub fn inspect<F: DiskFile>(file: F, path: &Path, prefix: Option<&Prefix>) -> Result<Inspection, StoreError> {
+    inspect_with_lock(file, path, prefix, None)
+}
+
+/// As [`inspect`], of a log beside its lock file, which remembers how long the log is: one that was cut shows as damage.
+///
+/// # Errors
+/// As for [`inspect`].
+pub fn inspect_with_lock<F: DiskFile>(
+    file: F,
+    path: &Path,
+    prefix: Option<&Prefix>,
+    lock: Option<&F>,
+) -> Result<Inspection, StoreError> {
+    // Before the log, which may be growing.
+    let remembered =
+        lock.map(Remembered::read).transpose().map_err(StoreError::io("read the lock file beside", path))?;
     let found = prefix_of(&file, path)?;
     let seed = found.as_ref().or(prefix).map_or(Seed(0), seed);
     let (log, mut contents, scan) = Log::read_through::<Contents>(file, path, seed)?;
     let mut damage = scan.damage;
     let clean_end = contents.is_clean_end(&damage);
     damage.unreadable.append(&mut contents.unreadable);
-    damage.unreadable.sort_unstable();
+    let reached = remembered.filter(|remembered| !remembered.is_copy).and_then(|remembered| remembered.extent);
+    damage.note_cut(log.len(), reached.filter(|extent| extent.number == log.id.number));
     let mut pending = Vec::new();
     for uid in &contents.pending {
         let held = read_record(&log, uid, contents.index[uid])?;
@@ -114,6 +134,7 @@ pub fn inspect<F: DiskFile>(file: F, path: &Path, prefix: Option<&Prefix>) -> Re
         prefix: contents.prefix,
         format: scan.format,
         bytes: log.len(),
+        redis: contents.redis,
         generation: contents.generation,
         ceiling_ms: contents.ceiling.millis(),
         records,

@@ -10,6 +10,8 @@ mod compaction;
 mod contents;
 mod held;
 mod inspect;
+mod note;
+mod opening;
 mod scan;
 mod state;
 mod storage;
@@ -28,12 +30,15 @@ use tokio::sync::Notify;
 
 use self::{
     bounds::Limits,
+    note::Extent,
+    opening::Purpose,
     state::{Batch, Entry, Phase, Slot, State, encode, encode_record, seed},
     storage::{AppendError, Seed},
 };
 pub(crate) use self::{bounds::Usage, held::Held};
 pub use self::{
-    inspect::{Inspection, PendingCell, PendingRecord, inspect},
+    inspect::{Inspection, PendingCell, PendingRecord, inspect, inspect_with_lock},
+    opening::{Exposed, OpenReport},
     scan::Damage,
 };
 use crate::{
@@ -59,6 +64,8 @@ pub(crate) struct LocalStore<E: Env> {
     env: E,
     dir: PathBuf,
     prefix: Prefix,
+    /// Endpoint and database of the Redis that the cache is opened for.
+    redis: String,
     seed: Seed,
     flush_interval: Duration,
     compact_bytes: u64,
@@ -72,32 +79,23 @@ pub(crate) struct LocalStore<E: Env> {
     flushed: Notify,
 }
 
-/// What opening a store found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OpenReport {
-    /// Records held.
-    pub records: u64,
-    /// Whether the store was closed in order. If not, what is torn is what a crash cut short, or rot of the very last
-    /// commit: the two cannot be told apart.
-    pub clean_end: bool,
-    /// Damage found in the log.
-    pub damage: Damage,
-    /// Where the damaged log was set aside, whole. What verified was salvaged into a new one.
-    pub set_aside: Option<PathBuf>,
-}
-
 impl<E: Env> LocalStore<E> {
     /// Opens the store in the directory, or makes one.
     pub(crate) async fn open(env: &E, config: &Config) -> Result<(Arc<Self>, OpenReport), StoreError> {
         let disk = env.disk().clone();
         let (dir, prefix) = (config.directory.clone(), config.prefix.clone());
-        let now_ms = env.wall_ms();
-        let (state, report) = env.blocking(move || State::<E>::open(&disk, &dir, &prefix, now_ms)).await?;
+        let (redis, now_ms) = (config.redis.to_string(), env.wall_ms());
+        let open = move || {
+            let purpose = Purpose { dir: &dir, prefix: &prefix, redis: &redis, now_ms };
+            State::<E>::open(&disk, &purpose)
+        };
+        let (state, report) = env.blocking(open).await?;
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let store = Arc::new(Self {
             env: env.clone(),
             dir: config.directory.clone(),
             prefix: config.prefix.clone(),
+            redis: config.redis.to_string(),
             flush_interval: config.flush_interval,
             seed: seed(&config.prefix),
             compact_bytes: config.compact_bytes,
@@ -224,11 +222,32 @@ impl<E: Env> LocalStore<E> {
         self.lock().ceiling
     }
 
-    /// Raises the clock's ceiling (R4); in force once durable.
-    pub(crate) fn raise_ceiling(&self, ceiling: Head) -> Result<Ticket, StoreError> {
+    /// Makes a ceiling of the clock durable (R4): in the log; if that takes nothing, for want of room or since it has
+    /// stopped, in the reserve of the lock file. So an instance whose disk is full, or whose store was taken away under its
+    /// feet, works on with Redis. In a directory that comes back, the ceiling is there; one that does not has lost all.
+    ///
+    /// # Errors
+    /// Neither took it.
+    pub(crate) async fn raise_ceiling(&self, ceiling: Head) -> Result<(), StoreError> {
+        let in_log = match self.push_ceiling(ceiling) {
+            Ok(ticket) => self.durable(ticket).await,
+            Err(error) => Err(error),
+        };
+        let Err(error) = in_log else { return Ok(()) };
+        let note = {
+            let state = self.lock();
+            // A directory that was given back is another's by now.
+            state.locks.as_ref().map(|_| state.note.clone()).ok_or_else(|| error.clone())?
+        };
+        self.blocking(move || note.keep_ceiling(ceiling)).await.map_err(|_| error)
+    }
+
+    fn push_ceiling(&self, ceiling: Head) -> Result<Ticket, StoreError> {
         let mut state = self.usable()?;
         state.ceiling = state.ceiling.max(ceiling);
         let head = state.ceiling.0;
+        // On a full disk they would pile up.
+        state.unflushed.retain(|entry| !matches!(entry, Entry::Ceiling { .. }));
         let ticket = state.push(Entry::Ceiling { head });
         self.work.notify_one();
         Ok(ticket)
@@ -243,7 +262,13 @@ impl<E: Env> LocalStore<E> {
     /// R6: Redis holds another generation than the copies here. One durable commit stores it and marks every copy
     /// confirmed since `reclaim_since_ms` as pending.
     pub(crate) fn change_generation(&self, generation: &str, reclaim_since_ms: u64) -> Result<Ticket, StoreError> {
-        let mut state = self.usable()?;
+        let mut state = self.lock();
+        if let Err(error) = state.check(&self.dir) {
+            // What is held is published after the next opening, which finds the generation changed. Until then replies from
+            // the new one have to count.
+            state.generation = Some(generation.to_owned());
+            return Err(error);
+        }
         let now_ms = self.env.wall_ms();
         state.change_generation(generation, reclaim_since_ms, now_ms);
         let ticket = state.push(Entry::Generation { generation: generation.to_owned(), reclaim_since_ms });
@@ -252,6 +277,21 @@ impl<E: Env> LocalStore<E> {
         state.reclaim_overlay(reclaim_since_ms, now_ms);
         self.work.notify_one();
         Ok(ticket)
+    }
+
+    /// The Redis that the store is for, if it is another than that which the cache was opened for.
+    pub(crate) fn other_redis(&self) -> Option<String> {
+        self.lock().redis.clone().filter(|redis| *redis != self.redis)
+    }
+
+    /// From here on the store is for the Redis that the cache was opened for. Written before what changes next.
+    pub(crate) fn take_redis(&self) {
+        let mut state = self.lock();
+        if state.redis.as_ref() != Some(&self.redis) && state.poisoned.is_none() {
+            state.take_redis(&self.redis);
+            drop(state);
+            self.work.notify_one();
+        }
     }
 
     /// At most `count` records with something pending, in order, after `after`.
@@ -314,7 +354,21 @@ impl<E: Env> LocalStore<E> {
 
     /// Why the store takes no more writes, if it does not.
     pub(crate) fn poisoned(&self) -> Option<String> {
-        self.lock().poisoned.clone()
+        Some(self.lock().check(&self.dir).err()?.to_string())
+    }
+
+    /// What the store cannot do for now, and why: the last write to the log failed, or there is no room to rewrite it.
+    pub(crate) fn degraded(&self) -> Option<String> {
+        let state = self.lock();
+        let failed = state.failed.as_ref().map(|(_, error)| {
+            format!("{error}; reads, and writes that redis takes, go on without new copies, local writes are errors")
+        });
+        failed.filter(|_| state.poisoned.is_none()).or_else(|| state.postponed.clone())
+    }
+
+    /// What others than the owner of the files may use, as of opening.
+    pub(crate) fn exposed(&self) -> Vec<Exposed> {
+        self.lock().exposed.clone()
     }
 
     /// Writes everything, waits until the flusher has ended, and gives the directory back.
@@ -334,7 +388,7 @@ impl<E: Env> LocalStore<E> {
             {
                 let mut state = self.lock();
                 if state.phase == Phase::Ended {
-                    state.lock = None;
+                    state.locks = None;
                     state.check(&self.dir)?;
                     return state.failed.take().map_or(Ok(()), |(_, error)| Err(error));
                 }
@@ -403,11 +457,18 @@ impl<E: Env> LocalStore<E> {
 
     async fn commit(&self, batch: Batch<E>) {
         let Batch { log, entries, records, version } = batch;
+        let (disk, note) = (self.env.disk().clone(), self.lock().note.clone());
         let (appended, entries, records) = self
             .blocking(move || {
                 let mut payloads = encode(&entries);
                 payloads.extend(records.iter().map(|(uid, held)| encode_record(uid, held)));
-                (log.append(&payloads), entries, records)
+                let appended = log.append(&payloads).and_then(|locations| {
+                    // Durable, but where? A file that has lost its name is found by nobody.
+                    log.check_place(&disk).map_err(AppendError::Lost)?;
+                    note.keep_extent(Extent { number: log.id.number, len: log.len() });
+                    Ok(locations)
+                });
+                (appended, entries, records)
             })
             .await;
         let mut state = self.lock();
@@ -426,7 +487,7 @@ impl<E: Env> LocalStore<E> {
             }
             Err(AppendError::Lost(error)) => {
                 tracing::error!(%error, "the local store takes no more writes until it is opened again");
-                state.poisoned = Some(error.to_string());
+                state.poisoned = Some(error);
             }
         }
         drop(state);
@@ -436,10 +497,10 @@ impl<E: Env> LocalStore<E> {
     /// Work on the disk that keeps the directory locked until it has ended, even if nobody waits for it any more: the
     /// next opening must not find the file half written.
     fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> impl Future<Output = T> {
-        let lock = self.lock().lock.clone();
+        let locks = self.lock().locks.clone();
         self.env.blocking(move || {
             let result = work();
-            drop(lock);
+            drop(locks);
             result
         })
     }

@@ -11,7 +11,10 @@
 use std::{io, path::Path};
 
 use super::{
-    storage::{FILE_MAGIC, FORMAT, FORMAT_UNSEEDED, FORMAT_WITHOUT_COMMITS, HEADER_LEN, Location, Number, Seed, Tail},
+    storage::{
+        FILE_MAGIC, FORMAT, FORMAT_BEFORE, FORMAT_UNSEEDED, FORMAT_WITHOUT_COMMITS, HEADER_LEN, Location, Number, Seed,
+        Tail,
+    },
     walk::Walk,
 };
 use crate::{env::DiskFile, error::StoreError};
@@ -172,7 +175,7 @@ fn format(header: &[u8], path: &Path) -> Result<Option<u32>, StoreError> {
         return Ok(None);
     }
     match u32::from_le_bytes(fields[8..].try_into().expect("four bytes")) {
-        version @ (FORMAT_UNSEEDED | FORMAT_WITHOUT_COMMITS | FORMAT) => Ok(Some(version)),
+        version @ (FORMAT_UNSEEDED | FORMAT_WITHOUT_COMMITS | FORMAT_BEFORE | FORMAT) => Ok(Some(version)),
         found => Err(StoreError::Format { path: path.to_owned(), found, expected: FORMAT }),
     }
 }
@@ -386,7 +389,7 @@ mod tests {
         let crc = crc32fast::hash(&bytes[..12]);
         bytes[12..16].copy_from_slice(&crc.to_le_bytes());
         let error = try_read(&bytes).unwrap_err().to_string();
-        assert_eq!(error, r#""store.log" has format version 9, this client reads 3: use the client that wrote it"#);
+        assert_eq!(error, r#""store.log" has format version 9, this client reads 4: use the client that wrote it"#);
     }
 
     #[test]

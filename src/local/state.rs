@@ -13,12 +13,14 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    OpenReport, Ticket,
+    Ticket,
     bounds::Usage,
     compaction::{self, Rewritten},
-    contents::{Contents, mark_all},
+    contents::mark_all,
     held::{Held, HeldText, Weight},
-    storage::{FORMAT, Location, Log, Seed},
+    note::{Extent, Note},
+    opening::Exposed,
+    storage::{Location, Log, Seed},
 };
 use crate::{
     env::{Disk, DiskFile, Env},
@@ -30,9 +32,9 @@ use crate::{
 
 /// The name of the log in its directory.
 pub(super) const LOG: &str = "store.log";
-const LOCK: &str = "lock";
 
 pub(super) type FileOf<E> = <<E as Env>::Disk as Disk>::File;
+pub(super) type LockOf<E> = <FileOf<E> as DiskFile>::Lock;
 
 /// What is held, in memory and on disk.
 pub(super) struct State<E: Env> {
@@ -58,7 +60,9 @@ pub(super) struct State<E: Env> {
     pub(super) wanted: u64,
     /// The last attempt to write failed and left the log as it was: up to which version, and why.
     pub(super) failed: Option<(u64, StoreError)>,
-    pub(super) poisoned: Option<String>,
+    pub(super) poisoned: Option<StoreError>,
+    /// Why the log was not rewritten when it was due.
+    pub(super) postponed: Option<String>,
     pub(super) phase: Phase,
     /// The log is not rewritten below this length: the last attempt failed.
     pub(super) compact_above: u64,
@@ -69,8 +73,32 @@ pub(super) struct State<E: Env> {
     pub(super) forgot: bool,
     /// Where the search for copies to forget goes on.
     pub(super) hand: Option<Uid>,
-    /// The directory's lock, until the store has closed.
-    pub(super) lock: Option<Arc<<FileOf<E> as DiskFile>::Lock>>,
+    /// Endpoint and database of the Redis whose data is held.
+    pub(super) redis: Option<String>,
+    /// What is remembered beside the log.
+    pub(super) note: Arc<Note<FileOf<E>>>,
+    /// What others than the owner may use, as of opening.
+    pub(super) exposed: Vec<Exposed>,
+    /// Until the store has closed.
+    pub(super) locks: Option<Locks<E>>,
+}
+
+/// What keeps others out: the lock of the directory, and that of the log, wherever its name is.
+pub(super) struct Locks<E: Env> {
+    dir: Arc<LockOf<E>>,
+    pub(super) log: Arc<LockOf<E>>,
+}
+
+impl<E: Env> Locks<E> {
+    pub(super) fn new(dir: LockOf<E>, log: LockOf<E>) -> Self {
+        Self { dir: Arc::new(dir), log: Arc::new(log) }
+    }
+}
+
+impl<E: Env> Clone for Locks<E> {
+    fn clone(&self) -> Self {
+        Self { dir: self.dir.clone(), log: self.log.clone() }
+    }
 }
 
 /// How far the store is.
@@ -116,6 +144,8 @@ pub(super) struct Unflushed {
 pub(super) enum Entry {
     /// Always the first: whose store this is.
     Prefix { prefix: String },
+    /// Endpoint and database of the Redis that it is for, without secrets.
+    Redis { url: String },
     /// The clock's ceiling (R4).
     Ceiling { head: u64 },
     /// Redis's generation; every record before it was marked pending if confirmed since (R6). One entry, however many
@@ -156,55 +186,7 @@ impl Slot {
 }
 
 impl<E: Env> State<E> {
-    pub(super) fn open(
-        disk: &E::Disk,
-        dir: &Path,
-        prefix: &Prefix,
-        now_ms: u64,
-    ) -> Result<(Self, OpenReport), StoreError> {
-        disk.create_dir_all(dir).map_err(StoreError::io("create the directory", dir))?;
-        let lock = disk.open(&dir.join(LOCK)).and_then(|file| file.lock());
-        let lock = lock.map_err(|error| match error.kind() {
-            std::io::ErrorKind::WouldBlock => StoreError::Locked { dir: dir.to_owned() },
-            _ => StoreError::io("lock", dir.join(LOCK))(error),
-        })?;
-        let (path, seed) = (dir.join(LOG), seed(prefix));
-        let names = disk.list(dir).map_err(StoreError::io("list", dir))?;
-        if !names.iter().any(|name| name == LOG) {
-            let log = Log::begin_beside(disk, &path, seed)?;
-            log.write(&encode(&[Entry::Prefix { prefix: prefix.as_str().to_owned() }]))?;
-            log.sync()?;
-            log.put_in_place(disk)?;
-            return Ok((Self::empty(log, lock), OpenReport { clean_end: true, ..OpenReport::default() }));
-        }
-        let (log, mut contents, scan) = Log::open::<_, Contents>(disk, &path, seed)?;
-        if let Some(found) = contents.prefix.take().filter(|found| found != prefix.as_str()) {
-            let expected = prefix.as_str().to_owned();
-            return Err(StoreError::ForeignPrefix { dir: dir.to_owned(), found, expected });
-        }
-        let mut state = Self::empty(log, lock);
-        let mut damage = scan.damage;
-        let clean_end = contents.is_clean_end(&damage);
-        damage.unreadable.append(&mut contents.unreadable);
-        state.take_contents(contents, now_ms);
-        let set_aside = if damage.is_loss() {
-            let aside = compaction::set_aside(disk, dir)?;
-            state.usage.quarantined += 1;
-            state.rewrite_now(disk, dir, prefix)?;
-            Some(aside)
-        } else {
-            if scan.format != FORMAT || scan.misshapen {
-                state.rewrite_now(disk, dir, prefix)?;
-            } else if damage.torn_tail_bytes > 0 {
-                state.log.cut_tail()?;
-            }
-            None
-        };
-        let report = OpenReport { records: state.index.len() as u64, clean_end, damage, set_aside };
-        Ok((state, report))
-    }
-
-    fn empty(log: Log<FileOf<E>>, lock: <FileOf<E> as DiskFile>::Lock) -> Self {
+    pub(super) fn empty(log: Log<FileOf<E>>, note: Note<FileOf<E>>, locks: Locks<E>) -> Self {
         Self {
             log: Arc::new(log),
             log_before: None,
@@ -223,46 +205,18 @@ impl<E: Env> State<E> {
             wanted: 0,
             failed: None,
             poisoned: None,
+            postponed: None,
             phase: Phase::Open,
             compact_above: 0,
             moved_since: None,
             usage: Usage::default(),
             forgot: false,
             hand: None,
-            lock: Some(Arc::new(lock)),
+            redis: None,
+            note: Arc::new(note),
+            exposed: Vec::new(),
+            locks: Some(locks),
         }
-    }
-
-    /// Takes in what a log holds, at opening.
-    fn take_contents(&mut self, contents: Contents, now_ms: u64) {
-        let Contents { index, pending, ceiling, generation, forgot, oldest_owed_ms, .. } = contents;
-        (self.index, self.pending, self.ceiling, self.generation) = (index, pending, ceiling, generation);
-        self.forgot = forgot;
-        self.pending_since_ms = (!self.pending.is_empty()).then(|| oldest_owed_ms.unwrap_or(now_ms));
-        for slot in self.index.values() {
-            self.usage.add(slot.weight);
-            self.usage.live_bytes += slot.location.bytes();
-        }
-    }
-
-    /// Goes on with a new log that holds what could be read, at opening: nobody else reads or writes.
-    fn rewrite_now(&mut self, disk: &E::Disk, dir: &Path, prefix: &Prefix) -> Result<(), StoreError> {
-        let mut rewritten = Rewritten::<E>::begin(disk, &dir.join(LOG), seed(prefix), &self.head(prefix))?;
-        let mut after = None;
-        loop {
-            let page = self.page(after.as_ref());
-            let Some((last, _)) = page.last() else { break };
-            after = Some(last.clone());
-            rewritten.copy(&self.log, page)?;
-        }
-        rewritten.log.sync()?;
-        rewritten.log.put_in_place(disk)?;
-        self.switch(&rewritten);
-        for (uid, location) in rewritten.locations {
-            self.relocate(&uid, location);
-        }
-        self.switched(rewritten.damaged);
-        Ok(())
     }
 
     /// The next slots to be copied to another log, in order, after `after`.
@@ -275,6 +229,10 @@ impl<E: Env> State<E> {
     /// From here on the slots are in the log before, until they are relocated.
     pub(super) fn switch(&mut self, rewritten: &Rewritten<E>) {
         self.log_before = Some(std::mem::replace(&mut self.log, rewritten.log.clone()));
+        if let Some(locks) = &mut self.locks {
+            locks.log = rewritten.lock.clone();
+        }
+        self.note.keep_extent(self.extent());
         self.epoch = !self.epoch;
         self.usage.live_bytes = 0;
     }
@@ -301,6 +259,25 @@ impl<E: Env> State<E> {
         }
     }
 
+    /// An attempt to rewrite the log failed. A disk in trouble should not be tried again at every write.
+    pub(super) fn put_off(&mut self, error: &StoreError) {
+        self.compact_above = self.log.len() * 2;
+        if let StoreError::DiskFull { .. } = error {
+            self.postponed = Some(format!("the log is not rewritten: {error}"));
+        }
+    }
+
+    /// How long the log is.
+    pub(super) fn extent(&self) -> Extent {
+        Extent { number: self.log.id.number, len: self.log.len() }
+    }
+
+    /// From here on the store is for this Redis.
+    pub(super) fn take_redis(&mut self, url: &str) -> Ticket {
+        self.redis = Some(url.to_owned());
+        self.push(Entry::Redis { url: url.to_owned() })
+    }
+
     /// Whether somebody waits for something that is not on disk yet.
     pub(super) fn is_wanted(&self) -> bool {
         self.wanted > self.flushed
@@ -321,7 +298,8 @@ impl<E: Env> State<E> {
 
     pub(super) fn check(&self, dir: &Path) -> Result<(), StoreError> {
         match &self.poisoned {
-            Some(cause) => Err(StoreError::Poisoned { dir: dir.to_owned(), cause: cause.clone() }),
+            Some(displaced @ StoreError::Displaced { .. }) => Err(displaced.clone()),
+            Some(cause) => Err(StoreError::Poisoned { dir: dir.to_owned(), cause: cause.to_string() }),
             None => Ok(()),
         }
     }
@@ -455,6 +433,7 @@ impl<E: Env> State<E> {
         let generation = generation.map(|generation| Entry::Generation { generation, reclaim_since_ms: u64::MAX });
         [Entry::Prefix { prefix: prefix.as_str().to_owned() }, Entry::Ceiling { head: self.ceiling.0 }]
             .into_iter()
+            .chain(self.redis.clone().map(|url| Entry::Redis { url }))
             .chain(generation)
             .chain(self.forgot.then_some(Entry::Forgot))
             .collect()

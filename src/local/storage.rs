@@ -9,26 +9,29 @@
 //! as well as a damaged one. The high 24 are its place in its commit, the entries that one append made durable: a loss
 //! of power during a commit leaves any part of it, and what is missing of the last commit is no damage. The checksum of
 //! every entry but the first starts from a seed, which the store makes of its prefix: what another prefix wrote does not
-//! verify. Format 1 had no seed, and neither 1 nor 2 places in a commit; both are read, and rewritten at opening. How a
-//! log is read through is in `scan`.
+//! verify. Format 1 had no seed, neither 1 nor 2 places in a commit, and 3 no word of the Redis that the store is for; all
+//! are read, and rewritten at opening. How a log is read through is in `scan`.
 //!
 //! A key-value store (redb) was the first candidate. It verifies nothing on read, so that checksums, a chain, a panic
 //! guard and a salvage would have been written around it all the same; ARCHITECTURE.md has the figures.
 
 use std::{
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use super::scan::{Scan, Take, scan};
 use crate::{
-    env::{Disk, DiskFile},
+    env::{Disk, DiskFile, FileId, FileKind, Stat},
     error::StoreError,
 };
 
 /// Version of the file format.
-pub(super) const FORMAT: u32 = 3;
-/// The versions before it, which are read as well: every entry is a commit of its own.
+pub(super) const FORMAT: u32 = 4;
+/// The versions before it, which are read as well. This one had other entries.
+pub(super) const FORMAT_BEFORE: u32 = 3;
+/// In this one and the one before, every entry is a commit of its own.
 pub(super) const FORMAT_WITHOUT_COMMITS: u32 = 2;
 pub(super) const FORMAT_UNSEEDED: u32 = 1;
 
@@ -40,6 +43,8 @@ pub(super) const ENTRY_HEADER_LEN: usize = 20;
 /// An open log.
 pub(super) struct Log<F> {
     file: F,
+    /// Which file it is, whatever its name leads to by now.
+    pub(super) id: FileId,
     path: PathBuf,
     seed: Seed,
     tail: Mutex<Tail>,
@@ -122,20 +127,54 @@ impl<F: DiskFile> Log<F> {
     /// Begins a new, empty log beside `path`, not yet durable. [`Log::put_in_place`] makes it the log: a reader finds the
     /// old one or the new one, each in full.
     pub(super) fn begin_beside<D: Disk<File = F>>(disk: &D, path: &Path, seed: Seed) -> Result<Self, StoreError> {
-        let beside = path.with_extension("new");
+        let beside = beside(path);
         let io = |verb| StoreError::io(verb, &beside);
-        let file = disk.open(&beside).map_err(io("create"))?;
-        file.set_len(0).map_err(io("truncate"))?;
+        // What a crash has left there, or a link that leads who knows where: the name goes, what it leads to stays.
+        if found(disk, &beside)?.is_some() {
+            disk.remove(&beside).map_err(io("remove"))?;
+        }
+        let file = disk.create(&beside).map_err(io("create"))?;
         file.write_at(0, &header()).map_err(io("write to"))?;
         let tail = Mutex::new(Tail { end: HEADER_LEN as u64, next: 0, ragged: false });
-        Ok(Self { file, path: path.to_owned(), seed, tail })
+        let id = file.id().map_err(io("look at"))?;
+        Ok(Self { file, id, path: path.to_owned(), seed, tail })
     }
 
     /// Renames the log begun beside its path into place. After an error it is not known which of the two is there.
     pub(super) fn put_in_place<D: Disk<File = F>>(&self, disk: &D) -> Result<(), StoreError> {
-        let beside = self.path.with_extension("new");
+        let beside = beside(&self.path);
         disk.rename(&beside, &self.path).map_err(StoreError::io("rename", &beside))?;
         sync_parent(disk, &self.path)
+    }
+
+    /// Removes the log begun beside its path, which keeps the room that it took, if it is still there.
+    pub(super) fn abandon<D: Disk<File = F>>(&self, disk: &D) {
+        let beside = beside(&self.path);
+        if disk.stat(&beside).is_ok_and(|found| found.id == self.id) {
+            // If it stays, the next opening removes it.
+            let _ = disk.remove(&beside);
+        }
+    }
+
+    /// Whether whoever opens the path finds this log.
+    ///
+    /// # Errors
+    /// [`StoreError::Displaced`] if not.
+    pub(super) fn check_place<D: Disk<File = F>>(&self, disk: &D) -> Result<(), StoreError> {
+        let dir = parent(&self.path);
+        let displaced = |how| Err(StoreError::Displaced { dir: dir.to_owned(), how });
+        match found(disk, &self.path)? {
+            Some(found) if found.id == self.id => Ok(()),
+            Some(Stat { kind: FileKind::Link, .. }) => displaced("its log has been replaced by a symbolic link"),
+            Some(_) => displaced("another log stands in its place"),
+            None if found(disk, dir)?.is_some() => displaced("its log has been removed"),
+            None => displaced("the directory has been removed or moved away"),
+        }
+    }
+
+    /// Locks the file, whatever its name: nobody else may append to it.
+    pub(super) fn lock(&self) -> Result<F::Lock, StoreError> {
+        self.file.lock().map_err(|error| locked(&self.path, error))
     }
 
     /// Opens the log at `path` and reads it through. Changes nothing.
@@ -151,7 +190,8 @@ impl<F: DiskFile> Log<F> {
     pub(super) fn read_through<C: Take>(file: F, path: &Path, seed: Seed) -> Result<(Self, C, Scan), StoreError> {
         let (contents, scan, tail) = scan(&file, path, seed)?;
         let seed = if scan.format == FORMAT_UNSEEDED { Seed(0) } else { seed };
-        Ok((Self { file, path: path.to_owned(), seed, tail: Mutex::new(tail) }, contents, scan))
+        let id = file.id().map_err(StoreError::io("look at", path))?;
+        Ok((Self { file, id, path: path.to_owned(), seed, tail: Mutex::new(tail) }, contents, scan))
     }
 
     /// Cuts off what stands behind the last good entry, so that appends are not lost behind garbage.
@@ -217,7 +257,12 @@ impl<F: DiskFile> Log<F> {
         StoreError::Damaged { path: self.path.clone(), offset: location.offset }
     }
 
-    /// The length of the file, in bytes.
+    /// The length of the file, what stands behind the last good entry included.
+    pub(super) fn file_len(&self) -> Result<u64, StoreError> {
+        self.file.len().map_err(StoreError::io("measure", &self.path))
+    }
+
+    /// Where the last good entry ends, in bytes.
     pub(super) fn len(&self) -> u64 {
         self.tail().end
     }
@@ -229,12 +274,38 @@ impl<F: DiskFile> Log<F> {
 
 /// Makes the name of the file at `path` durable.
 pub(super) fn sync_parent<D: Disk>(disk: &D, path: &Path) -> Result<(), StoreError> {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => {
-            disk.sync_dir(parent).map_err(StoreError::io("sync the directory", parent))
-        }
-        _ => Ok(()),
+    let dir = parent(path);
+    disk.sync_dir(dir).map_err(StoreError::io("sync the directory", dir))
+}
+
+/// Why a file that belongs to one process cannot be locked.
+pub(super) fn locked(path: &Path, error: std::io::Error) -> StoreError {
+    match error.kind() {
+        ErrorKind::WouldBlock => StoreError::Locked { dir: parent(path).to_owned() },
+        _ => StoreError::io("lock", path)(error),
     }
+}
+
+/// What has this name; none if nothing has.
+pub(super) fn found<D: Disk>(disk: &D, path: &Path) -> Result<Option<Stat>, StoreError> {
+    match disk.stat(path) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(error) => match error.kind() {
+            // The last: of a file system that another host serves, and took away.
+            ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::StaleNetworkFileHandle => Ok(None),
+            _ => Err(StoreError::io("look for", path)(error)),
+        },
+    }
+}
+
+/// Where a log begins that is to take the place of the one at `path`.
+pub(super) fn beside(path: &Path) -> PathBuf {
+    path.with_extension("new")
+}
+
+/// The directory of a file.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 pub(super) fn header() -> [u8; HEADER_LEN] {

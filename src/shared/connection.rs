@@ -117,7 +117,8 @@ pub(crate) async fn generation(
     Ok((marker, clock_ms))
 }
 
-async fn marker_and_clock(
+/// The marker of the data's generation, if there is one, and Redis's clock in milliseconds. Changes nothing.
+pub(crate) async fn marker_and_clock(
     connection: &mut MultiplexedConnection,
     keys: &Keys,
 ) -> Result<(Option<String>, u64), CallError> {

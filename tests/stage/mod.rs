@@ -162,14 +162,22 @@ impl Stage {
 
     /// Runs a command inside the server, as an operator would; gives the reply as it goes over the wire.
     pub(crate) fn command(&self, words: &[&str]) -> String {
+        self.command_in(0, words)
+    }
+
+    /// Likewise, in a database.
+    pub(crate) fn command_in(&self, database: u32, words: &[&str]) -> String {
         let now_ms = self.world.wall_ms(Host::Redis);
         self.redis.with_engine(|engine: &mut Engine| {
-            let parts = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len()));
-            let request = [format!("*{}\r\n", words.len())].into_iter().chain(parts).collect::<String>();
             let client = seedbed::redis::ClientId(u64::MAX);
             engine.connect(client);
             let mut reply = Vec::new();
-            engine.feed(client, request.as_bytes(), now_ms, &mut reply);
+            for words in [&["SELECT", &database.to_string()][..], words] {
+                let parts = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len()));
+                let request = [format!("*{}\r\n", words.len())].into_iter().chain(parts).collect::<String>();
+                reply.clear();
+                engine.feed(client, request.as_bytes(), now_ms, &mut reply);
+            }
             engine.disconnect(client);
             String::from_utf8_lossy(&reply).into_owned()
         })
