@@ -33,7 +33,7 @@ pub(crate) fn what_is_pending_is_shown_and_drained_after_an_outage(kind: Kind) {
     let shown: Json = serde_json::from_str(&tool(&["inspect", dir, "--json"]).out).expect("json");
     let cells = shown["pending"][0]["cells"].as_array().expect("cells");
     assert_eq!((cells.len(), &cells[1]["field"], &cells[1]["value"]), (2, &json!("pname"), &json!("\"Ada\"")));
-    assert_eq!((&shown["records"], &shown["copies"], &shown["format"]), (&json!(1), &json!(0), &json!(3)));
+    assert_eq!((&shown["records"], &shown["copies"], &shown["format"]), (&json!(1), &json!(0), &json!(4)));
     assert_eq!(fs::read(store.path().join("store.log")).expect("a store"), before, "inspect changed it");
 
     tool(&at(&["drain", "--within", "10ms"])).ended(3, &["1 records are left in", "redis is away: ", "`inspect`"]);
@@ -93,7 +93,12 @@ fn a_damaged_store_is_shown_as_it_is_and_its_rest_is_drained() {
     assert_eq!(fs::read(&log).expect("a store"), bytes, "inspect changed it");
 
     server.start();
-    tool(&at(&["drain"])).ended(0, &["drained", "the store was damaged", "damaged-0.log"]);
+    // Of what the rotten record was to merge, Redis has nothing.
+    for said in ["the store was damaged", "damaged-0.log was set aside"] {
+        let drained = tool(&at(&["drain"]));
+        drained.ended(1, &["redis has what could be read", said, "damaged-0.log"]);
+        assert!(!drained.out.contains("everything"), "{drained:?}");
+    }
     let aside = store.path().join("damaged-0.log");
     tool(&["inspect", dir]).ended(0, &["set aside      damaged-0.log"]);
     tool(&["inspect", text(&aside)]).ended(1, &[&format!("DAMAGED        {length} bytes at byte {offset}"), "u2\n"]);
@@ -105,6 +110,82 @@ fn a_damaged_store_is_shown_as_it_is_and_its_rest_is_drained() {
     fs::write(&aside, &bytes).expect("room for a file");
     tool(&["inspect", text(&aside)]).ended(1, &["cannot be read", "add --prefix", "pending        0 records"]);
     tool(&["inspect", text(&aside), "--prefix", "p"]).ended(1, &["pending        1 records\n  u2\n"]);
+}
+
+#[test]
+fn a_store_that_was_cut_anywhere_is_never_said_to_be_in_redis_whole() {
+    let (server, store) = (Server::running(Kind::Embedded), directory());
+    let (url, dir) = (server.url(), text(store.path()));
+    let nowhere = Server::absent(Kind::Embedded).url();
+    let log = store.path().join("store.log");
+    let kept = |uid: &str| {
+        let record = format!(r#"{{"uid": "{uid}", "profile": {{"name": "{uid}!"}}}}"#);
+        let at = ["--redis", &nowhere, "--prefix", "p", "--directory", dir, "put"];
+        tool_reading(&record, &at).ended(0, &["kept in"]);
+        fs::read(&log).expect("a store")
+    };
+    kept("u1");
+    // Between two entries, within one, and within the header.
+    let lens = [kept("u2").len(), kept("u3").len() - 30, 7, 0];
+    let at = |verb: &[&str]| words(&["--redis", &url, "--prefix", "p", "--directory", dir, "--config"], verb);
+    let settings = store.path().join("settings.toml");
+    fs::write(&settings, "on_other_redis = \"publish\"").expect("room for a file");
+    for len in lens {
+        kept("u4");
+        let whole = fs::read(&log).expect("a store");
+        let cut = fs::OpenOptions::new().write(true).open(&log).and_then(|log| log.set_len(len as u64));
+        cut.expect("it is there");
+        tool(&["inspect", dir]).ended(1, &["DAMAGED"]);
+        for _ in 0..2 {
+            let drained = tool(&at(&[text(&settings), "drain"]));
+            drained.ended(1, &["may not be all", "damaged-"]);
+            assert!(!drained.out.contains("everything"), "{drained:?}");
+        }
+        for entry in fs::read_dir(store.path()).expect("a store") {
+            let path = entry.expect("an entry").path();
+            if text(&path).contains("damaged-") {
+                fs::remove_file(path).expect("it is there");
+            }
+        }
+        assert!(whole.len() > len);
+    }
+}
+
+#[test]
+fn a_store_whose_log_is_gone_or_cannot_be_read_is_never_said_to_be_in_redis() {
+    let (server, store) = (Server::running(Kind::Embedded), directory());
+    let (url, dir) = (server.url(), text(store.path()));
+    let log = store.path().join("store.log");
+    let at = |verb: &[&str]| words(&["--redis", &url, "--prefix", "p", "--directory", dir], verb);
+    tool_reading(RECORD, &at(&["put"])).ended(0, &[]);
+    fs::rename(&log, store.path().join("elsewhere")).expect("it is there");
+    for verb in [&at(&["drain"]), &words(&["inspect", dir], &[])] {
+        tool(verb).ended(3, &[dir, "is gone", "put back"]);
+    }
+    assert!(!log.exists(), "an empty store would hide it");
+    std::os::unix::fs::symlink("elsewhere", &log).expect("the name is free");
+    tool(&at(&["drain"])).ended(3, &["store.log", "is a symbolic link"]);
+    tool(&["inspect", dir]).ended(0, &["prefix         p"]);
+    fs::remove_file(&log).expect("it is there");
+    fs::create_dir(&log).expect("the name is free");
+    tool(&at(&["drain"])).ended(3, &["store.log"]);
+    tool(&["inspect", dir]).ended(3, &["store.log"]);
+}
+
+#[test]
+fn a_store_of_another_redis_is_not_drained_into_this_one() {
+    let (server, store) = (Server::running(Kind::Embedded), directory());
+    let (url, dir) = (server.url(), text(store.path()));
+    let at = |url: &str, verb: &[&str]| words(&["--redis", url, "--prefix", "p", "--directory", dir], verb);
+    tool_reading(RECORD, &at(&Server::absent(Kind::Embedded).url(), &["put"])).ended(0, &["kept in"]);
+    let refused = tool(&at(&url, &["drain"]));
+    refused.ended(2, &[dir, "belongs to redis://127.0.0.1:", "on_other_redis"]);
+    assert_eq!(tool(&["--redis", &url, "--prefix", "p", "list"]).out, "");
+    tool(&["inspect", dir]).ended(0, &["pending        1 records", "redis          redis://127.0.0.1:"]);
+    let settings = store.path().join("settings.toml");
+    fs::write(&settings, "on_other_redis = \"publish\"").expect("room for a file");
+    tool(&at(&url, &["--config", text(&settings), "drain"])).ended(0, &["drained: redis has everything"]);
+    assert_eq!(tool(&["--redis", &url, "--prefix", "p", "list"]).out, "u1\n");
 }
 
 #[test]

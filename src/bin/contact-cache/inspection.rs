@@ -1,11 +1,14 @@
 //! What a local store holds, read without a lock and without changing anything.
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use contact_cache::{
     Inspection, Prefix, Timestamp,
-    env::{Disk as _, TokioDisk},
-    inspect as read_through,
+    env::{Disk as _, DiskFile as _, TokioDisk},
+    inspect_with_lock as read_through,
 };
 use serde_json::{Value as Json, json};
 
@@ -17,20 +20,25 @@ use crate::{
 };
 
 /// The log of a store, in its directory.
-pub(crate) const LOG: &str = "store.log";
+const LOG: &str = "store.log";
+/// The file beside it that is locked, and says that there was a log, and how long it was.
+const LOCK: &str = "lock";
 
 pub(crate) fn inspect(tool: &Tool, path: &Path) -> Result<ExitCode, Failure> {
-    let log = if path.is_dir() { path.join(LOG) } else { path.to_owned() };
+    let log = if path.is_dir() { find_log(path)? } else { path.to_owned() };
     let file = TokioDisk.open_to_read(&log).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Failure::bad_input(format!(
-            "there is no local store at {}: name the directory of one, which has a {LOG}, or a damaged-<n>.log",
-            path.display()
-        )),
+        io::ErrorKind::NotFound => no_store(path),
         _ => Failure::unavailable(error),
     })?;
+    // It knows how long the log is; a log that was set aside has none.
+    let lock = log.file_name().filter(|name| *name == LOG).map(|_| log.with_file_name(LOCK));
+    let lock = match lock.map(|lock| TokioDisk.open_to_read(&lock)).transpose() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        lock => lock.map_err(Failure::unavailable)?,
+    };
     let prefix: Option<Prefix> =
         tool.prefix.as_ref().map(|prefix| prefix.parse()).transpose().map_err(Failure::bad_input)?;
-    let found = read_through(file, &log, prefix.as_ref())?;
+    let found = read_through(file, &log, prefix.as_ref(), lock.as_ref())?;
     let set_aside = set_aside(path)?;
     if tool.json {
         say!("{}", as_json(&log, &found, &set_aside));
@@ -43,8 +51,35 @@ pub(crate) fn inspect(tool: &Tool, path: &Path) -> Result<ExitCode, Failure> {
     Ok(if found.damage.is_loss() { ExitCode::Partly } else { ExitCode::Done })
 }
 
+/// The log in the directory of a store, be it a link.
+pub(crate) fn find_log(directory: &Path) -> Result<PathBuf, Failure> {
+    let log = directory.join(LOG);
+    match TokioDisk.stat(&log) {
+        Ok(_) => Ok(log),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::unavailable(error)),
+        Err(_) => {
+            let lock = TokioDisk.open_to_read(&directory.join(LOCK));
+            let had_log = lock.and_then(|lock| lock.len()).is_ok_and(|len| len > 0);
+            let gone = || {
+                Failure::unavailable(format!(
+                    "the {LOG} of the local store in {} is gone: what it held for redis is lost, unless it is put back",
+                    directory.display()
+                ))
+            };
+            Err(if had_log { gone() } else { no_store(directory) })
+        }
+    }
+}
+
+fn no_store(path: &Path) -> Failure {
+    Failure::bad_input(format!(
+        "there is no local store at {}: name the directory of one, which has a {LOG}, or a damaged-<n>.log",
+        path.display()
+    ))
+}
+
 /// Damaged logs that were set aside in the directory.
-fn set_aside(path: &Path) -> Result<Vec<String>, Failure> {
+pub(crate) fn set_aside(path: &Path) -> Result<Vec<String>, Failure> {
     if !path.is_dir() {
         return Ok(Vec::new());
     }
@@ -66,7 +101,7 @@ fn as_json(log: &Path, found: &Inspection, set_aside: &[String]) -> Json {
     let unreadable = unreadable.map(|(offset, length)| json!({"offset": offset, "length": length}));
     json!({
         "file": log, "bytes": found.bytes, "prefix": found.prefix, "format": found.format,
-        "generation": found.generation, "ceiling": moment(found.ceiling_ms),
+        "redis": found.redis, "generation": found.generation, "ceiling": moment(found.ceiling_ms),
         "clean_end": found.clean_end, "records": found.records, "removed": found.removed,
         "copies": copies(found), "forgot": found.forgot, "pending": pending.collect::<Vec<_>>(),
         "damage": {
@@ -80,6 +115,7 @@ fn as_json(log: &Path, found: &Inspection, set_aside: &[String]) -> Json {
 fn say_all(log: &Path, found: &Inspection, set_aside: &[String]) {
     row("file", format_args!("{}, format {}, {} bytes", log.display(), found.format, found.bytes));
     row("prefix", found.prefix.as_deref().map_or_else(|| "cannot be read".to_owned(), plain));
+    row_if("redis", found.redis.as_ref());
     row("generation", found.generation.as_deref().unwrap_or("none: redis was never reached"));
     row("clock ceiling", moment(found.ceiling_ms));
     row("last entry", if found.clean_end { "closed in order" } else { "not closed: in use, or ended by a crash" });

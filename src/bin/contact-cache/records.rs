@@ -177,6 +177,8 @@ pub(crate) async fn health(env: TokioEnv, tool: &Tool) -> Result<ExitCode, Failu
                 "pending_records": health.pending_records, "pending_bytes": health.pending_bytes,
                 "pending_seconds": health.pending_for.map(|time| time.as_secs()),
                 "copies_bytes": health.copies_bytes, "damaged": damaged, "store_error": health.store_error,
+                "store_degraded": health.store_degraded,
+                "exposed": health.exposed.iter().map(ToString::to_string).collect::<Vec<_>>(),
             })
         );
     } else {
@@ -193,6 +195,10 @@ pub(crate) async fn health(env: TokioEnv, tool: &Tool) -> Result<ExitCode, Failu
             row("copies", format_args!("{} bytes", health.copies_bytes));
             row_if("damaged files", Some(health.quarantined_files).filter(|files| *files > 0));
             row_if("store error", health.store_error.as_ref());
+            row_if("degraded", health.store_degraded.as_ref());
+            for exposed in &health.exposed {
+                row("exposed", exposed);
+            }
         }
     }
     // With something to merge it is still at it.
