@@ -3,7 +3,7 @@
 use std::{
     net::{Ipv4Addr, TcpListener},
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use seedbed::workload::ALL;
@@ -133,6 +133,60 @@ fn a_run_that_breaks_no_guarantee_has_nothing_to_shrink() {
 }
 
 #[test]
+fn a_run_that_ends_its_process_is_named_and_the_others_are_judged() {
+    for end in ["exit", "abort", "overflow", "memory", "spin"] {
+        let planted = format!("3={end}");
+        let arguments = ["--workload", "isolation", "--planted", &planted, "--stuck-after", "20"];
+        let run = seedbed(&[&["run", "--seeds", "6", "--jobs", "2"][..], &arguments].concat());
+        assert_eq!(run.code, 5, "{end}: {run:?}");
+        assert!(run.out.contains("\n  ENDED seed 3: the run "), "{end}: {}", run.out);
+        assert!(run.out.contains("\n  cargo run --release -- replay 3 --workload isolation\n"), "{end}: {}", run.out);
+        assert!(run.out.contains("\nFAILED: 6 runs, 1 of which ended their process, "), "{end}: {}", run.out);
+        assert!(run.out.contains("  PASSED  G7 isolation           held in 5 runs\n"), "{end}: {}", run.out);
+        let replay = seedbed(&[&["replay", "3"][..], &arguments].concat());
+        assert_eq!(replay.code, 5, "{end}: {replay:?}");
+        assert!(replay.out.starts_with("ENDED: seed 3 of isolation: the run "), "{end}: {}", replay.out);
+    }
+}
+
+#[test]
+fn a_run_that_ends_its_process_can_be_made_small() {
+    let directory = tempfile::tempdir().expect("room for a directory");
+    let file = text(&directory.path().join("small.json"));
+    let shrunk = seedbed(&["shrink", "3", "--workload", "isolation", "--planted", "3=exit", "--out", &file]);
+    assert_eq!(shrunk.code, 5, "{shrunk:?}");
+    assert!(shrunk.out.contains("\n0 operations and 0 faults are left of "), "{}", shrunk.out);
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a user's editor")]
+fn a_run_without_operations_is_not_called_passed() {
+    let directory = tempfile::tempdir().expect("room for a directory");
+    let file = text(&directory.path().join("empty.json"));
+    seedbed(&["replay", "1", "--workload", "isolation", "--save", &file]);
+    let saved = std::fs::read_to_string(&file).expect("it was written");
+    let mut json: serde_json::Value = serde_json::from_str(&saved).expect("JSON");
+    json["scenario"]["operations"] = serde_json::Value::Array(Vec::new());
+    std::fs::write(&file, json.to_string()).expect("room for a file");
+    let replay = seedbed(&["replay", &file]);
+    assert!(replay.code == 3 && replay.out.contains("\nUNKNOWN: event stream "), "{replay:?}");
+    assert!(replay.out.contains("no operation returned, so that nothing was judged"), "{}", replay.out);
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let arguments = [&["run", "--seeds", "1"][..], &["list"], &["hashes", "--workload", "isolation", "--seeds", "3"]];
+    for arguments in arguments {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_seedbed"));
+        let mut child =
+            command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()), "{arguments:?}");
+    }
+}
+
+#[test]
 fn a_seed_without_its_workload_is_bad_input() {
     assert_bad_input(&["replay", "1"], &["which workload of seed 1", "--workload NAME", "serialization, fallback"]);
 }
@@ -219,7 +273,11 @@ fn what_there_is_can_be_listed() {
 fn help_tells_the_exit_codes() {
     let run = seedbed(&["--help"]);
     assert_eq!(run.code, 0);
-    assert!(run.out.contains("0 every guarantee held, 1 a violation, 2 bad input"), "{}", run.out);
+    // clap breaks lines where it likes.
+    let said = run.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in ["0 every guarantee held, 1 a violation, 2 bad input", "5 a run ended its process or took too long"] {
+        assert!(said.contains(part), "{}", run.out);
+    }
 }
 
 /// A process that has ended.

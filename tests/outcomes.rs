@@ -4,11 +4,11 @@
 //!
 //! After a change that is meant to shift them: `INSTA_UPDATE=always cargo test --test outcomes`, and read the diff.
 
-use std::{collections::BTreeMap, fmt::Write as _, path::Path};
+use std::{fmt::Write as _, path::Path};
 
 use seedbed::{
     checker::Verdict,
-    explore::{Common, judge_seed},
+    explore::{ByName, Common, judge_seed},
     report::word,
     seed::Seed,
     workload::Workload,
@@ -110,7 +110,7 @@ fn line(workload: Workload, seed: Seed) -> String {
     line + "\n"
 }
 
-fn list(counts: &BTreeMap<&'static str, u64>) -> String {
+fn list(counts: &ByName) -> String {
     let each: Vec<_> = counts.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
     each.join("; ")
 }

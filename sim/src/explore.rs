@@ -1,39 +1,86 @@
-//! Many runs: grown from seeds, on all cores, judged and counted.
+//! Many runs: grown from seeds, on all cores, judged and counted. `tally` sums them up.
+
+mod tally;
 
 use std::{
-    collections::BTreeMap,
+    borrow::Cow,
+    collections::{BTreeMap, VecDeque},
+    io,
+    ops::{ControlFlow, Range},
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
         mpsc,
     },
-    time::{Duration, Instant},
 };
 
+use serde::{Deserialize, Serialize};
+
+pub use self::tally::{Summary, Tally};
 use crate::{
-    checker::{Guarantee, Judgement, Verdict, judge},
+    checker::{Judgement, Verdict, judge},
     faults::KIND_NAMES,
     history::{Answer, History, Outcome, Placement, Source, What},
     runner::{self, Panicked},
     scenario::Scenario,
     seed::Seed,
     subject::SubjectKind,
+    worker::{self, End, Options, Worker},
     workload::Workload,
 };
 
-/// How long a run may take on the machine's clock. The simulated clock cannot end a run that spins without letting time
-/// pass, and a thread cannot be ended from outside: the process is.
-const STUCK_AFTER: Duration = Duration::from_mins(2);
-
-/// What a thread is at, and since when.
-type Running = Arc<Mutex<Option<(Task, Instant)>>>;
+/// Runs that a worker process is given ahead, so that it never waits for the next.
+const AHEAD: usize = 2;
 
 /// One seed of one workload.
 pub type Task = (Workload, Seed);
 
+/// The runs of an exploration, by number: seed by seed rather than workload by workload, so that a short look at the progress
+/// has seen all of them. They are never all in memory.
+#[derive(Clone, Debug)]
+pub struct Tasks {
+    /// Of each of these.
+    pub workloads: Vec<Workload>,
+    /// The first seed. After the largest comes 0.
+    pub base: Seed,
+    /// The numbers of the runs.
+    pub numbers: Range<u64>,
+}
+
+impl Tasks {
+    /// So many seeds of each workload, as far as they can be counted.
+    pub fn new(workloads: Vec<Workload>, base: Seed, seeds: u64) -> Self {
+        let count = seeds.saturating_mul(workloads.len() as u64);
+        Self { workloads, base, numbers: 0..count }
+    }
+
+    /// How many.
+    pub fn count(&self) -> u64 {
+        self.numbers.end - self.numbers.start
+    }
+
+    /// The first so many, and the rest.
+    #[must_use]
+    pub fn split_at(&self, count: u64) -> (Self, Self) {
+        let Range { start, end } = self.numbers;
+        let middle = start.saturating_add(count).min(end);
+        (Self { numbers: start..middle, ..self.clone() }, Self { numbers: middle..end, ..self.clone() })
+    }
+
+    /// Each, in the order of their numbers.
+    pub fn each(&self) -> impl Iterator<Item = Task> {
+        self.numbers.clone().map(|number| self.task(number))
+    }
+
+    fn task(&self, number: u64) -> Task {
+        let count = self.workloads.len() as u64;
+        let workload = usize::try_from(number % count).expect("one of a few workloads");
+        (self.workloads[workload], Seed(self.base.0.wrapping_add(number / count)))
+    }
+}
+
 /// What all runs of an exploration have in common.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Common {
     /// What is under test.
     pub subject: SubjectKind,
@@ -61,12 +108,23 @@ pub struct Judged {
     pub task: Task,
     /// What it had in common with the others.
     pub common: Common,
-    /// The hash of its event stream, and what it was judged; or the panic that ended it.
-    pub outcome: Result<Outcomes, Panicked>,
+    /// The hash of its event stream, and what it was judged; or why there is neither.
+    pub outcome: Result<Outcomes, Unjudged>,
+}
+
+/// Why a run was not judged.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Unjudged {
+    /// It panicked.
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
+    /// It ended its process, or had to be ended with it.
+    #[error(transparent)]
+    Ended(#[from] End),
 }
 
 /// The outcomes of one run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Outcomes {
     /// [`runner::Run::hash`].
     pub hash: u64,
@@ -76,17 +134,26 @@ pub struct Outcomes {
     pub counts: Counts,
 }
 
+/// How often, by name.
+pub type ByName = BTreeMap<Cow<'static, str>, u64>;
+
+/// Of an operation whose instance went away.
+const CUT_OFF: &str = "cut off by a crash";
+
+/// Of an operation that its caller dropped.
+const GIVEN_UP: &str = "given up by its caller";
+
 /// What happened in runs, counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Operations invoked, by how they ended: outcome, and tier where there is one.
-    pub operations: BTreeMap<&'static str, u64>,
+    pub operations: ByName,
     /// Faults injected, by kind.
-    pub faults: BTreeMap<&'static str, u64>,
+    pub faults: ByName,
     /// Those that had an effect that a client could see.
-    pub effective: BTreeMap<&'static str, u64>,
+    pub effective: ByName,
     /// Marks, by how often they were reached.
-    pub marks: BTreeMap<&'static str, u64>,
+    pub marks: ByName,
     /// Simulated time, in microseconds.
     pub simulated_us: u64,
 }
@@ -101,26 +168,26 @@ impl Counts {
                 What::Invoke { .. } => invoked += 1,
                 What::Complete { outcome, .. } => {
                     completed += 1;
-                    *counts.operations.entry(ending(outcome)).or_default() += 1;
+                    *counts.operations.entry(ending(outcome).into()).or_default() += 1;
                 }
                 What::Cancelled { .. } => {
                     completed += 1;
-                    *counts.operations.entry("given up by its caller").or_default() += 1;
+                    *counts.operations.entry(GIVEN_UP.into()).or_default() += 1;
                 }
                 What::FaultBegin { fault, what } => {
                     kinds.insert(*fault, what.kind());
-                    *counts.faults.entry(what.kind()).or_default() += 1;
+                    *counts.faults.entry(what.kind().into()).or_default() += 1;
                 }
                 What::FaultEnd { fault, effects: 1.. } => {
                     if let Some(kind) = kinds.get(fault) {
-                        *counts.effective.entry(kind).or_default() += 1;
+                        *counts.effective.entry(Cow::Borrowed(*kind)).or_default() += 1;
                     }
                 }
                 _ => {}
             }
         }
         if invoked > completed {
-            counts.operations.insert("cut off by a crash", invoked - completed);
+            counts.operations.insert(CUT_OFF.into(), invoked - completed);
         }
         counts
     }
@@ -135,16 +202,22 @@ impl Counts {
             (&mut self.marks, &other.marks),
         ] {
             for (kind, count) in addends {
-                *sum.entry(kind).or_default() += count;
+                *sum.entry(kind.clone()).or_default() += count;
             }
         }
     }
 }
 
 impl Counts {
+    /// Operations that returned to their callers.
+    fn returned(&self) -> u64 {
+        let returned = self.operations.iter().filter(|(ending, _)| ![CUT_OFF, GIVEN_UP].contains(&ending.as_ref()));
+        returned.map(|(_, count)| count).sum()
+    }
+
     /// The kinds of faults that never came, or never had an effect that a client could see.
     pub fn uncovered(&self) -> Vec<&'static str> {
-        KIND_NAMES.into_iter().filter(|kind| !self.effective.contains_key(kind)).collect()
+        KIND_NAMES.into_iter().filter(|kind| !self.effective.contains_key(*kind)).collect()
     }
 }
 
@@ -170,11 +243,17 @@ pub fn ending(outcome: &Outcome) -> &'static str {
 }
 
 impl Judged {
-    /// The worst of it, a panic being the worst of all.
+    /// Of a scenario.
+    pub fn of(scenario: &Scenario, outcome: Result<Outcomes, Unjudged>) -> Self {
+        let common = Common { subject: scenario.subject, beyond_budget: scenario.beyond_budget };
+        Self { task: (scenario.workload, scenario.seed), common, outcome }
+    }
+
+    /// The worst of it. A run without verdicts is a violation.
     pub fn worst(&self) -> Verdict {
         match &self.outcome {
             Ok(outcomes) => worst(&outcomes.judgements),
-            Err(panic) => Verdict::Violation { message: panic.to_string(), ops: Vec::new() },
+            Err(why) => Verdict::Violation { message: why.to_string(), ops: Vec::new() },
         }
     }
 }
@@ -184,62 +263,95 @@ pub fn worst(judgements: &[Judgement]) -> Verdict {
     judgements.iter().map(|judgement| judgement.verdict.clone()).fold(Verdict::Pass, Verdict::merge)
 }
 
-/// Runs and judges one seed.
+/// Runs and judges one seed, within this process.
 pub fn judge_seed(task: Task, common: Common) -> Judged {
-    judge_scenario(&common.scenario(task)).0
+    Judged::of(&common.scenario(task), judge_scenario(&common.scenario(task)).0.map_err(Unjudged::from))
 }
 
 /// Runs and judges one scenario; gives its history as well.
-pub fn judge_scenario(scenario: &Scenario) -> (Judged, Option<History>) {
-    let task = (scenario.workload, scenario.seed);
-    let common = Common { subject: scenario.subject, beyond_budget: scenario.beyond_budget };
+pub fn judge_scenario(scenario: &Scenario) -> (Result<Outcomes, Panicked>, Option<History>) {
     match runner::run(scenario) {
-        Ok(run) => {
-            let outcomes = Outcomes { hash: run.hash, judgements: judge(&run.history), counts: Counts::of(&run) };
-            (Judged { task, common, outcome: Ok(outcomes) }, Some(run.history))
-        }
-        Err(panic) => (Judged { task, common, outcome: Err(panic) }, None),
+        Ok(run) => (Ok(Outcomes::of(&run)), Some(run.history)),
+        Err(panic) => (Err(panic), None),
     }
 }
 
-/// Runs and judges all tasks on `jobs` threads; `each` sees every result, in the order in which they are done.
-#[expect(clippy::disallowed_methods, reason = "outside of any run: real threads and a real clock for the watchdog")]
-pub fn explore(tasks: &[Task], common: Common, jobs: usize, mut each: impl FnMut(Judged)) {
-    let next = AtomicUsize::new(0);
+impl Outcomes {
+    fn of(run: &runner::Run) -> Self {
+        let (mut judgements, counts) = (judge(&run.history), Counts::of(run));
+        if counts.returned() == 0 {
+            // A checker that has seen no operation has found no violation either.
+            for judgement in judgements.iter_mut().filter(|judgement| judgement.verdict == Verdict::Pass) {
+                let why = "no operation returned, so that nothing was judged: give the scenario some".to_owned();
+                judgement.verdict = Verdict::Unknown { why };
+            }
+        }
+        Self { hash: run.hash, judgements, counts }
+    }
+}
+
+/// Runs and judges all tasks in `jobs` worker processes; `each` sees every result, in the order in which they are done, and
+/// can end the exploration.
+///
+/// # Errors
+/// A worker process cannot be started.
+pub fn explore(
+    tasks: &Tasks,
+    common: Common,
+    jobs: usize,
+    options: &Options,
+    mut each: impl FnMut(Judged) -> ControlFlow<()>,
+) -> io::Result<()> {
+    let next = AtomicU64::new(tasks.numbers.start);
     let (done, results) = mpsc::channel();
-    let running: Vec<_> = (0..jobs).map(|_| Running::default()).collect();
     std::thread::scope(|scope| {
-        for slot in &running {
+        for _ in 0..jobs.min(usize::try_from(tasks.count()).unwrap_or(jobs)) {
             let (done, next) = (done.clone(), &next);
             scope.spawn(move || {
-                while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some((*task, Instant::now()));
-                    if done.send(judge_seed(*task, common)).is_err() {
-                        return;
-                    }
+                let told = work(tasks, common, options, next, &done);
+                if let Err(error) = told {
+                    // Nobody listens any more if another worker has failed too.
+                    let _ = done.send(Err(error));
                 }
-                *slot.lock().unwrap_or_else(PoisonError::into_inner) = None;
             });
         }
         drop(done);
-        loop {
-            match results.recv_timeout(Duration::from_secs(1)) {
-                Ok(judged) => each(judged),
-                Err(mpsc::RecvTimeoutError::Disconnected) => return,
-                Err(mpsc::RecvTimeoutError::Timeout) => end_if_stuck(&running, common),
+        for judged in results {
+            if each(judged?).is_break() {
+                break;
             }
         }
-    });
+        Ok(())
+    })
 }
 
-fn end_if_stuck(running: &[Running], common: Common) {
-    for slot in running {
-        if let Some(((workload, seed), since)) = *slot.lock().unwrap_or_else(PoisonError::into_inner)
-            && since.elapsed() > STUCK_AFTER
-        {
-            eprintln!("error: seed {seed} of {workload} is stuck: it spins without letting simulated time pass.");
-            eprintln!("Watch it with: {}", replay_command((workload, seed), common));
-            std::process::exit(i32::from(crate::report::ExitCode::Unknown));
+/// Feeds one worker process, until there are no more tasks or nobody wants results.
+fn work(
+    tasks: &Tasks,
+    common: Common,
+    options: &Options,
+    next: &AtomicU64,
+    done: &mpsc::Sender<io::Result<Judged>>,
+) -> io::Result<()> {
+    let mut worker = Worker::new(options);
+    let mut under_way = VecDeque::new();
+    loop {
+        while under_way.len() < AHEAD {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= tasks.numbers.end {
+                break;
+            }
+            let task = tasks.task(number);
+            worker.send(options.request(worker::What::Task(task, common)))?;
+            under_way.push_back(task);
+        }
+        let Some(task) = under_way.pop_front() else { return Ok(()) };
+        let outcome = match worker.receive()? {
+            Ok(reply) => reply.outcome.map_err(Unjudged::from),
+            Err(end) => Err(end.into()),
+        };
+        if done.send(Ok(Judged { task, common, outcome })).is_err() {
+            return Ok(());
         }
     }
 }
@@ -264,54 +376,27 @@ fn quoted(word: &str) -> String {
     format!("'{}'", path.replace('\'', r"'\''"))
 }
 
-/// Verdicts by guarantee, over many runs.
-#[derive(Clone, Debug, Default)]
-pub struct Tally {
-    /// Runs in which it held.
-    pub pass: u64,
-    /// Runs of which it could not be said.
-    pub unknown: u64,
-    /// Runs in which it was broken.
-    pub violation: u64,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// All runs of one workload.
-#[derive(Clone, Debug, Default)]
-pub struct Summary {
-    /// Runs.
-    pub seeds: u64,
-    /// What they had in common.
-    pub common: Common,
-    /// What happened in them.
-    pub counts: Counts,
-    /// Verdicts by guarantee.
-    pub tallies: BTreeMap<Guarantee, Tally>,
-    /// Runs that did not pass, by seed.
-    pub failed: BTreeMap<Seed, Verdict>,
-}
-
-impl Summary {
-    /// Takes a run in.
-    pub fn add(&mut self, judged: &Judged) {
-        self.seeds += 1;
-        self.common = judged.common;
-        if judged.worst() != Verdict::Pass {
-            self.failed.insert(judged.task.1, judged.worst());
-        }
-        let Ok(outcomes) = &judged.outcome else { return };
-        self.counts.add(&outcomes.counts);
-        for judgement in &outcomes.judgements {
-            let tally = self.tallies.entry(judgement.guarantee).or_default();
-            match judgement.verdict {
-                Verdict::Pass => tally.pass += 1,
-                Verdict::Unknown { .. } => tally.unknown += 1,
-                Verdict::Violation { .. } => tally.violation += 1,
-            }
-        }
+    #[test]
+    fn runs_are_numbered_seed_by_seed_and_never_all_in_memory() {
+        let tasks = Tasks::new(vec![Workload::Mixed, Workload::Large], Seed(u64::MAX), u64::MAX);
+        assert_eq!(tasks.count(), u64::MAX);
+        let (first, rest) = tasks.split_at(3);
+        let expected =
+            [(Workload::Mixed, Seed(u64::MAX)), (Workload::Large, Seed(u64::MAX)), (Workload::Mixed, Seed(0))];
+        assert!(first.each().eq(expected));
+        assert_eq!(rest.each().next(), Some((Workload::Large, Seed(0))));
+        assert_eq!(first.split_at(9).1.count(), 0);
     }
 
-    /// The worst verdict of all runs.
-    pub fn worst(&self) -> Verdict {
-        self.failed.values().cloned().fold(Verdict::Pass, Verdict::merge)
+    #[test]
+    fn a_run_in_which_no_operation_returned_passes_nothing() {
+        let mut scenario = Scenario::generate(Workload::Isolation, Seed(1));
+        scenario.operations.clear();
+        let outcomes = judge_scenario(&scenario).0.expect("no panic");
+        assert!(matches!(worst(&outcomes.judgements), Verdict::Unknown { .. }), "{outcomes:?}");
     }
 }

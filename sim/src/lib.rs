@@ -10,7 +10,7 @@
 //!   Lua, served in the world or on a real port)
 //! - what is under test, behind a trait: [`subject`]
 //! - one run: [`runner`] in the simulated world, [`live`] on a real server, the [`instances`] being the same; its pen,
-//!   [`recorder`], `holdings`, what is noted of each instance, and `contents`, what is stored in the end; many: [`explore`]; the proof that a seed is a run:
+//!   [`recorder`], `holdings`, what is noted of each instance, and `contents`, what is stored in the end; many: [`explore`], in processes of their own, [`worker`]; the proof that a seed is a run:
 //!   [`determinism`]; the smallest scenario that still fails: [`shrink`]
 //! - what a healthy exploration reaches sometimes: [`marks`]
 //! - what all this costs: [`mod@bench`]
@@ -44,5 +44,6 @@ pub mod scenario;
 pub mod seed;
 pub mod shrink;
 pub mod subject;
+pub mod worker;
 pub mod workload;
 pub mod world;

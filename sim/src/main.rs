@@ -1,13 +1,31 @@
 //! The command line of the test bed. Without arguments: explore.
 
+/// Prints a line. A reader that has seen enough (`| head`) is no error: what follows is not printed.
+macro_rules! say {
+    ($($argument:tt)*) => {
+        $crate::say(format_args!($($argument)*))
+    };
+}
+
+/// Prints a line to standard error, if anybody reads it.
+macro_rules! tell {
+    ($($argument:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($argument)*);
+    }};
+}
+
 mod check;
+mod replay;
 
 use std::{
     collections::BTreeMap,
     io::{self, IsTerminal, Write as _},
     net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    ops::ControlFlow,
     process::ExitCode as ProcessExit,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
 use clap::{Args, Parser, Subcommand};
@@ -15,16 +33,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use seedbed::{
     bench::{self, instructions},
     determinism,
-    explore::{Common, Judged, Summary, Task, explore, judge_scenario, replay_command, replay_file_command, worst},
+    explore::{Common, Judged, Summary, Tasks, explore, replay_command},
     marks, mutants,
-    report::{ExitCode, pcap, summary, timeline, word},
-    runner,
-    scenario::{ReplayFile, Scenario},
+    report::{ExitCode, summary},
     seed::Seed,
-    shrink::{Target, shrink},
     subject::{SUBJECTS, SubjectKind},
+    worker::{self, Options, PlantedRun},
     workload::{ALL, VALIDATIONS, Workload},
-    world::net::Capture,
 };
 
 /// A run grows a history on a thread of its own, which the C library's allocator makes expensive: it asks the kernel for
@@ -43,17 +58,20 @@ struct Cli {
     command: Option<Command>,
 }
 
+/// How long a run may take: a thousand times as long as most take.
+const STUCK_SECONDS: u64 = 120;
+
 const EXIT_CODES: &str = "Exit codes: 0 every guarantee held, 1 a violation, 2 bad input, 3 could not be judged, \
-                          4 not deterministic";
+                          4 not deterministic, 5 a run ended its process or took too long";
 
 #[derive(Subcommand)]
 enum Command {
     /// Explore seeds of all workloads, or of one, and report (what happens without a command)
     Run(Explore),
     /// Show one run again, event by event, with its verdicts
-    Replay(Replay),
+    Replay(replay::Replay),
     /// Make a failing run small: take out faults and operations as long as the same guarantee of the same record is broken
-    Shrink(Shrink),
+    Shrink(replay::Shrink),
     /// Judge a history from a file, as `replay --history` writes it
     Check(check::Check),
     /// Run seeds in separate processes, in batches and alone, and compare the event streams
@@ -72,6 +90,9 @@ enum Command {
     /// Print the first run that breaks each guarantee: what `mutants` reads
     #[command(hide = true)]
     Catches(Catches),
+    /// Make runs for another process: requests from standard input, replies to standard output
+    #[command(hide = true)]
+    Work,
 }
 
 #[derive(Args, Clone)]
@@ -90,6 +111,8 @@ struct Explore {
     jobs: Option<u16>,
     #[command(flatten)]
     common: CommonArguments,
+    #[command(flatten)]
+    workers: WorkerArguments,
     /// Fail if a kind of fault never came, or never had an effect that a client could see, or a mark was never reached
     #[arg(long)]
     require_coverage: bool,
@@ -100,7 +123,7 @@ struct Explore {
 
 /// Of an exploration, or of a seed to replay; a replay file says these itself.
 #[derive(Args, Clone, Copy)]
-struct CommonArguments {
+pub(crate) struct CommonArguments {
     /// What is under test: contact-cache, or legacy, the Python client that came before
     #[arg(long, value_name = "NAME", default_value_t)]
     subject: SubjectKind,
@@ -115,40 +138,21 @@ impl From<CommonArguments> for Common {
     }
 }
 
-#[derive(Args)]
-struct Replay {
-    /// A seed, or a replay file
-    #[arg(value_name = "SEED|FILE")]
-    what: String,
-    /// The workload of the seed
-    #[arg(long, value_name = "NAME")]
-    workload: Option<Workload>,
-    #[command(flatten)]
-    common: CommonArguments,
-    /// Write the run to a replay file
-    #[arg(long, value_name = "FILE")]
-    save: Option<PathBuf>,
-    /// Write what crossed the network to a pcap file
-    #[arg(long, value_name = "FILE")]
-    pcap: Option<PathBuf>,
-    /// Write what happened to a file, for `check`
-    #[arg(long, value_name = "FILE")]
-    history: Option<PathBuf>,
+/// Of the processes that runs are made in.
+#[derive(Args, Clone)]
+pub(crate) struct WorkerArguments {
+    /// End a run that takes longer than so many seconds on the machine's clock, and name it
+    #[arg(long, value_name = "SECONDS", default_value_t = STUCK_SECONDS, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    stuck_after: u64,
+    /// The run of this seed exits, aborts, overflows its stack, takes all memory or spins: for tests of this program
+    #[arg(long, value_name = "SEED=END", hide = true)]
+    planted: Vec<PlantedRun>,
 }
 
-#[derive(Args)]
-struct Shrink {
-    /// A seed, or a replay file
-    #[arg(value_name = "SEED|FILE")]
-    what: String,
-    /// The workload of the seed
-    #[arg(long, value_name = "NAME")]
-    workload: Option<Workload>,
-    #[command(flatten)]
-    common: CommonArguments,
-    /// The replay file to write; shrunk-WORKLOAD-SEED.json if not given
-    #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
+impl WorkerArguments {
+    pub(crate) fn options(&self) -> Options {
+        Options { stuck_after: Duration::from_secs(self.stuck_after), planted: self.planted.clone(), silent: false }
+    }
 }
 
 #[derive(Args)]
@@ -200,13 +204,6 @@ impl<E: std::error::Error> From<E> for BadInput {
     }
 }
 
-/// Prints a line. A reader that has seen enough (`| head`) ends the program, quietly.
-macro_rules! say {
-    ($($argument:tt)*) => {
-        say(format_args!($($argument)*))
-    };
-}
-
 fn main() -> ProcessExit {
     let cli = Cli::parse();
     // madsim tells what its scheduler does; without RUST_LOG nothing is said. No times: those of a run are simulated.
@@ -215,10 +212,11 @@ fn main() -> ProcessExit {
     let colours = io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).without_time().init();
     let code = match cli.command {
-        None => Explore::parse_from_nothing().map(|explore| run(&explore)),
-        Some(Command::Run(explore)) => Ok(run(&explore)),
-        Some(Command::Replay(replay_arguments)) => replay(&replay_arguments),
-        Some(Command::Shrink(arguments)) => shrink_run(&arguments),
+        None => Explore::parse_from_nothing().and_then(|explore| run(&explore)),
+        Some(Command::Run(explore)) => run(&explore),
+        Some(Command::Work) => worker::serve().map(|()| ExitCode::Held).map_err(BadInput::from),
+        Some(Command::Replay(replay_arguments)) => replay::replay(&replay_arguments),
+        Some(Command::Shrink(arguments)) => replay::shrink_run(&arguments),
         Some(Command::Check(arguments)) => check::check(&arguments).map(|(text, code)| {
             say!("{text}");
             code
@@ -227,14 +225,14 @@ fn main() -> ProcessExit {
         Some(Command::RedisServer(arguments)) => serve(&arguments),
         Some(Command::Bench(arguments)) => measure(&arguments),
         Some(Command::List) => Ok(list()),
-        Some(Command::Hashes(explore)) => Ok(hashes(&explore)),
+        Some(Command::Hashes(explore)) => hashes(&explore),
         Some(Command::Mutants(arguments)) => plant(&arguments),
-        Some(Command::Catches(arguments)) => Ok(catches(&arguments)),
+        Some(Command::Catches(arguments)) => catches(&arguments),
     };
     match code {
         Ok(code) => code.into(),
         Err(BadInput(message)) => {
-            eprintln!("error: {message}");
+            tell!("error: {message}");
             ExitCode::BadInput.into()
         }
     }
@@ -260,10 +258,8 @@ impl Explore {
         }
     }
 
-    /// Seed by seed rather than workload by workload, so that a short look at the progress has seen all of them.
-    fn tasks(&self) -> Vec<Task> {
-        let seeds = (0..self.seeds).map(|offset| Seed(self.seed.0.wrapping_add(offset)));
-        seeds.flat_map(|seed| self.workloads().into_iter().map(move |workload| (workload, seed))).collect()
+    fn tasks(&self) -> Tasks {
+        Tasks::new(self.workloads(), self.seed, self.seeds)
     }
 
     fn jobs(&self) -> usize {
@@ -272,7 +268,7 @@ impl Explore {
     }
 }
 
-fn run(explore_arguments: &Explore) -> ExitCode {
+fn run(explore_arguments: &Explore) -> Result<ExitCode, BadInput> {
     let tasks = explore_arguments.tasks();
     let last = Seed(explore_arguments.seed.0.wrapping_add(explore_arguments.seeds - 1));
     say!(
@@ -282,17 +278,19 @@ fn run(explore_arguments: &Explore) -> ExitCode {
         of_subject(explore_arguments.common.subject),
         explore_arguments.jobs()
     );
-    let progress = progress(tasks.len() as u64, "runs");
+    let progress = progress(tasks.count(), "runs");
     let mut summaries = BTreeMap::<Workload, Summary>::new();
-    explore(&tasks, explore_arguments.common.into(), explore_arguments.jobs(), |judged: Judged| {
+    let (common, options) = (explore_arguments.common.into(), explore_arguments.workers.options());
+    explore(&tasks, common, explore_arguments.jobs(), &options, |judged: Judged| {
         let summary = summaries.entry(judged.task.0).or_default();
         summary.add(&judged);
         progress.inc(1);
-        let failed: usize = summaries.values().map(|summary| summary.failed.len()).sum();
+        let failed: u64 = summaries.values().map(|summary| summary.failures).sum();
         if failed > 0 {
             progress.set_message(format!("{failed} did not pass"));
         }
-    });
+        ControlFlow::Continue(())
+    })?;
     progress.finish_and_clear();
     say!("{}", summary::text(&summaries).trim_end());
     if explore_arguments.marks {
@@ -306,10 +304,13 @@ fn run(explore_arguments: &Explore) -> ExitCode {
         say!("FAILED: no run reached: {mark}");
     }
     for kind in &uncovered {
-        let injected = total.counts.faults.get(kind).copied().unwrap_or_default();
+        let injected = total.counts.faults.get(*kind).copied().unwrap_or_default();
         say!("FAILED: {kind} was injected {injected} times and had no effect that a client could see");
     }
-    if uncovered.is_empty() && missed.is_empty() { ExitCode::from(&total.worst()) } else { ExitCode::Violation }
+    Ok(match total.exit_code() {
+        ExitCode::Held | ExitCode::Unknown if !(uncovered.is_empty() && missed.is_empty()) => ExitCode::Violation,
+        code => code,
+    })
 }
 
 /// Said where it is not the one that goes without saying.
@@ -325,118 +326,14 @@ fn progress(count: u64, what: &str) -> ProgressBar {
     ProgressBar::with_draw_target(Some(count), target).with_style(style.expect("a constant template"))
 }
 
-fn replay(arguments: &Replay) -> Result<ExitCode, BadInput> {
-    let scenario = scenario_of(&arguments.what, arguments.workload, arguments.common)?;
-    if let Some(path) = &arguments.save {
-        ReplayFile::of(scenario.clone()).write(path)?;
-        eprintln!("wrote {}", path.display());
-    }
-    let (judged, history) = judge_scenario(&scenario);
-    if let Some(path) = &arguments.pcap {
-        let packets = write_traffic(&scenario, path)?;
-        eprintln!("wrote {packets} packets to {}", path.display());
-    }
-    match (&arguments.history, &history) {
-        (Some(path), Some(history)) => {
-            check::write(history, path)?;
-            eprintln!("wrote {} events to {}", history.events.len(), path.display());
-        }
-        (Some(path), None) => eprintln!("wrote nothing to {}: the run ended in a panic", path.display()),
-        (None, _) => {}
-    }
-    if let Some(history) = history {
-        if scenario.subject != SubjectKind::default() {
-            say!("Subject: {}", scenario.subject);
-        }
-        say!("{}", timeline::text(&history).trim_end());
-    }
-    match &judged.outcome {
-        Ok(outcomes) => {
-            let worst = worst(&outcomes.judgements);
-            say!("\nVerdicts\n\n{}", timeline::verdicts(&outcomes.judgements));
-            say!("{}: event stream {:016x}", word(&worst), outcomes.hash);
-            Ok(ExitCode::from(&worst))
-        }
-        Err(panic) => {
-            say!("\nFAILED: {panic}");
-            Ok(ExitCode::Violation)
-        }
-    }
-}
-
-/// The scenario that a user means: by its seed and workload, or in a replay file.
-fn scenario_of(what: &str, workload: Option<Workload>, common: CommonArguments) -> Result<Scenario, BadInput> {
-    match what.parse::<Seed>() {
-        Ok(seed) => {
-            let Some(workload) = workload else {
-                let names = seedbed::workload::names();
-                return Err(BadInput(format!("which workload of seed {seed}? Add --workload NAME, one of {names}")));
-            };
-            Ok(Common::from(common).scenario((workload, seed)))
-        }
-        Err(not_a_seed) => {
-            let path = PathBuf::from(what);
-            if !path.exists() {
-                return Err(BadInput(format!("{not_a_seed}, and there is no replay file of that name")));
-            }
-            let file = ReplayFile::read(&path)?;
-            for difference in file.differences() {
-                eprintln!("warning: {what}: {difference}; the run may differ");
-            }
-            Ok(file.scenario)
-        }
-    }
-}
-
-fn shrink_run(arguments: &Shrink) -> Result<ExitCode, BadInput> {
-    let scenario = scenario_of(&arguments.what, arguments.workload, arguments.common)?;
-    let judged = judge_scenario(&scenario).0;
-    let Some(target) = Target::of(&judged, &scenario) else {
-        let worst = judged.worst();
-        say!("{}: no guarantee is broken, so there is no violation to keep", word(&worst));
-        return Ok(ExitCode::from(&worst));
-    };
-    let default = || PathBuf::from(format!("shrunk-{}-{}.json", scenario.workload, scenario.seed));
-    let path = arguments.out.clone().unwrap_or_else(default);
-    // From the beginning: a file that cannot be written is an error now, and whoever interrupts has what was reached.
-    ReplayFile::of(scenario.clone()).write(&path)?;
-    eprintln!("{}: {target}", sizes(&scenario));
-    let shrunk = shrink(&scenario, &target, |smaller, runs| {
-        let written = ReplayFile::of(smaller.clone()).write(&path).is_ok();
-        eprintln!("{} after {runs} runs{}", sizes(smaller), if written { "" } else { ", not written yet" });
-    });
-    ReplayFile::of(shrunk.scenario.clone()).write(&path)?;
-    say!("FAILED: {target}");
-    say!("{} are left of {}, after {} runs. Replay them with:", sizes(&shrunk.scenario), sizes(&scenario), shrunk.runs);
-    say!("  {}", replay_file_command(&path));
-    Ok(ExitCode::Violation)
-}
-
-/// `4 operations and 2 faults`.
-fn sizes(scenario: &Scenario) -> String {
-    let count = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-    format!("{} and {}", count(scenario.operations.len(), "operation"), count(scenario.faults.len(), "fault"))
-}
-
-/// Runs the scenario once more, and writes what crossed its network. Says how many packets.
-#[expect(clippy::disallowed_methods, reason = "outside of any run")]
-fn write_traffic(scenario: &Scenario, path: &Path) -> Result<usize, BadInput> {
-    let capture = Capture::default();
-    // Also of a run that panics: what it sent until then.
-    let _ = runner::run_recorded(scenario, &capture);
-    let packets = capture.take();
-    let file = std::fs::File::create(path).map(io::BufWriter::new);
-    file.and_then(|mut file| pcap::write(&packets, &mut file))
-        .map_err(|cause| BadInput(format!("failed to write pcap file \"{}\": {cause}", path.display())))?;
-    Ok(packets.len())
-}
-
-fn hashes(arguments: &Explore) -> ExitCode {
-    explore(&arguments.tasks(), arguments.common.into(), arguments.jobs(), |judged| {
-        let hash = judged.outcome.map_or_else(|panic| panic.to_string(), |outcomes| format!("{:016x}", outcomes.hash));
+fn hashes(arguments: &Explore) -> Result<ExitCode, BadInput> {
+    let options = arguments.workers.options();
+    explore(&arguments.tasks(), arguments.common.into(), arguments.jobs(), &options, |judged| {
+        let hash = judged.outcome.map_or_else(|why| why.to_string(), |outcomes| format!("{:016x}", outcomes.hash));
         say!("{} {hash}", judged.task.1);
-    });
-    ExitCode::Held
+        if is_read() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    Ok(ExitCode::Held)
 }
 
 fn compare(arguments: &Determinism) -> Result<ExitCode, BadInput> {
@@ -464,7 +361,7 @@ fn compare(arguments: &Determinism) -> Result<ExitCode, BadInput> {
 }
 
 fn plant(arguments: &mutants::Arguments) -> Result<ExitCode, BadInput> {
-    let tried = mutants::try_all(arguments, |how_far| eprintln!("{how_far}"))?;
+    let tried = mutants::try_all(arguments, |how_far| tell!("{how_far}"))?;
     if arguments.markdown {
         say!("{}", mutants::table::markdown(&tried).trim_end());
     } else {
@@ -474,11 +371,12 @@ fn plant(arguments: &mutants::Arguments) -> Result<ExitCode, BadInput> {
     Ok(if tried.iter().all(|tried| tried.wrong().is_none()) { ExitCode::Held } else { ExitCode::Violation })
 }
 
-fn catches(Catches { explore, until }: &Catches) -> ExitCode {
-    mutants::catches::find(&explore.tasks(), until.expected, until.further, explore.jobs(), |line| {
+fn catches(Catches { explore, until }: &Catches) -> Result<ExitCode, BadInput> {
+    let (wanted, options) = ((until.expected, until.further), explore.workers.options());
+    mutants::catches::find(&explore.tasks(), wanted, explore.jobs(), &options, |line| {
         say!("{}", serde_json::to_string(line).expect("plain data becomes JSON"));
-    });
-    ExitCode::Held
+    })?;
+    Ok(ExitCode::Held)
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -537,11 +435,23 @@ fn list() -> ExitCode {
     ExitCode::Held
 }
 
-fn say(line: std::fmt::Arguments<'_>) {
+/// Whether standard output still has a reader.
+static READ: AtomicBool = AtomicBool::new(true);
+
+fn is_read() -> bool {
+    READ.load(Ordering::Relaxed)
+}
+
+/// What the macro of this name does.
+pub(crate) fn say(line: std::fmt::Arguments<'_>) {
+    if !is_read() {
+        return;
+    }
     if let Err(error) = writeln!(io::stdout(), "{line}") {
         if error.kind() != io::ErrorKind::BrokenPipe {
-            eprintln!("error: failed to write to the standard output: {error}");
+            tell!("error: failed to write to the standard output: {error}");
+            std::process::exit(ExitCode::BadInput.into());
         }
-        std::process::exit(ExitCode::BadInput.into());
+        READ.store(false, Ordering::Relaxed);
     }
 }

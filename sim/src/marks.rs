@@ -9,6 +9,7 @@
 //! restart in fewer than one of a thousand runs; the tests of the store reach it.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
@@ -101,7 +102,7 @@ fn crashed(what: &What) -> Option<u32> {
 }
 
 /// What a run told, by mark: how often each was reached.
-pub type Reached = BTreeMap<&'static str, u64>;
+pub type Reached = BTreeMap<Cow<'static, str>, u64>;
 
 /// How often a run reached each mark, those never reached left out.
 pub fn reached(metrics: &Metrics, history: &History) -> Reached {
@@ -112,7 +113,7 @@ pub fn reached(metrics: &Metrics, history: &History) -> Reached {
         By::Event(says) => history.events.iter().filter(|event| says(&event.what)).count() as u64,
         By::InState(state, says) => in_state(history, state, says),
     };
-    ALL.iter().map(|mark| (mark.name, count(mark))).filter(|(_, count)| *count > 0).collect()
+    ALL.iter().map(|mark| (Cow::Borrowed(mark.name), count(mark))).filter(|(_, count)| *count > 0).collect()
 }
 
 fn in_state(history: &History, wanted: &str, says: fn(&What) -> Option<u32>) -> u64 {
@@ -130,7 +131,7 @@ fn in_state(history: &History, wanted: &str, says: fn(&What) -> Option<u32>) -> 
 
 /// The marks that nothing reached.
 pub fn missed(reached: &Reached) -> Vec<&'static str> {
-    ALL.iter().map(|mark| mark.name).filter(|name| !reached.contains_key(name)).collect()
+    ALL.iter().map(|mark| mark.name).filter(|name| !reached.contains_key(*name)).collect()
 }
 
 /// Takes what the caches of one run tell a monitoring system.

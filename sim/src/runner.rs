@@ -60,7 +60,7 @@ pub struct Run {
 }
 
 /// A run that ended in a panic: a broken invariant of the subject or of the bed.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error, serde::Serialize, serde::Deserialize)]
 #[error("the run panicked: {message}")]
 pub struct Panicked {
     message: String,

@@ -11,7 +11,7 @@ use std::{fmt, ops::Range, sync::Arc};
 
 use crate::{
     checker::{Guarantee, Verdict},
-    explore::{Judged, judge_scenario},
+    explore::Judged,
     faults::{NamedInstances, PlannedFault},
     history::{Call, Patch, RecordName},
     scenario::Scenario,
@@ -30,8 +30,8 @@ pub enum Target {
         /// The first record that the violation names, if it names one.
         record: Option<RecordName>,
     },
-    /// The run panics with this message; digits in it stand for any digits.
-    Panic {
+    /// The run panics or ends its process, with this message; digits in it stand for any digits.
+    Unjudged {
         /// The message, with `0` for each digit.
         message: String,
     },
@@ -41,11 +41,6 @@ impl Target {
     /// The first violation of a judged run of `scenario`. `None` if the run has no violation.
     pub fn of(judged: &Judged, scenario: &Scenario) -> Option<Self> {
         Self::all(judged, scenario).into_iter().next()
-    }
-
-    /// Whether a run of this scenario violates it.
-    fn is_violated(&self, scenario: &Scenario) -> bool {
-        Self::all(&judge_scenario(scenario).0, scenario).contains(self)
     }
 
     /// Each violation of a judged run, in the order of the guarantees.
@@ -60,7 +55,7 @@ impl Target {
                 });
                 broken.collect()
             }
-            Err(panic) => vec![Self::Panic { message: without_digits(&panic.to_string()) }],
+            Err(why) => vec![Self::Unjudged { message: without_digits(&why.to_string()) }],
         }
     }
 }
@@ -72,7 +67,7 @@ impl fmt::Display for Target {
             Self::Broken { guarantee, record: Some(RecordName { prefix, uid }) } => {
                 write!(f, "{guarantee} of record {uid:?} under prefix {prefix:?}")
             }
-            Self::Panic { message } => write!(f, "{message}"),
+            Self::Unjudged { message } => write!(f, "{message}"),
         }
     }
 }
@@ -86,13 +81,18 @@ pub struct Shrunk {
     pub runs: u64,
 }
 
-/// Makes a scenario small whose run violates `target`. `tell` sees the scenario after each pass that took something out of
+/// Makes a scenario small whose run violates `target`. `judge` runs candidates. `tell` sees the scenario after each pass that took something out of
 /// it, and the number of runs so far.
-pub fn shrink(scenario: &Scenario, target: &Target, mut tell: impl FnMut(&Scenario, u64)) -> Shrunk {
-    let mut shrinker = Shrinker { best: scenario.clone(), target: target.clone(), runs: 0 };
+pub fn shrink(
+    scenario: &Scenario,
+    target: &Target,
+    judge: &mut dyn FnMut(&Scenario) -> Judged,
+    mut tell: impl FnMut(&Scenario, u64),
+) -> Shrunk {
+    let mut shrinker = Shrinker { best: scenario.clone(), target: target.clone(), runs: 0, judge };
     loop {
         let round = shrinker.best.clone();
-        for pass in PASSES {
+        for pass in passes() {
             let before = shrinker.best.clone();
             pass(&mut shrinker);
             if shrinker.best != before {
@@ -107,23 +107,26 @@ pub fn shrink(scenario: &Scenario, target: &Target, mut tell: impl FnMut(&Scenar
 }
 
 /// The passes, in their order: what takes out most comes first, since every later run is quicker then.
-const PASSES: [fn(&mut Shrinker); 7] = [
-    Shrinker::take_out_faults,
-    Shrinker::take_out_operations,
-    Shrinker::take_out_instances,
-    Shrinker::spare_instances,
-    Shrinker::shorten_faults,
-    Shrinker::simplify_world,
-    Shrinker::shorten_patches,
-];
+fn passes<'a>() -> [fn(&mut Shrinker<'a>); 7] {
+    [
+        Shrinker::take_out_faults,
+        Shrinker::take_out_operations,
+        Shrinker::take_out_instances,
+        Shrinker::spare_instances,
+        Shrinker::shorten_faults,
+        Shrinker::simplify_world,
+        Shrinker::shorten_patches,
+    ]
+}
 
-struct Shrinker {
+struct Shrinker<'a> {
     best: Scenario,
     target: Target,
     runs: u64,
+    judge: &'a mut dyn FnMut(&Scenario) -> Judged,
 }
 
-impl Shrinker {
+impl Shrinker<'_> {
     fn take_out_faults(&mut self) {
         self.take_out(
             |scenario| scenario.faults.len(),
@@ -243,7 +246,8 @@ impl Shrinker {
         for schedule in std::iter::once(own).chain((0..OTHER_SCHEDULES).filter(|other| *other != own)) {
             candidate.scheduler_seed = schedule;
             self.runs += 1;
-            if self.target.is_violated(&candidate) {
+            let judged = (self.judge)(&candidate);
+            if Target::all(&judged, &candidate).contains(&self.target) {
                 self.best = candidate;
                 return true;
             }
@@ -308,26 +312,35 @@ fn without_digits(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{explore::Common, seed::Seed, subject::SubjectKind, workload::Workload};
+    use crate::{
+        explore::{Common, Unjudged, judge_scenario},
+        seed::Seed,
+        subject::SubjectKind,
+        workload::Workload,
+    };
+
+    fn judge(scenario: &Scenario) -> Judged {
+        Judged::of(scenario, judge_scenario(scenario).0.map_err(Unjudged::from))
+    }
 
     /// The older client breaks its promises by design, so this violation stays.
     fn violated() -> (Scenario, Target) {
         let common = Common { subject: SubjectKind::Legacy, ..Common::default() };
         let scenario = common.scenario((Workload::Isolation, Seed(120)));
-        let target = Target::of(&judge_scenario(&scenario).0, &scenario).expect("a violation");
+        let target = Target::of(&judge(&scenario), &scenario).expect("a violation");
         (scenario, target)
     }
 
     #[test]
     fn a_violation_shrinks_to_a_few_operations_that_break_the_same_guarantee_of_the_same_record() {
         let (scenario, target) = violated();
-        let shrunk = shrink(&scenario, &target, |_, _| {});
+        let shrunk = shrink(&scenario, &target, &mut judge, |_, _| {});
         let small = &shrunk.scenario;
         assert!(small.operations.len() <= 4 && small.faults.len() <= 1, "{small:?}");
         assert!(small.prefixes.len() <= 2 && small.workers == 1, "{small:?}");
         assert!(scenario.operations.len() > 20, "it was no small one");
-        assert!(target.is_violated(small), "it still is");
-        let again = shrink(small, &target, |_, _| panic!("there was something left to take out"));
+        assert_eq!(Target::of(&judge(small), small), Some(target.clone()), "it still is");
+        let again = shrink(small, &target, &mut judge, |_, _| panic!("there was something left to take out"));
         assert_eq!(again.scenario, *small);
     }
 

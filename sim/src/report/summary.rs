@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use super::word;
 use crate::{
     checker::{Guarantee, Verdict},
-    explore::{Counts, Summary, Tally, replay_command},
+    explore::{ByName, Summary, Tally, replay_command},
     marks,
     workload::{ALL, Workload},
 };
@@ -46,9 +46,10 @@ pub fn text(summaries: &BTreeMap<Workload, Summary>) -> String {
     let verdict = total.worst();
     let _ = writeln!(
         text,
-        "\n{}: {} runs, {} operations, {} faults, {} of simulated time",
+        "\n{}: {} runs{}, {} operations, {} faults, {} of simulated time",
         word(&verdict),
         grouped(total.seeds),
+        if total.ends > 0 { format!(", {} of which ended their process", grouped(total.ends)) } else { String::new() },
         grouped(sum(&total.counts.operations)),
         grouped(sum(&total.counts.faults)),
         hours(total.counts.simulated_us)
@@ -56,22 +57,11 @@ pub fn text(summaries: &BTreeMap<Workload, Summary>) -> String {
     text
 }
 
-/// All workloads together. Failing seeds of different workloads may be the same number; the worst of each is kept.
+/// All workloads together.
 pub fn total(summaries: &BTreeMap<Workload, Summary>) -> Summary {
-    let mut total = Summary { counts: Counts::default(), ..Summary::default() };
+    let mut total = Summary::default();
     for summary in summaries.values() {
-        total.seeds += summary.seeds;
-        total.counts.add(&summary.counts);
-        for (guarantee, tally) in &summary.tallies {
-            let sum = total.tallies.entry(*guarantee).or_default();
-            sum.pass += tally.pass;
-            sum.unknown += tally.unknown;
-            sum.violation += tally.violation;
-        }
-        for (seed, verdict) in &summary.failed {
-            let worst = total.failed.remove(seed).unwrap_or(Verdict::Pass).merge(verdict.clone());
-            total.failed.insert(*seed, worst);
-        }
+        total.merge(summary);
     }
     total
 }
@@ -115,10 +105,15 @@ pub fn marks(summaries: &BTreeMap<Workload, Summary>) -> String {
 
 fn failures(text: &mut String, summaries: &BTreeMap<Workload, Summary>) {
     for (workload, summary) in summaries {
-        if summary.failed.is_empty() {
+        if summary.failures == 0 {
             continue;
         }
-        let _ = writeln!(text, "\n{workload}: {} of {} seeds did not pass", summary.failed.len(), summary.seeds);
+        let (failures, seeds) = (grouped(summary.failures), grouped(summary.seeds));
+        let _ = writeln!(text, "\n{workload}: {failures} of {seeds} seeds did not pass");
+        for (seed, end) in &summary.ended {
+            let command = replay_command((*workload, *seed), summary.common);
+            let _ = writeln!(text, "\n  ENDED seed {seed}: {end}\n  {command}");
+        }
         // Violations first: a run of which nothing can be said should not hide one that is wrong.
         let mut failed: Vec<_> = summary.failed.iter().collect();
         failed.sort_by_key(|(seed, verdict)| (!matches!(verdict, Verdict::Violation { .. }), **seed));
@@ -157,13 +152,13 @@ fn tally_text(tally: &Tally) -> String {
     text
 }
 
-fn table(text: &mut String, counts: &BTreeMap<&'static str, u64>) {
+fn table(text: &mut String, counts: &ByName) {
     for (kind, count) in counts {
         let _ = writeln!(text, "  {:>10}  {kind}", grouped(*count));
     }
 }
 
-fn sum(counts: &BTreeMap<&'static str, u64>) -> u64 {
+fn sum(counts: &ByName) -> u64 {
     counts.values().sum()
 }
 
@@ -193,7 +188,8 @@ mod tests {
     #[test]
     fn a_failing_seed_is_shown_with_the_command_that_replays_it() {
         let violation = Verdict::Violation { message: "u1 was lost".to_owned(), ops: vec![3] };
-        let summary = Summary { seeds: 2, failed: BTreeMap::from([(Seed(7), violation)]), ..Summary::default() };
+        let summary =
+            Summary { seeds: 2, failures: 1, failed: BTreeMap::from([(Seed(7), violation)]), ..Summary::default() };
         let text = text(&BTreeMap::from([(Workload::Fallback, summary)]));
         assert!(
             text.contains("FAILED seed 7: u1 was lost\n  cargo run --release -- replay 7 --workload fallback"),
