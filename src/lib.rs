@@ -32,8 +32,8 @@ mod stamp;
 
 pub use crate::{
     cache::{
-        Cleared, ContactCache, Freshness, Health, Imported, Listing, OpenError, OtherRedis, Placement, Read, Source,
-        Written,
+        Cleared, ContactCache, Freshness, Health, Imported, Isolated, Listing, OpenError, OtherRedis, Placement, Read,
+        Source, Written,
     },
     config::{Config, ConfigError, Durability, OnLoss, OnOtherRedis},
     contact::{CachedContact, ContactPoint, Patch, Timestamp},

@@ -109,6 +109,11 @@ impl RecordLimits {
     }
 }
 
+/// Bytes of a record as Redis holds it.
+pub(crate) fn bytes_of(record: &Record) -> u64 {
+    Size::of(record).bytes
+}
+
 impl Size {
     fn of(record: &Record) -> Self {
         record.cells().iter().fold(Self::default(), |size, (name, cell)| {

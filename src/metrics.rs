@@ -21,6 +21,7 @@
 //! | `contact_cache_attempts_total` | counter | | attempts to connect |
 //! | `contact_cache_connections_total` | counter | | connections established |
 //! | `contact_cache_replayed_total` | counter | | records merged into Redis after they had been pending |
+//! | `contact_cache_isolated_records` | gauge | | records that cannot be merged, and are tried apart from the others |
 //! | `contact_cache_pending_records` | gauge | | records with something that Redis does not have yet |
 //! | `contact_cache_pending_bytes` | gauge | | bytes of those with writes of this instance |
 //! | `contact_cache_pending_seconds` | gauge | | for how long there has always been something pending |
@@ -108,6 +109,7 @@ pub(crate) struct Metrics {
     states: [Gauge; STATES.len()],
     attempts: Counter,
     connections: Counter,
+    isolated_records: Gauge,
     pending_records: Gauge,
     pending_bytes: Gauge,
     pending_seconds: Gauge,
@@ -152,6 +154,7 @@ impl Metrics {
                 .map(|state| gauge!("contact_cache_state", "prefix" => prefix(), "state" => state.to_string())),
             attempts: counter!("contact_cache_attempts_total", "prefix" => prefix()),
             connections: counter!("contact_cache_connections_total", "prefix" => prefix()),
+            isolated_records: gauge!("contact_cache_isolated_records", "prefix" => prefix()),
             pending_records: gauge!("contact_cache_pending_records", "prefix" => prefix()),
             pending_bytes: gauge!("contact_cache_pending_bytes", "prefix" => prefix()),
             pending_seconds: gauge!("contact_cache_pending_seconds", "prefix" => prefix()),
@@ -191,6 +194,7 @@ impl Metrics {
         }
         self.attempts.absolute(health.attempts);
         self.connections.absolute(health.connections);
+        self.isolated_records.set(health.isolated_records as f64);
         self.pending_records.set(health.pending_records as f64);
         self.pending_bytes.set(health.pending_bytes as f64);
         self.pending_seconds.set(health.pending_for.unwrap_or_default().as_secs_f64());

@@ -1,6 +1,10 @@
 //! The one background task that owns the connection: it connects, probes, notices lost data, and merges what is pending.
 //!
-//! It never gives up, and it does one thing at a time, so that at most one probe or attempt to connect is under way.
+//! It never gives up, and it does one thing at a time, so that at most one probe or attempt to connect is under way. Beside
+//! it, records are merged that would hold it up (`apart`).
+
+mod apart;
+mod replay;
 
 use std::{
     collections::BTreeSet,
@@ -8,13 +12,15 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::join_all;
+use futures_util::future::join3;
 use redis::aio::MultiplexedConnection;
 
+pub(crate) use self::apart::Apart;
+use self::replay::{Pass, Unanswered, replay};
 use crate::{
     cache::{Freshness, Inner, OtherRedis},
     config::OnOtherRedis,
-    env::{Env, timeout, yield_now},
+    env::{Env, timeout},
     health::{Event, Next, State},
     key::Uid,
     shared::{
@@ -24,15 +30,15 @@ use crate::{
     },
 };
 
-/// Records merged at the same time after an outage: enough to hide the round trips, few enough that calls of the
-/// application find room between them.
-const REPLAY_CONCURRENCY: usize = 16;
-
 /// Copies that are read again at each probe of an instance that has nothing else to do, if they are due (R9).
 const REVALIDATED_PER_PROBE: usize = 8;
 
 /// Runs until it is aborted.
 pub(crate) async fn supervise<E: Env>(inner: Arc<Inner<E>>) {
+    join3(supervise_link(&inner), apart::merge_large(&inner), apart::try_suspects(&inner)).await;
+}
+
+async fn supervise_link<E: Env>(inner: &Arc<Inner<E>>) {
     let (mut pass, mut revalidated) = (Pass::default(), None);
     loop {
         // A disk that is stuck must not keep the instance from Redis: a call that needs the ceiling waits for it itself.
@@ -41,14 +47,22 @@ pub(crate) async fn supervise<E: Env>(inner: Arc<Inner<E>>) {
         let now = inner.env.now();
         match inner.link.next(now) {
             Next::Connect => {
-                connect(&inner).await;
+                connect(inner).await;
                 pass = Pass::default();
             }
             Next::Probe => {
-                probe(&inner).await;
-                revalidate(&inner, &mut revalidated).await;
+                probe(inner).await;
+                inner.apart.tidy(inner.env.now());
+                revalidate(inner, &mut revalidated).await;
             }
-            Next::Replay => replay(&inner, &mut pass).await,
+            Next::Replay => {
+                if let Err(Unanswered(records)) = replay(inner, &mut pass).await {
+                    // Calls go on meanwhile: those that wait in vain say so themselves.
+                    if probe(inner).await {
+                        inner.apart.suspect(&records, inner.env.now());
+                    }
+                }
+            }
             Next::Wait(until) => {
                 let wait = until.saturating_sub(now).max(Duration::from_millis(1));
                 timeout(&inner.env, wait, inner.link.wake.notified()).await;
@@ -123,8 +137,9 @@ async fn adopt<E: Env>(inner: &Inner<E>, found: &str) {
     }
 }
 
-async fn probe<E: Env>(inner: &Arc<Inner<E>>) {
-    let Some(connection) = inner.link.connection() else { return };
+/// Asks for a sign of life; says whether one came, from the data that was known.
+async fn probe<E: Env>(inner: &Arc<Inner<E>>) -> bool {
+    let Some(connection) = inner.link.connection() else { return false };
     let answer = timeout(&inner.env, inner.config.reply_timeout, connection.probe(&inner.keys)).await;
     match answer {
         Some(Ok((Some(found), clock_ms))) if *found == *connection.generation => {
@@ -134,6 +149,7 @@ async fn probe<E: Env>(inner: &Arc<Inner<E>>) {
                 // What could not be merged in the last pass is tried again.
                 inner.link.pending(Event::Pending, inner.env.now());
             }
+            return true;
         }
         Some(Ok(_)) => regenerate(inner, &connection).await,
         Some(Err(error)) => {
@@ -145,6 +161,7 @@ async fn probe<E: Env>(inner: &Arc<Inner<E>>) {
             inner.link.lose(connection.id, "a probe was not answered", inner.env.now(), inner.env.random());
         }
     }
+    false
 }
 
 /// Redis lost its data under a living connection.
@@ -206,53 +223,6 @@ impl Drop for Leave<'_> {
     fn drop(&mut self) {
         self.0.lock().remove(self.1);
     }
-}
-
-/// How far a pass over everything pending has come.
-#[derive(Default)]
-struct Pass {
-    /// The last record that was merged, in the order of uids.
-    after: Option<Uid>,
-    /// What Redis refused in it.
-    refused: Option<String>,
-}
-
-/// Merges the next batch of what is pending.
-async fn replay<E: Env>(inner: &Inner<E>, pass: &mut Pass) {
-    let Some(connection) = inner.link.usable() else { return };
-    if pass.after.is_none() {
-        inner.link.pending(Event::PassBegan, inner.env.now());
-    }
-    let batch = inner.local.pending_after(pass.after.as_ref(), REPLAY_CONCURRENCY);
-    let Some(last) = batch.last() else {
-        inner.link.pending(Event::PassEnded, inner.env.now());
-        // Only now: while a pass runs, what the one before it was refused still holds.
-        inner.link.refuse(pass.refused.take());
-        *pass = Pass::default();
-        return;
-    };
-    let merges = batch.iter().map(|uid| {
-        let merge = merge(inner, &connection, uid);
-        async { timeout(&inner.env, inner.config.reply_timeout, merge).await.unwrap_or(Err(CallError::timed_out())) }
-    });
-    for result in join_all(merges).await {
-        match result {
-            // A refusal concerns this record, for now: it stays pending and must not hold up the others.
-            Ok(()) => {}
-            Err(error @ (CallError::NotARecord { .. } | CallError::Refused(_))) => {
-                pass.refused = Some(error.to_string());
-                inner.link.refuse(pass.refused.clone());
-            }
-            Err(CallError::Unusable(reason) | CallError::Unknown(reason)) => {
-                inner.link.lose(connection.id, &reason, inner.env.now(), inner.env.random());
-                *pass = Pass::default();
-                return;
-            }
-        }
-    }
-    pass.after = Some(last.clone());
-    // Copies that turn out to have nothing pending are merged without a wait: others should run all the same.
-    yield_now().await;
 }
 
 /// Merges one record.

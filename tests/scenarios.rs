@@ -9,11 +9,13 @@
 //! | [`asymmetric_partition`] | requests arrive, replies do not |
 //! | [`flapping_link`] | the link comes and goes, several times a second |
 //! | [`late_write`] | a write that timed out is executed a minute later |
+//! | [`slow_link`] | records of 400 kB over 8 Mbit/s |
 //! | **Redis** | |
 //! | [`stopped_redis`] | SIGSTOP: the kernel answers, the process does not |
 //! | [`slow_redis`] | slow, but within the timeout |
 //! | [`restart_under_two_hundred`] | two hundred instances reconnect |
 //! | [`long_outage`] | hundreds of writes wait, over a slow link |
+//! | [`poison_record`] | one record cannot be merged, and 150 can |
 //! | [`redis_comes_back_empty`] | restarted without its data |
 //! | [`flushall`] | emptied under living connections |
 //! | [`failover_to_another_address`] | the name leads elsewhere, to all data or less |
@@ -63,6 +65,8 @@ mod half_open_connection;
 mod late_write;
 #[path = "scenarios/long_outage.rs"]
 mod long_outage;
+#[path = "scenarios/poison_record.rs"]
+mod poison_record;
 #[path = "scenarios/power_loss.rs"]
 mod power_loss;
 #[path = "scenarios/redis_comes_back_empty.rs"]
@@ -71,6 +75,8 @@ mod redis_comes_back_empty;
 mod restart_under_two_hundred;
 #[path = "scenarios/silent_first_address.rs"]
 mod silent_first_address;
+#[path = "scenarios/slow_link.rs"]
+mod slow_link;
 #[path = "scenarios/slow_redis.rs"]
 mod slow_redis;
 #[path = "scenarios/stopped_redis.rs"]

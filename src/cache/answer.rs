@@ -110,6 +110,11 @@ pub struct Health {
     pub away_because: Option<String>,
     /// What Redis last refused to merge, and why, if anything of the last pass over what is pending was refused.
     pub refused: Option<String>,
+    /// How many records cannot be merged, and are tried apart from all others: each time with more time, and a longer wait
+    /// before.
+    pub isolated_records: u64,
+    /// The first of them, in order; at most [`Health::ISOLATED_MAX`].
+    pub isolated: Vec<Isolated>,
     /// Records with something that Redis does not have yet.
     pub pending_records: u64,
     /// Bytes of those with writes of this instance, as [`Config::pending_bytes_max`](crate::Config::pending_bytes_max)
@@ -147,7 +152,26 @@ pub struct Health {
     pub future_stamps: u64,
 }
 
+/// A record that cannot be merged although Redis works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Isolated {
+    /// The record.
+    pub uid: Uid,
+    /// About how many bytes it has.
+    pub bytes: u64,
+    /// How often it was tried alone.
+    pub attempts: u32,
+    /// What the last attempt ended with.
+    pub reason: String,
+    /// How long until the next.
+    pub next_attempt_in: Duration,
+}
+
 impl Health {
+    /// How many isolated records are told one by one.
+    pub const ISOLATED_MAX: usize = 32;
+
     /// How far ahead of the own clock a stamp is reported.
     pub const FAR_FUTURE: Duration = Duration::from_hours(1);
 }

@@ -38,6 +38,8 @@ impl<E: Env> Inner<E> {
             return Ok(would);
         }
         let sent_at_ms = self.env.wall_ms();
+        let aside = self.aside(&record, &connection, self.config.reply_timeout).await;
+        let connection = aside.map_err(|error| failed(error, false))?.unwrap_or(connection);
         let merge = connection.merge(&key, Mode::Each, &record, self.terms());
         // Apart from the match, or the request would be kept through its arms.
         let merged = self.ask(&connection, pin!(merge)).await;
@@ -47,7 +49,10 @@ impl<E: Env> Inner<E> {
                 let reason = "the merge script answered a conflict in mode each".to_owned();
                 return Err(Error::NotShared { reason, sent: true });
             }
-            Err(error) => return Err(failed(error, true)),
+            Err(error) => {
+                self.apart.calls.discard(connection.id).await;
+                return Err(failed(error, true));
+            }
         };
         // R4: what won is held from now on, so it is below a durable ceiling.
         self.observe(told.newest()).await?;

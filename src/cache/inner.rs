@@ -18,11 +18,19 @@ use crate::{
     error::Error,
     health::{Event, Patience},
     key::{Keys, Uid},
+    limits::bytes_of,
     local::{Held, LocalStore, OpenReport},
     metrics::Metrics,
     record::{NotARecord, Record},
-    recovery::Replaying,
-    shared::{CallError, connection::Connection, link::Link, reply::Decoder, script::Terms},
+    recovery::{Apart, Replaying},
+    shared::{
+        CallError,
+        connection::Connection,
+        link::Link,
+        reply::Decoder,
+        script::Terms,
+        side::{Side, open_beside},
+    },
     stamp::{Head, HybridClock, NoStamp, Stamp},
 };
 
@@ -35,6 +43,7 @@ pub(crate) struct Inner<E: Env> {
     pub(crate) link: Link,
     pub(crate) metrics: Metrics,
     pub(crate) replaying: Replaying,
+    pub(crate) apart: Apart,
     pub(super) decoder: Decoder,
     /// Another Redis than the store is for, which was met and left alone.
     pub(crate) other_redis: Mutex<Option<OtherRedis>>,
@@ -57,6 +66,7 @@ impl<E: Env> Inner<E> {
             link: Link::new(patience, env.now()),
             metrics: Metrics::new(&config.prefix),
             replaying: Replaying::default(),
+            apart: Apart::default(),
             decoder: Decoder::default(),
             local,
             config,
@@ -70,11 +80,14 @@ impl<E: Env> Inner<E> {
 
     pub(crate) fn health(&self) -> Health {
         let (view, usage) = (self.link.view(self.env.now()), self.local.usage());
+        let (isolated_records, isolated) = self.apart.named(self.env.now(), |uid| self.local.is_pending(uid));
         Health {
             state: view.state,
             state_for: view.state_for,
             away_because: view.away_because,
-            refused: view.refused,
+            refused: view.refused.or_else(|| self.apart.put_off()),
+            isolated_records,
+            isolated,
             pending_records: self.local.pending_count(),
             pending_bytes: usage.owed_bytes,
             pending_for: self.pending_for(),
@@ -160,6 +173,36 @@ impl<E: Env> Inner<E> {
         request: Pin<&mut impl Future<Output = Result<T, CallError>>>,
     ) -> Result<T, CallError> {
         self.ask_within(connection, self.config.reply_timeout, request).await
+    }
+
+    /// The connection that the write of a record belongs on, if that is not the shared one: a large record would keep the
+    /// calls behind it waiting.
+    ///
+    /// # Errors
+    /// It could not be opened in time. Nothing was sent.
+    pub(super) async fn aside(
+        &self,
+        record: &Record,
+        shared: &Connection,
+        limit: Duration,
+    ) -> Result<Option<Connection>, CallError> {
+        if bytes_of(record) <= self.apart.large_bytes() {
+            return Ok(None);
+        }
+        // Rare, and large: in a box, so that every other write is not moved about with it.
+        Ok(Some(Box::pin(self.beside(&self.apart.calls, shared, limit)).await?))
+    }
+
+    /// A connection beside the shared one, within this time.
+    pub(crate) async fn beside(
+        &self,
+        side: &Side,
+        shared: &Connection,
+        limit: Duration,
+    ) -> Result<Connection, CallError> {
+        let opening = open_beside(shared, &self.env, &self.config, &self.link.addresses, &self.keys);
+        let beside = side.beside(shared, self.env.now(), opening);
+        timeout(&self.env, limit, beside).await.unwrap_or(Err(CallError::timed_out()))
     }
 
     pub(super) async fn first_attempt(&self) {

@@ -18,7 +18,7 @@ use std::{
 };
 
 pub use self::answer::{
-    Cleared, Freshness, Health, Imported, Listing, OpenError, OtherRedis, Placement, Read, Source, Written,
+    Cleared, Freshness, Health, Imported, Isolated, Listing, OpenError, OtherRedis, Placement, Read, Source, Written,
 };
 pub(crate) use self::inner::Inner;
 use self::write::Demand;

@@ -100,6 +100,18 @@ impl<E: Env> Inner<E> {
         let key = self.keys.record(uid);
         let mut left = self.config.reply_timeout;
         let deadline = self.env.now() + left;
+        let aside = match self.aside(&written.record, connection, left).await {
+            Ok(aside) => aside,
+            Err(error) => return Ok(Attempt::NotPlaced { reason: error.to_string(), sent: false }),
+        };
+        let connection = match &aside {
+            // What it took to open it is drawn off. The shared one has all of it: less would be no suspicion of it.
+            Some(aside) => {
+                left = deadline.saturating_sub(self.env.now());
+                aside
+            }
+            None => connection,
+        };
         for _ in 0..CONFLICTS_MAX {
             let sent_at_ms = self.env.wall_ms();
             if left.is_zero() {
@@ -122,6 +134,8 @@ impl<E: Env> Inner<E> {
                 }
                 Err(CallError::NotARecord { key, reason }) => return Err(Error::NotARecord { key, reason }),
                 Err(CallError::Refused(reason) | CallError::Unusable(reason) | CallError::Unknown(reason)) => {
+                    // The shared one is not there to be found.
+                    self.apart.calls.discard(connection.id).await;
                     return Ok(Attempt::NotPlaced { reason, sent: true });
                 }
             }

@@ -17,6 +17,7 @@ use crate::{
     env::DiskFile,
     error::StoreError,
     key::{Prefix, Uid},
+    limits::bytes_of,
     record::{Cell, CellName},
     stamp::Stamp,
 };
@@ -57,6 +58,8 @@ pub struct Inspection {
 pub struct PendingRecord {
     /// The record.
     pub uid: Uid,
+    /// About how many bytes Redis is sent of it.
+    pub bytes: u64,
     /// Its pending cells; none if only its times are pending.
     pub cells: Vec<PendingCell>,
     /// When the record was first written.
@@ -124,6 +127,7 @@ pub fn inspect_with_lock<F: DiskFile>(
         };
         pending.push(PendingRecord {
             uid: uid.clone(),
+            bytes: bytes_of(&record),
             cells: record.cells().iter().map(cell).collect(),
             first_revealed_at: record.times.first,
             last_updated_at: record.times.last,

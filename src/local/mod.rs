@@ -294,10 +294,19 @@ impl<E: Env> LocalStore<E> {
         }
     }
 
-    /// At most `count` records with something pending, in order, after `after`.
-    pub(crate) fn pending_after(&self, after: Option<&Uid>, count: usize) -> Vec<Uid> {
+    /// At most `count` records with something pending, in order, after `after`; with about the bytes held of each, which
+    /// are no fewer than what is sent of it.
+    pub(crate) fn pending_after(&self, after: Option<&Uid>, count: usize) -> Vec<(Uid, u64)> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.lock().pending.range::<Uid, _>((start, Bound::Unbounded)).take(count).cloned().collect()
+        let state = self.lock();
+        let bytes = |uid: &Uid| state.weight(uid).map_or(0, |weight| u64::from(weight.owed) + u64::from(weight.copied));
+        let pending = state.pending.range::<Uid, _>((start, Bound::Unbounded)).take(count);
+        pending.map(|uid| (uid.clone(), bytes(uid))).collect()
+    }
+
+    /// Whether something is pending of the record.
+    pub(crate) fn is_pending(&self, uid: &Uid) -> bool {
+        self.lock().pending.contains(uid)
     }
 
     /// How many records have something pending.

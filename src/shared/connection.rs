@@ -97,6 +97,11 @@ impl Dialled {
         let Self { multiplexed, driver, id, address } = self;
         Connection { multiplexed, driver, id, address, generation: generation.into(), scripts_sent }
     }
+
+    /// Another connection to the data that the shared one leads to.
+    pub(crate) fn beside(self, shared: &Connection) -> Connection {
+        self.with_generation(&shared.generation, shared.scripts_sent.clone())
+    }
 }
 
 /// The marker of the data's generation, set to `fresh` if there is none: Redis's data is new. And Redis's clock in

@@ -11,8 +11,10 @@ pub(crate) mod addresses;
 mod agreement;
 pub(crate) mod connection;
 pub(crate) mod link;
+pub(crate) mod pace;
 pub(crate) mod reply;
 pub(crate) mod script;
+pub(crate) mod side;
 
 use std::fmt::Debug;
 
@@ -57,6 +59,12 @@ impl From<RedisError> for CallError {
                 | ServerErrorKind::ClusterDown
                 | ServerErrorKind::Moved
                 | ServerErrorKind::Ask => Self::Unusable(text),
+                // The server closes the connection behind it.
+                ServerErrorKind::ResponseError
+                    if error.detail().is_some_and(|detail| detail.starts_with("Protocol error")) =>
+                {
+                    Self::Unknown(text)
+                }
                 _ => Self::Refused(text),
             },
             // Codes that the crate has no kind for: NOAUTH, OOM, MISCONF, WRONGTYPE, BUSY, and plain ERR.

@@ -12,7 +12,7 @@ use contact_cache::{
 use serde_json::{Value as Json, json};
 
 use crate::{
-    directory,
+    directory, program,
     server::{Kind, Server},
     text, tool, tool_reading, words,
 };
@@ -53,6 +53,29 @@ pub(crate) fn what_redis_refuses_stays_and_is_said(kind: Kind) {
     tool(&at(&["drain", "--within", "8s"])).ended(1, &["1 records are left", "redis refused", "cc1:p:u1"]);
     server.ask(&["DEL", "cc1:p:u1"]);
     tool(&at(&["drain", "--json"])).ended(0, &[r#""left":0"#, r#""pending_before":1"#]);
+}
+
+#[test]
+fn a_record_that_redis_cannot_take_is_named_and_the_others_are_drained() {
+    if program::redis_server().is_none() {
+        return;
+    }
+    let (mut server, store, files) = (Server::absent(Kind::Real), directory(), directory());
+    let (config, dir) = (files.path().join("cache.toml"), text(store.path()));
+    let settings = format!("redis = {:?}\nprefix = \"p\"\nrecord_bytes_max = 4000000\n", server.url());
+    fs::write(&config, settings).expect("room for a file");
+    let at = |verb: &[&str]| words(&["--config", text(&config), "--directory", dir], verb);
+    for (uid, value) in [("a", "small".to_owned()), ("m", "x".repeat(1_200_000)), ("z", "small".to_owned())] {
+        let record = format!(r#"{{"uid": "{uid}", "profile": {{"name": "{value}"}}}}"#);
+        tool_reading(&record, &at(&["put"])).ended(0, &["kept in"]);
+    }
+    tool(&["inspect", dir]).ended(0, &["  a\n", "  m: large, 2 cells of 1200073 bytes, merged alone", "  z\n"]);
+    server.start();
+    server.ask(&["CONFIG", "SET", "proto-max-bulk-len", "1048576"]);
+    let left = ["1 records are left", "cannot take 1 of them", "record m, ", " times alone: "];
+    tool(&at(&["drain", "--within", "8s"])).ended(1, &left);
+    server.ask(&["CONFIG", "SET", "proto-max-bulk-len", "512mb"]);
+    tool(&at(&["drain", "--json"])).ended(0, &[r#""left":0"#, r#""pending_before":1"#, r#""isolated":[]"#]);
 }
 
 #[tokio::test]

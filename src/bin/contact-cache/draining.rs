@@ -12,6 +12,7 @@ use crate::{
     arguments::Tool,
     exit::{ExitCode, Failure},
     inspection::{find_log, set_aside},
+    records::{isolated, isolated_as_json},
     say,
     settings::Settings,
 };
@@ -45,6 +46,7 @@ pub(crate) async fn drain(env: TokioEnv, tool: &Tool, within: Duration) -> Resul
                 "directory": directory, "pending_before": before, "left": left, "state": health.state.to_string(),
                 "away_because": health.away_because, "refused": health.refused, "set_aside": report.set_aside,
                 "missing": missing,
+                "isolated_records": health.isolated_records, "isolated": isolated_as_json(&health.isolated),
             })
         );
     }
@@ -59,12 +61,18 @@ pub(crate) async fn drain(env: TokioEnv, tool: &Tool, within: Duration) -> Resul
         }
         return Ok(if missing.is_empty() { ExitCode::Done } else { ExitCode::Partly });
     }
+    for record in &health.isolated {
+        eprintln!("note: {}", isolated(record));
+    }
     let away = matches!(health.state, State::Degraded | State::Probing);
     let why = match (away, health.refused, health.away_because) {
         (true, _, because) => {
             format!("redis is away: {}", because.unwrap_or_else(|| "no connection stands".to_owned()))
         }
         (false, Some(refused), _) => format!("redis refused: {refused}"),
+        (false, None, _) if !health.isolated.is_empty() => {
+            format!("redis cannot take {} of them, named above", health.isolated_records)
+        }
         (false, None, _) => "there was no time: allow more with --within".to_owned(),
     };
     let code = if away { ExitCode::Unavailable } else { ExitCode::Partly };

@@ -19,6 +19,9 @@ use crate::{
     say,
 };
 
+/// Above this a record is merged apart from the others.
+const LARGE_BYTES: u64 = 64 << 10;
+
 /// The log of a store, in its directory.
 const LOG: &str = "store.log";
 /// The file beside it that is locked, and says that there was a log, and how long it was.
@@ -93,7 +96,7 @@ fn as_json(log: &Path, found: &Inspection, set_aside: &[String]) -> Json {
         let cells =
             cells.map(|cell| json!({"field": cell.field, "stamp": cell.stamp.to_string(), "value": cell.value}));
         json!({
-            "uid": record.uid, "cells": cells.collect::<Vec<_>>(),
+            "uid": record.uid, "bytes": record.bytes, "cells": cells.collect::<Vec<_>>(),
             "first_revealed_at": record.first_revealed_at, "last_updated_at": record.last_updated_at,
         })
     });
@@ -136,7 +139,12 @@ fn say_all(log: &Path, found: &Inspection, set_aside: &[String]) {
     }
     row("pending", format_args!("{} records", found.pending.len()));
     for record in &found.pending {
-        say!("  {}", plain(record.uid.as_str()));
+        let uid = plain(record.uid.as_str());
+        if record.bytes > LARGE_BYTES {
+            say!("  {uid}: large, {} cells of {} bytes, merged alone", record.cells.len(), record.bytes);
+        } else {
+            say!("  {uid}");
+        }
         for cell in &record.cells {
             say!("    {} {} {}", cell.stamp, plain(&cell.field), cell.value.as_deref().unwrap_or("(removed)"));
         }

@@ -3,7 +3,7 @@
 use std::{fmt, io::Read as _, path::Path, time::Duration};
 
 use contact_cache::{
-    ContactPoint, Error, Freshness, Patch, Placement, Source, State, Timestamp, Uid, Written, env::TokioEnv,
+    ContactPoint, Error, Freshness, Isolated, Patch, Placement, Source, State, Timestamp, Uid, Written, env::TokioEnv,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
@@ -174,6 +174,7 @@ pub(crate) async fn health(env: TokioEnv, tool: &Tool) -> Result<ExitCode, Failu
                 "redis": format!("{:?}", config.redis), "prefix": config.prefix.as_str(),
                 "directory": (!alone).then_some(&config.directory), "state": health.state.to_string(),
                 "away_because": health.away_because, "refused": health.refused,
+                "isolated_records": health.isolated_records, "isolated": isolated_as_json(&health.isolated),
                 "pending_records": health.pending_records, "pending_bytes": health.pending_bytes,
                 "pending_seconds": health.pending_for.map(|time| time.as_secs()),
                 "copies_bytes": health.copies_bytes, "damaged": damaged, "store_error": health.store_error,
@@ -186,6 +187,9 @@ pub(crate) async fn health(env: TokioEnv, tool: &Tool) -> Result<ExitCode, Failu
         row("state", health.state);
         row_if("away because", health.away_because.as_ref());
         row_if("refused", health.refused.as_ref());
+        for record in &health.isolated {
+            row("ISOLATED", isolated(record));
+        }
         if alone {
             row("local store", "none is set");
         } else {
@@ -206,6 +210,24 @@ pub(crate) async fn health(env: TokioEnv, tool: &Tool) -> Result<ExitCode, Failu
         State::Connected | State::Recovering => ExitCode::Done,
         State::Degraded | State::Probing => ExitCode::Unavailable,
     })
+}
+
+/// A record that cannot be merged, for people.
+pub(crate) fn isolated(record: &Isolated) -> String {
+    let Isolated { uid, bytes, attempts, reason, next_attempt_in, .. } = record;
+    let next = humantime::format_duration(whole_seconds(*next_attempt_in));
+    let (uid, reason) = (plain(uid.as_str()), plain(reason));
+    format!("record {uid}, {bytes} bytes, was tried {attempts} times alone: {reason}; the next attempt is in {next}")
+}
+
+pub(crate) fn isolated_as_json(records: &[Isolated]) -> Json {
+    let record = |record: &Isolated| {
+        json!({
+            "uid": record.uid, "bytes": record.bytes, "attempts": record.attempts, "reason": record.reason,
+            "next_attempt_seconds": record.next_attempt_in.as_secs(),
+        })
+    };
+    records.iter().map(record).collect()
 }
 
 fn whole_seconds(time: Duration) -> Duration {
