@@ -29,6 +29,7 @@ mod record;
 mod recovery;
 mod shared;
 mod stamp;
+mod telemetry;
 
 pub use crate::{
     cache::{

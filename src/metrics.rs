@@ -40,7 +40,7 @@
 
 use std::time::Duration;
 
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use metrics::{Counter, Gauge, Histogram};
 
 use crate::{
     cache::{Cleared, Health, Imported, Listing, Placement, Read, Source, Written},
@@ -48,7 +48,19 @@ use crate::{
     health::State,
     key::Prefix,
     local::OpenReport,
+    telemetry,
 };
+
+/// The macros of `metrics`, whose recorder may panic.
+macro_rules! counter {
+    ($($what:tt)*) => { telemetry::counter(::metrics::counter!($($what)*)) };
+}
+macro_rules! gauge {
+    ($($what:tt)*) => { telemetry::gauge(::metrics::gauge!($($what)*)) };
+}
+macro_rules! histogram {
+    ($($what:tt)*) => { telemetry::histogram(::metrics::histogram!($($what)*)) };
+}
 
 /// What was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

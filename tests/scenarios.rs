@@ -23,6 +23,7 @@
 //! | [`full_disk`] | no space left, during an outage |
 //! | [`crash_before_the_answer`] | on disk, and the caller never hears of it |
 //! | [`crash_during_replay`] | while what is pending is merged |
+//! | [`panicking_recorder`] | the application's recorder and subscriber panic at everything |
 //! | [`power_loss`] | torn pages |
 //! | [`failed_fsync`] | and what a retry would hide |
 //! | **clocks** | |
@@ -65,6 +66,8 @@ mod half_open_connection;
 mod late_write;
 #[path = "scenarios/long_outage.rs"]
 mod long_outage;
+#[path = "scenarios/panicking_recorder.rs"]
+mod panicking_recorder;
 #[path = "scenarios/poison_record.rs"]
 mod poison_record;
 #[path = "scenarios/power_loss.rs"]

@@ -63,6 +63,16 @@ fn every_file_begins_with_a_header_that_says_what_lives_there() {
 }
 
 #[test]
+fn the_applications_recorder_and_subscriber_are_called_under_guard() {
+    let told = ["tracing::trace!", "tracing::debug!", "tracing::info!", "tracing::warn!", "tracing::error!"];
+    let client =
+        sources().into_iter().filter(|s| s.is_under(&["src/"]) && !s.is_under(&["src/bin/", "src/telemetry.rs"]));
+    let wrong: Vec<_> =
+        client.filter(|s| told.iter().any(|macro_| s.code().contains(macro_))).map(|s| s.name).collect();
+    assert_none(&wrong, "log through `telemetry::log`: a subscriber that panics must not end a background task");
+}
+
+#[test]
 fn a_file_has_one_subject() {
     let long = |s: &Source| (s.text.lines().count() > FILE_LINES_MAX).then(|| s.name.clone());
     let wrong: Vec<_> = sources().iter().filter_map(long).collect();

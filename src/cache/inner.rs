@@ -32,6 +32,7 @@ use crate::{
         side::{Side, open_beside},
     },
     stamp::{Head, HybridClock, NoStamp, Stamp},
+    telemetry::log,
 };
 
 /// The inside of a cache.
@@ -243,7 +244,7 @@ impl<E: Env> Inner<E> {
         let (pushed, ceiling) = self.with_clock(|clock| (clock.is_behind(seen), clock.observe(seen)));
         if pushed && seen.millis() > far_ahead {
             self.future_stamps.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(stamp = %seen, "a stamp is far in the future: the clock of another instance is wrong");
+            log!(warn, stamp = %seen, "a stamp is far in the future: the clock of another instance is wrong");
         }
         ceiling
     }

@@ -47,6 +47,7 @@ use crate::{
     error::StoreError,
     key::{Prefix, Uid},
     stamp::Head,
+    telemetry::log,
 };
 
 /// Records looked at in one search for stale copies: a thousand take some tens of microseconds.
@@ -490,12 +491,12 @@ impl<E: Env> LocalStore<E> {
                 }
             }
             Err(AppendError::Unchanged(error)) => {
-                tracing::warn!(%error, "the local store cannot be written to, and tries again");
+                log!(warn, %error, "the local store cannot be written to, and tries again");
                 state.usage.failed_flushes += 1;
                 state.unsettle(entries, version, error);
             }
             Err(AppendError::Lost(error)) => {
-                tracing::error!(%error, "the local store takes no more writes until it is opened again");
+                log!(error, %error, "the local store takes no more writes until it is opened again");
                 state.poisoned = Some(error);
             }
         }

@@ -9,7 +9,10 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{addresses::Addresses, connection::Connection};
-use crate::health::{Event, Health, Next, Patience, State};
+use crate::{
+    health::{Event, Health, Next, Patience, State},
+    telemetry::log,
+};
 
 /// Connection and health, shared by all calls of a cache.
 pub(crate) struct Link {
@@ -59,14 +62,14 @@ impl Inner {
         let state = self.health.state();
         if state != before {
             self.state_since = now;
-            tracing::debug!(from = %before, to = %state, "state");
+            log!(debug, from = %before, to = %state, "state");
         }
     }
 
     fn lost(&mut self, reason: &str, now: Duration, random: u64) {
         // Every failed attempt says the same: once is enough.
         if self.away_because.is_none() {
-            tracing::warn!(reason, "redis is away: calls are served locally");
+            log!(warn, reason, "redis is away: calls are served locally");
         }
         self.away_because = Some(reason.to_owned());
         self.on(Event::Lost, now, random);
@@ -170,7 +173,7 @@ impl Link {
         inner.connections += u64::from(!same);
         inner.connection = Some(connection);
         if inner.away_because.take().is_some() {
-            tracing::info!("redis is back");
+            log!(info, "redis is back");
         }
         inner.on(Event::Established, now, 0);
         self.settle(inner);
