@@ -27,6 +27,12 @@ pub enum Error {
         /// The deadline, in milliseconds.
         deadline_ms: u128,
     },
+    /// The background tasks have ended: with the tokio runtime that the cache was opened on, or in a panic. Nothing was done.
+    #[error(
+        "the background tasks of the cache have ended, with the runtime that it was opened on or in a panic: \
+         open it again, on a runtime that lives as long as the cache"
+    )]
+    BackgroundEnded,
     /// Redis is away, and this instance has forgotten records to keep within `copies_bytes_max`: it cannot tell whether
     /// this is one of them, or not all of it.
     #[error("redis is away, and what is held locally of the record may not be all of it: raise copies_bytes_max")]
@@ -91,6 +97,7 @@ impl Error {
             | Self::TooLarge(_)
             | Self::TooOld { .. }
             | Self::Forgotten
+            | Self::BackgroundEnded
             | Self::NotShared { sent: false, .. }
             | Self::PendingFull { sent: false, .. } => Effect::None,
             Self::Store(_)

@@ -205,4 +205,7 @@ pub enum OpenError {
     /// The local store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The runtime of the environment has ended.
+    #[error("the runtime of the environment has ended: make the environment on one that lives as long as the cache")]
+    BackgroundEnded,
 }

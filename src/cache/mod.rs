@@ -27,7 +27,7 @@ use crate::{
     contact::{CachedContact, Patch},
     env::{Env, Task, TokioEnv, timeout},
     error::Error,
-    health::Event,
+    health::{Event, State},
     key::Uid,
     local::OpenReport,
     metrics::{Answer, Call, Tier},
@@ -38,6 +38,11 @@ use crate::{
 const SYNC_LOOK: Duration = Duration::from_millis(5);
 
 /// A cache of contact records, shared by the instances of an application.
+///
+/// The cache's background tasks live on the runtime of the environment that it was opened with. Calls may be made from any
+/// other runtime, or none, as long as that one lives and is driven. Where it has ended, each call is
+/// [`Error::BackgroundEnded`]; where it is idle, reads go on from what is held, and what needs the disk or Redis ends by its
+/// deadline. The directory is given back when that runtime is dropped.
 ///
 /// Every call returns within [`Config::op_deadline`]. Dropping a call's future harms no other call; a write whose future
 /// is dropped may take effect, or not.
@@ -64,6 +69,9 @@ impl<E: Env> ContactCache<E> {
         let (flusher, supervisor) =
             (env.spawn(inner.local.clone().flush_loop()), env.spawn(recovery::supervise(inner.clone())));
         let cache = Self { inner: inner.clone(), flusher, supervisor, report };
+        if cache.has_ended() {
+            return Err(OpenError::BackgroundEnded);
+        }
         inner.keep_ceiling_ahead().await;
         timeout(&inner.env, connect_timeout, inner.first_attempt()).await;
         if let Err(error) = inner.local.check() {
@@ -214,7 +222,7 @@ impl<E: Env> ContactCache<E> {
         let inner = &self.inner;
         let begun = inner.env.now();
         let drained = async {
-            while inner.local.pending_count() > 0 {
+            while inner.local.pending_count() > 0 && !self.has_ended() {
                 inner.link.pending(Event::Pending, inner.env.now());
                 inner.env.sleep(SYNC_LOOK).await;
             }
@@ -228,19 +236,32 @@ impl<E: Env> ContactCache<E> {
 
     /// How the instance is.
     pub fn health(&self) -> Health {
-        self.inner.health()
+        let mut health = self.inner.health();
+        if self.has_ended() {
+            health.state = State::Degraded;
+            health.away_because = Some(Error::BackgroundEnded.to_string());
+        }
+        health
     }
 
     /// Writes everything to disk, ends the background tasks and gives the directory back. What is pending stays on disk
     /// for the next opening.
     ///
     /// # Errors
-    /// Not everything could be written within the deadline.
+    /// Not everything could be written within the deadline, or the background tasks had ended before.
     #[tracing::instrument(level = "debug", name = "contact_cache.close", skip_all)]
     pub async fn close(self) -> Result<(), Error> {
+        if self.has_ended() {
+            return Err(Error::BackgroundEnded);
+        }
         // Nothing new to write from there.
         self.supervisor.abort();
         self.in_time(async { Ok(self.inner.local.close().await?) }).await
+    }
+
+    /// Whether the task that owns the connection has ended, which it does by an abort of ours, or with its runtime.
+    fn has_ended(&self) -> bool {
+        self.supervisor.is_finished()
     }
 
     /// A call within its deadline, and told to whoever monitors. It stays where it is: moving it costs more than the rest.
@@ -252,6 +273,9 @@ impl<E: Env> ContactCache<E> {
     where
         Result<T, Error>: Answer,
     {
+        if self.has_ended() {
+            return Err(Error::BackgroundEnded);
+        }
         let begun = self.inner.env.now();
         let answer = self.in_time(work).await;
         self.inner.metrics.called(call, answer.tier(), self.inner.env.now().saturating_sub(begun));

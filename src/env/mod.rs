@@ -67,6 +67,9 @@ pub trait Env: Clone + Send + Sync + 'static {
 pub trait Task: Send + Sync + 'static {
     /// Ends the task at its next suspension point. Has no effect on a task that has ended.
     fn abort(&self);
+
+    /// Whether it has ended: by itself, by an abort, or with the runtime that it ran on.
+    fn is_finished(&self) -> bool;
 }
 
 /// Connections to servers.

@@ -8,11 +8,12 @@ use std::{
     io,
     net::SocketAddr,
     os::unix::fs::{DirBuilderExt as _, FileExt, MetadataExt as _, OpenOptionsExt as _},
-    panic,
+    panic::{self, AssertUnwindSafe},
     path::Path,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, LazyLock, Mutex, PoisonError},
     task::{Context, Poll},
+    thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -21,7 +22,8 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
-    runtime::Handle,
+    runtime::{Builder, Handle},
+    sync::oneshot,
     task::AbortHandle,
 };
 use tokio_rustls::{client::TlsStream, rustls::pki_types::ServerName};
@@ -39,20 +41,24 @@ const KEEPALIVE_PROBES: u32 = 3;
 const USER_TIMEOUT_S: u64 = 30;
 
 /// The environment of production.
+///
+/// Tasks and sockets live on the runtime that it was made on, and end with it. Timers live on a thread of the process, so that
+/// a deadline is kept also where that runtime is idle (one of `current_thread` outside of `block_on`) or has ended, and where the
+/// caller's has no time driver.
 #[derive(Clone, Debug)]
 pub struct TokioEnv {
     runtime: Handle,
+    timers: &'static Handle,
     origin: Instant,
 }
 
 impl TokioEnv {
-    /// An environment whose tasks and timers live on the current tokio runtime, which must have its I/O and time
-    /// drivers enabled.
+    /// An environment whose tasks live on the current tokio runtime, which must have its I/O driver enabled.
     ///
     /// # Panics
-    /// Outside a tokio runtime.
+    /// Outside a tokio runtime, or if the system has no room for one thread more, at the first of a process.
     pub fn new() -> Self {
-        Self { runtime: Handle::current(), origin: Instant::now() }
+        Self { runtime: Handle::current(), timers: timers(), origin: Instant::now() }
     }
 }
 
@@ -75,6 +81,7 @@ impl Env for TokioEnv {
         &TokioDisk
     }
 
+    /// `CLOCK_MONOTONIC` on Linux, which stands still while the machine sleeps or its image lies on a disk.
     fn now(&self) -> Duration {
         self.origin.elapsed()
     }
@@ -86,7 +93,7 @@ impl Env for TokioEnv {
     }
 
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + 'static {
-        let _context = self.runtime.enter();
+        let _context = self.timers.enter();
         tokio::time::sleep(duration)
     }
 
@@ -104,14 +111,54 @@ impl Env for TokioEnv {
     ) -> impl Future<Output = T> + Send + 'static {
         let runtime = self.runtime.clone();
         async move {
-            match runtime.spawn_blocking(work).await {
-                Ok(output) => output,
+            // A runtime that is ending drops what it has not begun.
+            let slot = Arc::new(Mutex::new(Some(work)));
+            let taken = Arc::clone(&slot);
+            match runtime.spawn_blocking(move || take(&taken).map(|work| work())).await {
+                Ok(Some(output)) => output,
                 Err(error) if error.is_panic() => panic::resume_unwind(error.into_panic()),
-                // The runtime is shutting down and will not poll this future again.
-                Err(_) => future::pending().await,
+                Ok(None) | Err(_) => match take(&slot) {
+                    Some(work) => on_a_thread(work).await,
+                    // It was begun, and nobody will hear how it ended.
+                    None => future::pending().await,
+                },
             }
         }
     }
+}
+
+fn take<T>(slot: &Mutex<Option<T>>) -> Option<T> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// Runs `work` on a thread of its own. Without room for one, the caller's deadline answers.
+async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, output) = oneshot::channel();
+    let run = move || {
+        let output = panic::catch_unwind(AssertUnwindSafe(work));
+        // Nobody may wait any more.
+        let _ = done.send(output);
+    };
+    let started = thread::Builder::new().name("contact-cache-blocking".to_owned()).spawn(run);
+    match (started, output.await) {
+        (Ok(_), Ok(Ok(output))) => output,
+        (Ok(_), Ok(Err(panic))) => panic::resume_unwind(panic),
+        (Err(_), _) | (_, Err(_)) => future::pending().await,
+    }
+}
+
+/// The runtime of all timers of the process. It does nothing else, on a thread that ends with the process.
+fn timers() -> &'static Handle {
+    static TIMERS: LazyLock<Handle> = LazyLock::new(|| {
+        let runtime =
+            Builder::new_current_thread().enable_time().build().expect("a runtime without I/O needs no system");
+        let handle = runtime.handle().clone();
+        let thread = thread::Builder::new().name("contact-cache-timers".to_owned());
+        let started = thread.spawn(move || runtime.block_on(future::pending::<()>()));
+        started.expect("the system has room for a thread");
+        handle
+    });
+    &TIMERS
 }
 
 /// A task of tokio's runtime.
@@ -121,6 +168,10 @@ pub struct TokioTask(AbortHandle);
 impl Task for TokioTask {
     fn abort(&self) {
         self.0.abort();
+    }
+
+    fn is_finished(&self) -> bool {
+        self.0.is_finished()
     }
 }
 

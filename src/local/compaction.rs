@@ -15,6 +15,7 @@ use crate::{
     env::{Disk, DiskFile, Env},
     error::StoreError,
     key::Uid,
+    telemetry::log,
 };
 
 /// Records copied, or relocated, at a time: about a millisecond of work.
@@ -184,7 +185,7 @@ impl<E: Env> LocalStore<E> {
             log.put_in_place(&disk)
         });
         if let Err(error) = placed.await {
-            tracing::error!(%error, "the local store takes no more writes until it is opened again");
+            log!(error, %error, "the local store takes no more writes until it is opened again");
             self.lock().poisoned = Some(error);
             self.flushed.notify_waiters();
             return;

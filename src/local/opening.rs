@@ -15,6 +15,7 @@ use crate::{
     env::{Disk, DiskFile, Env, FileKind},
     error::StoreError,
     key::Prefix,
+    telemetry::log,
 };
 
 /// What opening a store found.
@@ -87,7 +88,7 @@ impl<E: Env> State<E> {
         state.exposed.clone_from(&report.exposed);
         state.ceiling = state.ceiling.max(remembered.ceiling);
         if let Err(error) = state.note.settle(state.ceiling, state.extent()) {
-            tracing::warn!(%error, "no room to keep the clock's ceiling if the disk of the local store is full");
+            log!(warn, %error, "no room to keep the clock's ceiling if the disk of the local store is full");
         }
         report.tell(dir);
         Ok((state, report))
@@ -239,19 +240,16 @@ impl OpenReport {
     /// Whether all is as it was left.
     fn tell(&self, dir: &Path) {
         if self.lost_log {
-            tracing::error!(
-                ?dir,
-                "the log of the local store is gone: what it held, and had not merged, is lost with it"
-            );
+            log!(error, ?dir, "the log of the local store is gone: what it held, and had not merged, is lost with it");
         }
         if self.damage.is_loss() {
-            tracing::error!(?dir, set_aside = ?self.set_aside, "the local store is damaged: the rest was salvaged");
+            log!(error, ?dir, set_aside = ?self.set_aside, "the local store is damaged: the rest was salvaged");
         }
         if self.is_copy {
-            tracing::warn!(?dir, "the local store is a copy of another, or was put back from one");
+            log!(warn, ?dir, "the local store is a copy of another, or was put back from one");
         }
         for exposed in &self.exposed {
-            tracing::warn!(%exposed, "the local store holds personal data: take the permission away");
+            log!(warn, %exposed, "the local store holds personal data: take the permission away");
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::{
     env::{Env, timeout},
     key::Uid,
     shared::{CallError, connection::Connection, pace::Pace, side::Side},
+    telemetry::log,
 };
 
 /// The wait before the third attempt to merge a record alone; it doubles with each.
@@ -218,7 +219,8 @@ impl Records {
         };
         let suspect = Suspect { bytes, failures, retry_at: now + wait, reason: reason.to_owned() };
         if failures == NAMED_FROM {
-            tracing::warn!(
+            log!(
+                warn,
                 uid = ?uid.as_str(), bytes, reason,
                 "a record cannot be merged; it is tried apart from the others from now on"
             );
@@ -281,7 +283,7 @@ pub(super) async fn try_suspects<E: Env>(inner: &Inner<E>) {
             Tried::Merged => {
                 apart.lock().settle(&uid, None);
                 if suspect.is_named() {
-                    tracing::info!(uid = ?uid.as_str(), "the record is merged after all");
+                    log!(info, uid = ?uid.as_str(), "the record is merged after all");
                 }
             }
             // It does no more harm than that: it goes with the others again.

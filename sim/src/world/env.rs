@@ -154,4 +154,8 @@ impl Task for SimTask {
     fn abort(&self) {
         self.0.abort();
     }
+
+    fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
 }

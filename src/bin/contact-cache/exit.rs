@@ -63,7 +63,7 @@ impl From<OpenError> for Failure {
                  alone, or end the application first; `inspect` looks into it all the same",
                 dir.display()
             )),
-            OpenError::Store(_) => Self::unavailable(error),
+            OpenError::Store(_) | OpenError::BackgroundEnded => Self::unavailable(error),
         }
     }
 }
