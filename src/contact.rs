@@ -5,22 +5,18 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value as Json};
 
-use crate::key::Uid;
+use crate::{key::Uid, reserved};
 
 /// Deepest nesting of lists and maps within one field. `serde_json` reads 128 levels; the record around a field takes
 /// a few.
 pub const NESTING_MAX: usize = 100;
-
-/// The names under which `serde_json` keeps the text of a number or of a raw value: a map with one of these as its key
-/// would be read back as something else.
-const RESERVED: [&str; 2] = ["$serde_json::private::Number", "$serde_json::private::RawValue"];
 
 /// A contact record, as it is read.
 ///
 /// Its JSON form is
 /// `{"uid", "contacts": [{"type", "value", ..}], "profile": {..}, "metadata": {..}, "first_revealed_at",
 /// "last_updated_at"}`; the order of keys has no meaning, the order of contact points has.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CachedContact {
     /// The record's name.
@@ -38,7 +34,7 @@ pub struct CachedContact {
 }
 
 /// One way to reach a contact. Type and value identify it within its record.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct ContactPoint {
     /// For example `email`; `type` in JSON.
     pub kind: String,
@@ -50,7 +46,7 @@ pub struct ContactPoint {
 
 /// What an upsert asks for. Contact points are united with those that the record has, by type and value; profile and
 /// metadata are merged field by field, the field given winning.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Patch {
     /// Contact points to add, or to replace.
     pub contacts: Vec<ContactPoint>,
@@ -78,25 +74,28 @@ impl Patch {
     /// Whether every part of it would come back as it was written.
     ///
     /// # Errors
-    /// Names the first part that would not.
+    /// Names the first part that would not: a contact point by its number, from one, since its value is the contact's
+    /// data.
     pub fn check(&self) -> Result<(), Refusal> {
         let mut names = std::collections::BTreeSet::new();
-        let contacts = self.contacts.iter().map(|c| (c.kind.as_str(), c.value.as_str()));
-        let removed = self.without_contacts.iter().map(|(kind, value)| (kind.as_str(), value.as_str()));
-        for (kind, value) in contacts.chain(removed) {
-            if !names.insert((kind, value)) {
-                return Err(refusal(format!("contact point {kind:?} {value:?}"), "is given twice: give it once"));
+        for (index, contact) in self.contacts.iter().enumerate() {
+            if !names.insert((contact.kind.as_str(), contact.value.as_str())) {
+                return Err(refusal(contact_point(index), "is the same as one before it: give it once"));
             }
+            contact.check(index)?;
         }
-        for contact in &self.contacts {
-            contact.check()?;
+        for (index, (kind, value)) in self.without_contacts.iter().enumerate() {
+            if !names.insert((kind, value)) {
+                let place = format!("contact point {} of `without_contacts`", index + 1);
+                return Err(refusal(place, "is set, or removed, before: name it once"));
+            }
         }
         for (map, what, without) in [
             (&self.profile, "profile field", &self.without_profile),
             (&self.metadata, "metadata field", &self.without_metadata),
         ] {
             let without: std::collections::BTreeSet<_> = without.iter().collect();
-            if is_reserved(map) {
+            if reserved::is_key_of(map) {
                 return Err(refusal(format!("a {what}"), "has a reserved name: rename it"));
             }
             for (name, value) in map {
@@ -108,6 +107,24 @@ impl Patch {
         }
         Ok(())
     }
+
+    /// Whether a text of JSON means what it says once it is parsed. `serde_json` reads
+    /// `{"$serde_json::private::Number":"1"}` as the number 1, after which [`Self::check`] sees a number: an application
+    /// that takes JSON from others asks this first.
+    ///
+    /// # Errors
+    /// Says at which byte the reserved name begins.
+    pub fn check_text(json: &str) -> Result<(), Refusal> {
+        match reserved::first_key_in(json) {
+            Some(at) => Err(refusal(format!("the field at byte {at}"), "has a reserved name: rename it")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// How an error names a contact point.
+fn contact_point(index: usize) -> String {
+    format!("contact point {}", index + 1)
 }
 
 /// What an upsert would ask for to write all of a record. Its times are no part of a patch.
@@ -119,15 +136,48 @@ impl From<CachedContact> for Patch {
 }
 
 impl ContactPoint {
-    fn check(&self) -> Result<(), Refusal> {
-        let place = || format!("contact point {:?} {:?}", self.kind, self.value);
+    fn check(&self, index: usize) -> Result<(), Refusal> {
+        let place = || contact_point(index);
         if self.rest.contains_key("type") || self.rest.contains_key("value") {
             return Err(refusal(place(), "has another `type` or `value` in `rest`: leave it out"));
         }
-        if is_reserved(&self.rest) {
+        if reserved::is_key_of(&self.rest) {
             return Err(refusal(place(), "uses a reserved field name: rename it"));
         }
         self.rest.values().try_for_each(|value| check_value(value, place))
+    }
+}
+
+/// Without the contact's data, as the others: what is printed for debugging ends up in logs.
+impl fmt::Debug for CachedContact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CachedContact")
+            .field("uid", &self.uid)
+            .field("contacts", &self.contacts.len())
+            .field("profile", &self.profile.len())
+            .field("metadata", &self.metadata.len())
+            .field("first_revealed_at", &self.first_revealed_at)
+            .field("last_updated_at", &self.last_updated_at)
+            .finish()
+    }
+}
+
+impl fmt::Debug for ContactPoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ContactPoint").field("rest", &self.rest.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Patch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Patch")
+            .field("contacts", &self.contacts.len())
+            .field("profile", &self.profile.len())
+            .field("metadata", &self.metadata.len())
+            .field("without_contacts", &self.without_contacts.len())
+            .field("without_profile", &self.without_profile.len())
+            .field("without_metadata", &self.without_metadata.len())
+            .finish()
     }
 }
 
@@ -146,9 +196,7 @@ impl<'de> Deserialize<'de> for ContactPoint {
         let mut rest = Map::deserialize(deserializer)?;
         let mut text = |name: &'static str| match rest.remove(name) {
             Some(Json::String(text)) => Ok(text),
-            Some(other) => {
-                Err(de::Error::custom(format_args!("contact point with {name} {other}: it must be a string")))
-            }
+            Some(_) => Err(de::Error::custom(format_args!("the {name} of a contact point must be a string"))),
             None => Err(de::Error::missing_field(name)),
         };
         Ok(Self { kind: text("type")?, value: text("value")?, rest })
@@ -157,10 +205,6 @@ impl<'de> Deserialize<'de> for ContactPoint {
 
 fn refusal(place: String, reason: &str) -> Refusal {
     Refusal { place, reason: reason.to_owned() }
-}
-
-fn is_reserved(map: &Map<String, Json>) -> bool {
-    RESERVED.iter().any(|name| map.contains_key(*name))
 }
 
 fn check_value(value: &Json, place: impl Fn() -> String) -> Result<(), Refusal> {
@@ -172,7 +216,7 @@ fn check_value(value: &Json, place: impl Fn() -> String) -> Result<(), Refusal> 
         }
         match value {
             Json::Array(items) => open.extend(items.iter().map(|item| (item, depth + 1))),
-            Json::Object(map) if is_reserved(map) => {
+            Json::Object(map) if reserved::is_key_of(map) => {
                 return Err(refusal(place(), "contains a map with a reserved field name: rename it"));
             }
             Json::Object(map) => open.extend(map.values().map(|item| (item, depth + 1))),
@@ -211,16 +255,14 @@ impl fmt::Display for Timestamp {
 
 /// A text that is no moment that can be kept.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a moment in whole milliseconds between 1970 and 9999, such as 2026-01-31T12:00:00.000Z")]
-pub struct ParseTimestampError {
-    text: String,
-}
+#[error("not a moment in whole milliseconds between 1970 and 9999, such as 2026-01-31T12:00:00.000Z")]
+pub struct ParseTimestampError(());
 
 impl FromStr for Timestamp {
     type Err = ParseTimestampError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || ParseTimestampError { text: text.to_owned() };
+        let error = || ParseTimestampError(());
         let moment: jiff::Timestamp = text.parse().map_err(|_| error())?;
         if moment.as_nanosecond() % 1_000_000 != 0 {
             return Err(error());
@@ -230,14 +272,20 @@ impl FromStr for Timestamp {
     }
 }
 
-macro_rules! serde_as_text {
-    ($($type:ty),*) => {$(
-        impl Serialize for $type {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
 
+impl Serialize for Uid {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+macro_rules! deserialize_from_text {
+    ($($type:ty),*) => {$(
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
@@ -246,7 +294,7 @@ macro_rules! serde_as_text {
     )*};
 }
 
-serde_as_text!(Timestamp, Uid);
+deserialize_from_text!(Timestamp, Uid);
 
 #[cfg(test)]
 mod tests {
@@ -277,7 +325,9 @@ mod tests {
     fn a_contact_point_without_type_or_with_a_number_for_a_value_is_an_error_that_says_so() {
         let error = |json: Json| serde_json::from_value::<ContactPoint>(json).unwrap_err().to_string();
         assert_eq!(error(json!({"value": "v"})), "missing field `type`");
-        assert!(error(json!({"type": "phone", "value": 123})).contains("value 123: it must be a string"));
+        assert!(
+            error(json!({"type": "phone", "value": 123})).contains("the value of a contact point must be a string")
+        );
     }
 
     #[test]
@@ -286,12 +336,25 @@ mod tests {
         let refused = |patch: Patch| patch.check().unwrap_err().to_string();
         let profile = |value: Json| Patch { profile: Map::from_iter([("x".into(), value)]), ..Patch::default() };
         assert_eq!(refused(profile(deep)), r#"profile field "x" is nested deeper than 100 levels: flatten it"#);
-        assert!(refused(profile(json!({RESERVED[0]: "1"}))).contains("reserved field name"));
-        let named = Patch { metadata: Map::from_iter([(RESERVED[0].into(), json!("1"))]), ..Patch::default() };
+        let reserved = "$serde_json::private::Number";
+        assert!(refused(profile(json!({reserved: "1"}))).contains("reserved field name"));
+        let named = Patch { metadata: Map::from_iter([(reserved.into(), json!("1"))]), ..Patch::default() };
         assert_eq!(refused(named), "a metadata field has a reserved name: rename it");
         let point = ContactPoint { kind: "email".into(), value: "a".into(), rest: Map::new() };
         let twice = Patch { contacts: vec![point.clone(), point], ..Patch::default() };
-        assert_eq!(refused(twice), r#"contact point "email" "a" is given twice: give it once"#);
+        assert_eq!(refused(twice), "contact point 2 is the same as one before it: give it once");
+        let text = Patch::check_text(r#"{"a":{"$serde_json::private::Number":"1"}}"#).unwrap_err().to_string();
+        assert_eq!(text, "the field at byte 6 has a reserved name: rename it");
+    }
+
+    #[test]
+    fn nothing_of_a_contact_is_printed_for_debugging() {
+        let record: CachedContact = serde_json::from_str(&RECORD.replace("company", "secret")).unwrap();
+        let printed = format!("{record:?} {:?} {:?}", record.contacts, Patch::from(record.clone()));
+        assert!(printed.contains("u1"), "{printed}");
+        for data in ["a@x.org", "work", "\"A\"", "secret", "api", "email"] {
+            assert!(!printed.contains(data), "{data} in {printed}");
+        }
     }
 
     #[test]

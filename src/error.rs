@@ -3,7 +3,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{contact::Refusal, key::NameError, limits::TooLarge};
+use crate::{contact::Refusal, key::NameError, limits::TooLarge, shown::Line};
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +116,7 @@ impl Error {
 pub enum StoreError {
     /// The operating system reported an error.
     // The message begins with the path, as the errors of every disk do.
-    #[error("the local store failed to {verb} {message}")]
+    #[error("the local store failed to {verb} {}", Line(message))]
     Io {
         /// What was tried.
         verb: &'static str,

@@ -8,6 +8,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
+use crate::shown::Name;
+
 /// Longest prefix, in bytes.
 pub const PREFIX_BYTES_MAX: usize = 1024;
 /// Longest uid, in bytes.
@@ -54,9 +56,11 @@ macro_rules! name {
             }
         }
 
+        /// For people: quoted and escaped where it has characters that do not print. The name itself is
+        #[doc = concat!("[`", stringify!($name), "::as_str`].")]
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.fmt(f)
+                Name(&self.0).fmt(f)
             }
         }
     };
@@ -135,6 +139,13 @@ mod tests {
         let keys = Keys::new(&"crm-prod".parse().unwrap());
         assert_eq!(keys.record(&"user_17@example.org".parse().unwrap()), "cc1:crm-prod:user_17@example.org");
         assert_eq!(keys.generation(), "cc1g:crm-prod");
+    }
+
+    #[test]
+    fn a_name_is_shown_on_one_line_and_stored_as_it_is() {
+        let uid: Uid = "a\u{1b}[2J\n".parse().unwrap();
+        assert_eq!((format!("{uid}"), format!("{uid:?}")), (r#""a\u{1b}[2J\n""#.into(), r#""a\u{1b}[2J\n""#.into()));
+        assert_eq!(serde_json::to_value(&uid).unwrap(), "a\u{1b}[2J\n");
     }
 
     #[test]

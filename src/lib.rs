@@ -9,6 +9,7 @@
 //!   [`error`]
 //! - [`mod@env`]: the seam to the world
 //! - `shared`: Redis; `local`: the disk
+//! - [`shown`]: what may be shown to people, and in which form
 //! - `recovery`: the task that connects, and merges what was written locally
 //! - `cache`: which tier serves a call
 //! - [`legacy`]: the records of the cache that came before
@@ -27,7 +28,9 @@ pub mod metrics;
 mod recent;
 mod record;
 mod recovery;
+mod reserved;
 mod shared;
+pub mod shown;
 mod stamp;
 mod telemetry;
 

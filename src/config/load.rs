@@ -13,7 +13,10 @@ use ::config::{Config as Layers, File, FileFormat};
 use serde::Deserialize;
 
 use super::{Config, ConfigError, Durability, OnLoss, OnOtherRedis, ParseUrlError};
-use crate::key::NameError;
+use crate::{
+    key::NameError,
+    shown::{Line, without_values},
+};
 
 const VARIABLE: &str = "CONTACT_CACHE_";
 
@@ -25,7 +28,7 @@ const NO_SETTINGS: [&str; 2] = ["test_redis", "require_redis"];
 #[non_exhaustive]
 pub enum LoadError {
     /// The file cannot be read or is no TOML, or a setting has a value of another kind, or is unknown.
-    #[error("settings: {0}")]
+    #[error("settings: {}", Line(.0))]
     Form(String),
     /// A setting without a default is missing.
     #[error("setting {key} is missing: give it in the file, or as the variable {variable}")]
@@ -36,7 +39,7 @@ pub enum LoadError {
         variable: String,
     },
     /// A variable that looks like a setting and is none.
-    #[error("variable {0} is no setting of the cache: correct its name, or remove it")]
+    #[error("variable {} is no setting of the cache: correct its name, or remove it", Line(.0))]
     UnknownVariable(String),
     /// The setting `redis` is no URL.
     #[error("setting redis: {0}")]
@@ -155,7 +158,35 @@ impl Config {
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn form(error: ::config::ConfigError) -> LoadError {
-    LoadError::Form(error.to_string())
+    LoadError::Form(match &error {
+        ::config::ConfigError::FileParse { uri, cause } => {
+            format!("{}: {}", uri.as_deref().unwrap_or("the file"), without_source(&cause.to_string()))
+        }
+        _ => without_word(&without_values(&error.to_string())),
+    })
+}
+
+/// What is said of a word that a setting does not know, without the word.
+fn without_word(said: &str) -> String {
+    match (said.split_once(" does not have variant constructor "), said.rsplit_once(" for key ")) {
+        (Some(_), Some((_, key))) => format!("the value is not one of those that it takes, for key {key}"),
+        _ => said.to_owned(),
+    }
+}
+
+/// What a parser of TOML says, without the line of the file that it shows: a password may stand there.
+fn without_source(said: &str) -> String {
+    let lines: Vec<_> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+    let source = lines.iter().rposition(|line| line.trim_start().starts_with('|'));
+    match (lines.first(), source) {
+        (Some(first), Some(source)) if first.starts_with("TOML parse error at line ") => {
+            let reason = lines[source + 1..].join(", ");
+            format!("{first}{}{reason}", if reason.is_empty() { "" } else { ": " })
+        }
+        // A file that cannot be read, say.
+        (Some(first), None) if lines.len() == 1 => without_values(first),
+        _ => "it is not valid TOML".to_owned(),
+    }
 }
 
 fn required<T>(key: &'static str, value: Option<T>) -> Result<T, LoadError> {
@@ -345,6 +376,39 @@ mod tests {
         assert!(error.contains("op_deadlin"), "{error}");
         let error = Config::load(Some(Path::new("/no/such.toml")), []).unwrap_err().to_string();
         assert!(error.contains("/no/such.toml"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_is_an_error_with_its_line_and_without_its_text() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("cache.toml");
+        for text in [
+            "password = hunter2",
+            "password = \"hunter2",
+            "password = \"\"\"\nhunter2\n",
+            "password = 'hunter2' 'hunter2'",
+            "password = \"hunter2\\q\"",
+            "password = \"hunter2\u{1}\"",
+            "hunter2",
+            "password: hunter2",
+            "password = \"x\"\npassword = \"hunter2\"",
+            "[hunter2",
+            "op_deadline = \"hunter2\"",
+            "durability = \"hunter2\"",
+            "pending_bytes_max = \"hunter2\"",
+            "op_deadline = { x = \"hunter2\" }",
+            "password = [\"hunter2\"]",
+            "redis = { url = \"redis://:hunter2@x\" }",
+            "redis = \"redis://:hunter2@x:port\"",
+        ] {
+            std::fs::write(&file, format!("prefix = \"p\"\ndirectory = \"d\"\n{text}\n")).unwrap();
+            let error = Config::load(Some(&file), []).unwrap_err();
+            let shown = format!("{error} {error:?}");
+            assert!(!shown.contains("hunter2"), "{text}: {shown}");
+            let named = ["cache.toml: TOML parse error at line ", "for key `", "setting "];
+            let named = named.iter().any(|name| shown.contains(name));
+            assert!(named, "{text}: {shown}");
+        }
     }
 
     #[test]

@@ -4,7 +4,10 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 use redis::{ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
 
-use crate::env::{Endpoint, Tls};
+use crate::{
+    env::{Endpoint, Tls},
+    shown::Line,
+};
 
 /// Where Redis is, and who asks. Never shows its password.
 ///
@@ -96,9 +99,9 @@ impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let database = self.info.db();
         match &self.place {
-            Place::Tcp(host, port) => write!(f, "redis://{host}:{port}/{database}"),
-            Place::Tls(host, port) => write!(f, "rediss://{host}:{port}/{database}"),
-            Place::Unix(path) => write!(f, "unix://{}?db={database}", path.display()),
+            Place::Tcp(host, port) => write!(f, "redis://{}:{port}/{database}", Line(host)),
+            Place::Tls(host, port) => write!(f, "rediss://{}:{port}/{database}", Line(host)),
+            Place::Unix(path) => write!(f, "unix://{}?db={database}", Line(path.display())),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! That is safe beside a running application: a log only grows, a rewritten one is another file, and what is being
 //! appended while it is read through looks like a torn tail.
 
-use std::path::Path;
+use std::{fmt, path::Path};
 
 use super::{
     contents::Contents,
@@ -18,7 +18,7 @@ use crate::{
     error::StoreError,
     key::{Prefix, Uid},
     limits::bytes_of,
-    record::{Cell, CellName},
+    record::{Cell, CellName, shown_field},
     stamp::Stamp,
 };
 
@@ -69,7 +69,7 @@ pub struct PendingRecord {
 }
 
 /// A cell, by the field of the Redis hash that it would be merged into.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct PendingCell {
     /// `e` existence, `d` removal of the record, `c["type","value"]` a contact point, `p<name>` a profile field,
     /// `m<name>` a metadata field.
@@ -78,6 +78,14 @@ pub struct PendingCell {
     pub stamp: Stamp,
     /// Its value; none if the field was removed.
     pub value: Option<String>,
+}
+
+/// Without the contact's data: what is printed for debugging ends up in logs.
+impl fmt::Debug for PendingCell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { field, stamp, value } = self;
+        write!(f, "{} {stamp} ({} bytes)", shown_field(field), value.as_ref().map_or(0, String::len))
+    }
 }
 
 /// Reads the log of a local store through, a running one, a closed one, or one that was set aside as damaged.

@@ -45,12 +45,24 @@ pub(crate) struct Record {
     pub(crate) times: Times,
 }
 
+/// Characters of a field's name in errors.
+const FIELD_CHARS_SHOWN: usize = 64;
+
 /// A hash in Redis that is no record of ours.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("field {field:?} is not one of a contact record: {reason}")]
+#[error("field {} is not one of a contact record: {reason}", shown_field(field))]
 pub(crate) struct NotARecord {
     field: String,
     reason: &'static str,
+}
+
+/// A field as errors and logs name it. The name of a contact point is the contact's data, and is left out; so is the end
+/// of a long one, which this client did not make up.
+pub(crate) fn shown_field(field: &str) -> String {
+    if field.starts_with("c[") {
+        return "c[..] (a contact point)".to_owned();
+    }
+    format!("{:?}", field.chars().take(FIELD_CHARS_SHOWN).collect::<String>())
 }
 
 impl Times {

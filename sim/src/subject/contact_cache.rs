@@ -220,5 +220,5 @@ fn source(source: contact_cache::Source) -> Source {
 }
 
 fn texts<'a>(uids: impl Iterator<Item = &'a Uid>) -> Vec<String> {
-    uids.map(ToString::to_string).collect()
+    uids.map(|uid| uid.as_str().to_owned()).collect()
 }

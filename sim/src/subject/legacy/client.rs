@@ -108,7 +108,7 @@ impl<E: Env> RedisContactCache<E> {
         let mut record = self.get(uid.as_str()).await.0.unwrap_or_else(fresh);
         merge(&mut record, patch);
         record.last_updated_at = record.last_updated_at.max(now);
-        self.records().insert(uid.to_string(), record);
+        self.records().insert(uid.as_str().to_owned(), record);
         self.save().await
     }
 
