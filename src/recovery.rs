@@ -8,7 +8,10 @@ mod replay;
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -26,12 +29,20 @@ use crate::{
     shared::{
         CallError,
         connection::{Connection, dial, generation, marker_and_clock},
+        said::CLOSED,
         script::{Merged, Mode},
     },
 };
 
 /// Copies that are read again at each probe of an instance that has nothing else to do, if they are due (R9).
 const REVALIDATED_PER_PROBE: usize = 8;
+
+/// Why an attempt came to nothing: by what it waited for when its time was over.
+const SILENT_NETWORK: &str =
+    "no connection within connect_timeout: the address does not answer, or the name service, or a TLS handshake";
+const SILENT_SERVER: &str = "redis is silent: it took the connection and answered nothing within connect_timeout";
+const SILENT_WITHOUT_DATA: &str = "redis is silent: its data was lost, and it answers no more";
+const SILENT_PROBE: &str = "redis is silent: no answer to a probe within reply_timeout";
 
 /// Runs until it is aborted.
 pub(crate) async fn supervise<E: Env>(inner: Arc<Inner<E>>) {
@@ -74,26 +85,30 @@ async fn supervise_link<E: Env>(inner: &Arc<Inner<E>>) {
 async fn connect<E: Env>(inner: &Arc<Inner<E>>) {
     inner.link.begin_attempt(inner.env.now());
     let id = inner.env.random();
-    let established = timeout(&inner.env, inner.config.connect_timeout, establish(inner, id)).await;
+    let reached = AtomicBool::default();
+    let established = timeout(&inner.env, inner.config.connect_timeout, establish(inner, id, &reached)).await;
     let (now, random) = (inner.env.now(), inner.env.random());
     match established {
         Some(Ok(connection)) => inner.link.establish(connection, now, random),
         Some(Err(error)) => inner.link.fail(&error.to_string(), now, random),
-        None => inner.link.fail("no connection within connect_timeout", now, random),
+        None if reached.load(Ordering::Relaxed) => inner.link.fail(SILENT_SERVER, now, random),
+        None => inner.link.fail(SILENT_NETWORK, now, random),
     }
 }
 
-async fn establish<E: Env>(inner: &Arc<Inner<E>>, id: u64) -> Result<Connection, CallError> {
+async fn establish<E: Env>(inner: &Arc<Inner<E>>, id: u64, reached: &AtomicBool) -> Result<Connection, CallError> {
     let ended = Arc::downgrade(inner);
     let on_end = move || {
         if let Some(inner) = ended.upgrade() {
-            inner.link.lose(id, "the connection ended", inner.env.now(), inner.env.random());
+            inner.link.lose(id, CLOSED, inner.env.now(), inner.env.random());
         }
     };
-    let mut dialled = dial(&inner.env, &inner.config, &inner.link.addresses, id, on_end).await?;
-    check_owner(inner, &mut dialled.multiplexed).await?;
+    let mut dialled = dial(&inner.env, &inner.config, &inner.link.addresses, id, reached, on_end).await?;
+    let owner = check_owner(inner, &mut dialled.multiplexed).await;
+    dialled.heard(owner)?;
     let fresh = format!("{:016x}", inner.env.random());
-    let (found, clock_ms) = generation(&mut dialled.multiplexed, &inner.keys, &fresh).await?;
+    let found = generation(&mut dialled.multiplexed, &inner.keys, &fresh).await;
+    let (found, clock_ms) = dialled.heard(found)?;
     // Before the first call on it: until then deadlines went by this instance's own clock, however wrong.
     inner.link.read_clock(clock_ms, inner.env.now());
     inner.local.take_redis();
@@ -158,7 +173,7 @@ async fn probe<E: Env>(inner: &Arc<Inner<E>>) -> bool {
         }
         None => {
             inner.metrics.failed_probes.increment(1);
-            inner.link.lose(connection.id, "a probe was not answered", inner.env.now(), inner.env.random());
+            inner.link.lose(connection.id, SILENT_PROBE, inner.env.now(), inner.env.random());
         }
     }
     false
@@ -177,7 +192,7 @@ async fn regenerate<E: Env>(inner: &Arc<Inner<E>>, connection: &Connection) {
     match adopted {
         Some(Ok(found)) => inner.link.establish(connection.regenerated(&found), now, random),
         Some(Err(error)) => inner.link.lose(connection.id, &error.to_string(), now, random),
-        None => inner.link.lose(connection.id, "its data was lost, and it fell silent", now, random),
+        None => inner.link.lose(connection.id, SILENT_WITHOUT_DATA, now, random),
     }
 }
 

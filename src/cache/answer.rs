@@ -72,6 +72,8 @@ pub struct Listing {
     pub uids: BTreeSet<Uid>,
     /// Whether they are all that this instance can know of. Not while Redis is away, if copies were forgotten.
     pub complete: bool,
+    /// Why Redis did not answer; none if it did.
+    pub local_because: Option<String>,
 }
 
 /// The answer of a clear.

@@ -25,7 +25,7 @@ use crate::{
 impl<E: Env> Inner<E> {
     pub(super) async fn import(&self, contact: &CachedContact, write: bool) -> Result<Imported, Error> {
         let Some(connection) = self.link.usable() else {
-            return Err(Error::NotShared { reason: self.link.why_away(), sent: false });
+            return Err(Error::NotShared { reason: self.link.why_away(self.env.now()), sent: false });
         };
         let (uid, key) = (&contact.uid, self.keys.record(&contact.uid));
         let record = Record::imported(contact, self.lifetime());

@@ -162,9 +162,17 @@ impl<E: Env> Inner<E> {
             Err(CallError::Unusable(reason) | CallError::Unknown(reason)) => {
                 self.link.lose(connection.id, reason, self.env.now(), self.env.random());
             }
-            Ok(_) | Err(CallError::Refused(_) | CallError::NotARecord { .. }) => {}
+            Err(error) => self.note_refusal(error),
+            Ok(_) => {}
         }
         result
+    }
+
+    /// No refusal without a line in the log.
+    pub(crate) fn note_refusal(&self, error: &CallError) {
+        if matches!(error, CallError::Refused(_) | CallError::NotARecord { .. }) {
+            self.link.refuse_call(&error.to_string(), self.env.now());
+        }
     }
 
     /// As [`Self::ask_within`] the time that a reply may take.

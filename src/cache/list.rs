@@ -20,23 +20,37 @@ use crate::{
 
 impl<E: Env> Inner<E> {
     pub(super) async fn list(&self) -> Result<Listing, Error> {
-        if let Some(connection) = self.link.usable() {
-            // R7: from before the scan. It may pass a key before what was pending is merged there, and nothing is
-            // pending any more when it ends.
-            let pending = self.local.pending()?;
-            if let Ok(mut found) = self.scan(&connection).await
-                && self.local.generation().0.as_deref() == Some(&*connection.generation)
-            {
-                self.observe(found.values().filter_map(Record::newest).max()).await?;
-                let now_ms = self.shared_ms();
-                let source = join_existence(&mut found, &pending, now_ms);
-                found.retain(|_, record| record.is_alive_at(now_ms));
-                return Ok(Listing { source, uids: found.into_keys().collect(), complete: true });
-            }
-            self.metrics.cut_off_lists.increment(1);
+        let local_because = match self.link.usable() {
+            Some(connection) => match self.list_shared(&connection).await? {
+                Ok(listing) => return Ok(listing),
+                Err(reason) => {
+                    self.metrics.cut_off_lists.increment(1);
+                    reason
+                }
+            },
+            None => self.link.why_away(self.env.now()),
+        };
+        let (uids, complete) = (self.local.uids(self.shared_ms())?, !self.local.forgot());
+        Ok(Listing { source: Source::Local, uids, complete, local_because: Some(local_because) })
+    }
+
+    /// The list by Redis, or why it has none.
+    async fn list_shared(&self, connection: &Connection) -> Result<Result<Listing, String>, Error> {
+        // R7: from before the scan. It may pass a key before what was pending is merged there, and nothing is pending
+        // any more when it ends.
+        let pending = self.local.pending()?;
+        let mut found = match self.scan(connection).await {
+            Ok(found) => found,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        if self.local.generation().0.as_deref() != Some(&*connection.generation) {
+            return Ok(Err("redis lost its data while it was asked".to_owned()));
         }
-        let uids = self.local.uids(self.shared_ms())?;
-        Ok(Listing { source: Source::Local, uids, complete: !self.local.forgot() })
+        self.observe(found.values().filter_map(Record::newest).max()).await?;
+        let now_ms = self.shared_ms();
+        let source = join_existence(&mut found, &pending, now_ms);
+        found.retain(|_, record| record.is_alive_at(now_ms));
+        Ok(Ok(Listing { source, uids: found.into_keys().collect(), complete: true, local_because: None }))
     }
 
     /// Removes what was listed, until the deadline.
@@ -82,7 +96,7 @@ impl<E: Env> Inner<E> {
             self.metrics.list_pages.increment(1);
             cursor = next;
         }
-        Err(CallError::Refused("the list takes longer than half of the deadline".to_owned()))
+        Err(CallError::Refused("the list takes longer than half of op_deadline".to_owned()))
     }
 }
 

@@ -86,6 +86,9 @@ impl<E: Env> Inner<E> {
                 }
                 reply => reply,
             };
+            if let Err(error) = &reply {
+                self.note_refusal(error);
+            }
             match self.answer(uid, connection, &asked, reply).await {
                 Ok(Some(read)) => reads.insert((*uid).clone(), Ok(read)),
                 Ok(None) => None,
@@ -201,7 +204,7 @@ impl<E: Env> Inner<E> {
 
     async fn get_local(&self, uid: &Uid, freshness: Freshness) -> Result<Read, Error> {
         if freshness == Freshness::Shared {
-            return Err(Error::NotShared { reason: self.link.why_away(), sent: false });
+            return Err(Error::NotShared { reason: self.link.why_away(self.env.now()), sent: false });
         }
         self.local.check()?;
         let held = self.local.read(uid)?;

@@ -76,7 +76,7 @@ impl<E: Env> Inner<E> {
         self.config.record_limits().check_join(&held.record, &written.record)?;
         let attempt = match self.link.usable() {
             Some(connection) => self.attempt(uid, &connection, &mut written, |stamp| cells(stamp, seen)).await?,
-            None => Attempt::NotPlaced { reason: self.link.why_away(), sent: false },
+            None => Attempt::NotPlaced { reason: self.link.why_away(self.env.now()), sent: false },
         };
         match attempt {
             Attempt::Placed(stamp) => Ok(Written { placement: Placement::Shared, stamp }),

@@ -5,7 +5,7 @@ use std::{io, path::Path, sync::Arc};
 use tokio_rustls::{
     TlsConnector,
     rustls::{
-        ClientConfig, RootCertStore,
+        self, CertificateError, ClientConfig, RootCertStore,
         crypto::ring,
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     },
@@ -28,6 +28,28 @@ pub(super) fn connector(tls: &Tls) -> io::Result<TlsConnector> {
         _ => builder.with_no_client_auth(),
     };
     Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// A failed handshake, in words that name the cure. Without them the same failure has another text every second.
+pub(super) fn explained(error: io::Error, host: &str) -> io::Error {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    let Some(rustls::Error::InvalidCertificate(wrong)) = cause else { return error };
+    let reason = match wrong {
+        CertificateError::UnknownIssuer => {
+            "its issuer is unknown: name the authority that signed it as tls_ca_file".to_owned()
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "it has expired: renew it on the server, or correct the clock of this machine".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "it is not valid yet: correct the clock of this machine, or of the one that made it".to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            format!("it was made for another name than {host:?}: connect by a name that stands in it")
+        }
+        other => other.to_string(),
+    };
+    io::Error::new(error.kind(), format!("the certificate of redis is refused: {reason}"))
 }
 
 fn roots(tls: &Tls) -> io::Result<RootCertStore> {

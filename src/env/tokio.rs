@@ -200,7 +200,8 @@ impl Network for TokioNetwork {
                 let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
                 let tls = tls.clone();
                 let connector = tokio::task::spawn_blocking(move || tls::connector(&tls)).await??;
-                let stream = connector.connect(name, tcp(*address).await?).await?;
+                let stream = connector.connect(name, tcp(*address).await?).await;
+                let stream = stream.map_err(|error| tls::explained(error, host))?;
                 Ok(TokioStream::Tls(Box::new(stream)))
             }
             (Endpoint::Unix(_), Address::Unix(path)) => Ok(TokioStream::Unix(UnixStream::connect(path).await?)),

@@ -1,7 +1,7 @@
 //! The keys of the cache that came before: a string at `<prefix>:<uid>`, the record as JSON. They are read, by SCAN and
 //! GET, and left as they are.
 
-use std::{collections::BTreeSet, future::Future, str::FromStr, time::Duration};
+use std::{collections::BTreeSet, future::Future, str::FromStr, sync::atomic::AtomicBool, time::Duration};
 
 use redis::{RedisResult, Value, aio::MultiplexedConnection};
 
@@ -15,7 +15,9 @@ use crate::{
         CallError,
         addresses::Addresses,
         connection::{Dialled, dial},
+        said::{kind_of, reason_of},
     },
+    shown::Line,
 };
 
 /// Keys that Redis looks at for a page.
@@ -26,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why the keys cannot be read on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the legacy redis at {redis} cannot be read: {reason}")]
+#[error("the legacy redis at {redis} cannot be read: {}", Line(reason))]
 pub struct Unreadable {
     redis: String,
     reason: String,
@@ -63,7 +65,8 @@ impl<E: Env> LegacyKeys<E> {
         let empty = Prefix::from_str("").expect("nothing is not too long");
         let mut config = Config::new(redis.clone(), empty, "");
         config.tls = tls;
-        let dialled = within(&env, dial(&env, &config, &Addresses::default(), 0, || ())).await;
+        let (addresses, reached) = (Addresses::default(), AtomicBool::default());
+        let dialled = within(&env, dial(&env, &config, &addresses, 0, &reached, || ())).await;
         let dialled = dialled.map_err(|reason| unreadable(&redis, reason))?;
         Ok(Self { env, redis, dialled, prefix: prefix.to_owned(), cursor: Some("0".to_owned()), seen: BTreeSet::new() })
     }
@@ -126,8 +129,8 @@ fn record(prefix: &str, key: &[u8], value: RedisResult<Value>) -> Result<CachedC
             let text = std::str::from_utf8(&bytes);
             super::record(uid, text.map_err(|error| bad(format!("the value is no text: {error}")))?)
         }
-        Ok(other) => Err(bad(format!("GET was answered with {other:?}"))),
-        Err(error) => Err(bad(format!("the value cannot be read: {error}"))),
+        Ok(other) => Err(bad(format!("GET was answered with {}", kind_of(&other)))),
+        Err(error) => Err(bad(format!("the value cannot be read: {}", reason_of(&error)))),
     }
 }
 

@@ -314,6 +314,7 @@ async fn alone<E: Env>(inner: &Inner<E>, side: &Side, uid: &Uid, limit: Duration
             return Tried::Merged;
         }
         Some(Err(error @ (CallError::Refused(_) | CallError::NotARecord { .. }))) => {
+            inner.note_refusal(&error);
             return Tried::PutOff(error.to_string());
         }
         Some(Err(CallError::Unusable(reason))) => {

@@ -44,7 +44,7 @@ pub(super) async fn replay<E: Env>(inner: &Inner<E>, pass: &mut Pass) -> Result<
     if page.is_empty() {
         inner.link.pending(Event::PassEnded, inner.env.now());
         // Only now: while a pass runs, what the one before it was refused still holds.
-        inner.link.refuse(pass.refused.take());
+        inner.link.refuse(pass.refused.take(), inner.env.now());
         *pass = Pass::default();
         return Ok(());
     }
@@ -87,7 +87,7 @@ async fn merge_batch<E: Env>(
             // A refusal concerns this record, for now: it stays pending and must not hold up the others.
             Some(Err(error @ (CallError::NotARecord { .. } | CallError::Refused(_)))) => {
                 pass.refused = Some(error.to_string());
-                inner.link.refuse(pass.refused.clone());
+                inner.link.refuse(pass.refused.clone(), inner.env.now());
             }
             Some(Err(CallError::Unusable(reason) | CallError::Unknown(reason))) => return Err(reason),
             None => unanswered.push(record.clone()),

@@ -117,7 +117,9 @@ pub(crate) async fn connect<E: Env>(
     budget: Duration,
 ) -> io::Result<(Address, <E::Network as Network>::Stream)> {
     let begun = env.now();
-    let resolved = env.network().resolve(endpoint).await?;
+    let resolved = env.network().resolve(endpoint).await;
+    let unresolved = |error: io::Error| io::Error::new(error.kind(), format!("the name does not resolve: {error}"));
+    let resolved = resolved.map_err(unresolved)?;
     let ordered = addresses.order(resolved);
     let left = budget.saturating_sub(env.now().saturating_sub(begun));
     let mut race = Race {
@@ -199,7 +201,9 @@ impl<E: Env> Race<'_, E> {
     fn failure(&mut self) -> io::Error {
         let kind = self.failed.last().map_or(io::ErrorKind::NotFound, |(_, error)| error.kind());
         let failed = self.failed.drain(..).map(|(address, error)| format!("{address}: {error}"));
-        let failed: Vec<_> = failed.collect();
+        let mut failed: Vec<_> = failed.collect();
+        // The order of the attempts changes: the same failure has one text all the same.
+        failed.sort_unstable();
         if failed.is_empty() {
             return io::Error::new(kind, "the name has no address");
         }

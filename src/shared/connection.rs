@@ -9,12 +9,14 @@ use std::{
 };
 
 use metrics::Counter;
-use redis::{AsyncConnectionConfig, Cmd, RedisResult, Value, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisError, RedisResult, Value, aio::MultiplexedConnection};
 
 use super::{
     CallError,
     addresses::{self, Addresses},
+    overheard::{FirstLine, Overheard},
     reply::Flat,
+    said::server_error,
     script::{self, Merged, Mode, Terms},
     wrong_reply,
 };
@@ -23,6 +25,7 @@ use crate::{
     env::{Address, Env, Task},
     key::{Keys, Uid},
     record::Record,
+    shown::Line,
 };
 
 /// Keys that Redis looks at for a page of a list: some tenths of a millisecond of its time.
@@ -49,6 +52,7 @@ pub(crate) struct Dialled {
     driver: Arc<Driver>,
     id: u64,
     address: Arc<Address>,
+    line: FirstLine,
 }
 
 /// The task that moves a connection's bytes. It ends with the last handle: a driver that waits for a dead peer to read
@@ -65,7 +69,7 @@ impl Drop for Driver {
 }
 
 /// Opens a connection to one of the endpoint's addresses and authenticates, which the caller gives up after
-/// `connect_timeout`. `on_end` is called when it ends by itself.
+/// `connect_timeout`. Sets `reached` once a server has taken it; calls `on_end` when it ends by itself.
 ///
 /// Cancellation: the attempt is abandoned and its socket closed.
 pub(crate) async fn dial<E: Env>(
@@ -73,14 +77,17 @@ pub(crate) async fn dial<E: Env>(
     config: &Config,
     addresses: &Addresses,
     id: u64,
+    reached: &AtomicBool,
     on_end: impl FnOnce() + Send + 'static,
 ) -> Result<Dialled, CallError> {
     let connected = addresses::connect(env, &config.endpoint(), addresses, config.connect_timeout).await;
-    let (address, stream) = connected.map_err(|error| CallError::Unknown(error.to_string()))?;
+    let (address, stream) = connected.map_err(|error| CallError::Unknown(Line(error).to_string()))?;
+    reached.store(true, Ordering::Relaxed);
+    let (stream, line) = Overheard::new(stream);
     // The crate's own timeouts need a tokio reactor and would not be covered by our deadlines: off.
     let timeouts = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
     let opened = MultiplexedConnection::new_with_config(config.redis.connection_info(), stream, timeouts).await;
-    let (multiplexed, driver) = opened?;
+    let (multiplexed, driver) = opened.map_err(|error| refused_login(error, &line))?;
     let ended = Arc::new(AtomicBool::new(false));
     let flag = ended.clone();
     let task = env.spawn(async move {
@@ -89,12 +96,26 @@ pub(crate) async fn dial<E: Env>(
         on_end();
     });
     let driver = Arc::new(Driver { task: Box::new(task), ended });
-    Ok(Dialled { multiplexed, driver, id, address: Arc::new(address) })
+    Ok(Dialled { multiplexed, driver, id, address: Arc::new(address), line })
+}
+
+/// The crate tells that a login was refused and keeps why to itself. It is the first that is asked.
+fn refused_login(error: RedisError, line: &FirstLine) -> CallError {
+    let said = line.error().filter(|_| error.kind() == ErrorKind::AuthenticationFailed);
+    match said.as_deref().and_then(|said| said.strip_prefix('-')?.trim_end().split_once(' ')) {
+        Some((code, text)) => CallError::Unusable(server_error(code, text)),
+        None => CallError::from(error).overheard(line),
+    }
 }
 
 impl Dialled {
+    /// What `work` on this connection came to. If the server closed it with a word, that is the reason.
+    pub(crate) fn heard<T>(&self, result: Result<T, CallError>) -> Result<T, CallError> {
+        result.map_err(|error| error.overheard(&self.line))
+    }
+
     pub(crate) fn with_generation(self, generation: &str, scripts_sent: Counter) -> Connection {
-        let Self { multiplexed, driver, id, address } = self;
+        let Self { multiplexed, driver, id, address, line: _ } = self;
         Connection { multiplexed, driver, id, address, generation: generation.into(), scripts_sent }
     }
 
@@ -211,7 +232,7 @@ impl Connection {
             .ask(scan.arg(cursor).arg("MATCH").arg(keys.pattern()).arg("COUNT").arg(SCAN_COUNT).arg("TYPE").arg("hash"))
             .await?;
         let (next, page): (String, Vec<Vec<u8>>) = redis::from_redis_value(reply)
-            .map_err(|error| CallError::Unknown(format!("SCAN was answered with something else: {error}")))?;
+            .map_err(|_| CallError::Unknown("SCAN was answered with something else than a page of keys".to_owned()))?;
         let page = page.iter().filter_map(|key| std::str::from_utf8(key).ok());
         let page: Vec<_> = page.filter_map(|key| Some((key, keys.uid(key)?))).collect();
         let existence = self.existence(&page).await?;

@@ -8,11 +8,14 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{addresses::Addresses, connection::Connection};
+use super::{SILENT, addresses::Addresses, connection::Connection, said::CLOSED, told::Told};
 use crate::{
     health::{Event, Health, Next, Patience, State},
     telemetry::log,
 };
+
+/// How long what a call met is told as the present state of things.
+const MET_FOR: Duration = Duration::from_mins(1);
 
 /// Connection and health, shared by all calls of a cache.
 pub(crate) struct Link {
@@ -32,8 +35,18 @@ struct Inner {
     state_since: Duration,
     /// Why the last connection ended, or the last attempt failed.
     away_because: Option<String>,
+    /// The last connection that was lost: a request on it may know more about the reason than its end did.
+    lost: Option<u64>,
     /// What Redis refused in the last pass over what is pending.
     refused: Option<String>,
+    /// What the last call met that Redis did not serve, and when.
+    met: Option<(String, Duration)>,
+    /// Whether Redis was lost since everything was last merged.
+    outage: bool,
+    /// The reasons of this outage that the log has.
+    told_away: Told,
+    /// The refusals that the log has.
+    told_refusals: Told,
     attempts: u64,
     attempts_settled: u64,
     connections: u64,
@@ -64,15 +77,38 @@ impl Inner {
             self.state_since = now;
             log!(debug, from = %before, to = %state, "state");
         }
+        // Not sooner: a server that lets an instance in and refuses what is pending has not come back.
+        if state == State::Connected && std::mem::take(&mut self.outage) {
+            self.told_away.forget();
+            log!(info, "redis is back");
+        }
     }
 
     fn lost(&mut self, reason: &str, now: Duration, random: u64) {
-        // Every failed attempt says the same: once is enough.
-        if self.away_because.is_none() {
-            log!(warn, reason, "redis is away: calls are served locally");
+        self.away(reason, now);
+        self.on(Event::Lost, now, random);
+    }
+
+    /// Redis is away, for this reason. Failed attempts repeat it: the log gets each reason of an outage once.
+    fn away(&mut self, reason: &str, now: Duration) {
+        if let Some(more) = self.told_away.news(reason, now) {
+            log!(warn, reason, "redis is away: calls are served locally{more}");
         }
         self.away_because = Some(reason.to_owned());
-        self.on(Event::Lost, now, random);
+        self.outage = true;
+    }
+
+    /// Redis is there and does not do what it was asked.
+    fn refusal(&mut self, reason: &str, now: Duration) {
+        if let Some(more) = self.told_refusals.news(reason, now) {
+            log!(warn, reason, "redis refuses{more}");
+        }
+    }
+
+    /// What the last call met, if that was not long ago.
+    fn met(&self, now: Duration) -> Option<String> {
+        let (reason, met) = self.met.as_ref()?;
+        (now.saturating_sub(*met) <= MET_FOR).then(|| reason.clone())
     }
 }
 
@@ -83,7 +119,12 @@ impl Link {
             connection: None,
             state_since: now,
             away_because: None,
+            lost: None,
             refused: None,
+            met: None,
+            outage: false,
+            told_away: Told::default(),
+            told_refusals: Told::default(),
             attempts: 0,
             attempts_settled: 0,
             connections: 0,
@@ -110,24 +151,39 @@ impl Link {
     /// All that an operator asks.
     pub(crate) fn view(&self, now: Duration) -> View {
         let inner = self.lock();
+        let met = inner.met(now);
+        let (suspect, refused) = if inner.health.allows_calls() { (None, met) } else { (met, None) };
         View {
             state: inner.health.state(),
             state_for: now.saturating_sub(inner.state_since),
-            away_because: inner.away_because.clone(),
-            refused: inner.refused.clone(),
+            away_because: inner.away_because.clone().or(suspect),
+            refused: inner.refused.clone().or(refused),
             attempts: inner.attempts,
             connections: inner.connections,
         }
     }
 
-    /// Why calls are served locally.
-    pub(crate) fn why_away(&self) -> String {
-        self.lock().away_because.clone().unwrap_or_else(|| "no connection stands yet".to_owned())
+    /// Why a call is served locally now.
+    pub(crate) fn why_away(&self, now: Duration) -> String {
+        let inner = self.lock();
+        let reason = inner.away_because.clone().or_else(|| inner.met(now));
+        reason.unwrap_or_else(|| "no connection stands yet".to_owned())
     }
 
     /// Redis refused to merge something; none when a pass over what is pending ends without that.
-    pub(crate) fn refuse(&self, refused: Option<String>) {
-        self.lock().refused = refused;
+    pub(crate) fn refuse(&self, refused: Option<String>, now: Duration) {
+        let mut inner = self.lock();
+        if let Some(reason) = &refused {
+            inner.refusal(reason, now);
+        }
+        inner.refused = refused;
+    }
+
+    /// Redis refused a call.
+    pub(crate) fn refuse_call(&self, reason: &str, now: Duration) {
+        let mut inner = self.lock();
+        inner.refusal(reason, now);
+        inner.met = Some((reason.to_owned(), now));
     }
 
     /// Redis's clock said this at `now`, to the exactness of a round trip.
@@ -165,16 +221,15 @@ impl Link {
         // Under the lock: a connection that ends after this finds itself here.
         if connection.has_ended() {
             inner.connection = None;
-            inner.lost("the connection ended as soon as it stood", now, random);
+            inner.lost(CLOSED, now, random);
             return self.settle(inner);
         }
         self.addresses.prove(&connection.address);
         let same = inner.connection.as_ref().is_some_and(|held| held.id == connection.id);
         inner.connections += u64::from(!same);
         inner.connection = Some(connection);
-        if inner.away_because.take().is_some() {
-            log!(info, "redis is back");
-        }
+        inner.met = None;
+        inner.away_because = None;
         inner.on(Event::Established, now, 0);
         self.settle(inner);
     }
@@ -202,9 +257,13 @@ impl Link {
                 self.addresses.doubt(&connection.address);
             }
             connection.abandon();
+            inner.lost = Some(id);
             inner.lost(reason, now, random);
             drop(inner);
             self.wake.notify_one();
+        } else if inner.lost == Some(id) && reason != CLOSED && inner.away_because.as_deref() == Some(CLOSED) {
+            // The end of a connection and the error of a request on it race. The request knows more.
+            inner.away(reason, now);
         }
     }
 
@@ -212,6 +271,9 @@ impl Link {
     pub(crate) fn report(&self, id: u64, event: Event, now: Duration) {
         let mut inner = self.lock();
         if inner.connection.as_ref().is_some_and(|connection| connection.id == id) {
+            if event == Event::ReplyTimedOut {
+                inner.met = Some((SILENT.to_owned(), now));
+            }
             inner.on(event, now, 0);
             drop(inner);
             self.wake.notify_one();

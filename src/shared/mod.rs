@@ -1,8 +1,9 @@
 //! The shared tier: Redis, through the `redis` crate's own protocol code, over a stream that [`Env`]'s network opened.
 //!
-//! `addresses` chooses and races the addresses of Redis's name; `connection` opens connections and asks them; `script` is the one way to write;
-//! `reply` is what a read brings; `link` is the one connection that an
-//! instance has at a time, with its view of Redis's health. No timeouts here: the caller's deadline covers everything.
+//! `addresses` chooses and races the addresses of Redis's name; `connection` opens connections and asks them; `script` is
+//! the one way to write; `reply` is what a read brings; `link` is the one connection that an instance has at a time, with
+//! its view of Redis's health; `said` puts what went wrong into words, `overheard` catches those of a server that turns a
+//! client away, `told` keeps the log from repeating them. No timeouts here: the caller's deadline covers everything.
 //!
 //! [`Env`]: crate::env::Env
 
@@ -11,14 +12,23 @@ pub(crate) mod addresses;
 mod agreement;
 pub(crate) mod connection;
 pub(crate) mod link;
+mod overheard;
 pub(crate) mod pace;
 pub(crate) mod reply;
+pub(crate) mod said;
 pub(crate) mod script;
 pub(crate) mod side;
+mod told;
 
-use std::fmt::Debug;
+use redis::{ErrorKind, RedisError, Value};
 
-use redis::{ErrorKind, RedisError, ServerErrorKind};
+use self::{
+    overheard::FirstLine,
+    said::{code_of, is_of_the_server, kind_of, reason_of},
+};
+
+/// Why a call had no reply.
+pub(crate) const SILENT: &str = "redis is silent: no reply within reply_timeout";
 
 /// Why a request to Redis failed, by what to do next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,42 +54,37 @@ impl CallError {
     }
 
     pub(crate) fn timed_out() -> Self {
-        Self::Unknown("no reply in time".to_owned())
+        Self::Unknown(SILENT.to_owned())
+    }
+
+    /// The same, with the words of the server that closed the connection, if it had any.
+    fn overheard(self, line: &FirstLine) -> Self {
+        match (self, line.error()) {
+            (Self::Unknown(reason), Some(line)) if reason == said::CLOSED => {
+                Self::Unknown(said::parting_words(&line).unwrap_or(reason))
+            }
+            (error, _) => error,
+        }
     }
 }
 
 impl From<RedisError> for CallError {
     fn from(error: RedisError) -> Self {
-        let text = error.to_string();
-        match error.kind() {
-            ErrorKind::Server(kind) => match kind {
-                ServerErrorKind::BusyLoading
-                | ServerErrorKind::MasterDown
-                | ServerErrorKind::ReadOnly
-                | ServerErrorKind::ClusterDown
-                | ServerErrorKind::Moved
-                | ServerErrorKind::Ask => Self::Unusable(text),
-                // The server closes the connection behind it.
-                ServerErrorKind::ResponseError
-                    if error.detail().is_some_and(|detail| detail.starts_with("Protocol error")) =>
-                {
-                    Self::Unknown(text)
-                }
-                _ => Self::Refused(text),
-            },
-            // Codes that the crate has no kind for: NOAUTH, OOM, MISCONF, WRONGTYPE, BUSY, and plain ERR.
-            ErrorKind::Extension => match error.code() {
-                Some("NOAUTH" | "WRONGPASS") => Self::Unusable(text),
-                Some("WRONGTYPE") => Self::NotARecord { key: String::new(), reason: text },
-                _ => Self::Refused(text),
-            },
-            ErrorKind::AuthenticationFailed => Self::Unusable(text),
+        let reason = reason_of(&error);
+        match (error.kind(), code_of(&error).as_deref()) {
+            // Codes that the crate has no kind for, and those of a pipeline: OOM, MISCONF, BUSY and plain ERR are refusals.
+            (_, Some("NOAUTH" | "WRONGPASS")) | (ErrorKind::AuthenticationFailed, _) => Self::Unusable(reason),
+            (_, Some("WRONGTYPE")) => Self::NotARecord { key: String::new(), reason },
+            (ErrorKind::Server(kind), _) if is_of_the_server(kind) => Self::Unusable(reason),
+            // The server closes the connection behind it.
+            (ErrorKind::Server(_), _) if reason.starts_with("ERR Protocol error") => Self::Unknown(reason),
+            (ErrorKind::Server(_) | ErrorKind::Extension, _) => Self::Refused(reason),
             // Whatever else went wrong, it went wrong on the way: nobody knows what the server did.
-            _ => Self::Unknown(text),
+            _ => Self::Unknown(reason),
         }
     }
 }
 
-fn wrong_reply(what: &str, reply: &impl Debug) -> CallError {
-    CallError::Unknown(format!("{what} was answered with {reply:?}"))
+fn wrong_reply(what: &str, reply: &Value) -> CallError {
+    CallError::Unknown(format!("{what} was answered with {}", kind_of(reply)))
 }

@@ -116,7 +116,7 @@ pub(super) fn record_of(key: &str, flat: &[Value]) -> Result<Record, CallError> 
     let mut fields = Vec::with_capacity(flat.len() / 2);
     for pair in flat.chunks(2) {
         let [Value::BulkString(field), Value::BulkString(value)] = pair else {
-            return Err(wrong_reply("a hash", &pair));
+            return Err(wrong_reply("a hash", pair.last().unwrap_or(&Value::Nil)));
         };
         match (std::str::from_utf8(field), std::str::from_utf8(value)) {
             (Ok(field), Ok(value)) => fields.push((field, value)),

@@ -97,6 +97,6 @@ fn merged(reply: Value, key: &str) -> Result<Merged, CallError> {
             stamp.map(Merged::Conflict).ok_or_else(|| CallError::not_a_record(key, "a stamp in it cannot be read"))
         }
         (Some(Value::Int(1)), fields) => record_of(key, fields).map(Merged::Applied),
-        (first, rest) => Err(wrong_reply("the merge script", &(first, rest))),
+        (first, _) => Err(wrong_reply("the merge script", &first.unwrap_or(Value::Nil))),
     }
 }

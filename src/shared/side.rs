@@ -5,7 +5,7 @@
 //! when it is needed, lives no longer than the shared one that it was opened beside, and leads to the same generation of
 //! Redis's data (R6). Its troubles are no news of the shared one.
 
-use std::time::Duration;
+use std::{sync::atomic::AtomicBool, time::Duration};
 
 use tokio::sync::Mutex;
 
@@ -89,7 +89,7 @@ pub(crate) async fn open_beside<E: Env>(
     addresses: &Addresses,
     keys: &Keys,
 ) -> Result<Connection, CallError> {
-    let dialled = dial(env, config, addresses, env.random(), || ()).await?;
+    let dialled = dial(env, config, addresses, env.random(), &AtomicBool::default(), || ()).await?;
     let connection = dialled.beside(shared);
     let (found, _) = connection.probe(keys).await?;
     if found.as_deref() == Some(&*shared.generation) {

@@ -12,6 +12,10 @@ use serde_json::{Value as Json, json};
 /// How long a test waits for what has no deadline of its own.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The rights that the client needs, and no others: those of `docs/OPERATIONS.md`.
+pub(crate) const RIGHTS: &str = "on >right resetkeys ~cc1:p:* ~cc1g:p resetchannels -@all +get +set +time +hgetall +hmget +scan \
+                      +evalsha +eval +hset +hdel +persist +pexpire +pexpireat +client +select +auth +hello";
+
 /// Waits until everything is in Redis.
 pub(crate) async fn at_rest(cache: &ContactCache) {
     let env = TokioEnv::new();

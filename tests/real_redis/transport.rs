@@ -10,13 +10,9 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use serde_json::json;
 
 use crate::{
-    client::{PATIENCE, at_rest, config, directory, name, named, open_with, uid},
+    client::{PATIENCE, RIGHTS, at_rest, config, directory, name, named, open_with, uid},
     servers::{Feature, Kind, Server, free_port},
 };
-
-/// The rights that the client needs, and no others: those of `docs/OPERATIONS.md`.
-const RIGHTS: &str = "on >right resetkeys ~cc1:p:* ~cc1g:p resetchannels -@all +get +set +time +hgetall +hmget +scan \
-                      +evalsha +eval +hset +hdel +persist +pexpire +pexpireat +client +select +auth +hello";
 
 /// An authority, and what it vouches for, as files.
 struct Authority {

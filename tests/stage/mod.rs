@@ -4,6 +4,8 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![expect(clippy::disallowed_methods, reason = "a scenario runs on a thread of its own")]
 
+pub(crate) mod log;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use contact_cache::{Config, ContactCache, OpenError, Patch, Source, State, Uid, env::Env as _};
@@ -39,20 +41,31 @@ pub(crate) fn play(scenario: impl AsyncFnOnce(Stage) + Send + 'static) {
     play_seed(1, scenario);
 }
 
+/// Likewise, with the warnings of all instances.
+pub(crate) fn play_logged(scenario: impl AsyncFnOnce(Stage, log::Log) + Send + 'static) {
+    let run = move || {
+        // Before madsim's own spans begin.
+        let (log, _guard) = log::Log::of_this_thread(log::LevelFilter::WARN);
+        simulate(1, async move |stage| scenario(stage, log).await);
+    };
+    std::thread::spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
 /// Likewise, with another seed of all that is left to chance.
 pub(crate) fn play_seed(seed: u64, scenario: impl AsyncFnOnce(Stage) + Send + 'static) {
-    let run = move || {
-        let runtime = madsim::runtime::Runtime::with_seed_and_config(seed, madsim::Config::default());
-        runtime.block_on(async move {
-            let stage = Stage { seed: Seed(seed), world: World::new(Seed(seed)), redis: RedisHost::default() };
-            stage.redis.start(&stage.world);
-            scenario(stage.clone()).await;
-            stage.world.end().await;
-        });
-    };
-    std::thread::spawn(run).join().unwrap_or_else(|panic| {
+    std::thread::spawn(move || simulate(seed, scenario)).join().unwrap_or_else(|panic| {
         eprintln!("that was seed {seed}");
         std::panic::resume_unwind(panic)
+    });
+}
+
+fn simulate(seed: u64, scenario: impl AsyncFnOnce(Stage)) {
+    let runtime = madsim::runtime::Runtime::with_seed_and_config(seed, madsim::Config::default());
+    runtime.block_on(async move {
+        let stage = Stage { seed: Seed(seed), world: World::new(Seed(seed)), redis: RedisHost::default() };
+        stage.redis.start(&stage.world);
+        scenario(stage.clone()).await;
+        stage.world.end().await;
     });
 }
 

@@ -1,0 +1,57 @@
+//! The log of a thread, as an operator reads it.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+pub(crate) use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::{fmt::MakeWriter, fmt::format::FmtSpan, util::SubscriberInitExt as _};
+
+/// What the log holds so far.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Collects what this thread logs from now on, down to this level, until the guard is dropped. (madsim has spans of its
+    /// own, which begin before.)
+    pub(crate) fn of_this_thread(level: LevelFilter) -> (Self, impl Drop) {
+        let log = Self::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(level)
+            .with_span_events(if level == LevelFilter::TRACE { FmtSpan::NEW } else { FmtSpan::NONE })
+            .with_ansi(false)
+            .with_writer(log.clone())
+            .finish();
+        (log, subscriber.set_default())
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()).expect("a log in UTF-8")
+    }
+
+    /// Its warnings.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let text = self.text();
+        text.lines().filter(|line| line.contains(" WARN ")).map(str::to_owned).collect()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
