@@ -3,6 +3,8 @@
 
 #[path = "operator/imports.rs"]
 mod imports;
+#[path = "operator/lines.rs"]
+mod lines;
 #[path = "servers/port.rs"]
 mod port;
 #[path = "servers/program.rs"]
@@ -44,6 +46,8 @@ on_servers! {
     verbs::health_says_how_an_instance_is,
     stores::what_is_pending_is_shown_and_drained_after_an_outage,
     stores::what_redis_refuses_stays_and_is_said,
+    lines::what_would_change_a_terminal_is_escaped_everywhere,
+    lines::a_map_that_means_a_number_to_the_parser_is_refused,
     imports::a_file_is_imported_and_its_bad_records_are_named,
     imports::keys_are_imported_and_the_bad_ones_are_named,
     imports::an_import_changes_nothing_that_was_written_since,

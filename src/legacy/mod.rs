@@ -11,18 +11,44 @@ pub mod keys;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Value as Json};
 
-use crate::contact::{CachedContact, ContactPoint, Patch, Timestamp};
+use crate::{
+    contact::{CachedContact, ContactPoint, Patch, Timestamp},
+    reserved,
+    shown::{Line, without_values},
+};
 
 /// A record that cannot be taken over: where, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}, column {column}: {reason}")]
+#[error("line {line}, column {column}: {}", Line(reason))]
 pub struct BadRecord {
     /// In the file or value, from one.
     pub line: usize,
     /// In bytes, from one.
     pub column: usize,
-    /// What is wrong with it.
+    /// What is wrong with it, without the values that it has.
     pub reason: String,
+}
+
+/// A place in a text: line from one, column in bytes from zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    line: usize,
+    column: usize,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self { line: 1, column: 0 }
+    }
+}
+
+impl Place {
+    /// That of a byte.
+    fn of(text: &str, at: usize) -> Self {
+        let before = &text[..at];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Self { line: 1 + before.matches('\n').count(), column: at - line_start }
+    }
 }
 
 #[derive(Deserialize)]
@@ -48,7 +74,7 @@ impl<'de> Deserialize<'de> for Moment {
         });
         let millis = moment.and_then(|moment| u64::try_from(moment.as_millisecond()).ok());
         let kept = millis.map(Timestamp::from_millis).filter(|kept| Some(kept.millis()) == millis);
-        let wrong = || de::Error::custom(format_args!("{text:?} is not a moment between 1970 and 9999"));
+        let wrong = || de::Error::custom("it is not a moment between 1970 and 9999");
         kept.map(Self).ok_or_else(wrong)
     }
 }
@@ -58,6 +84,11 @@ impl<'de> Deserialize<'de> for Moment {
 /// # Errors
 /// Says where in `text`, and why.
 pub fn record(name: &str, text: &str) -> Result<CachedContact, BadRecord> {
+    if let Some(at) = reserved::first_key_in(text) {
+        let Place { line, column } = Place::of(text, at);
+        let reason = "the field has a reserved name, with which serde_json marks numbers: rename it".to_owned();
+        return Err(BadRecord { line, column: column + 1, reason });
+    }
     let form: Form = serde_json::from_str(text).map_err(|error| BadRecord::of(&error))?;
     let at_start = |reason: String| BadRecord { line: 1, column: 1, reason };
     // A list of the fields' values would be read as well.
@@ -87,15 +118,13 @@ impl BadRecord {
         let (line, column) = (error.line(), error.column());
         let text = error.to_string();
         let reason = text.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&text);
-        Self { line: line.max(1), column: column.max(1), reason: reason.to_owned() }
+        Self { line: line.max(1), column: column.max(1), reason: without_values(reason) }
     }
 
-    /// The same, in the text that the record's own begins in at this byte.
-    fn within(self, whole: &str, offset: usize) -> Self {
-        let before = &whole[..offset];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let column = if self.line == 1 { self.column + offset - line_start } else { self.column };
-        Self { line: self.line + before.matches('\n').count(), column, ..self }
+    /// The same, in the text that the record's own begins in at this place.
+    fn within(self, begin: Place) -> Self {
+        let column = if self.line == 1 { self.column + begin.column } else { self.column };
+        Self { line: self.line + begin.line - 1, column, ..self }
     }
 }
 
@@ -121,10 +150,17 @@ mod tests {
         let early = r#"{"first_revealed_at": "1969-01-01T00:00:00Z", "last_updated_at": "2026-01-01T00:00:00Z"}"#;
         let backwards = r#"{"first_revealed_at": "2026-01-02", "last_updated_at": "2026-01-01"}"#;
         for (text, said) in [
-            ("7".to_owned(), "line 1, column 1: invalid type: integer `7`"),
+            ("7".to_owned(), "line 1, column 1: invalid type: integer, expected"),
             (r#"["u", [], {}, {}, "2026-01-01", "2026-01-01"]"#.to_owned(), "line 1, column 1: it is no object"),
             (format!(r#"{{"uid": "v", {TIMES}}}"#), r#"says uid "v", and is filed under "u""#),
-            (format!(r#"{{"contacts": [{{"type": "phone", "value": 7}}], {TIMES}}}"#), "value 7: it must be a string"),
+            (
+                format!(r#"{{"contacts": [{{"type": "phone", "value": 7}}], {TIMES}}}"#),
+                "the value of a contact point must be a string",
+            ),
+            (
+                format!("{{\n \"profile\": {{\"$serde_json::private::Number\": \"1\"}}, {TIMES}}}"),
+                "line 2, column 14: the field has",
+            ),
             (format!("{{\n\"zip\": 1, {TIMES}}}"), "line 2, column 5: unknown field `zip`"),
             (r#"{"uid": "u"}"#.to_owned(), "missing field `first_revealed_at`"),
             (early.to_owned(), "is not a moment between 1970 and 9999"),

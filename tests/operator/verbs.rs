@@ -29,7 +29,10 @@ pub(crate) fn a_record_is_put_read_listed_and_removed(kind: Kind) {
     assert_eq!((&put["uid"], &put["placement"]), (&json!("line\nbreak"), &json!("shared")));
     assert_eq!(tool(&at(&["list"])).out, "\"line\\nbreak\"\nu1\n");
     let list: Json = serde_json::from_str(&tool(&at(&["list", "--json"])).out).expect("json");
-    assert_eq!(list, json!({"source": "shared", "complete": true, "uids": ["line\nbreak", "u1"]}));
+    assert_eq!(
+        list,
+        json!({"source": "shared", "complete": true, "uids": ["line\nbreak", "u1"], "local_because": null})
+    );
     tool(&at(&["remove", "u1", "line\nbreak"])).ended(0, &["u1: removed from redis"]);
     tool(&at(&["get", "u1"])).ended(1, &[r#"no record "u1""#]);
     assert_eq!(tool(&at(&["list"])).out, "");

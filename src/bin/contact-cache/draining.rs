@@ -10,7 +10,8 @@ use serde_json::json;
 
 use crate::{
     arguments::Tool,
-    exit::{ExitCode, Failure},
+    complain,
+    exit::{ExitCode, Failure, say_json},
     inspection::{find_log, set_aside},
     records::{isolated, isolated_as_json},
     say,
@@ -40,18 +41,18 @@ pub(crate) async fn drain(env: TokioEnv, tool: &Tool, within: Duration) -> Resul
     }
     let missing = missing(&directory, &report, health.damaged_records)?;
     if tool.json {
-        say!(
-            "{}",
-            json!({
+        say_json(
+            &json!({
                 "directory": directory, "pending_before": before, "left": left, "state": health.state.to_string(),
                 "away_because": health.away_because, "refused": health.refused, "set_aside": report.set_aside,
                 "missing": missing,
                 "isolated_records": health.isolated_records, "isolated": isolated_as_json(&health.isolated),
             })
+            .to_string(),
         );
     }
     for why in &missing {
-        eprintln!("note: {why}");
+        complain!("note: {why}");
     }
     if left == 0 {
         if !tool.json && missing.is_empty() {
@@ -62,7 +63,7 @@ pub(crate) async fn drain(env: TokioEnv, tool: &Tool, within: Duration) -> Resul
         return Ok(if missing.is_empty() { ExitCode::Done } else { ExitCode::Partly });
     }
     for record in &health.isolated {
-        eprintln!("note: {}", isolated(record));
+        complain!("note: {}", isolated(record));
     }
     let away = matches!(health.state, State::Degraded | State::Probing);
     let why = match (away, health.refused, health.away_because) {

@@ -1,8 +1,16 @@
 //! How the tool ends, and what it says.
 
-use std::io::{self, Write as _};
+use std::{
+    fmt,
+    io::{self, Write as _},
+};
 
-use contact_cache::{Error, OpenError, config::LoadError, error::StoreError};
+use contact_cache::{
+    Error, OpenError,
+    config::LoadError,
+    error::StoreError,
+    shown::{Json, Line},
+};
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,20 +93,27 @@ impl From<Error> for Failure {
     }
 }
 
-pub(crate) fn say(line: std::fmt::Arguments<'_>) {
-    if let Err(error) = writeln!(io::stdout(), "{line}") {
-        if error.kind() != io::ErrorKind::BrokenPipe {
-            eprintln!("error: failed to write to the standard output: {error}");
-        }
-        std::process::exit(ExitCode::Unavailable as i32);
-    }
+/// Prints a line to the standard output, with what does not print escaped.
+pub(crate) fn say(line: fmt::Arguments<'_>) {
+    print(Line(line));
 }
 
-/// A name for people: as it is, or quoted where it could pass for something else on a line.
-pub(crate) fn plain(name: &str) -> String {
-    if name.is_empty() || name.starts_with('"') || name.chars().any(char::is_control) {
-        format!("{name:?}")
-    } else {
-        name.to_owned()
+/// Prints a text in JSON, of one line or several: the same value, in characters that print.
+pub(crate) fn say_json(json: &str) {
+    print(Json(json));
+}
+
+/// Prints a line to the standard error, likewise.
+pub(crate) fn complain(line: fmt::Arguments<'_>) {
+    // There is no other place to say that this one is closed.
+    let _ = writeln!(io::stderr(), "{}", Line(line));
+}
+
+fn print(text: impl fmt::Display) {
+    if let Err(error) = writeln!(io::stdout(), "{text}") {
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            complain(format_args!("error: failed to write to the standard output: {error}"));
+        }
+        std::process::exit(ExitCode::Unavailable as i32);
     }
 }

@@ -2,8 +2,10 @@
 
 use std::{
     fmt,
+    fs::File,
     io::{self, IsTerminal as _},
-    path::Path,
+    ops::ControlFlow,
+    path::{Display, Path},
     time::Duration,
 };
 
@@ -11,15 +13,21 @@ use contact_cache::{
     CachedContact, ContactCache, Error, Imported,
     config::RedisUrl,
     env::TokioEnv,
-    legacy::{BadRecord, file::Entries, keys::LegacyKeys},
+    legacy::{
+        BadRecord,
+        file::{self, Entry},
+        keys::LegacyKeys,
+    },
 };
 use futures_util::future::join_all;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     arguments::{From, Import, Tool},
-    exit::{ExitCode, Failure},
+    complain,
+    exit::{ExitCode, Failure, say_json},
     say,
     settings::Settings,
 };
@@ -57,6 +65,7 @@ fn with_password(redis: RedisUrl, file: Option<&Path>) -> Result<RedisUrl, Failu
     Ok(redis.with_password(password.trim_end_matches(['\r', '\n'])))
 }
 
+#[expect(clippy::disallowed_methods, reason = "a file of the operator's")]
 async fn from_file(
     env: TokioEnv,
     tool: &Tool,
@@ -65,26 +74,83 @@ async fn from_file(
     path: &Path,
 ) -> Result<ExitCode, Failure> {
     let name = path.display();
-    let text =
-        std::fs::read_to_string(path).map_err(|error| Failure::bad_input(format!("cannot read {name}: {error}")))?;
-    let entries = Entries::find(&text);
-    if let Some(broken) = entries.broken.as_ref().filter(|_| entries.is_empty()) {
+    let file = File::open(path).map_err(|error| Failure::bad_input(format!("cannot read {name}: {error}")))?;
+    let bytes = file.metadata().ok().map(|metadata| metadata.len()).filter(|bytes| *bytes > 0);
+    let mut entries = Entries::of(file);
+    // A file that is none of the old cache's is said to be that whether Redis is there or not.
+    let first = entries.next().await;
+    if first.is_none()
+        && let Some(broken) = entries.broken()
+    {
         return Err(Failure::bad_input(format!("{name} is no file of the legacy cache: {broken}")));
     }
     let opened = settings.open(env).await?;
-    let mut run = Run::new(&opened.cache, dry_run, Some(entries.len() as u64));
-    let mut records = entries.records().peekable();
-    let mut result = Ok(());
-    while records.peek().is_some() && result.is_ok() {
-        let page = records.by_ref().take(CONCURRENCY).map(|(key, record)| (format!("{name}: record {key}"), record));
-        result = run.take(page.collect()).await;
-    }
-    let broken = entries.broken.as_ref().filter(|_| result.is_ok());
-    if let Some(broken) = broken {
+    let mut run = Run::new(&opened.cache, dry_run, bytes);
+    let result = take_all(&mut run, &name, first, &mut entries).await;
+    let broken = entries.broken().filter(|_| result.is_ok());
+    if let Some(broken) = &broken {
         run.tell(format_args!("{name}: {broken}; nothing behind it can be read"));
     }
     let ended = run.end(tool, result, broken.is_some());
     opened.close(ended).await
+}
+
+/// Imports what is left of a file, in pages.
+async fn take_all(
+    run: &mut Run<'_>,
+    name: &Display<'_>,
+    first: Option<Entry>,
+    entries: &mut Entries,
+) -> Result<(), Failure> {
+    let mut next = first;
+    while let Some(entry) = next.take() {
+        let mut page = vec![entry];
+        while page.len() < CONCURRENCY {
+            match entries.next().await {
+                Some(entry) => page.push(entry),
+                None => break,
+            }
+        }
+        let end = page.last().map_or(0, |entry| entry.end);
+        let named = |entry: Entry| (format!("{name}: record {}", entry.name), entry.record);
+        run.take(page.into_iter().map(named).collect()).await?;
+        run.progress.set_position(end);
+        next = entries.next().await;
+    }
+    Ok(())
+}
+
+/// The entries of a file, read by a thread of its own as they are asked for.
+struct Entries {
+    found: mpsc::Receiver<Entry>,
+    end: oneshot::Receiver<Result<(), BadRecord>>,
+}
+
+impl Entries {
+    #[expect(clippy::disallowed_methods, reason = "the tool runs on tokio, outside of any simulation")]
+    fn of(file: File) -> Self {
+        let ((found, entries), (ended, end)) = (mpsc::channel(CONCURRENCY), oneshot::channel());
+        tokio::task::spawn_blocking(move || {
+            let read = file::read(file, |entry| match found.blocking_send(entry) {
+                Ok(()) => ControlFlow::Continue(()),
+                // An import that was stopped.
+                Err(_) => ControlFlow::Break(()),
+            });
+            // First, so that who has seen the last entry finds it.
+            let _ = ended.send(read);
+            drop(found);
+        });
+        Self { found: entries, end }
+    }
+
+    async fn next(&mut self) -> Option<Entry> {
+        self.found.recv().await
+    }
+
+    /// Where the file stops being one of entries. To be asked once, after the last one.
+    fn broken(&mut self) -> Option<BadRecord> {
+        self.end.try_recv().ok()?.err()
+    }
 }
 
 async fn from_redis(
@@ -102,7 +168,10 @@ async fn from_redis(
         while let Some(page) = keys.next_page().await.map_err(Failure::unavailable)? {
             let mut page = page.into_iter().map(|key| (format!("key {:?}", key.key), key.record)).peekable();
             while page.peek().is_some() {
-                run.take(page.by_ref().take(CONCURRENCY).collect()).await?;
+                let part: Vec<_> = page.by_ref().take(CONCURRENCY).collect();
+                let records = part.len() as u64;
+                run.take(part).await?;
+                run.progress.inc(records);
             }
         }
         Ok(())
@@ -130,15 +199,16 @@ struct Counts {
 }
 
 impl<'c> Run<'c> {
-    fn new(cache: &'c ContactCache, only_preview: bool, records: Option<u64>) -> Self {
+    /// Of so many bytes, if that is known; of so many records as there are otherwise.
+    fn new(cache: &'c ContactCache, only_preview: bool, bytes: Option<u64>) -> Self {
         let shown = io::stderr().is_terminal();
         let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let form = match records {
-            Some(_) => "{bar:40} {pos}/{len} records  {per_sec}  {eta} left",
+        let form = match bytes {
+            Some(_) => "{bar:40} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
             None => "{spinner} {pos} records  {per_sec}",
         };
         let style = ProgressStyle::with_template(form).expect("a constant template");
-        let progress = ProgressBar::with_draw_target(records, target).with_style(style);
+        let progress = ProgressBar::with_draw_target(bytes, target).with_style(style);
         Self { cache, only_preview, progress, counts: Counts::default() }
     }
 
@@ -166,7 +236,6 @@ impl<'c> Run<'c> {
                 (Ok(_), Some(Err(error))) => stopped = Err(error.into()),
                 (Ok(_), None) => {}
             }
-            self.progress.inc(1);
         }
         stopped
     }
@@ -177,7 +246,7 @@ impl<'c> Run<'c> {
     }
 
     fn tell(&self, line: fmt::Arguments<'_>) {
-        self.progress.suspend(|| eprintln!("{line}"));
+        self.progress.suspend(|| complain!("{line}"));
     }
 
     /// The summary, also of an import that was stopped.
@@ -185,12 +254,12 @@ impl<'c> Run<'c> {
         self.progress.finish_and_clear();
         let Counts { created, joined, present, removed, skipped } = self.counts;
         if tool.json {
-            say!(
-                "{}",
-                json!({
+            say_json(
+                &json!({
                     "dry_run": self.only_preview, "created": created, "joined": joined, "already_there": present,
                     "removed": removed, "skipped": skipped, "complete": result.is_ok() && !cut_short,
                 })
+                .to_string(),
             );
         } else {
             let (begin, imported) = if self.only_preview { ("dry run: ", "to import") } else { ("", "imported") };

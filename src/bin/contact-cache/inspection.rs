@@ -9,12 +9,14 @@ use contact_cache::{
     Inspection, Prefix, Timestamp,
     env::{Disk as _, DiskFile as _, TokioDisk},
     inspect_with_lock as read_through,
+    shown::Name,
 };
 use serde_json::{Value as Json, json};
 
 use crate::{
     arguments::Tool,
-    exit::{ExitCode, Failure, plain},
+    complain,
+    exit::{ExitCode, Failure, say_json},
     records::{row, row_if},
     say,
 };
@@ -44,12 +46,12 @@ pub(crate) fn inspect(tool: &Tool, path: &Path) -> Result<ExitCode, Failure> {
     let found = read_through(file, &log, prefix.as_ref(), lock.as_ref())?;
     let set_aside = set_aside(path)?;
     if tool.json {
-        say!("{}", as_json(&log, &found, &set_aside));
+        say_json(&as_json(&log, &found, &set_aside).to_string());
     } else {
         say_all(&log, &found, &set_aside);
     }
     if found.prefix.is_none() && prefix.is_none() {
-        eprintln!("note: the entry that names the prefix cannot be read, and without it no other: add --prefix");
+        complain!("note: the entry that names the prefix cannot be read, and without it no other: add --prefix");
     }
     Ok(if found.damage.is_loss() { ExitCode::Partly } else { ExitCode::Done })
 }
@@ -117,7 +119,10 @@ fn as_json(log: &Path, found: &Inspection, set_aside: &[String]) -> Json {
 
 fn say_all(log: &Path, found: &Inspection, set_aside: &[String]) {
     row("file", format_args!("{}, format {}, {} bytes", log.display(), found.format, found.bytes));
-    row("prefix", found.prefix.as_deref().map_or_else(|| "cannot be read".to_owned(), plain));
+    row(
+        "prefix",
+        found.prefix.as_deref().map_or_else(|| "cannot be read".to_owned(), |prefix| Name(prefix).to_string()),
+    );
     row_if("redis", found.redis.as_ref());
     row("generation", found.generation.as_deref().unwrap_or("none: redis was never reached"));
     row("clock ceiling", moment(found.ceiling_ms));
@@ -139,14 +144,14 @@ fn say_all(log: &Path, found: &Inspection, set_aside: &[String]) {
     }
     row("pending", format_args!("{} records", found.pending.len()));
     for record in &found.pending {
-        let uid = plain(record.uid.as_str());
+        let uid = &record.uid;
         if record.bytes > LARGE_BYTES {
             say!("  {uid}: large, {} cells of {} bytes, merged alone", record.cells.len(), record.bytes);
         } else {
             say!("  {uid}");
         }
         for cell in &record.cells {
-            say!("    {} {} {}", cell.stamp, plain(&cell.field), cell.value.as_deref().unwrap_or("(removed)"));
+            say!("    {} {} {}", cell.stamp, Name(&cell.field), cell.value.as_deref().unwrap_or("(removed)"));
         }
         if record.cells.is_empty() {
             say!("    its times");

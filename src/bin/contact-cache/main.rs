@@ -27,8 +27,19 @@ macro_rules! say {
 }
 pub(crate) use say;
 
+/// Prints a line about what is wrong, or worth a note.
+macro_rules! complain {
+    ($($argument:tt)*) => {
+        crate::exit::complain(format_args!($($argument)*))
+    };
+}
+pub(crate) use complain;
+
 fn main() -> std::process::ExitCode {
-    let tool = Tool::parse();
+    let tool = match Tool::try_parse() {
+        Ok(tool) => tool,
+        Err(error) => return refused(&error),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = match runtime {
         Ok(runtime) => runtime.block_on(run(&tool)),
@@ -37,10 +48,19 @@ fn main() -> std::process::ExitCode {
     match ended {
         Ok(code) => code.into(),
         Err(failure) => {
-            eprintln!("error: {}", failure.message);
+            complain!("error: {}", failure.message);
             failure.code.into()
         }
     }
+}
+
+/// Help and version as they are; what is wrong with the arguments line by line, since it repeats them.
+fn refused(error: &clap::Error) -> std::process::ExitCode {
+    if !error.use_stderr() {
+        error.exit();
+    }
+    error.to_string().lines().for_each(|line| complain!("{line}"));
+    ExitCode::BadInput.into()
 }
 
 async fn run(tool: &Tool) -> Result<ExitCode, Failure> {

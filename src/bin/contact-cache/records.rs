@@ -3,14 +3,16 @@
 use std::{fmt, io::Read as _, path::Path, time::Duration};
 
 use contact_cache::{
-    ContactPoint, Error, Freshness, Isolated, Patch, Placement, Source, State, Timestamp, Uid, Written, env::TokioEnv,
+    ContactPoint, Error, Freshness, Health, Isolated, Patch, Placement, Source, State, Timestamp, Uid, Written,
+    env::TokioEnv, shown::without_values,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
 use crate::{
     arguments::Tool,
-    exit::{ExitCode, Failure, plain},
+    complain,
+    exit::{ExitCode, Failure, say_json},
     say,
     settings::{Opened, Settings},
 };
@@ -23,24 +25,34 @@ pub(crate) async fn get(env: TokioEnv, tool: &Tool, uid: &Uid) -> Result<ExitCod
     // A store that was empty a moment ago says nothing.
     let freshness = if opened.is_thrown_away() { Freshness::Shared } else { Freshness::Any };
     let read = opened.cache.get_with(uid, freshness).await.map_err(Failure::from);
+    let reason = why_local(&opened.cache.health());
     let read = opened.close(read).await?;
     let Some(record) = read.record else {
-        eprintln!("no record {uid:?}{}", told_by(read.source));
+        complain!("no record {uid:?}{}", told_by(read.source, &reason));
         return Ok(ExitCode::Partly);
     };
     let text = if tool.json { serde_json::to_string(&record) } else { serde_json::to_string_pretty(&record) };
-    say!("{}", text.map_err(Failure::unavailable)?);
+    say_json(&text.map_err(Failure::unavailable)?);
     if read.source != Source::Shared {
-        eprintln!("note: record {uid:?}{}", told_by(read.source));
+        complain!("note: record {uid:?}{}", told_by(read.source, &reason));
     }
     Ok(ExitCode::Done)
 }
 
-fn told_by(source: Source) -> &'static str {
+fn told_by(source: Source, reason: &str) -> String {
     match source {
-        Source::Shared => "",
-        Source::Merged => ", with what the local store has for redis",
-        Source::Local => ", by the local store alone: redis is away",
+        Source::Shared => String::new(),
+        Source::Merged => ", with what the local store has for redis".to_owned(),
+        Source::Local => format!(", by the local store alone: {reason}"),
+    }
+}
+
+/// Why redis did not do what it was asked.
+fn why_local(health: &Health) -> String {
+    match (&health.away_because, &health.refused) {
+        (Some(reason), _) => format!("redis is away: {reason}"),
+        (None, Some(reason)) => format!("redis refuses: {reason}"),
+        (None, None) => "redis is away".to_owned(),
     }
 }
 
@@ -64,8 +76,9 @@ struct Form {
 
 pub(crate) async fn put(env: TokioEnv, tool: &Tool, file: Option<&Path>) -> Result<ExitCode, Failure> {
     let (name, text) = read_text(file)?;
-    let Form { uid, contacts, profile, metadata, .. } =
-        serde_json::from_str(&text).map_err(|error| Failure::bad_input(format!("{name} is no record: {error}")))?;
+    Patch::check_text(&text).map_err(|refusal| Failure::bad_input(format!("{name} is no record: {refusal}")))?;
+    let Form { uid, contacts, profile, metadata, .. } = serde_json::from_str(&text)
+        .map_err(|error| Failure::bad_input(format!("{name} is no record: {}", without_values(&error.to_string()))))?;
     // A list of the fields' values would be read as well.
     if !text.trim_start().starts_with('{') {
         return Err(Failure::bad_input(format!("{name} is no record: it is no object")));
@@ -119,14 +132,14 @@ fn say_written(tool: &Tool, opened: &Opened, uid: &Uid, written: Written, in_red
     let Written { placement, stamp } = written;
     if tool.json {
         let placement = format!("{placement:?}").to_lowercase();
-        say!("{}", json!({"uid": uid, "placement": placement, "stamp": stamp.to_string()}));
+        say_json(&json!({"uid": uid, "placement": placement, "stamp": stamp.to_string()}).to_string());
         return;
     }
-    let uid = plain(uid.as_str());
     match placement {
         Placement::Shared => say!("{uid}: {in_redis} redis"),
         Placement::Local => {
-            say!("{uid}: kept in {}, redis is away; `drain` merges it", opened.config.directory.display());
+            let (directory, reason) = (opened.config.directory.display(), why_local(&opened.cache.health()));
+            say!("{uid}: kept in {directory}, {reason}; `drain` merges it");
         }
     }
 }
@@ -136,27 +149,31 @@ pub(crate) async fn list(env: TokioEnv, tool: &Tool) -> Result<ExitCode, Failure
     settings.config.op_deadline = settings.config.op_deadline.max(LIST_DEADLINE);
     let opened = settings.open(env).await?;
     let listing = opened.cache.list().await.map_err(Failure::from);
-    let (alone, health) = (opened.is_thrown_away(), opened.cache.health());
+    let alone = opened.is_thrown_away();
     let listing = opened.close(listing).await?;
+    let reason = listing.local_because.unwrap_or_default();
     if alone && listing.source == Source::Local {
-        let reason = health.away_because.unwrap_or_else(|| "the list did not come to its end".to_owned());
         return Err(Error::NotShared { reason, sent: false }.into());
     }
     if tool.json {
         let source = format!("{:?}", listing.source).to_lowercase();
-        say!("{}", json!({"source": source, "complete": listing.complete, "uids": listing.uids}));
+        let because = Some(&reason).filter(|reason| !reason.is_empty());
+        say_json(
+            &json!({"source": source, "complete": listing.complete, "uids": listing.uids, "local_because": because})
+                .to_string(),
+        );
     } else {
         for uid in &listing.uids {
-            say!("{}", plain(uid.as_str()));
+            say!("{uid}");
         }
         if listing.source != Source::Shared {
-            eprintln!("note: this list{}", told_by(listing.source));
+            complain!("note: this list{}", told_by(listing.source, &reason));
         }
     }
     if listing.complete {
         return Ok(ExitCode::Done);
     }
-    eprintln!("note: the list is not complete: the local store has forgotten some copies, and redis is away");
+    complain!("note: the list is not complete: the local store has forgotten some copies, and redis did not answer");
     Ok(ExitCode::Partly)
 }
 
@@ -168,9 +185,8 @@ pub(crate) async fn health(env: TokioEnv, tool: &Tool) -> Result<ExitCode, Failu
     opened.close(Ok(())).await?;
     let damaged = json!({"records": health.damaged_records, "files": health.quarantined_files});
     if tool.json {
-        say!(
-            "{}",
-            json!({
+        say_json(
+            &json!({
                 "redis": format!("{:?}", config.redis), "prefix": config.prefix.as_str(),
                 "directory": (!alone).then_some(&config.directory), "state": health.state.to_string(),
                 "away_because": health.away_because, "refused": health.refused,
@@ -181,9 +197,10 @@ pub(crate) async fn health(env: TokioEnv, tool: &Tool) -> Result<ExitCode, Failu
                 "store_degraded": health.store_degraded,
                 "exposed": health.exposed.iter().map(ToString::to_string).collect::<Vec<_>>(),
             })
+            .to_string(),
         );
     } else {
-        row("redis", format_args!("{:?}, prefix {}", config.redis, plain(config.prefix.as_str())));
+        row("redis", format_args!("{:?}, prefix {}", config.redis, config.prefix));
         row("state", health.state);
         row_if("away because", health.away_because.as_ref());
         row_if("refused", health.refused.as_ref());
@@ -216,7 +233,6 @@ pub(crate) async fn health(env: TokioEnv, tool: &Tool) -> Result<ExitCode, Failu
 pub(crate) fn isolated(record: &Isolated) -> String {
     let Isolated { uid, bytes, attempts, reason, next_attempt_in, .. } = record;
     let next = humantime::format_duration(whole_seconds(*next_attempt_in));
-    let (uid, reason) = (plain(uid.as_str()), plain(reason));
     format!("record {uid}, {bytes} bytes, was tried {attempts} times alone: {reason}; the next attempt is in {next}")
 }
 
