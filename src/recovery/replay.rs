@@ -51,8 +51,12 @@ pub(super) async fn replay<E: Env>(inner: &Inner<E>, pass: &mut Pass) -> Result<
     let Sorted { batch, covered } = inner.apart.sort(&page, inner.env.now());
     let unanswered = match merge_batch(inner, &connection, &batch, pass).await {
         Ok(unanswered) => unanswered,
-        Err(reason) => {
-            inner.apart.ended_on(&batch, &reason, inner.env.now());
+        Err(error) => {
+            let reason = error.to_string();
+            // A server that says what keeps it from working (READONLY, ..) blames no record.
+            if matches!(error, CallError::Unknown(_)) {
+                inner.apart.ended_on(&batch, &reason, inner.env.now());
+            }
             inner.link.lose(connection.id, &reason, inner.env.now(), inner.env.random());
             *pass = Pass::default();
             return Ok(());
@@ -74,7 +78,7 @@ async fn merge_batch<E: Env>(
     connection: &Connection,
     batch: &[(Uid, u64)],
     pass: &mut Pass,
-) -> Result<Vec<(Uid, u64)>, String> {
+) -> Result<Vec<(Uid, u64)>, CallError> {
     let patience = inner.config.reply_timeout;
     let merges = batch.iter().map(async |(uid, _)| {
         let result = timeout(&inner.env, patience, merge(inner, connection, uid)).await;
@@ -89,7 +93,7 @@ async fn merge_batch<E: Env>(
                 pass.refused = Some(error.to_string());
                 inner.link.refuse(pass.refused.clone(), inner.env.now());
             }
-            Some(Err(CallError::Unusable(reason) | CallError::Unknown(reason))) => return Err(reason),
+            Some(Err(error @ (CallError::Unusable(_) | CallError::Unknown(_)))) => return Err(error),
             None => unanswered.push(record.clone()),
         }
     }

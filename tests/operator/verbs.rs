@@ -79,7 +79,7 @@ fn bad_input_names_the_thing_the_place_and_the_cure() {
         (r#"{"profile": {}}"#, &["put"], &["missing field `uid`"]),
         ("", &["put", "/no/such.json"], &["cannot read /no/such.json"]),
         ("", &["drain"], &["which local store?", "--directory"]),
-        ("", &["drain", "--directory", dir], &["there is no local store in", dir, "store.log"]),
+        ("", &["drain", "--directory", dir], &["there is no local store at", dir, "store.log"]),
         ("", &["drain", "--within", "soon"], &["--within", "soon"]),
         ("", &["inspect", dir], &["there is no local store at", dir, "damaged-<n>.log"]),
         ("", &["import", "json", "/no/such.json"], &["cannot read /no/such.json"]),
