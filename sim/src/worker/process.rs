@@ -72,8 +72,8 @@ impl fmt::Display for End {
             Self::Signalled(signal) => write!(f, "the run ended its process with signal {signal}"),
             Self::Stuck(limit) => write!(
                 f,
-                "the run was ended after {} seconds: it spins without letting simulated time pass, or needs a longer \
-                 --stuck-after",
+                "the run was ended after {} seconds: it spins without letting simulated time pass, or a checker does; \
+                 --stuck-after gives it longer",
                 limit.as_secs()
             ),
         }
