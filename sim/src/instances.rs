@@ -1,7 +1,7 @@
 //! The instances of the subject, and the work that is left for each: the same in a simulated world and on real servers.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::Poll,
@@ -46,11 +46,14 @@ struct State {
 #[derive(Clone, Default)]
 struct Instance {
     subject: Option<Arc<dyn Subject>>,
-    /// Position in its queue.
+    /// Position in its queue of the first call that was never taken.
     next: usize,
+    /// Calls that were taken by workers whose process ended before they began: they are taken again before all others.
+    put_back: BTreeSet<usize>,
+    /// Calls that its workers have in hand, and whether they have begun.
+    in_hand: BTreeMap<usize, bool>,
     /// How often it has ended: a worker of an earlier life counts no more, though its process may live on for a moment.
     life: u64,
-    running: usize,
     /// Calls under way.
     calls: u64,
     /// Callers drop their calls after at most so many polls.
@@ -64,6 +67,48 @@ struct Instance {
     pending_bytes_most: u64,
     /// What it last said of its store.
     reported: Option<StoreReport>,
+}
+
+impl Instance {
+    /// The position of the next call for a worker of this life.
+    fn take(&mut self, life: u64, count: usize) -> Option<usize> {
+        if self.life != life {
+            return None;
+        }
+        let position = match self.put_back.pop_first() {
+            Some(position) => position,
+            None if self.next < count => {
+                self.next += 1;
+                self.next - 1
+            }
+            None => return None,
+        };
+        self.in_hand.insert(position, false);
+        Some(position)
+    }
+
+    /// Whether a worker may begin the call that it has taken. An instance that is being closed takes none, and the worker ends:
+    /// the call stays in hand until the process is gone, and is put back then.
+    fn begin(&mut self, life: u64, position: usize) -> bool {
+        let begins = self.life == life && self.subject.is_some();
+        if begins {
+            self.in_hand.insert(position, true);
+        }
+        begins
+    }
+
+    /// The process is gone. A call that had begun has an unknown outcome and is not made again.
+    fn put_back_in_hand(&mut self) {
+        let in_hand = std::mem::take(&mut self.in_hand);
+        self.put_back.extend(in_hand.into_iter().filter(|(_, has_begun)| !has_begun).map(|(position, _)| position));
+    }
+
+    /// A call has returned. Those of an earlier life are in hand no more.
+    fn end(&mut self, life: u64, position: usize) {
+        if self.life == life {
+            self.in_hand.remove(&position);
+        }
+    }
 }
 
 /// How long whoever runs an instance waits before it is started again after its cache could not be opened.
@@ -187,13 +232,14 @@ impl Instances {
         }
     }
 
-    /// The process of an instance is gone. What it was doing never returns.
+    /// The process of an instance is gone. What it was doing never returns; what it had not begun is left for the next.
     pub fn stopped(&self, instance: u32, how: Stop) {
         self.report(instance);
         self.with(instance, |state| {
             state.subject = None;
             state.life += 1;
-            (state.running, state.calls, state.pending_bytes_most) = (0, 0, 0);
+            (state.calls, state.pending_bytes_most) = (0, 0);
+            state.put_back_in_hand();
         });
         self.shared.recorder.note(What::Stopped { instance, how });
     }
@@ -206,27 +252,16 @@ impl Instances {
         alive: impl Fn() -> bool + Sync,
     ) {
         let start_us = self.gate_opened().await;
-        loop {
-            let next = self.with(instance, |state| {
-                if state.life != life {
-                    return None;
-                }
-                state.next += 1;
-                state.running += 1;
-                self.shared.queues[instance as usize].get(state.next - 1)
-            });
-            let ends = |state: &mut Instance| state.running -= usize::from(state.life == life);
-            let Some(planned) = next else {
-                self.with(instance, ends);
-                return;
-            };
+        let queue = &self.shared.queues[instance as usize];
+        while let Some(position) = self.with(instance, |state| state.take(life, queue.len())) {
+            let planned = &queue[position];
             let left_us = (start_us + planned.at_us).saturating_sub(self.shared.recorder.now_us());
             env.sleep(Duration::from_micros(left_us)).await;
-            // An instance that is being closed takes no calls.
-            if self.with(instance, |state| state.subject.is_some()) {
-                self.call(instance, &*subject, &planned.call, &alive).await;
+            if !self.with(instance, |state| state.begin(life, position)) {
+                return;
             }
-            self.with(instance, ends);
+            self.call(instance, &*subject, &planned.call, &alive).await;
+            self.with(instance, |state| state.end(life, position));
         }
     }
 
@@ -278,10 +313,8 @@ impl Instances {
         let now_us = self.shared.recorder.now_us();
         let state = self.lock();
         let (start_us, queue) = (state.start_us.unwrap_or(now_us), &self.shared.queues[instance as usize]);
-        let Instance { next, running, .. } = state.instances[instance as usize];
-        // Workers take calls in the order of the queue and have at most the last few in hand.
-        let in_hand = queue.get(next.saturating_sub(running)..next.min(queue.len())).unwrap_or_default();
-        in_hand.iter().filter(|planned| start_us + planned.at_us <= now_us).count() as u64
+        let in_hand = state.instances[instance as usize].in_hand.keys();
+        in_hand.filter(|position| start_us + queue[**position].at_us <= now_us).count() as u64
     }
 
     /// The bed's own tasks in its process.
@@ -338,11 +371,10 @@ impl Instances {
     /// Whether nothing is left to do.
     pub fn all_done(&self) -> bool {
         let state = self.lock();
-        state
-            .instances
-            .iter()
-            .zip(&self.shared.queues)
-            .all(|(instance, queue)| instance.running == 0 && instance.next >= queue.len())
+        let mut each = state.instances.iter().zip(&self.shared.queues);
+        each.all(|(instance, queue)| {
+            instance.in_hand.is_empty() && instance.put_back.is_empty() && instance.next >= queue.len()
+        })
     }
 
     /// Whether each is connected and has nothing pending.
@@ -421,4 +453,52 @@ async fn at_most<T>(mut call: Pending<'_, T>, polls: u64) -> Option<T> {
 
 fn status(instance: &Instance) -> Option<Status> {
     instance.subject.as_ref().map(|subject| subject.status())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        faults::{Fault, PlannedFault},
+        history::{History, Phase},
+        runner,
+        seed::Seed,
+        workload::Workload,
+    };
+
+    /// One instance that is asked for a list every second from the fifth on, three workers, and this fault from the first
+    /// second to the second.
+    fn played(fault: Fault) -> History {
+        let mut scenario = Scenario::generate(Workload::Consistency, Seed(1));
+        (scenario.prefixes, scenario.clock_offsets_ms, scenario.workers) = (vec!["p".to_owned()], vec![0], 3);
+        let planned = |second: u64| PlannedCall { at_us: second * 1_000_000, instance: 0, call: Arc::new(Call::List) };
+        scenario.operations = (5..10).map(planned).collect();
+        scenario.faults = vec![PlannedFault { start_us: 1_000_000, end_us: 2_000_000, fault }];
+        runner::run(&scenario).unwrap().history
+    }
+
+    #[test]
+    fn a_call_that_had_not_begun_when_its_process_ended_is_made_by_the_next() {
+        for fault in [
+            Fault::InstanceCrash { instance: 0, power_loss: false },
+            Fault::InstanceRestart { instance: 0 },
+            Fault::LockHeld { instance: 0 },
+        ] {
+            let history = played(fault.clone());
+            let faults = history.events.iter().find(|it| it.what == What::Phase { phase: Phase::Faults });
+            let start_us = faults.expect("every run has this phase").at_us;
+            let invoked = history.events.iter().filter(|it| matches!(it.what, What::Invoke { .. }));
+            let times: Vec<_> = invoked.map(|it| (it.at_us - start_us) / 1_000_000).collect();
+            assert_eq!(times, [5, 6, 7, 8, 9], "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn a_call_that_had_begun_is_not_made_again() {
+        let mut instance =
+            Instance { in_hand: BTreeMap::from([(0, true), (1, false)]), next: 2, ..Instance::default() };
+        instance.put_back_in_hand();
+        assert_eq!([0; 3].map(|life| instance.take(life, 3)), [Some(1), Some(2), None]);
+        assert_eq!(instance.take(1, 9), None, "a worker of another life");
+    }
 }
