@@ -80,6 +80,9 @@ struct Offer {
 /// So many ways to cover what a read needs are tried; if there are more, a search without success has found nothing out.
 const COVERS_MAX: usize = 64;
 
+/// Sets of offers that are tried for one read, whether they cover it or not.
+const TRIED_MAX: usize = 1 << 16;
+
 /// How far a search has come.
 #[derive(Clone)]
 struct State {
@@ -284,8 +287,9 @@ impl<'h> Object<'h> {
         // A tag has few writers, which often cover the rest.
         needs.sort_by_key(|(cell, value)| (!matches!(value, Seen::Tagged(_)), *value == Seen::Present, *cell));
         let mut covers = BTreeSet::new();
-        self.cover(&needs, &state.used, frontier, &mut covers);
-        *is_cut |= covers.len() >= COVERS_MAX;
+        let mut tried = BTreeSet::new();
+        self.cover(&needs, &state.used, frontier, &mut covers, &mut tried);
+        *is_cut |= covers.len() >= COVERS_MAX || tried.len() >= TRIED_MAX;
         let with = |used| {
             let mut next = State { placed: state.placed.clone(), values: state.values.clone(), used };
             next.write(&needs);
@@ -299,8 +303,16 @@ impl<'h> Object<'h> {
         least.into_iter().filter_map(with).collect()
     }
 
-    fn cover(&self, needs: &[(usize, Seen)], used: &Used, frontier: u64, covers: &mut BTreeSet<Used>) {
-        if covers.len() >= COVERS_MAX {
+    /// The same offers in another order leave the same needs, so each set of them is tried once.
+    fn cover(
+        &self,
+        needs: &[(usize, Seen)],
+        used: &Used,
+        frontier: u64,
+        covers: &mut BTreeSet<Used>,
+        tried: &mut BTreeSet<Used>,
+    ) {
+        if covers.len() >= COVERS_MAX || tried.len() >= TRIED_MAX || !tried.insert(used.clone()) {
             return;
         }
         let Some(need) = needs.first() else {
@@ -319,7 +331,7 @@ impl<'h> Object<'h> {
                 Err(place) => used.insert(place, (index, 1)),
             }
             let rest: Vec<_> = needs.iter().filter(|need| offer.cells.binary_search(need).is_err()).copied().collect();
-            self.cover(&rest, &used, frontier, covers);
+            self.cover(&rest, &used, frontier, covers, tried);
         }
     }
 }
@@ -368,6 +380,17 @@ mod tests {
 
     fn step(called: u64, returned: u64, act: Act<()>, cells: Cells) -> Step<'static> {
         Step { span: Span { called, returned, act }, cells, stamp: None }
+    }
+
+    #[test]
+    fn a_read_that_countless_sets_of_writes_nearly_cover_is_given_up() {
+        let cells = 25;
+        let value = |cell: usize| (cell, Seen::Tagged(7));
+        let pairs = (0..cells).flat_map(|one| (one + 1..cells).map(move |other| (one, other)));
+        let optional = pairs.map(|(one, other)| (vec![value(one), value(other)], 0)).collect();
+        // Nobody writes the last cell, which is found out when all others are covered.
+        let read = step(2, 3, Act::Read(()), (0..=cells).map(value).collect());
+        assert_eq!(Object::new(cells + 1, vec![read], optional).search(1_000), Found::TooHard);
     }
 
     fn again(steps: &[Step<'static>]) -> Vec<Step<'static>> {
