@@ -298,5 +298,6 @@ impl<E: Env> Drop for ContactCache<E> {
         if let Some(connection) = self.inner.link.connection() {
             connection.abandon();
         }
+        self.inner.apart.close();
     }
 }

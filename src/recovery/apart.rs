@@ -169,6 +169,13 @@ impl Apart {
         (named.count() as u64, isolated)
     }
 
+    /// Closes all connections.
+    pub(crate) fn close(&self) {
+        for side in [&self.large, &self.suspects, &self.calls] {
+            side.close();
+        }
+    }
+
     /// Closes what is not used.
     pub(super) fn tidy(&self, now: Duration) {
         for side in [&self.large, &self.suspects, &self.calls] {
@@ -326,7 +333,6 @@ async fn alone<E: Env>(inner: &Inner<E>, side: &Side, uid: &Uid, limit: Duration
         None => format!("no reply within {} ms", limit.as_millis()),
     };
     side.discard(connection.id).await;
-    connection.abandon();
     // It is to blame only if Redis works: a probe says so.
     let probe = timeout(&inner.env, inner.config.reply_timeout, shared.probe(&inner.keys)).await;
     match probe {

@@ -50,19 +50,32 @@ impl Side {
             open.used_at = now;
             return Ok(open.connection.clone());
         }
-        *open = None;
+        if let Some(Open { connection, .. }) = open.take() {
+            connection.abandon();
+        }
         let connection = opening.await?;
         *open = Some(Open { connection: connection.clone(), beside: shared.id, used_at: now });
         Ok(connection)
     }
 
-    /// Lets go of the connection with this id: whoever still uses it may end, the next user opens another.
+    /// Closes the connection with this id: requests under way on it fail, the next user opens another.
     pub(crate) async fn discard(&self, id: u64) {
         let mut open = self.open.lock().await;
-        open.take_if(|open| open.connection.id == id);
+        if let Some(Open { connection, .. }) = open.take_if(|open| open.connection.id == id) {
+            connection.abandon();
+        }
     }
 
-    /// Lets go of a connection that nobody has asked for lately.
+    /// Closes the connection. One that is being opened goes with whoever opens it.
+    pub(crate) fn close(&self) {
+        if let Ok(mut open) = self.open.try_lock()
+            && let Some(Open { connection, .. }) = open.take()
+        {
+            connection.abandon();
+        }
+    }
+
+    /// Lets go of a connection that nobody has asked for lately: it is closed once nobody uses it.
     pub(crate) fn tidy(&self, now: Duration) {
         // Who holds the lock is using it.
         if let Ok(mut open) = self.open.try_lock() {
