@@ -12,6 +12,7 @@ mod processes;
 mod reader;
 mod search;
 mod shrink;
+mod tiling;
 mod values;
 
 use std::{fmt, str::FromStr};

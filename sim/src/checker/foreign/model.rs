@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     form::{Act, Foreign},
+    tiling::Parts,
     values::Value,
 };
 
@@ -22,14 +23,19 @@ pub(super) trait Model {
     fn numbers(&self, state: Self::State) -> [u64; 2];
 
     /// Whether an operation can never come: `wanting` is legal in another state only, and none of the operations that
-    /// may stand before it leads there.
-    fn is_hopeless<'a>(&self, state: Self::State, wanting: &Act, before: impl Iterator<Item = &'a Act> + Clone)
-    -> bool;
+    /// may stand before it leads there. Of each of these `before` says whether it has to. A closer look takes of `steps`;
+    /// without any left there is none.
+    fn is_hopeless<'a>(&self, state: Self::State, wanting: &Act, before: impl Before<'a>, steps: &mut u64) -> bool;
 
     /// Whether `observer` may answer as it does because of `change`. If no operation may, the history without `change`
     /// has an order wherever the whole history has one.
     fn may_show(&self, change: &Act, observer: &Act) -> bool;
 }
+
+/// Operations that may stand before another one, and whether they have to.
+pub(super) trait Before<'a>: Iterator<Item = (&'a Act, bool)> + Clone {}
+
+impl<'a, I: Iterator<Item = (&'a Act, bool)> + Clone> Before<'a> for I {}
 
 /// A register that holds one value, with or without compare-and-set.
 pub(super) struct Register {
@@ -58,10 +64,10 @@ impl Model for Register {
         [u64::from(state.0), 0]
     }
 
-    fn is_hopeless<'a>(&self, state: Value, wanting: &Act, before: impl Iterator<Item = &'a Act> + Clone) -> bool {
+    fn is_hopeless<'a>(&self, state: Value, wanting: &Act, mut before: impl Before<'a>, _: &mut u64) -> bool {
         let (Act::Read(wanted) | Act::Cas { from: wanted, .. }) = wanting else { return false };
         let leads_there = |act: &Act| matches!(act, Act::Write(value) | Act::Cas { to: value, .. } if value == wanted);
-        state != *wanted && !before.clone().any(leads_there)
+        state != *wanted && !before.any(|(act, _)| leads_there(act))
     }
 
     fn may_show(&self, change: &Act, observer: &Act) -> bool {
@@ -153,6 +159,11 @@ impl KeyValue {
         self.texts[value.0 as usize].as_ref()
     }
 
+    /// It leaves the key absent.
+    fn empties(&self, act: &Act) -> bool {
+        matches!(*act, Act::Delete) || matches!(*act, Act::Write(value) if self.text(value).is_none())
+    }
+
     fn begins_with(&self, whole: Value, start: Value) -> bool {
         let (whole, start) = (self.text(whole), self.text(start));
         whole.zip(start).is_some_and(|(whole, start)| whole.bytes.starts_with(&start.bytes))
@@ -194,47 +205,58 @@ impl Model for KeyValue {
         }
     }
 
-    fn is_hopeless<'a>(&self, state: Held, wanting: &Act, before: impl Iterator<Item = &'a Act> + Clone) -> bool {
+    fn is_hopeless<'a>(&self, state: Held, wanting: &Act, before: impl Before<'a>, steps: &mut u64) -> bool {
         let Act::Read(wanted) = *wanting else { return false };
         let Some(text) = self.text(wanted) else {
-            return state != Held::Absent && !before.clone().any(|act| *act == Act::Delete);
+            return state != Held::Absent && !before.clone().any(|(act, _)| self.empties(act));
         };
         // What is not there yet comes from appends that are not placed: each of them whole, and once.
-        let appends =
-            || before.clone().filter_map(|act| if let Act::Append(more) = act { self.text(*more) } else { None });
-        let can_follow = |start: usize| {
-            let rest = &text.bytes[start..];
-            let supply = |it: &mut dyn Iterator<Item = &Text>| it.map(|more| more.bytes.len()).sum::<usize>();
-            rest.len() <= supply(&mut appends())
-                && rest.len() <= supply(&mut appends().filter(|more| contains(rest, &more.bytes)))
-        };
-        let is_on_the_way = match state {
-            Held::Absent => can_follow(0),
-            Held::Text { print, len } => text.prefix(len) == Some(print) && can_follow(len),
-            Held::Unseen => false,
-        };
-        let starts_anew = |act: &Act| match *act {
-            Act::Write(value) => {
-                self.begins_with(wanted, value) && self.text(value).is_some_and(|start| can_follow(start.bytes.len()))
+        let mut appends = Parts::default();
+        for (act, must) in before.clone() {
+            if let Act::Append(more) = act
+                && let Some(more) = self.text(*more)
+            {
+                appends.add(&more.bytes, must);
             }
-            Act::Delete => can_follow(0),
-            _ => false,
+        }
+        let start = match state {
+            Held::Absent => Some(0),
+            Held::Text { print, len } => (text.prefix(len) == Some(print)).then_some(len),
+            Held::Unseen => None,
         };
-        !is_on_the_way && !before.clone().any(starts_anew)
+        let is_overwritten = before.clone().any(|(act, must)| must && act.is_blind());
+        if !is_overwritten && start.is_some_and(|start| can_make(&appends, &text.bytes[start..], steps)) {
+            return false;
+        }
+        // What must come may have come before the overwriting.
+        appends.let_go();
+        let mut starts = before.filter_map(|(act, _)| match *act {
+            ref act if self.empties(act) => Some(0),
+            Act::Write(value) if self.begins_with(wanted, value) => self.text(value).map(|start| start.bytes.len()),
+            _ => None,
+        });
+        !starts.any(|start| can_make(&appends, &text.bytes[start..], steps))
     }
 
     fn may_show(&self, change: &Act, observer: &Act) -> bool {
         match (*change, *observer) {
-            (Act::Write(value), Act::Read(read)) => value == read || self.begins_with(read, value),
+            (Act::Write(value), Act::Read(read)) if !self.empties(change) => {
+                value == read || self.begins_with(read, value)
+            }
             (Act::Append(value), Act::Read(read)) => {
                 let (value, read) = (self.text(value), self.text(read));
                 value.zip(read).is_some_and(|(value, read)| contains(&read.bytes, &value.bytes))
             }
             // What is appended after a delete shows that there was one.
-            (Act::Delete, Act::Read(_)) => true,
+            (_, Act::Read(_)) => self.empties(change),
             _ => false,
         }
     }
+}
+
+/// Whether the rest of a text can be made of these, as far as so many steps tell.
+fn can_make(appends: &Parts<'_>, rest: &[u8], steps: &mut u64) -> bool {
+    if *steps == 0 { appends.may_make(rest) } else { appends.make(rest, steps) != Some(false) }
 }
 
 impl Text {

@@ -12,6 +12,10 @@
 //! can be moved here, since it changes nothing. A configuration is left where the next operation that wants a certain
 //! state cannot come to it any more.
 //!
+//! Of operations that do the same and may be next, the one that returns first is tried alone: an order that begins with
+//! another of them stays one when the two change places. Dozens of equal appends at a time are one way then, and not as
+//! many as there are subsets.
+//!
 //! What is placed is noted relative to the first operation that is not, so that an entry of the memory is as long as
 //! many operations run at a time, however long the history is.
 
@@ -72,6 +76,10 @@ pub(super) fn known_at(moment: u64, ops: &[Timed]) -> (Vec<Timed>, Vec<usize>) {
 const HEAD: u32 = 0;
 /// How far the search looks ahead for an operation that wants a certain state.
 const LOOK_AHEAD: usize = 256;
+/// How many steps a model may take at first to see whether an operation is hopeless.
+const CLOSE_LOOK_STEPS: u64 = 2_000;
+/// What each of these costs, in steps of the search.
+const CLOSE_LOOK_COST: u64 = 8;
 
 struct Search<'a, M: Model> {
     model: &'a M,
@@ -220,14 +228,14 @@ impl<'a, M: Model> Search<'a, M> {
     }
 
     /// An operation that wants a certain state and can never have it, among the first few to return of those.
-    fn hopeless(&self) -> Option<u32> {
+    fn hopeless(&mut self) -> Option<u32> {
         // The straight way needs no long look.
         let is_astray = self.steps > 100 + 2 * self.trail.len() as u64;
         let wanting_max = if is_astray { M::WANTING_LOOKED_AT } else { 1 };
         let (mut node, mut looked, mut wanting) = (self.next[HEAD as usize], 0, 0);
         while node != HEAD && looked < LOOK_AHEAD && wanting < wanting_max {
             if node % 2 == 0 && self.act(node / 2 - 1).wants_a_state() {
-                if self.is_hopeless(node / 2 - 1) {
+                if self.is_hopeless(node / 2 - 1, is_astray) {
                     return Some(node / 2 - 1);
                 }
                 wanting += 1;
@@ -238,13 +246,25 @@ impl<'a, M: Model> Search<'a, M> {
         None
     }
 
-    fn is_hopeless(&self, wanting: u32) -> bool {
+    fn is_hopeless(&mut self, wanting: u32, is_astray: bool) -> bool {
+        // The longer the search, the closer it looks: up to a quarter of what it has taken so far.
+        let given = if is_astray { CLOSE_LOOK_STEPS.max(self.steps / (4 * CLOSE_LOOK_COST)) } else { 0 };
+        let mut left = given;
+        let is_hopeless = self.can_never_come(wanting, &mut left);
+        self.steps += (given - left) * CLOSE_LOOK_COST;
+        is_hopeless
+    }
+
+    fn can_never_come(&self, wanting: u32, steps: &mut u64) -> bool {
+        let called = self.ops[self.op(wanting)].called;
         let nodes = std::iter::successors(Some(self.next[HEAD as usize]), |&node| Some(self.next[node as usize]));
         let calls = nodes.take_while(|&node| node != 2 * wanting + 2).filter(|node| node % 2 == 1);
         let definite = calls.map(|node| node / 2).filter(|&number| number != wanting);
         let optional = self.optional_before(wanting);
-        let before = definite.chain(optional).map(|number| self.act(number));
-        self.model.is_hopeless(self.state, self.act(wanting), before)
+        // What returned before the call of the other one has to stand before it.
+        let is_first = |number: u32| self.returned.get(number as usize).is_some_and(|&returned| returned < called);
+        let before = definite.chain(optional).map(|number| (self.act(number), is_first(number)));
+        self.model.is_hopeless(self.state, self.act(wanting), before, steps)
     }
 
     /// What may have happened before the return of an operation, and is not placed.
@@ -269,31 +289,32 @@ impl<'a, M: Model> Search<'a, M> {
         self.memo.insert(&self.key)
     }
 
-    /// What may be next: the operation at the frontier, the others by their returns, one of each kind of the optional.
+    /// What may be next: the operation at the frontier, the others by their returns, then the optional; of those that do
+    /// the same the first.
     fn gather(&mut self, first: u32, must_show: bool) {
         let start = self.candidates.len();
+        let mut candidates = std::mem::take(&mut self.candidates);
         let mut node = self.next[HEAD as usize];
         while node % 2 == 1 {
-            let number = node / 2;
             // What only looks would have been placed, were it legal.
-            if !(self.act(number).only_looks() || must_show && self.act(number).is_blind()) {
-                self.candidates.push(number);
+            if !self.act(node / 2).only_looks() {
+                candidates.push(node / 2);
             }
             node = self.next[node as usize];
         }
-        let returned = &self.returned;
-        self.candidates[start..].sort_unstable_by_key(|&number| returned[number as usize]);
-        let definite = self.candidates.len();
-        let mut optional = std::mem::take(&mut self.candidates);
-        for number in self.optional_before(first) {
-            if must_show && self.act(number).is_blind() {
-                continue;
-            }
-            if optional[definite..].iter().all(|&other| self.act(other) != self.act(number)) {
-                optional.push(number);
+        candidates[start..].sort_unstable_by_key(|&number| self.returned[number as usize]);
+        candidates.extend(self.optional_before(first));
+        let mut kept = start;
+        for place in start..candidates.len() {
+            let act = self.act(candidates[place]);
+            let is_vain = must_show && act.is_blind();
+            if !is_vain && candidates[start..kept].iter().all(|&other| self.act(other) != act) {
+                candidates[kept] = candidates[place];
+                kept += 1;
             }
         }
-        self.candidates = optional;
+        candidates.truncate(kept);
+        self.candidates = candidates;
     }
 
     fn op(&self, number: u32) -> usize {

@@ -1,6 +1,8 @@
 //! The judge of foreign histories against brute force, and on histories told by hand.
 
-use rand::RngExt;
+use std::fmt::Write as _;
+
+use rand::{RngExt, seq::SliceRandom};
 
 use super::{
     generate::{Shape, generate},
@@ -96,6 +98,110 @@ fn small_histories_are_judged_as_brute_force_judges_them() {
         }
         assert!((100..1_400).contains(&refuted), "{model}: {refuted} were refuted: the test has lost its point");
     }
+}
+
+/// Operations on one key whose texts begin and end alike, at random moments; in half of the histories most overlap.
+fn tangled(draw: &mut crate::seed::Stream) -> String {
+    let texts = ["null", "\"a\"", "\"aa\"", "\"b\"", "\"ab\"", "\"\""];
+    let (count, moments) = (draw.random_range(2..8), [8, 40][draw.random_range(0..2)]);
+    let mut held = vec![String::new()];
+    let mut text = format!("{{\"initial\":{}}}\n", texts[draw.random_range(0..texts.len())]);
+    for process in 0..count {
+        let called = draw.random_range(0..moments);
+        let returned = called + draw.random_range(0..moments);
+        let value = texts[draw.random_range(0..texts.len())];
+        let (f, value) = match draw.random_range(0..8) {
+            0..3 => {
+                let more = value.trim_matches('"').replace("null", "a");
+                let longer: Vec<_> = held.iter().map(|before| format!("{before}{more}")).collect();
+                held.extend(longer);
+                ("append", format!("\"{more}\""))
+            }
+            3 => ("put", value.to_owned()),
+            4 => ("delete", "null".to_owned()),
+            5 => ("get", value.to_owned()),
+            _ => ("get", format!("\"{}\"", held[draw.random_range(0..held.len())])),
+        };
+        let end = if draw.random_bool(0.2) && f != "get" { String::new() } else { format!(",\"return\":{returned}") };
+        let _ = writeln!(text, r#"{{"process":{process},"f":"{f}","value":{value},"call":{called}{end}}}"#);
+    }
+    text
+}
+
+#[test]
+fn texts_that_can_be_put_together_in_many_ways_are_judged_as_brute_force_judges_them() {
+    let mut refuted = 0;
+    for seed in 0..4_000 {
+        let text = tangled(&mut Seed(seed).stream("tangled"));
+        let history = read("it", text.as_bytes(), ModelName::KeyValue).expect("a history");
+        let all: Vec<_> = (0..part(&history).timed.len()).collect();
+        let found = evidence(&history, false);
+        assert_eq!(found.is_none(), brute_force(&history, &all), "seed {seed}:\n{text}");
+        let Some(found) = found else { continue };
+        refuted += 1;
+        assert!(!brute_force(&history, &found.shown), "seed {seed}: {:?}\n{text}", found.shown);
+    }
+    assert!((500..3_500).contains(&refuted), "{refuted} were refuted: the test has lost its point");
+}
+
+/// Appends that all run at a time, and one get after them.
+fn appended(texts: &[String], got: &str) -> Foreign {
+    let mut lines = Vec::new();
+    for (process, text) in texts.iter().enumerate() {
+        let end = 500 + process;
+        lines.push(format!(r#"{{"process":{process},"f":"append","value":"{text}","call":{process},"return":{end}}}"#));
+    }
+    lines.push(format!(r#"{{"process":"g","f":"get","value":"{got}","call":1000,"return":1001}}"#));
+    told(ModelName::KeyValue, &lines.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+#[test]
+fn forty_appends_at_a_time_and_one_get_are_decided() {
+    let same = vec!["a".to_owned(); 40];
+    let two: Vec<_> = (0..40).map(|number| if number % 2 == 0 { "a" } else { "ab" }.to_owned()).collect();
+    let numbers: Vec<_> = (0..40).map(|number| number.to_string()).collect();
+    for texts in [&same, &two, &numbers] {
+        let all = texts.concat();
+        assert!(has_an_order(texts, &all));
+        assert!(has_an_order(texts, &texts.iter().rev().cloned().collect::<String>()));
+        assert!(!has_an_order(texts, &all[1..]), "one is cut off");
+        assert!(!has_an_order(texts, &all[..all.len() - 1]), "one is cut off");
+        assert!(!has_an_order(texts, &format!("{all}{}", texts[0])), "one was appended twice");
+    }
+    for seed in 0..20 {
+        let draw = &mut Seed(seed).stream("words");
+        let texts: Vec<_> = (0..40).map(|_| word(draw)).collect();
+        let mut got = texts.clone();
+        got.shuffle(draw);
+        assert!(has_an_order(&texts, &got.concat()), "seed {seed}");
+        let last = got[39].pop().expect("no text is empty");
+        got[0].push(last);
+        // Whatever the answer is, there is one.
+        has_an_order(&texts, &got.concat());
+    }
+}
+
+fn word(draw: &mut crate::seed::Stream) -> String {
+    (0..draw.random_range(1..5)).map(|_| ['a', 'b', 'c'][draw.random_range(0..3)]).collect()
+}
+
+/// Whether these appends explain what one get saw; a search that is given up is a failure.
+fn has_an_order(texts: &[String], got: &str) -> bool {
+    let history = appended(texts, got);
+    let limits = Limits { steps: 5_000_000, ..LIMITS };
+    match search(&KeyValue::new(&history), &part(&history).timed, limits).0 {
+        Found::Linearizable(_) => true,
+        Found::Violated { .. } => false,
+        Found::GaveUp { steps, .. } => panic!("given up after {steps} steps: {got} of {texts:?}"),
+    }
+}
+
+#[test]
+fn a_put_of_null_makes_a_key_absent() {
+    let put = r#"{"process":0,"f":"put","value":"a","call":1,"return":2}"#;
+    let null = r#"{"process":0,"f":"put","value":null,"call":3,"return":4}"#;
+    let get = r#"{"process":0,"f":"get","value":null,"call":5,"return":6}"#;
+    assert_eq!(told(ModelName::KeyValue, &[put, null, get]).judge(), Linearizable::Pass);
 }
 
 #[test]
