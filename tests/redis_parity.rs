@@ -116,7 +116,12 @@ fn malformed_requests_get_equal_errors() {
 fn words_beyond_proto_max_bulk_len_get_equal_errors() {
     // The least that a server can be told.
     const MAX: usize = 1 << 20;
-    let Some(server) = Server::start_with(&["--proto-max-bulk-len", &MAX.to_string()]) else { return };
+    let Some(server) = Server::start_in(
+        tempfile::tempdir().expect("a directory for the server"),
+        &["--proto-max-bulk-len", &MAX.to_string()],
+    ) else {
+        return;
+    };
     let set = |length: usize| encode(&vec![b"SET".to_vec(), b"k".to_vec(), vec![b'v'; length]]);
     let append = encode(&words("APPEND k v"));
     let beyond = format!("*1\r\n$4\r\nPING\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n", MAX + 1).into_bytes();
@@ -196,26 +201,32 @@ struct Server {
 impl Server {
     /// Starts it; none if there is no redis-server.
     fn start() -> Option<Self> {
-        Self::start_with(&[])
+        let directory = tempfile::tempdir().expect("a directory for the server");
+        Self::start_in(directory, &[])
     }
 
-    /// Likewise, with these arguments beside those that every test wants.
-    fn start_with(arguments: &[&str]) -> Option<Self> {
+    /// Starts it with more arguments, and waits until it has loaded its data.
+    fn start_in(directory: tempfile::TempDir, arguments: &[&str]) -> Option<Self> {
+        let mut server = Self::spawn(directory, arguments)?;
+        let log = BufReader::new(server.process.stdout.take().expect("its log is piped"));
+        let ready = log.lines().map_while(Result::ok).any(|line| line.contains("ready to accept connections"));
+        assert!(ready, "redis-server ended before it was ready");
+        Some(server)
+    }
+
+    /// Starts it, and does not wait.
+    fn spawn(directory: tempfile::TempDir, arguments: &[&str]) -> Option<Self> {
         let program = program::redis_server()?;
-        let directory = tempfile::tempdir().expect("a directory for the server");
         // A socket file instead of a port: no other process can have taken it.
+        let socket = directory.path().join("redis.sock");
         let started = Command::new(program)
-            .args(["--port", "0", "--unixsocket", "redis.sock", "--save", "", "--appendonly", "no"])
+            .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
+            .arg(socket)
             .args(arguments)
             .current_dir(directory.path())
             .stdout(Stdio::piped())
             .spawn();
-        let mut process = started.expect("it ran before, to say its version");
-        let log = BufReader::new(process.stdout.take().expect("its log is piped"));
-        let server = Self { process, directory };
-        let ready = log.lines().map_while(Result::ok).any(|line| line.contains("ready to accept connections"));
-        assert!(ready, "redis-server ended before it was ready");
-        Some(server)
+        Some(Self { process: started.expect("it ran before, to say its version"), directory })
     }
 
     fn connect(&self) -> UnixStream {
@@ -417,3 +428,5 @@ mod generate;
 mod program;
 #[path = "redis_parity/scripts.rs"]
 mod scripts;
+#[path = "redis_parity/states.rs"]
+mod states;

@@ -310,19 +310,19 @@ pub enum Direction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
-    /// It reads its data set: nothing works.
+    /// It reads its data set: what needs data is refused.
     Loading,
-    /// It has become a replica: writes are refused.
+    /// It has become a replica: writes are refused, also where a script makes them.
     ReadOnly,
-    /// Its memory is full: writes are refused.
+    /// Its memory is full: what may need memory is refused; deletes and scripts that only read work.
     OutOfMemory,
-    /// It cannot save to its disk: writes are refused.
+    /// It cannot save to its disk: writes and PING are refused.
     Misconfigured,
-    /// A script runs for too long: nothing works.
+    /// A script runs for too long: only HELLO, AUTH, QUIT and SCRIPT KILL are answered.
     Busy,
-    /// A password was set: nothing works.
+    /// A password was set: nothing works but to authenticate.
     NoAuth,
-    /// It is a replica without its master, and serves no stale data: nothing works.
+    /// It is a replica without its master, and serves no stale data: what needs data is refused.
     MasterDown,
     /// The user has lost the right to use any command.
     NoPermission,

@@ -7,7 +7,9 @@ use super::{
     data::{Database, Server},
     hash, keyspace, number, reply, scan,
     scripting::{self, Scripts},
-    server, string,
+    server,
+    state::{self, ScriptFlags},
+    string,
 };
 
 /// A command of the table.
@@ -16,17 +18,56 @@ pub(super) struct Command {
     pub(super) name: &'static str,
     /// The number of words with the name; at least so many if negative.
     pub(super) arity: i32,
+    /// Those that Redis's COMMAND INFO gives it, as far as they are known here.
+    pub(super) flags: &'static [Flag],
     /// What it does.
     pub(super) run: Run,
 }
 
+/// A property of a command, by Redis's name for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flag {
+    /// `write`: it may change the data.
+    Write,
+    /// `readonly`: it reads the data.
+    ReadOnly,
+    /// `denyoom`: it may need memory, and is refused when that is full.
+    DenyOom,
+    /// `loading`: it works while the data set is loaded.
+    Loading,
+    /// `stale`: it works on a replica that has lost its master and serves no stale data.
+    Stale,
+    /// `noscript`: scripts may not call it.
+    NoScript,
+    /// `fast`: it takes constant or logarithmic time.
+    Fast,
+    /// `no_auth`: it works before the client has authenticated, and no user can be denied it.
+    NoAuth,
+    /// `allow_busy`: it works while a script runs for too long.
+    AllowBusy,
+}
+
+impl Flag {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Write => "write",
+            Self::ReadOnly => "readonly",
+            Self::DenyOom => "denyoom",
+            Self::Loading => "loading",
+            Self::Stale => "stale",
+            Self::NoScript => "noscript",
+            Self::Fast => "fast",
+            Self::NoAuth => "no_auth",
+            Self::AllowBusy => "allow_busy",
+        }
+    }
+}
+
 /// What a command does.
 pub(super) enum Run {
-    /// Works on the data.
+    /// Works on the data or the connection.
     Data(fn(&mut Call<'_>, &Args<'_>) -> Done),
-    /// Works on the data or the connection, and scripts may not call it.
-    NotFromScripts(fn(&mut Call<'_>, &Args<'_>) -> Done),
-    /// Works on the script cache; scripts may not call it.
+    /// Works on the script cache.
     Scripts(fn(&mut Call<'_>, &mut Scripts, &Args<'_>) -> Done),
     /// Its second word says which of these.
     Container(&'static [Command]),
@@ -88,28 +129,45 @@ impl<'a> Call<'a> {
 
 /// Runs a command that a client sent, and writes its reply.
 pub(super) fn execute(call: &mut Call<'_>, scripts: &mut Scripts, args: &Args<'_>) {
-    let done = match find(args) {
-        Err(refusal) => Err(refusal),
-        Ok(command) if !command.takes(args.len()) => Err(wrong_arity(command.name)),
-        Ok(command) => {
-            call.server.commands += 1;
-            match command.run {
-                Run::Data(run) | Run::NotFromScripts(run) => run(call, args),
-                Run::Scripts(run) => run(call, scripts, args),
-                Run::Container(_) => Err(wrong_arity(command.name)),
-            }
+    let done = find(args).and_then(|command| {
+        if !command.takes(args.len()) {
+            return Err(wrong_arity(command.name));
         }
-    };
+        if let Some(refusal) = call.server.state.and_then(|state| state::refuses(state, command)) {
+            return call.server.refuse(refusal);
+        }
+        call.server.commands += 1;
+        match command.run {
+            Run::Data(run) => run(call, args),
+            Run::Scripts(run) => run(call, scripts, args),
+            Run::Container(_) => Err(wrong_arity(command.name)),
+        }
+    });
     refuse(call.out, done);
 }
 
-/// Runs a command that a script called, and writes its reply; an error if scripts may not call it so.
-pub(super) fn execute_from_script(call: &mut Call<'_>, args: &Args<'_>) -> Result<(), &'static str> {
-    let Ok(command) = find(args) else { return Err("ERR Unknown Redis command called from script") };
+/// A script that runs.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) flags: Option<ScriptFlags>,
+    /// It has called a command that writes.
+    pub(super) wrote: bool,
+}
+
+/// Runs a command that a script called, and writes its reply; an error if the script may not call it so.
+pub(super) fn execute_from_script(call: &mut Call<'_>, args: &Args<'_>, script: &mut Running) -> Done {
+    let command = find(args).map_err(|_| Refusal::Fixed("ERR Unknown Redis command called from script"))?;
     if !command.takes(args.len()) {
-        return Err("ERR Wrong number of args calling Redis command from script");
+        return Err(Refusal::Fixed("ERR Wrong number of args calling Redis command from script"));
     }
-    let Run::Data(run) = command.run else { return Err("ERR This Redis command is not allowed from script") };
+    let run = match command.run {
+        Run::Data(run) if !command.flags.contains(&Flag::NoScript) => run,
+        _ => return Err(Refusal::Fixed("ERR This Redis command is not allowed from script")),
+    };
+    if let Some(refusal) = state::refuses_from_script(call.server.state, command, script.flags, script.wrote) {
+        return call.server.refuse(refusal);
+    }
+    script.wrote |= command.flags.contains(&Flag::Write);
     call.server.commands += 1;
     let done = run(call, args);
     refuse(call.out, done);
@@ -124,6 +182,15 @@ pub(super) fn wrong_arity(name: &str) -> Refusal {
 /// A word as a number.
 pub(super) fn integer(word: &[u8]) -> Result<i64, Refusal> {
     number::parse(word).ok_or(NOT_AN_INTEGER)
+}
+
+impl Refusal {
+    pub(super) fn text(&self) -> &[u8] {
+        match self {
+            Self::Fixed(text) => text.as_bytes(),
+            Self::Formatted(text) => text,
+        }
+    }
 }
 
 impl Command {
@@ -148,6 +215,15 @@ static COMMANDS: LazyLock<BTreeMap<&'static str, &'static Command>> = LazyLock::
     .map(|command| (command.name, command))
     .collect()
 });
+
+/// Every command but containers, and the names of its flags.
+pub(super) fn flags() -> Vec<(&'static str, Vec<&'static str>)> {
+    let members = COMMANDS.values().flat_map(|command| match command.run {
+        Run::Container(members) => members,
+        Run::Data(_) | Run::Scripts(_) => std::slice::from_ref(*command),
+    });
+    members.map(|command| (command.name, command.flags.iter().map(|flag| flag.name()).collect())).collect()
+}
 
 fn find(args: &Args<'_>) -> Result<&'static Command, Refusal> {
     let Some(command) = args.first().and_then(|name| lookup(name)) else { return Err(unknown_command(args)) };

@@ -1,29 +1,64 @@
 //! Commands on the connection: PING, ECHO, SELECT, HELLO, AUTH, CLIENT. QUIT is in the loop that reads requests.
 
 use super::{
-    command::{Args, Call, Command, Done, Refusal, Run, SYNTAX, integer, wrong_arity},
+    command::{Args, Call, Command, Done, Flag, Refusal, Run, SYNTAX, integer, wrong_arity},
     data::DATABASES,
     reply,
 };
+use crate::faults::Refusal as State;
 
 pub(super) const COMMANDS: &[Command] = &[
-    Command { name: "auth", arity: -2, run: Run::NotFromScripts(auth) },
-    Command { name: "client", arity: -2, run: Run::Container(CLIENT) },
-    Command { name: "echo", arity: 2, run: Run::Data(echo) },
-    Command { name: "hello", arity: -1, run: Run::NotFromScripts(hello) },
-    Command { name: "ping", arity: -1, run: Run::Data(ping) },
+    Command {
+        name: "auth",
+        arity: -2,
+        flags: &[Flag::NoScript, Flag::Loading, Flag::Stale, Flag::Fast, Flag::NoAuth, Flag::AllowBusy],
+        run: Run::Data(auth),
+    },
+    Command { name: "client", arity: -2, flags: &[], run: Run::Container(CLIENT) },
+    Command { name: "echo", arity: 2, flags: &[Flag::Loading, Flag::Stale, Flag::Fast], run: Run::Data(echo) },
+    Command {
+        name: "hello",
+        arity: -1,
+        flags: &[Flag::NoScript, Flag::Loading, Flag::Stale, Flag::Fast, Flag::NoAuth, Flag::AllowBusy],
+        run: Run::Data(hello),
+    },
+    Command { name: "ping", arity: -1, flags: &[Flag::Fast], run: Run::Data(ping) },
     // The loop that reads requests answers QUIT; this is for scripts, which may not call it.
-    Command { name: "quit", arity: -1, run: Run::NotFromScripts(quit) },
-    Command { name: "select", arity: 2, run: Run::Data(select) },
+    Command {
+        name: "quit",
+        arity: -1,
+        flags: &[Flag::NoScript, Flag::Loading, Flag::Stale, Flag::Fast, Flag::NoAuth, Flag::AllowBusy],
+        run: Run::Data(quit),
+    },
+    Command { name: "select", arity: 2, flags: &[Flag::Loading, Flag::Stale, Flag::Fast], run: Run::Data(select) },
 ];
 
 // CLIENT SETINFO came with 7.2: here it is an unknown subcommand, as in 7.0.
 const CLIENT: &[Command] = &[
-    Command { name: "client|getname", arity: 2, run: Run::NotFromScripts(client_getname) },
-    Command { name: "client|id", arity: 2, run: Run::NotFromScripts(client_id) },
-    Command { name: "client|setname", arity: 3, run: Run::NotFromScripts(client_setname) },
+    Command {
+        name: "client|getname",
+        arity: 2,
+        flags: &[Flag::NoScript, Flag::Loading, Flag::Stale],
+        run: Run::Data(client_getname),
+    },
+    Command {
+        name: "client|id",
+        arity: 2,
+        flags: &[Flag::NoScript, Flag::Loading, Flag::Stale],
+        run: Run::Data(client_id),
+    },
+    Command {
+        name: "client|setname",
+        arity: 3,
+        flags: &[Flag::NoScript, Flag::Loading, Flag::Stale],
+        run: Run::Data(client_setname),
+    },
 ];
 
+const NOT_AUTHENTICATED: Refusal = Refusal::Fixed(
+    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> option \
+     can be used to authenticate the client and select the RESP protocol version at the same time",
+);
 const WRONG_PASSWORD: Refusal = Refusal::Fixed("WRONGPASS invalid username-password pair or user is disabled.");
 
 fn ping(call: &mut Call<'_>, args: &Args<'_>) -> Done {
@@ -56,6 +91,8 @@ fn select(call: &mut Call<'_>, args: &Args<'_>) -> Done {
 
 fn auth(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     match args {
+        // There is a password, and it is another one.
+        [_, _] | [_, _, _] if call.server.state == Some(State::NoAuth) => return Err(WRONG_PASSWORD),
         [_, _] => {
             return Err(Refusal::Fixed(
                 "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
@@ -94,8 +131,12 @@ fn hello(call: &mut Call<'_>, args: &Args<'_>) -> Done {
             }
         };
     }
-    if user.is_some_and(|user| !is_default_user(user)) {
+    let needs_password = call.server.state == Some(State::NoAuth);
+    if user.is_some_and(|user| needs_password || !is_default_user(user)) {
         return Err(WRONG_PASSWORD);
+    }
+    if needs_password {
+        return call.server.refuse(NOT_AUTHENTICATED);
     }
     reply::array(call.out, 14);
     for (field, value) in [("server", "redis"), ("version", super::server::VERSION)] {
@@ -106,7 +147,8 @@ fn hello(call: &mut Call<'_>, args: &Args<'_>) -> Done {
         reply::bulk(call.out, field.as_bytes());
         reply::integer(call.out, value);
     }
-    for text in ["mode", "standalone", "role", "master", "modules"] {
+    let role = if call.server.is_replica() { "replica" } else { "master" };
+    for text in ["mode", "standalone", "role", role, "modules"] {
         reply::bulk(call.out, text.as_bytes());
     }
     reply::array(call.out, 0);

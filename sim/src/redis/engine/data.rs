@@ -10,10 +10,11 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     Content, Dumped,
-    command::{Refusal, WRONG_TYPE},
+    command::{Done, Refusal, WRONG_TYPE},
     reply,
     request::BULK_BYTES_MAX,
 };
+use crate::faults::Refusal as State;
 
 /// The number of databases, as in the default configuration.
 pub(super) const DATABASES: usize = 16;
@@ -34,6 +35,10 @@ pub(super) struct Server {
     pub(super) script_words: u64,
     /// `proto-max-bulk-len`.
     pub(super) bulk_bytes_max: i64,
+    /// Why it refuses some commands at present, if it does.
+    pub(super) state: Option<State>,
+    /// Commands and clients refused for such a reason so far.
+    pub(super) refusals: u64,
 }
 
 /// One database.
@@ -93,6 +98,17 @@ impl Server {
     /// The id of this process: a hash of which process it is, because nothing here is random.
     pub(super) fn run_id(&self) -> String {
         sha1_smol::Sha1::from(format!("process {}", self.generation)).digest().to_string()
+    }
+
+    /// Whether it is a replica.
+    pub(super) fn is_replica(&self) -> bool {
+        matches!(self.state, Some(State::ReadOnly | State::MasterDown))
+    }
+
+    /// Refuses a command for the state that the server is in.
+    pub(super) fn refuse(&mut self, refusal: Refusal) -> Done {
+        self.refusals += 1;
+        Err(refusal)
     }
 
     pub(super) fn number_client(&mut self) -> i64 {

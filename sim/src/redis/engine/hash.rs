@@ -1,25 +1,25 @@
 //! Commands on hashes.
 
 use super::{
-    command::{Args, Call, Command, Done, OVERFLOW, Refusal, Run, integer, wrong_arity},
+    command::{Args, Call, Command, Done, Flag, OVERFLOW, Refusal, Run, integer, wrong_arity},
     data::{Hash, Pair},
     number, reply,
 };
 
 pub(super) const COMMANDS: &[Command] = &[
-    Command { name: "hdel", arity: -3, run: Run::Data(hdel) },
-    Command { name: "hexists", arity: 3, run: Run::Data(hexists) },
-    Command { name: "hget", arity: 3, run: Run::Data(hget) },
-    Command { name: "hgetall", arity: 2, run: Run::Data(hgetall) },
-    Command { name: "hincrby", arity: 4, run: Run::Data(hincrby) },
-    Command { name: "hkeys", arity: 2, run: Run::Data(hkeys) },
-    Command { name: "hlen", arity: 2, run: Run::Data(hlen) },
-    Command { name: "hmget", arity: -3, run: Run::Data(hmget) },
-    Command { name: "hmset", arity: -4, run: Run::Data(hmset) },
-    Command { name: "hset", arity: -4, run: Run::Data(hset) },
-    Command { name: "hsetnx", arity: 4, run: Run::Data(hsetnx) },
-    Command { name: "hstrlen", arity: 3, run: Run::Data(hstrlen) },
-    Command { name: "hvals", arity: 2, run: Run::Data(hvals) },
+    Command { name: "hdel", arity: -3, flags: &[Flag::Write, Flag::Fast], run: Run::Data(hdel) },
+    Command { name: "hexists", arity: 3, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(hexists) },
+    Command { name: "hget", arity: 3, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(hget) },
+    Command { name: "hgetall", arity: 2, flags: &[Flag::ReadOnly], run: Run::Data(hgetall) },
+    Command { name: "hincrby", arity: 4, flags: &[Flag::Write, Flag::DenyOom, Flag::Fast], run: Run::Data(hincrby) },
+    Command { name: "hkeys", arity: 2, flags: &[Flag::ReadOnly], run: Run::Data(hkeys) },
+    Command { name: "hlen", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(hlen) },
+    Command { name: "hmget", arity: -3, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(hmget) },
+    Command { name: "hmset", arity: -4, flags: &[Flag::Write, Flag::DenyOom, Flag::Fast], run: Run::Data(hmset) },
+    Command { name: "hset", arity: -4, flags: &[Flag::Write, Flag::DenyOom, Flag::Fast], run: Run::Data(hset) },
+    Command { name: "hsetnx", arity: 4, flags: &[Flag::Write, Flag::DenyOom, Flag::Fast], run: Run::Data(hsetnx) },
+    Command { name: "hstrlen", arity: 3, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(hstrlen) },
+    Command { name: "hvals", arity: 2, flags: &[Flag::ReadOnly], run: Run::Data(hvals) },
 ];
 
 fn hget(call: &mut Call<'_>, args: &Args<'_>) -> Done {

@@ -1,28 +1,28 @@
 //! Commands on keys of any type: removal, deadlines, whole databases. SCAN and KEYS are in `scan`.
 
 use super::{
-    command::{Args, Call, Command, Done, NOT_AN_INTEGER, Refusal, Run, SYNTAX},
+    command::{Args, Call, Command, Done, Flag, NOT_AN_INTEGER, Refusal, Run, SYNTAX},
     number, reply,
 };
 
 pub(super) const COMMANDS: &[Command] = &[
-    Command { name: "dbsize", arity: 1, run: Run::Data(dbsize) },
-    Command { name: "del", arity: -2, run: Run::Data(del) },
-    Command { name: "exists", arity: -2, run: Run::Data(exists) },
-    Command { name: "expire", arity: -3, run: Run::Data(expire) },
-    Command { name: "expireat", arity: -3, run: Run::Data(expireat) },
-    Command { name: "expiretime", arity: 2, run: Run::Data(expiretime) },
-    Command { name: "flushall", arity: -1, run: Run::Data(flushall) },
-    Command { name: "flushdb", arity: -1, run: Run::Data(flushdb) },
-    Command { name: "persist", arity: 2, run: Run::Data(persist) },
-    Command { name: "pexpire", arity: -3, run: Run::Data(pexpire) },
-    Command { name: "pexpireat", arity: -3, run: Run::Data(pexpireat) },
-    Command { name: "pexpiretime", arity: 2, run: Run::Data(pexpiretime) },
-    Command { name: "pttl", arity: 2, run: Run::Data(pttl) },
-    Command { name: "touch", arity: -2, run: Run::Data(exists) },
-    Command { name: "ttl", arity: 2, run: Run::Data(ttl) },
-    Command { name: "type", arity: 2, run: Run::Data(type_of) },
-    Command { name: "unlink", arity: -2, run: Run::Data(del) },
+    Command { name: "dbsize", arity: 1, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(dbsize) },
+    Command { name: "del", arity: -2, flags: &[Flag::Write], run: Run::Data(del) },
+    Command { name: "exists", arity: -2, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(exists) },
+    Command { name: "expire", arity: -3, flags: &[Flag::Write, Flag::Fast], run: Run::Data(expire) },
+    Command { name: "expireat", arity: -3, flags: &[Flag::Write, Flag::Fast], run: Run::Data(expireat) },
+    Command { name: "expiretime", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(expiretime) },
+    Command { name: "flushall", arity: -1, flags: &[Flag::Write], run: Run::Data(flushall) },
+    Command { name: "flushdb", arity: -1, flags: &[Flag::Write], run: Run::Data(flushdb) },
+    Command { name: "persist", arity: 2, flags: &[Flag::Write, Flag::Fast], run: Run::Data(persist) },
+    Command { name: "pexpire", arity: -3, flags: &[Flag::Write, Flag::Fast], run: Run::Data(pexpire) },
+    Command { name: "pexpireat", arity: -3, flags: &[Flag::Write, Flag::Fast], run: Run::Data(pexpireat) },
+    Command { name: "pexpiretime", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(pexpiretime) },
+    Command { name: "pttl", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(pttl) },
+    Command { name: "touch", arity: -2, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(exists) },
+    Command { name: "ttl", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(ttl) },
+    Command { name: "type", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(type_of) },
+    Command { name: "unlink", arity: -2, flags: &[Flag::Write, Flag::Fast], run: Run::Data(del) },
 ];
 
 fn del(call: &mut Call<'_>, args: &Args<'_>) -> Done {

@@ -12,11 +12,12 @@ use std::{
 use mlua::{Error, Function, Lua, LuaOptions, LuaString, Result, StdLib, Table, Value, Variadic};
 
 use super::{
-    command::{self, Args, Call, Session},
+    command::{self, Args, Call, Running, Session},
     convert::{self, Marks},
     data::Server,
     random::Random,
     reply,
+    state::ScriptFlags,
 };
 
 /// A Lua state, ready for scripts.
@@ -28,6 +29,12 @@ pub(super) struct Interpreter {
     compile: Function,
     marks: Marks,
     frame: Shared<Option<Frame>>,
+}
+
+/// A compiled script, and what its first line says.
+pub(super) struct Script {
+    pub(super) function: Function,
+    pub(super) flags: Option<ScriptFlags>,
 }
 
 /// The state of `math.random`, which outlives the Lua state.
@@ -43,6 +50,7 @@ struct Frame {
     session: Session,
     now_ms: u64,
     sha: String,
+    running: Running,
     reply: Vec<u8>,
 }
 
@@ -94,7 +102,7 @@ impl Interpreter {
     }
 
     /// Runs a compiled script for a call, and writes its answer.
-    pub(super) fn run(&self, call: &mut Call<'_>, script: &Function, sha: &str, keys: &Args<'_>, argv: &Args<'_>) {
+    pub(super) fn run(&self, call: &mut Call<'_>, script: &Script, sha: &str, keys: &Args<'_>, argv: &Args<'_>) {
         let database = call.session.database;
         call.server.script_words += (keys.len() + argv.len()) as u64;
         *self.frame.lock() = Some(Frame {
@@ -102,10 +110,11 @@ impl Interpreter {
             session: Session { database, ..Session::default() },
             now_ms: u64::try_from(call.now_ms).unwrap_or(0),
             sha: sha.to_owned(),
+            running: Running { flags: script.flags, wrote: false },
             reply: Vec::new(),
         });
         let start = call.out.len();
-        let ran = self.answer(script, keys, argv, call.out);
+        let ran = self.answer(&script.function, keys, argv, call.out);
         if let Some(frame) = self.frame.lock().take() {
             *call.server = frame.server;
         }
@@ -180,13 +189,13 @@ fn invoke(lua: &Lua, frame: &Shared<Option<Frame>>, args: &[Value], raise: bool)
         return fail(b"ERR Lua redis lib command arguments must be strings or integers", false);
     };
     let mut frame = frame.lock();
-    let Some(Frame { server, session, now_ms, reply, .. }) = frame.as_mut() else {
+    let Some(Frame { server, session, now_ms, running, reply, .. }) = frame.as_mut() else {
         return fail(b"ERR redis.call can only be called inside a script", false);
     };
     reply.clear();
     let mut call = Call::new(server, session, *now_ms, reply);
-    if let Err(text) = command::execute_from_script(&mut call, &words) {
-        return fail(text.as_bytes(), true);
+    if let Err(refusal) = command::execute_from_script(&mut call, &words, running) {
+        return fail(refusal.text(), true);
     }
     call.server.script_words += (words.len() + elements(call.out)) as u64;
     match reply.strip_prefix(b"-") {

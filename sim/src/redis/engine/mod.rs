@@ -3,6 +3,7 @@
 //! | where | what |
 //! | --- | --- |
 //! | `mod` | [`Engine`]: clients, their buffers, the loop from bytes to commands |
+//! | `state` | which commands a server refuses that is out of memory, read-only, loading.. |
 //! | `request` | the request parser, with Redis's limits and its protocol errors |
 //! | `command` | the table of commands, the checks before one runs, what a command sees |
 //! | `reply` | replies as bytes |
@@ -23,7 +24,8 @@
 //!   that does not exist.
 //! * A script cannot be killed, and one that loops forever hangs the engine.
 //! * Read-only tables are stand-ins: `pairs(_G)` sees nothing, `setmetatable(string, ..)` fails with Lua's own text, and
-//!   `table.insert(string, ..)` works. The flags of a `#!lua flags=..` line are accepted and have no effect.
+//!   `table.insert(string, ..)` works.
+//! * `NOAUTH` and `NOPERM` meet clients that were connected before as well; in Redis a password that is set later does not.
 //! * As arguments of `redis.call`, `-0` and numbers nearer to a whole number than 2.2e-16 lose that difference.
 //! * `error({})`, a table without `err`, crashes redis-server 7.0.15; here it is an error like others.
 //! * A script's answer may be nested 500 deep, not 7,995.
@@ -46,6 +48,7 @@ mod request;
 mod scan;
 mod scripting;
 mod server;
+mod state;
 mod string;
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, mem};
@@ -65,9 +68,6 @@ use crate::faults::Refusal;
 pub struct Engine {
     server: Server,
     scripts: Scripts,
-    refusal: Option<Refusal>,
-    /// Commands and clients refused so far.
-    refusals: u64,
     clients: BTreeMap<ClientId, Client>,
 }
 
@@ -117,13 +117,7 @@ impl Default for Engine {
 impl Engine {
     /// An empty server that has just started.
     pub fn new() -> Self {
-        Self {
-            server: Server::new(0),
-            scripts: Scripts::default(),
-            refusal: None,
-            refusals: 0,
-            clients: BTreeMap::new(),
-        }
+        Self { server: Server::new(0), scripts: Scripts::default(), clients: BTreeMap::new() }
     }
 
     /// The next process on the same data: scripts and clients are forgotten, the run id is another.
@@ -150,8 +144,8 @@ impl Engine {
 
     /// What a new client is told before its connection is closed; none if it is taken.
     pub fn turns_away(&mut self) -> Option<&'static [u8]> {
-        let turned_away = self.refusal == Some(Refusal::MaxClients);
-        self.refusals += u64::from(turned_away);
+        let turned_away = self.server.state == Some(Refusal::MaxClients);
+        self.server.refusals += u64::from(turned_away);
         turned_away.then_some(b"-ERR max number of clients reached\r\n")
     }
 
@@ -186,10 +180,7 @@ impl Engine {
                 Request::Nothing { length } => used += length,
                 Request::Command { args, length } => {
                     used += length;
-                    if let Some(error) = self.refusal.and_then(|refusal| refused(refusal, &args)) {
-                        self.refusals += 1;
-                        reply::error_format(call.out, &[error]);
-                    } else if execute(&mut call, &mut self.scripts, &args) == Flow::Close {
+                    if execute(&mut call, &mut self.scripts, &args) == Flow::Close {
                         break Flow::Close;
                     }
                 }
@@ -227,14 +218,15 @@ impl Engine {
         self.server.flush_all();
     }
 
-    /// Answers commands with this error from now on, or none any more.
+    /// Is in the state in which Redis answers this error from now on, or in none any more. Which commands that refuses is
+    /// said by their flags, as in Redis.
     pub fn refuse(&mut self, with: Option<Refusal>) {
-        self.refusal = with;
+        self.server.state = with;
     }
 
     /// Commands and clients refused so far.
     pub fn refusals(&self) -> u64 {
-        self.refusals
+        self.server.refusals
     }
 
     /// Empties the script cache, as an operator's SCRIPT FLUSH does. Says how many scripts it held.
@@ -257,36 +249,15 @@ impl Engine {
         self.server.dump(0, now_ms)
     }
 
+    /// The name of every command, `container|name` for those in one, and its flags by Redis's names.
+    pub fn command_flags() -> Vec<(&'static str, Vec<&'static str>)> {
+        command::flags()
+    }
+
     /// The id of this process, as INFO shows it.
     pub fn run_id(&self) -> String {
         self.server.run_id()
     }
-}
-
-/// The error that a server in this state answers to a command, if it refuses that one. A script is taken for a write.
-fn refused(refusal: Refusal, args: &[Cow<'_, [u8]>]) -> Option<&'static [u8]> {
-    let is = |name: &&str| args.first().is_some_and(|word| word.eq_ignore_ascii_case(name.as_bytes()));
-    let connects = ["hello", "auth", "client", "select", "quit"].iter().any(&is);
-    let reads = ["get", "hget", "hmget", "hgetall", "scan", "exists", "ping", "info", "time"].iter().any(is);
-    let error: &[u8] = match refusal {
-        Refusal::Loading => b"LOADING Redis is loading the dataset in memory",
-        Refusal::ReadOnly => b"READONLY You can't write against a read only replica.",
-        Refusal::OutOfMemory => b"OOM command not allowed when used memory > 'maxmemory'.",
-        Refusal::Misconfigured => {
-            b"MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk."
-        }
-        Refusal::Busy => b"BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
-        Refusal::NoAuth => b"NOAUTH Authentication required.",
-        Refusal::MasterDown => b"MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
-        Refusal::NoPermission => b"NOPERM this user has no permissions to run the command",
-        Refusal::MaxClients => return None,
-    };
-    let spared = match refusal {
-        Refusal::Loading | Refusal::Busy | Refusal::NoAuth | Refusal::MasterDown | Refusal::NoPermission => connects,
-        Refusal::ReadOnly | Refusal::OutOfMemory | Refusal::Misconfigured => connects || reads,
-        Refusal::MaxClients => true,
-    };
-    (!spared).then_some(error)
 }
 
 fn execute(call: &mut Call<'_>, scripts: &mut Scripts, args: &[Cow<'_, [u8]>]) -> Flow {

@@ -4,13 +4,13 @@
 //! position in the order of `data`, so it holds however many keys come and go in between.
 
 use super::{
-    command::{Args, Call, Command, Done, Refusal, Run, SYNTAX, integer},
+    command::{Args, Call, Command, Done, Flag, Refusal, Run, SYNTAX, integer},
     glob, number, reply,
 };
 
 pub(super) const COMMANDS: &[Command] = &[
-    Command { name: "keys", arity: 2, run: Run::Data(keys) },
-    Command { name: "scan", arity: -2, run: Run::Data(scan) },
+    Command { name: "keys", arity: 2, flags: &[Flag::ReadOnly], run: Run::Data(keys) },
+    Command { name: "scan", arity: -2, flags: &[Flag::ReadOnly], run: Run::Data(scan) },
 ];
 
 fn keys(call: &mut Call<'_>, args: &Args<'_>) -> Done {

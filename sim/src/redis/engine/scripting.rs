@@ -2,25 +2,25 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use mlua::Function;
-
 use super::{
-    command::{Args, Call, Command, Done, Refusal, Run, integer},
-    lua::{Interpreter, SharedRandom},
+    command::{Args, Call, Command, Done, Flag, Refusal, Run, integer},
+    lua::{Interpreter, Script, SharedRandom},
     reply,
+    state::{self, ScriptFlags},
 };
+use crate::faults::Refusal as State;
 
 pub(super) const COMMANDS: &[Command] = &[
-    Command { name: "eval", arity: -3, run: Run::Scripts(eval) },
-    Command { name: "evalsha", arity: -3, run: Run::Scripts(evalsha) },
-    Command { name: "script", arity: -2, run: Run::Container(SCRIPT) },
+    Command { name: "eval", arity: -3, flags: &[Flag::NoScript, Flag::Stale], run: Run::Scripts(eval) },
+    Command { name: "evalsha", arity: -3, flags: &[Flag::NoScript, Flag::Stale], run: Run::Scripts(evalsha) },
+    Command { name: "script", arity: -2, flags: &[], run: Run::Container(SCRIPT) },
 ];
 
 const SCRIPT: &[Command] = &[
-    Command { name: "script|exists", arity: -3, run: Run::Scripts(script_exists) },
-    Command { name: "script|flush", arity: -2, run: Run::Scripts(script_flush) },
-    Command { name: "script|kill", arity: 2, run: Run::NotFromScripts(script_kill) },
-    Command { name: "script|load", arity: 3, run: Run::Scripts(script_load) },
+    Command { name: "script|exists", arity: -3, flags: &[Flag::NoScript], run: Run::Scripts(script_exists) },
+    Command { name: "script|flush", arity: -2, flags: &[Flag::NoScript], run: Run::Scripts(script_flush) },
+    Command { name: "script|kill", arity: 2, flags: &[Flag::NoScript, Flag::AllowBusy], run: Run::Data(script_kill) },
+    Command { name: "script|load", arity: 3, flags: &[Flag::NoScript, Flag::Stale], run: Run::Scripts(script_load) },
 ];
 
 const NO_SCRIPT: Refusal = Refusal::Fixed("NOSCRIPT No matching script. Please use EVAL.");
@@ -30,7 +30,7 @@ const NO_SCRIPT: Refusal = Refusal::Fixed("NOSCRIPT No matching script. Please u
 pub(super) struct Scripts {
     /// None until the first script: most engines of a run never need one.
     interpreter: Option<Interpreter>,
-    cache: BTreeMap<Sha, Function>,
+    cache: BTreeMap<Sha, Script>,
     random: SharedRandom,
 }
 
@@ -52,11 +52,12 @@ impl Scripts {
                 Some(interpreter) => interpreter,
                 none => none.insert(Interpreter::new(&self.random).map_err(|error| broken(&error))?),
             };
-            let function = interpreter.compile(&without_shebang(text)?).map_err(|error| broken(&error))?;
+            let (text, flags) = without_shebang(text)?;
+            let function = interpreter.compile(&text).map_err(|error| broken(&error))?;
             let function = function.map_err(|message| {
                 Refusal::Formatted([b"ERR Error compiling script (new function): ", &message[..]].concat())
             })?;
-            self.cache.insert(sha, function);
+            self.cache.insert(sha, Script { function, flags });
         }
         Ok(sha)
     }
@@ -65,6 +66,9 @@ impl Scripts {
         let (Some(interpreter), Some(script)) = (&self.interpreter, self.cache.get(sha)) else {
             return Err(NO_SCRIPT);
         };
+        if let Some(refusal) = call.server.state.and_then(|state| state::refuses_script(state, script.flags)) {
+            return call.server.refuse(refusal);
+        }
         let (keys, rest) = args[3..].split_at(key_count);
         interpreter.run(call, script, &String::from_utf8_lossy(sha), keys, rest);
         Ok(())
@@ -109,7 +113,13 @@ fn script_flush(call: &mut Call<'_>, scripts: &mut Scripts, args: &Args<'_>) -> 
     Ok(())
 }
 
-fn script_kill(_: &mut Call<'_>, _: &Args<'_>) -> Done {
+fn script_kill(call: &mut Call<'_>, _: &Args<'_>) -> Done {
+    if call.server.state == Some(State::Busy) {
+        return Err(Refusal::Fixed(
+            "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the \
+             script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.",
+        ));
+    }
     Err(Refusal::Fixed("NOTBUSY No scripts in execution right now."))
 }
 
@@ -122,10 +132,10 @@ fn key_count(args: &Args<'_>) -> Result<usize, Refusal> {
     Ok(count)
 }
 
-/// A script's text as Lua takes it: the first line may say `#!lua`, and stays in place as an empty one.
-fn without_shebang(text: &[u8]) -> Result<Vec<u8>, Refusal> {
+/// A script's text as Lua takes it: the first line may say `#!lua`, and stays in place as an empty one. With what it says.
+fn without_shebang(text: &[u8]) -> Result<(Vec<u8>, Option<ScriptFlags>), Refusal> {
     if !text.starts_with(b"#!") {
-        return Ok(text.to_vec());
+        return Ok((text.to_vec(), None));
     }
     let end = text.iter().position(|&byte| byte == b'\n').ok_or(Refusal::Fixed("ERR Invalid script shebang"))?;
     let mut words = text[..end].split(|&byte| byte == b' ');
@@ -133,10 +143,23 @@ fn without_shebang(text: &[u8]) -> Result<Vec<u8>, Refusal> {
     if engine != b"#!lua" {
         return Err(Refusal::Formatted([b"ERR Unexpected engine in script shebang: ", engine].concat()));
     }
-    match words.find(|word| !word.starts_with(b"flags=")) {
-        Some(option) => Err(Refusal::Formatted([b"ERR Unknown lua shebang option: ", option].concat())),
-        None => Ok(text[end..].to_vec()),
+    let mut flags = ScriptFlags::default();
+    for word in words {
+        let Some(named) = word.strip_prefix(b"flags=") else {
+            return Err(Refusal::Formatted([b"ERR Unknown lua shebang option: ", word].concat()));
+        };
+        for flag in named.split(|&byte| byte == b',').filter(|_| !named.is_empty()) {
+            match flag {
+                b"no-writes" => flags.no_writes = true,
+                b"allow-oom" => flags.allow_oom = true,
+                b"allow-stale" => flags.allow_stale = true,
+                // They are of clusters.
+                b"no-cluster" | b"allow-cross-slot-keys" => {}
+                _ => return Err(Refusal::Formatted([b"ERR Unexpected flag in script shebang: ", flag].concat())),
+            }
+        }
     }
+    Ok((text[end..].to_vec(), Some(flags)))
 }
 
 fn digest(text: &[u8]) -> Sha {

@@ -3,17 +3,19 @@
 use std::fmt::Write as _;
 
 use super::{
-    command::{Args, Call, Command, Done, Run},
+    command::{Args, Call, Command, Done, Flag, Run},
     data::DATABASES,
     reply,
 };
+
+use crate::faults::Refusal as State;
 
 /// The version of Redis that the engine is measured by.
 pub(super) const VERSION: &str = "7.0.15";
 
 pub(super) const COMMANDS: &[Command] = &[
-    Command { name: "info", arity: -1, run: Run::Data(info) },
-    Command { name: "time", arity: 1, run: Run::Data(time) },
+    Command { name: "info", arity: -1, flags: &[Flag::Loading, Flag::Stale], run: Run::Data(info) },
+    Command { name: "time", arity: 1, flags: &[Flag::Loading, Flag::Stale, Flag::Fast], run: Run::Data(time) },
 ];
 
 fn time(call: &mut Call<'_>, _: &Args<'_>) -> Done {
@@ -56,12 +58,19 @@ const SECTIONS: [Section; 7] = [
         );
     }),
     ("Memory", |_, text| text.push_str("maxmemory:0\r\nmaxmemory_policy:noeviction\r\n")),
-    ("Persistence", |_, text| text.push_str("loading:0\r\naof_enabled:1\r\n")),
+    ("Persistence", |call, text| {
+        let loading = i32::from(call.server.state == Some(State::Loading));
+        let _ = write!(text, "loading:{loading}\r\naof_enabled:1\r\n");
+    }),
     ("Stats", |call, text| {
         let (connections, commands) = (call.server.connections, call.server.commands);
         let _ = write!(text, "total_connections_received:{connections}\r\ntotal_commands_processed:{commands}\r\n");
     }),
-    ("Replication", |_, text| text.push_str("role:master\r\nconnected_slaves:0\r\n")),
+    ("Replication", |call, text| {
+        let is_replica = call.server.is_replica();
+        text.push_str(if is_replica { "role:slave\r\nmaster_link_status:down\r\n" } else { "role:master\r\n" });
+        text.push_str("connected_slaves:0\r\n");
+    }),
     ("Cluster", |_, text| text.push_str("cluster_enabled:0\r\n")),
     ("Keyspace", |call, text| {
         for number in 0..DATABASES {

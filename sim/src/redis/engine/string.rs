@@ -1,23 +1,23 @@
 //! Commands on strings.
 
 use super::{
-    command::{Args, Call, Command, Done, NOT_AN_INTEGER, OVERFLOW, Refusal, Run, SYNTAX, integer},
+    command::{Args, Call, Command, Done, Flag, NOT_AN_INTEGER, OVERFLOW, Refusal, Run, SYNTAX, integer},
     data::{Entry, Value},
     number, reply,
 };
 
 pub(super) const COMMANDS: &[Command] = &[
-    Command { name: "append", arity: 3, run: Run::Data(append) },
-    Command { name: "decr", arity: 2, run: Run::Data(decr) },
-    Command { name: "decrby", arity: 3, run: Run::Data(decrby) },
-    Command { name: "get", arity: 2, run: Run::Data(get) },
-    Command { name: "getdel", arity: 2, run: Run::Data(getdel) },
-    Command { name: "incr", arity: 2, run: Run::Data(incr) },
-    Command { name: "incrby", arity: 3, run: Run::Data(incrby) },
-    Command { name: "mget", arity: -2, run: Run::Data(mget) },
-    Command { name: "set", arity: -3, run: Run::Data(set) },
-    Command { name: "setnx", arity: 3, run: Run::Data(setnx) },
-    Command { name: "strlen", arity: 2, run: Run::Data(strlen) },
+    Command { name: "append", arity: 3, flags: &[Flag::Write, Flag::DenyOom, Flag::Fast], run: Run::Data(append) },
+    Command { name: "decr", arity: 2, flags: &[Flag::Write, Flag::DenyOom, Flag::Fast], run: Run::Data(decr) },
+    Command { name: "decrby", arity: 3, flags: &[Flag::Write, Flag::DenyOom, Flag::Fast], run: Run::Data(decrby) },
+    Command { name: "get", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(get) },
+    Command { name: "getdel", arity: 2, flags: &[Flag::Write, Flag::Fast], run: Run::Data(getdel) },
+    Command { name: "incr", arity: 2, flags: &[Flag::Write, Flag::DenyOom, Flag::Fast], run: Run::Data(incr) },
+    Command { name: "incrby", arity: 3, flags: &[Flag::Write, Flag::DenyOom, Flag::Fast], run: Run::Data(incrby) },
+    Command { name: "mget", arity: -2, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(mget) },
+    Command { name: "set", arity: -3, flags: &[Flag::Write, Flag::DenyOom], run: Run::Data(set) },
+    Command { name: "setnx", arity: 3, flags: &[Flag::Write, Flag::DenyOom, Flag::Fast], run: Run::Data(setnx) },
+    Command { name: "strlen", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(strlen) },
 ];
 
 fn get(call: &mut Call<'_>, args: &Args<'_>) -> Done {

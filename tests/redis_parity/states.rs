@@ -1,0 +1,267 @@
+//! A redis-server that is full, read-only, loading..: the engine in the same state refuses the same commands and scripts,
+//! with the same words.
+//!
+//! Every command of the engine is sent, and scripts that read, write and say in their first line that they may not.
+//! Errors are compared to the byte; of other replies it counts that they are no errors. All go in one write, since a
+//! server that loads its data looks at its clients between two keys alone.
+
+use seedbed::faults::Refusal;
+
+use super::*;
+
+#[test]
+fn commands_carry_the_flags_that_redis_gives_them() {
+    let Some(server) = Server::start() else { return };
+    let mut real = BufReader::new(server.connect());
+    for (name, flags) in Engine::command_flags() {
+        let info = ask(&mut real, &["COMMAND", "INFO", name]);
+        // The first list in the reply that has statuses.
+        let lines = info.lines().map(|line| line.strip_prefix('+'));
+        let other = ["movablekeys", "skip_monitor", "no_mandatory_keys"];
+        let real: BTreeSet<_> =
+            lines.skip_while(Option::is_none).map_while(|flag| flag).filter(|flag| !other.contains(flag)).collect();
+        assert_eq!(flags.into_iter().collect::<BTreeSet<_>>(), real, "{name}");
+    }
+}
+
+#[test]
+fn a_server_in_order_refuses_what_a_script_promised_not_to_do() {
+    let Some(server) = Server::start() else { return };
+    compare(&server, None, |_| {});
+}
+
+#[test]
+fn a_read_only_replica_refuses_writes_where_they_happen() {
+    let Some(server) = Server::start() else { return };
+    compare(&server, Some(Refusal::ReadOnly), |real| ok(real, &["REPLICAOF", "127.0.0.1", "1"]));
+}
+
+#[test]
+fn a_replica_without_its_master_refuses_all_but_what_may_be_stale() {
+    let Some(server) = Server::start() else { return };
+    compare(&server, Some(Refusal::MasterDown), |real| {
+        ok(real, &["CONFIG", "SET", "replica-serve-stale-data", "no"]);
+        ok(real, &["REPLICAOF", "127.0.0.1", "1"]);
+    });
+}
+
+#[test]
+fn a_full_server_refuses_what_may_need_memory() {
+    let Some(server) = Server::start() else { return };
+    compare(&server, Some(Refusal::OutOfMemory), |real| ok(real, &["CONFIG", "SET", "maxmemory", "1"]));
+}
+
+#[test]
+fn a_server_that_cannot_save_refuses_writes_and_ping() {
+    let directory = tempfile::tempdir().expect("a directory for the server");
+    let gone = directory.path().join("gone");
+    std::fs::create_dir(&gone).expect("it is new");
+    let Some(server) = Server::start_in(directory, &["--dir", "gone"]) else { return };
+    compare(&server, Some(Refusal::Misconfigured), |real| {
+        std::fs::remove_dir(&gone).expect("it is empty");
+        ok(real, &["CONFIG", "SET", "save", "3600 1000"]);
+        ask(real, &["BGSAVE"]);
+        until(|| ask(real, &["INFO", "persistence"]).contains("rdb_last_bgsave_status:err"));
+    });
+}
+
+#[test]
+fn a_client_that_has_not_authenticated_may_do_so_and_leave() {
+    let Some(server) = Server::start() else { return };
+    compare(&server, Some(Refusal::NoAuth), |real| {
+        ok(real, &["CONFIG", "SET", "requirepass", "secret"]);
+        // Who was there before stays authenticated.
+        *real = BufReader::new(server.connect());
+    });
+}
+
+#[test]
+fn a_user_without_permissions_is_told_the_command() {
+    let Some(server) = Server::start() else { return };
+    compare(&server, Some(Refusal::NoPermission), |real| ok(real, &["ACL", "SETUSER", "default", "-@all"]));
+}
+
+#[test]
+fn a_server_busy_with_a_script_refuses_all_but_its_end() {
+    let Some(server) = Server::start() else { return };
+    compare(&server, Some(Refusal::Busy), |real| {
+        ok(real, &["CONFIG", "SET", "busy-reply-threshold", "1"]);
+        let mut other = server.connect();
+        let words = ["EVAL", "redis.call('set', 'k', 'v') while true do end", "0"];
+        other.write_all(&encode(&of(&words))).expect("the server reads");
+        until(|| ask(real, &["PING"]).starts_with("-BUSY"));
+    });
+}
+
+#[test]
+fn a_server_that_loads_its_data_refuses_what_needs_them() {
+    let directory = tempfile::tempdir().expect("a directory for the server");
+    let path = directory.path().to_owned();
+    let Some(mut server) = Server::start_in(directory, &[]) else { return };
+    let mut real = BufReader::new(server.connect());
+    for number in 0..300 {
+        ok(&mut real, &["SET", &number.to_string(), &"v".repeat(1_000)]);
+    }
+    ok(&mut real, &["SAVE"]);
+    server.process.kill().expect("it runs");
+    server.process.wait().expect("it ran");
+    std::fs::remove_file(path.join("redis.sock")).expect("it was left behind");
+    let directory = std::mem::replace(&mut server.directory, tempfile::tempdir().expect("another directory"));
+    // Thirty seconds of loading.
+    let slowly = ["--key-load-delay", "100000", "--loading-process-events-interval-bytes", "1024"];
+    let server = Server::spawn(directory, &slowly).expect("there was one");
+    until(|| UnixStream::connect(path.join("redis.sock")).is_ok());
+    let mut engine = Engine::new();
+    engine.refuse(Some(Refusal::Loading));
+    compare_all(&mut BufReader::new(server.connect()), &mut engine);
+}
+
+/// Compares both servers in a state, which the real one is brought into. Scripts are loaded before.
+fn compare(server: &Server, state: Option<Refusal>, bring: impl FnOnce(&mut BufReader<UnixStream>)) {
+    let (mut real, mut engine) = (BufReader::new(server.connect()), Engine::new());
+    engine.connect(ClientId(0));
+    for script in SCRIPTS {
+        ask(&mut real, &["SCRIPT", "LOAD", script]);
+        engine.feed(ClientId(0), &encode(&of(&["SCRIPT", "LOAD", script])), wall_ms(), &mut Vec::new());
+    }
+    bring(&mut real);
+    engine.refuse(state);
+    compare_all(&mut real, &mut engine);
+}
+
+fn compare_all(real: &mut BufReader<UnixStream>, engine: &mut Engine) {
+    let (commands, mut simulated) = (commands(), Vec::new());
+    let bytes: Vec<u8> = commands.iter().flat_map(encode).collect();
+    real.get_mut().write_all(&bytes).expect("the server reads");
+    engine.connect(ClientId(0));
+    engine.feed(ClientId(0), &bytes, wall_ms(), &mut simulated);
+    let (mut simulated, mut different) = (simulated.as_slice(), Vec::new());
+    for command in &commands {
+        let (mut one, mut other) = (Vec::new(), Vec::new());
+        read_reply(real, &mut one);
+        read_reply(&mut simulated, &mut other);
+        if error(&one) != error(&other) {
+            let command: Vec<_> = command.iter().map(|word| text(word)).collect();
+            different.push(format!("{command:?}\n  real:      {}\n  simulated: {}", text(&one), text(&other)));
+        }
+    }
+    assert!(different.is_empty(), "{} of {}:\n{}", different.len(), commands.len(), different.join("\n"));
+}
+
+fn error(reply: &[u8]) -> Option<String> {
+    reply.starts_with(b"-").then(|| text(reply))
+}
+
+/// Every command of the engine, each script by its text and by its digest, what is wrong in any state, and QUIT.
+fn commands() -> Vec<Words> {
+    let mut all = vec![words("NOPE"), words("SET k"), words("SCRIPT NOPE")];
+    for (name, _) in Engine::command_flags() {
+        let arguments = arguments(name);
+        if !matches!(name, "quit" | "script|flush") {
+            all.push(words(format!("{} {arguments}", name.replace('|', " ")).trim_end()));
+        }
+    }
+    all.extend([words("AUTH default p"), words("HELLO 2 AUTH default p"), words("HELLO 2 AUTH other p")]);
+    for script in SCRIPTS.iter().chain(BROKEN) {
+        all.push(of(&["EVAL", script, "0"]));
+        let sha = sha1_smol::Sha1::from(script).digest().to_string();
+        all.push(of(&["EVALSHA", &sha, "0"]));
+    }
+    all.extend([words("SCRIPT FLUSH"), words("QUIT")]);
+    all
+}
+
+/// Arguments with which a command works, on data of any kind.
+fn arguments(name: &str) -> &'static str {
+    match name {
+        "append" | "set" | "setnx" => "s v",
+        "get" | "getdel" | "strlen" | "mget" => "s",
+        "incr" | "decr" => "i",
+        "incrby" | "decrby" => "i 2",
+        "hdel" | "hexists" | "hget" | "hmget" | "hstrlen" => "h f",
+        "hgetall" | "hkeys" | "hlen" | "hvals" => "h",
+        "hincrby" => "h n 1",
+        "hmset" | "hset" | "hsetnx" => "h f v",
+        "del" | "exists" | "expiretime" | "persist" | "pexpiretime" | "pttl" | "touch" | "ttl" | "type" | "unlink" => {
+            "k"
+        }
+        "expire" | "pexpire" => "k 100000",
+        "expireat" | "pexpireat" => "k 99999999999",
+        "keys" => "*",
+        "scan" | "select" => "0",
+        "auth" => "p",
+        "echo" => "e",
+        "eval" => "return 0",
+        "evalsha" => "e0e1f9fabfc9d4800c877a703b823ac0578ff8db 0",
+        "client|setname" => "n",
+        "script|exists" => "e0e1f9fabfc9d4800c877a703b823ac0578ff8db",
+        "script|load" => "return",
+        "client|getname" | "client|id" | "client|help" | "dbsize" | "flushall" | "flushdb" | "hello" | "info"
+        | "ping" | "quit" | "script|flush" | "script|kill" | "time" | "client" | "script" => "",
+        _ => panic!("give the command {name} arguments here with which it works"),
+    }
+}
+
+const SCRIPTS: &[&str] = &[
+    "return 1",
+    "return redis.call('get', 's')",
+    "return redis.call('set', 's', 'v')",
+    "return redis.pcall('set', 's', 'v')",
+    "return redis.call('hset', 'h', 'f', 'v')",
+    "return redis.call('del', 's')",
+    // What has written once may go on.
+    "redis.call('del', 's') return redis.call('set', 's', 'v')",
+    "redis.pcall('set', 's', 'v') return redis.call('set', 's', 'v')",
+    "redis.call('get', 's') return redis.call('set', 's', 'v')",
+    "return redis.call('time')",
+    "return redis.call('ping')",
+    "return redis.call('client', 'id')",
+    "#!lua\nreturn 1",
+    "#!lua\nreturn redis.call('set', 's', 'v')",
+    "#!lua flags=\nreturn redis.call('get', 's')",
+    "#!lua flags=no-writes\nreturn redis.call('get', 's')",
+    "#!lua flags=no-writes\nreturn redis.call('set', 's', 'v')",
+    "#!lua flags=no-writes\nreturn redis.call('time')",
+    "#!lua flags=allow-oom\nreturn redis.call('set', 's', 'v')",
+    "#!lua flags=allow-stale\nreturn redis.call('time')",
+    "#!lua flags=allow-stale,no-writes\nreturn redis.call('time')",
+    "#!lua flags=allow-stale,no-writes\nreturn redis.call('get', 's')",
+    "#!lua flags=allow-stale,no-writes\nreturn redis.call('set', 's', 'v')",
+    "#!lua flags=no-writes flags=allow-oom\nreturn redis.call('set', 's', 'v')",
+    "#!lua flags=no-cluster,allow-cross-slot-keys\nreturn redis.call('set', 's', 'v')",
+];
+
+/// Those that cannot be loaded.
+const BROKEN: &[&str] = &[
+    "#!lua flags=no-reads\nreturn 1",
+    "#!lua flags=no-writes,,allow-oom\nreturn 1",
+    "#!lua flags=no-writes, allow-oom\nreturn 1",
+    "#!lua mode=x\nreturn 1",
+    "#!js\nreturn 1",
+    "#!lua",
+];
+
+fn of(words: &[&str]) -> Words {
+    words.iter().map(|word| word.as_bytes().to_vec()).collect()
+}
+
+fn ask(real: &mut BufReader<UnixStream>, words: &[&str]) -> String {
+    real.get_mut().write_all(&encode(&of(words))).expect("the server reads");
+    let mut reply = Vec::new();
+    read_reply(real, &mut reply);
+    text(&reply)
+}
+
+fn ok(real: &mut BufReader<UnixStream>, words: &[&str]) {
+    assert_eq!(ask(real, words), "+OK\r\n", "{words:?}");
+}
+
+/// Asks again until it is so, for as long as a server may take.
+#[expect(clippy::disallowed_methods, reason = "the real server has the real clock")]
+fn until(mut is_so: impl FnMut() -> bool) {
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(std::time::Instant::now() < end, "the server does not come into its state");
+        std::thread::yield_now();
+    }
+}
