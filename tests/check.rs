@@ -216,7 +216,7 @@ fn a_foreign_history_that_contradicts_itself_is_bad_input() {
     says(&stranger, "register", &["line 2: process 7 ends a call that it had not begun"]);
     let cas = STALE.replace("\"f\":\"write\"", "\"f\":\"cas\"");
     says(&cas, "register", &["line 1: the function \"cas\" is unknown", "--model register has read and write"]);
-    says(STALE, "key-value", &["line 2: the value 1", "texts, and null"]);
+    says(STALE, "key-value", &["line 1: the value 1", "texts, and null"]);
     says(&STALE.replacen('{', "{\"mood\":1,", 1), "register", &["line 1: no event and no operation", "mood"]);
     says("{\"process\":0,\"f\":\"read\"}\n", "register", &["line 1: neither an event nor an operation"]);
     says(&STALE[..STALE.len() - 9], "register", &["line 6: the file ends within it"]);
