@@ -113,7 +113,7 @@ async fn establish<E: Env>(inner: &Arc<Inner<E>>, id: u64, reached: &AtomicBool)
     inner.link.read_clock(clock_ms, inner.env.now());
     inner.local.take_redis();
     adopt(inner, &found).await;
-    Ok(dialled.with_generation(&found, inner.metrics.scripts_sent.clone()))
+    Ok(dialled.with_generation(&found, inner.metrics.scripts_sent.clone(), &inner.link.horizon))
 }
 
 /// A store belongs to one Redis. What is found at another endpoint, or in another database, is the same data if its generation

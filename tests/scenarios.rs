@@ -56,6 +56,8 @@ mod failover_to_another_address;
 mod fast_clock;
 #[path = "scenarios/flapping_link.rs"]
 mod flapping_link;
+#[path = "scenarios/flipped_bit.rs"]
+mod flipped_bit;
 #[path = "scenarios/flushall.rs"]
 mod flushall;
 #[path = "scenarios/full_disk.rs"]

@@ -14,8 +14,9 @@ use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisError, RedisResult, Valu
 use super::{
     CallError,
     addresses::{self, Addresses},
+    horizon::{Horizon, cells},
     overheard::{FirstLine, Overheard},
-    reply::Flat,
+    reply::{Flat, record_of},
     said::server_error,
     script::{self, Merged, Mode, Terms},
     wrong_reply,
@@ -26,6 +27,7 @@ use crate::{
     key::{Keys, Uid},
     record::Record,
     shown::Line,
+    stamp::Stamp,
 };
 
 /// Keys that Redis looks at for a page of a list: some tenths of a millisecond of its time.
@@ -44,6 +46,7 @@ pub(crate) struct Connection {
     pub(crate) generation: Arc<str>,
     /// How often the merge script had to be sent.
     scripts_sent: Counter,
+    horizon: Arc<Horizon>,
 }
 
 /// A connection before its generation is known.
@@ -114,14 +117,15 @@ impl Dialled {
         result.map_err(|error| error.overheard(&self.line))
     }
 
-    pub(crate) fn with_generation(self, generation: &str, scripts_sent: Counter) -> Connection {
+    pub(crate) fn with_generation(self, generation: &str, scripts_sent: Counter, horizon: &Arc<Horizon>) -> Connection {
         let Self { multiplexed, driver, id, address, line: _ } = self;
-        Connection { multiplexed, driver, id, address, generation: generation.into(), scripts_sent }
+        let (generation, horizon) = (generation.into(), horizon.clone());
+        Connection { multiplexed, driver, id, address, generation, scripts_sent, horizon }
     }
 
     /// Another connection to the data that the shared one leads to.
     pub(crate) fn beside(self, shared: &Connection) -> Connection {
-        self.with_generation(&shared.generation, shared.scripts_sent.clone())
+        self.with_generation(&shared.generation, shared.scripts_sent.clone(), &shared.horizon)
     }
 }
 
@@ -181,8 +185,23 @@ impl Connection {
         Ok(generation(&mut self.multiplexed.clone(), keys, fresh).await?.0)
     }
 
-    /// Reads a record.
+    /// Reads a record, once more if it shows a stamp that is to be doubted.
     pub(crate) async fn read(&self, key: &str) -> Result<Flat, CallError> {
+        let flat = self.read_once(key).await?;
+        match self.horizon.doubted(cells(&flat)) {
+            None => Ok(flat),
+            // Rare: in a box, so that every other read is not moved about with it.
+            Some(first_ms) => Box::pin(self.read_again(key, first_ms)).await,
+        }
+    }
+
+    async fn read_again(&self, key: &str, first_ms: u64) -> Result<Flat, CallError> {
+        let flat = self.read_once(key).await?;
+        self.horizon.judge(first_ms, self.horizon.doubted(cells(&flat)))?;
+        Ok(flat)
+    }
+
+    async fn read_once(&self, key: &str) -> Result<Flat, CallError> {
         match self.ask(redis::cmd("HGETALL").arg(key)).await {
             Ok(Value::Array(flat)) => Ok(flat),
             Ok(other) => Err(wrong_reply("HGETALL", &other)),
@@ -204,7 +223,14 @@ impl Connection {
             Ok(other) => Err(wrong_reply("HGETALL", &other)),
             Err(error) => Err(named(error.into(), key)),
         };
-        Ok(keys.iter().zip(replies).map(flat).collect())
+        let mut flats: Vec<_> = keys.iter().zip(replies).map(flat).collect();
+        for (key, reply) in keys.iter().zip(&mut flats) {
+            let doubted = reply.as_ref().ok().and_then(|flat| self.horizon.doubted(cells(flat)));
+            if let Some(first_ms) = doubted {
+                *reply = Box::pin(self.read_again(key, first_ms)).await;
+            }
+        }
+        Ok(flats)
     }
 
     /// Joins cells into a record.
@@ -217,7 +243,25 @@ impl Connection {
     ) -> Result<Merged, CallError> {
         let mut connection = self.multiplexed.clone();
         let merged = script::merge(&mut connection, key, mode, record, terms, &self.scripts_sent).await;
-        merged.map_err(|error| named(error, key))
+        let merged = merged.map_err(|error| named(error, key))?;
+        match self.horizon.doubts(merged.newest().map(Stamp::millis)) {
+            None => Ok(merged),
+            Some(first_ms) => Box::pin(self.look_after(key, merged, first_ms)).await,
+        }
+    }
+
+    /// Looks whether what the script told stands there. If not, its answer was damaged: a conflict is one with what stands
+    /// there; after anything else it is not known what was done.
+    async fn look_after(&self, key: &str, merged: Merged, first_ms: u64) -> Result<Merged, CallError> {
+        let flat = self.read_once(key).await?;
+        if self.horizon.judge(first_ms, self.horizon.doubted(cells(&flat)))? {
+            return Ok(merged);
+        }
+        let newest = record_of(key, &flat)?.newest();
+        match (merged, newest) {
+            (Merged::Conflict(_), Some(newest)) => Ok(Merged::Conflict(newest)),
+            _ => Err(CallError::Unknown("an answer of the merge script was damaged on its way".to_owned())),
+        }
     }
 
     /// A page of the records of the prefix, each with the cells that tell whether it is alive, and the cursor of the
@@ -248,7 +292,14 @@ impl Connection {
         for (key, _) in page {
             pipeline.cmd("HMGET").arg(key).arg("e").arg("d");
         }
-        let cells: Vec<[Option<Vec<u8>>; 2]> = pipeline.query_async(&mut self.multiplexed.clone()).await?;
+        let mut connection = self.multiplexed.clone();
+        let mut cells: Vec<[Option<Vec<u8>>; 2]> = pipeline.query_async(&mut connection).await?;
+        let doubted =
+            |cells: &[[Option<Vec<u8>>; 2]]| self.horizon.doubted(cells.iter().flatten().flatten().map(Vec::as_slice));
+        if let Some(first_ms) = doubted(&cells) {
+            cells = pipeline.query_async(&mut connection).await?;
+            self.horizon.judge(first_ms, doubted(&cells))?;
+        }
         Ok(cells.iter().map(existence_of).collect())
     }
 

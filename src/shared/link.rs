@@ -2,13 +2,13 @@
 //! report what they met; the recovery task acts on it.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::sync::Notify;
 
-use super::{SILENT, addresses::Addresses, connection::Connection, said::CLOSED, told::Told};
+use super::{SILENT, addresses::Addresses, connection::Connection, horizon::Horizon, said::CLOSED, told::Told};
 use crate::{
     health::{Event, Health, Next, Patience, State},
     telemetry::log,
@@ -20,6 +20,8 @@ const MET_FOR: Duration = Duration::from_mins(1);
 /// Connection and health, shared by all calls of a cache.
 pub(crate) struct Link {
     inner: Mutex<Inner>,
+    /// Which stamps are believed at once.
+    pub(crate) horizon: Arc<Horizon>,
     /// The addresses of Redis's name.
     pub(crate) addresses: Addresses,
     /// Wakes the recovery task.
@@ -130,7 +132,13 @@ impl Link {
             connections: 0,
             clock: None,
         };
-        Self { inner: Mutex::new(inner), addresses: Addresses::default(), wake: Notify::new(), settled: Notify::new() }
+        Self {
+            inner: Mutex::new(inner),
+            horizon: Arc::default(),
+            addresses: Addresses::default(),
+            wake: Notify::new(),
+            settled: Notify::new(),
+        }
     }
 
     /// The connection, if calls may use it. They do not wait for one.
@@ -188,6 +196,7 @@ impl Link {
 
     /// Redis's clock said this at `now`, to the exactness of a round trip.
     pub(crate) fn read_clock(&self, clock_ms: u64, now: Duration) {
+        self.horizon.set_clock(clock_ms);
         self.lock().clock = Some((clock_ms, now));
     }
 

@@ -1,7 +1,8 @@
 //! The shared tier: Redis, through the `redis` crate's own protocol code, over a stream that [`Env`]'s network opened.
 //!
 //! `addresses` chooses and races the addresses of Redis's name; `connection` opens connections and asks them; `script` is
-//! the one way to write; `reply` is what a read brings; `link` is the one connection that an instance has at a time, with
+//! the one way to write; `reply` is what a read brings, `horizon` which stamps in
+//! it are believed at once; `link` is the one connection that an instance has at a time, with
 //! its view of Redis's health; `said` puts what went wrong into words, `overheard` catches those of a server that turns a
 //! client away, `told` keeps the log from repeating them. No timeouts here: the caller's deadline covers everything.
 //!
@@ -11,6 +12,7 @@ pub(crate) mod addresses;
 #[cfg(test)]
 mod agreement;
 pub(crate) mod connection;
+pub(crate) mod horizon;
 pub(crate) mod link;
 mod overheard;
 pub(crate) mod pace;

@@ -36,6 +36,16 @@ pub(crate) enum Merged {
     Conflict(Stamp),
 }
 
+impl Merged {
+    /// The newest stamp that it tells.
+    pub(super) fn newest(&self) -> Option<Stamp> {
+        match self {
+            Self::Applied(record) => record.newest(),
+            Self::Conflict(stamp) => Some(*stamp),
+        }
+    }
+}
+
 /// What the script has to know beside the cells.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {

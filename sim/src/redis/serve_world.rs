@@ -40,6 +40,16 @@ pub struct RedisHost {
     on_replica: Arc<AtomicBool>,
     /// When it has done what it is doing now.
     busy_until_us: Arc<AtomicU64>,
+    /// What is damaged of the replies to come.
+    flip: Arc<Mutex<Option<Flip>>>,
+}
+
+/// A bit of a reply that is flipped on its way, unnoticed by every checksum.
+#[derive(Clone, Debug)]
+struct Flip {
+    /// It is in the first byte of the first reply that has this text.
+    text: Vec<u8>,
+    bit: u8,
 }
 
 impl RedisHost {
@@ -94,6 +104,25 @@ impl RedisHost {
         self.with_engine(|engine| *engine = engine.restart_from(save));
     }
 
+    /// Flips this bit (0 to 7) of the first byte of `text` in the next reply that has it, and in no other.
+    pub fn flip_once(&self, text: &str, bit: u8) {
+        *self.flip.lock().unwrap_or_else(PoisonError::into_inner) = Some(Flip { text: text.into(), bit });
+    }
+
+    /// Whether what [`Self::flip_once`] was to damage has not come yet.
+    pub fn is_to_flip(&self) -> bool {
+        self.flip.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    fn damage(&self, reply: &mut [u8]) {
+        let mut flip = self.flip.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Flip { text, bit }) = &*flip else { return };
+        if let Some(at) = reply.windows(text.len()).position(|part| part == text.as_slice()) {
+            reply[at] ^= 1 << bit;
+            *flip = None;
+        }
+    }
+
     /// How many keys it holds.
     pub fn keys(&self, world: &World) -> u64 {
         let now_ms = world.wall_ms(self.host());
@@ -134,6 +163,7 @@ impl RedisHost {
             let flow = self.feed(env, client, &input[..length], &mut output);
             // The replies leave when the work is done.
             self.idle(env).await;
+            self.damage(&mut output);
             if stream.write_all(&output).await.is_err() || flow == Flow::Close {
                 return;
             }
