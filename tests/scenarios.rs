@@ -29,6 +29,7 @@
 //! | **clocks** | |
 //! | [`fast_clock`] | a quarter of an hour ahead, in a partition |
 //! | [`clock_steps_back`] | over a restart |
+//! | [`suspended_machine`] | a machine sleeps, and its monotonic clock with it |
 //!
 //! Each was seen failing with its bug planted in the client. `fleet` is the application, and holds every answer against
 //! the guarantees.
@@ -86,3 +87,5 @@ mod slow_link;
 mod slow_redis;
 #[path = "scenarios/stopped_redis.rs"]
 mod stopped_redis;
+#[path = "scenarios/suspended_machine.rs"]
+mod suspended_machine;

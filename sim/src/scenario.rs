@@ -81,6 +81,7 @@ impl Scenario {
             emphasis: emphasis(workload),
             tombstone_ttl_us,
             forgets_copies: plan.tuning.copies_bytes_max.is_some(),
+            expires: plan.tuning.record_ttl_ms.is_some(),
             beyond_budget,
         };
         Self {

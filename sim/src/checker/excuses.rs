@@ -3,7 +3,7 @@
 //! - A disk in trouble excuses failed calls of its instance, and failed openings, while it lasts.
 //! - A damaged store excuses the loss of what only it held, unless that is seen to be whole in there: from the fault to
 //!   the first opening after it, at which everything is read and verified.
-//! - A paused process answers later by its pause.
+//! - A process that is paused, or whose machine sleeps, answers later by that time.
 
 use super::{
     operations::{Operation, Operations, Record, Seen, Write},
@@ -57,7 +57,7 @@ impl Excuses {
                 if matches!(what, Fault::BadDisk { .. } | Fault::BadWrites { .. } | Fault::LockHeld { .. }) {
                     excuses.unopenable.push(stretch);
                 }
-                if matches!(what, Fault::InstancePause { .. }) {
+                if what.stops_process() {
                     excuses.pauses.push(stretch);
                 }
                 if what.damages_store() {

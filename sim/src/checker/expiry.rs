@@ -56,7 +56,9 @@ impl Expiry {
             let ends = |later: &&crate::history::Event| matches!(later.what, What::FaultEnd { fault: number, .. } if number == *fault);
             let lasts_us = history.events[index..].iter().find(ends).map_or(u64::MAX, |end| end.at_us - event.at_us);
             match what {
-                Fault::InstancePause { .. } => paused_us = lasts_us.saturating_add(paused_us),
+                Fault::InstancePause { .. } | Fault::InstanceSuspend { .. } => {
+                    paused_us = lasts_us.saturating_add(paused_us);
+                }
                 Fault::Partition { .. } | Fault::SlowLink { .. } | Fault::BadNetwork { .. } | Fault::RedisPause => {
                     slowed_us = lasts_us.saturating_add(slowed_us);
                 }

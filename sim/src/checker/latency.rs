@@ -5,7 +5,7 @@
 //! time, and a `get` may do so later while Redis is away (the instance may miss what it could not keep); a write that did
 //! nothing for certain says so, since G1 and G2 hold it to that. `list`, `clear` and `sync` may answer any error, in time.
 //!
-//! A pause of the process does not count (a call that it cuts in two may find its deadline gone),
+//! A pause of the process, or the sleep of its machine, does not count (a call that it cuts in two may find its deadline gone),
 //! nor does a call that its caller gave up.
 
 use super::{

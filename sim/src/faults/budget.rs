@@ -6,7 +6,7 @@
 //!   and what a rollback or a replica that was behind takes, are losses like others.
 //! - An instance keeps no copies while its disk fails, and a sync that fails ends its store until it is opened again, and
 //!   with it what was written behind: errors of a disk count as a crash.
-//! - Where Redis loses data, no process ends while its disk is in trouble or it is paused, nor within that margin after:
+//! - Where Redis loses data, no process ends while its disk is in trouble or it is paused or sleeps, nor within that margin after:
 //!   its copies may not have reached the disk.
 //! - What damages a store (bit rot, writes that are lost or misdirected) may take copies and acknowledged local writes with
 //!   it. Redis then keeps its data, so that only the writes which that instance alone held can be lost; those are outside
@@ -14,7 +14,7 @@
 //! - Clocks may step and drift as they like: by far less than `tombstone_ttl`, which promises are measured by. Where that is
 //!   set short, clocks are right, and no instance can be away for half of it: a removal that is forgotten may be undone.
 //! - Where instances may keep few copies, and forget the others, Redis keeps its data: nobody else may have it.
-//! - Cancelled calls, pauses and slow or stalled disks cost no copy, and have no limit.
+//! - Cancelled calls, pauses, suspended machines and slow or stalled disks cost no copy, and have no limit.
 //!
 //! A plan beyond the budget is held to nothing of this. In any plan, one thing suffers one fault at a time: a process that is
 //! down cannot crash, a fault of a disk ends with that disk's troubles.
@@ -126,7 +126,7 @@ fn restarts(fault: &Fault) -> bool {
 
 /// Whether copies may stay in memory for as long as it lasts.
 fn keeps_copies_from_disk(fault: &Fault) -> bool {
-    matches!(fault, Fault::BadDisk { .. } | Fault::InstancePause { .. })
+    matches!(fault, Fault::BadDisk { .. }) || fault.stops_process()
 }
 
 /// Whether two faults concern one instance.
@@ -159,7 +159,8 @@ fn victims(fault: &Fault) -> Vec<Victim> {
         Fault::InstanceRestart { instance }
         | Fault::InstanceCrash { instance, .. }
         | Fault::CrashAtDisk { instance, .. }
-        | Fault::InstancePause { instance } => vec![Victim::Process(*instance)],
+        | Fault::InstancePause { instance }
+        | Fault::InstanceSuspend { instance } => vec![Victim::Process(*instance)],
         Fault::RollingRestart { .. } => vec![Victim::EveryProcess],
         Fault::LockHeld { instance } | Fault::BitRot { instance, .. } | Fault::BadWrites { instance, .. } => {
             vec![Victim::Process(*instance), Victim::Disk(*instance)]
@@ -188,6 +189,7 @@ mod tests {
         emphasis: Emphasis::None,
         tombstone_ttl_us: None,
         forgets_copies: false,
+        expires: false,
         beyond_budget: false,
     };
 

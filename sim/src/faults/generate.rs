@@ -110,6 +110,10 @@ const ADDRESS_KINDS: [Kind; 1] = [|draw, instances| Fault::BadNames {
     answer: if draw.random() { NameAnswer::SilentFirst } else { NameAnswer::MuteFirst },
 }];
 
+/// Machines that sleep, from a stream of their own: in any run, and more often where records have a time to live.
+const SUSPEND_KINDS: [Kind; 1] =
+    [|draw, instances| Fault::InstanceSuspend { instance: draw.random_range(0..instances) }];
+
 fn bad_disk(draw: &mut Stream, instances: u32) -> Fault {
     let instance = draw.random_range(0..instances);
     // A few errors, or nothing else until it ends.
@@ -145,6 +149,8 @@ pub struct Frame {
     pub tombstone_ttl_us: Option<u64>,
     /// Whether the instances forget copies of what Redis holds, to keep within a limit.
     pub forgets_copies: bool,
+    /// Whether records have a time to live.
+    pub expires: bool,
     /// Beyond what every guarantee survives.
     pub beyond_budget: bool,
 }
@@ -164,6 +170,8 @@ pub fn generate(seed: Seed, frame: &Frame) -> Vec<PlannedFault> {
         add(&mut plan, &mut network, (&NETWORK_KINDS, 0.3), (instances, length_us));
     }
     add(&mut plan, &mut seed.stream("faults of several addresses"), (&ADDRESS_KINDS, 0.1), (instances, length_us));
+    let chance = if frame.expires { 0.5 } else { 0.07 };
+    add(&mut plan, &mut seed.stream("faults of machines that sleep"), (&SUSPEND_KINDS, chance), (instances, length_us));
     emphasis::add(&mut plan, &mut seed.stream("faults of the workload"), frame);
     plan.sort_by_key(|planned| planned.start_us);
     if !frame.beyond_budget {

@@ -130,6 +130,12 @@ pub enum Fault {
         /// Which.
         instance: u32,
     },
+    /// The machine of an instance sleeps and wakes at the end of the fault: its process and its monotonic clock stand still,
+    /// its peers hear no word, its wall clock goes on.
+    InstanceSuspend {
+        /// Which.
+        instance: u32,
+    },
     /// An instance restarts in order, but another process holds the lock of its store until the end of the fault.
     LockHeld {
         /// Which.
@@ -379,6 +385,7 @@ impl Fault {
             Self::CrashAtDisk { .. } => "crash at a disk operation",
             Self::RollingRestart { .. } => "rolling restart",
             Self::InstancePause { .. } => "instance pause",
+            Self::InstanceSuspend { .. } => "instance suspend",
             Self::LockHeld { .. } => "lock held by another",
             Self::CancelledCalls { .. } => "cancelled calls",
             Self::BadDisk { trouble, .. } => trouble.kind(),
@@ -405,6 +412,7 @@ impl Fault {
             | Self::InstanceCrash { instance, .. }
             | Self::CrashAtDisk { instance, .. }
             | Self::InstancePause { instance }
+            | Self::InstanceSuspend { instance }
             | Self::LockHeld { instance }
             | Self::CancelledCalls { instance, .. }
             | Self::BadDisk { instance, .. }
@@ -457,6 +465,11 @@ impl Fault {
     /// Whether calls of the instance may fail meanwhile, since its disk does not work.
     pub fn troubles_disk(&self) -> bool {
         matches!(self, Self::BadDisk { .. }) || self.damages_store()
+    }
+
+    /// Whether the process of an instance stands still meanwhile.
+    pub fn stops_process(&self) -> bool {
+        matches!(self, Self::InstancePause { .. } | Self::InstanceSuspend { .. })
     }
 
     /// Of a moment, rather than with a beginning and an end.
@@ -512,7 +525,7 @@ impl DiskTrouble {
 }
 
 /// The kinds, as they are named in reports.
-pub const KIND_NAMES: [&str; 49] = [
+pub const KIND_NAMES: [&str; 50] = [
     "partition",
     "partition of requests",
     "partition of replies",
@@ -544,6 +557,7 @@ pub const KIND_NAMES: [&str; 49] = [
     "crash at a disk operation",
     "rolling restart",
     "instance pause",
+    "instance suspend",
     "lock held by another",
     "cancelled calls",
     "disk full",

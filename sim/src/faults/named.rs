@@ -26,6 +26,7 @@ impl Fault {
             | Self::InstanceCrash { instance, .. }
             | Self::CrashAtDisk { instance, .. }
             | Self::InstancePause { instance }
+            | Self::InstanceSuspend { instance }
             | Self::LockHeld { instance }
             | Self::CancelledCalls { instance, .. }
             | Self::BadDisk { instance, .. }

@@ -52,7 +52,8 @@ impl Nemesis<'_> {
             | Fault::InstanceCrash { .. }
             | Fault::CrashAtDisk { .. }
             | Fault::RollingRestart { .. }
-            | Fault::InstancePause { .. } => 0,
+            | Fault::InstancePause { .. }
+            | Fault::InstanceSuspend { .. } => 0,
         }
     }
 }

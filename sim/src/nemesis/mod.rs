@@ -141,6 +141,7 @@ impl Nemesis<'_> {
             | Fault::InstanceCrash { .. }
             | Fault::CrashAtDisk { .. }
             | Fault::InstancePause { .. }
+            | Fault::InstanceSuspend { .. }
             | Fault::LockHeld { .. }
             | Fault::CancelledCalls { .. }
             | Fault::BadDisk { .. }
@@ -221,6 +222,7 @@ impl Nemesis<'_> {
             }
             Fault::InstanceRestart { .. } => return u64::from(self.stop_in_order(instance).await == Stop::Closed),
             Fault::InstancePause { .. } => world.pause(instance),
+            Fault::InstanceSuspend { .. } => world.suspend(instance),
             Fault::LockHeld { .. } => {
                 self.stop_in_order(instance).await;
                 disk.hold_locks();
@@ -273,6 +275,11 @@ impl Nemesis<'_> {
             Fault::InstancePause { instance } => {
                 let waited = self.instances.due(*instance);
                 world.resume(*instance);
+                return waited;
+            }
+            Fault::InstanceSuspend { instance } => {
+                let waited = self.instances.due(*instance);
+                world.wake(*instance);
                 return waited;
             }
             Fault::LockHeld { instance } => world.disk(*instance).heal(),

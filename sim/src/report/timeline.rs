@@ -165,6 +165,7 @@ fn fault_text(fault: &Fault) -> String {
         Fault::InstanceRestart { instance }
         | Fault::InstanceCrash { instance, .. }
         | Fault::InstancePause { instance }
+        | Fault::InstanceSuspend { instance }
         | Fault::LockHeld { instance }
         | Fault::CancelledCalls { instance, .. }
         | Fault::BadDisk { instance, .. }

@@ -165,6 +165,7 @@ fn check_amounts(place: &str, fault: &Fault) -> Result<(), String> {
         | Fault::InstanceCrash { .. }
         | Fault::CrashAtDisk { .. }
         | Fault::InstancePause { .. }
+        | Fault::InstanceSuspend { .. }
         | Fault::LockHeld { .. }
         | Fault::BadDisk { .. }
         | Fault::BitRot { .. }

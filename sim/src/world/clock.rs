@@ -176,6 +176,11 @@ pub struct Sleep {
 }
 
 impl Sleep {
+    /// How long it is from now until then, in microseconds.
+    pub(super) fn us(&self) -> u64 {
+        self.at_us.saturating_sub(self.clock.now_us())
+    }
+
     fn take_out(&mut self) {
         if let Some((key, _)) = self.entry.take() {
             let event = self.clock.queue().events.remove(&key);

@@ -17,6 +17,7 @@ use super::{
     disk::Disk,
     held::{Holding, Kind},
     process::Incarnation,
+    suspend::MonotonicClock,
     wall::WallClock,
 };
 use crate::seed::Stream;
@@ -31,6 +32,7 @@ struct Inner {
     disk: SimDisk,
     node: NodeHandle,
     incarnation: Arc<Incarnation>,
+    monotonic: Arc<MonotonicClock>,
     wall: Arc<WallClock>,
     stream: Mutex<Stream>,
 }
@@ -41,7 +43,7 @@ impl SimEnv {
         incarnation: Arc<Incarnation>,
         node: NodeHandle,
         disk: Disk,
-        wall: Arc<WallClock>,
+        (monotonic, wall): (Arc<MonotonicClock>, Arc<WallClock>),
     ) -> Self {
         let clock = world.clock().clone();
         let purpose = match incarnation.host {
@@ -55,6 +57,7 @@ impl SimEnv {
             clock,
             node,
             incarnation,
+            monotonic,
             wall,
         }))
     }
@@ -98,7 +101,7 @@ impl Env for SimEnv {
     }
 
     fn now(&self) -> Duration {
-        Duration::from_micros(self.0.clock.now_us())
+        Duration::from_micros(self.0.monotonic.read(self.0.clock.now_us()))
     }
 
     fn wall_ms(&self) -> u64 {
@@ -106,7 +109,16 @@ impl Env for SimEnv {
     }
 
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + 'static {
-        self.0.clock.sleep(duration)
+        let (clock, monotonic) = (self.0.clock.clone(), Arc::clone(&self.0.monotonic));
+        let timer = clock.sleep(duration);
+        let due_us = monotonic.read(clock.now_us()) + timer.us();
+        async move {
+            timer.await;
+            // The machine may have slept meanwhile.
+            while let left_us @ 1.. = due_us.saturating_sub(monotonic.read(clock.now_us())) {
+                clock.sleep_us(left_us).await;
+            }
+        }
     }
 
     fn random(&self) -> u64 {

@@ -6,6 +6,7 @@
 //! - [`disk`]: files of which a power loss keeps what was synced.
 //! - [`held`]: what a process holds of its host.
 //! - [`process`]: hosts that start, pause, die; the incarnations that everything belongs to.
+//! - [`suspend`]: machines that sleep.
 //! - [`mod@env`]: all of it as the client sees it, an `Env`.
 //!
 //! A run has its own madsim runtime on its own thread, and makes its [`World`] in it. Every random choice comes from a
@@ -18,6 +19,7 @@ pub mod env;
 pub mod held;
 pub mod net;
 pub mod process;
+pub mod suspend;
 mod wall;
 
 use std::{

@@ -26,7 +26,7 @@
 //!
 //! Names: a host's name is its `Display`, until it is given other addresses. A host's resolver can be slow, fail, or
 //! answer wrongly or with several addresses. An address at which nobody listens refuses; one whose host has no power is
-//! silent; one whose process hangs accepts, and says nothing. Connections that stand know nothing of names.
+//! silent, as is one whose host sleeps; one whose process hangs accepts, and says nothing. Connections that stand know nothing of names.
 //!
 //! Not modelled: congestion, fast retransmission (a lost segment always costs the timeout, as the last one of a request
 //! does), a full queue before a slow link, `TIME_WAIT` and the number of ports, ICMP.
@@ -38,6 +38,7 @@ mod handshake;
 mod link;
 mod liveness;
 mod names;
+mod sleep;
 mod stream;
 mod tcp;
 
@@ -271,6 +272,15 @@ impl Net {
         self.with(|tcp| {
             tcp.powered.insert(host, true);
         });
+    }
+
+    /// The host falls asleep: see [`suspend`](super::suspend).
+    pub(super) fn suspend(&self, host: Host) {
+        self.with(|tcp| tcp.suspend(host));
+    }
+
+    pub(super) fn wake(&self, host: Host) {
+        self.with(|tcp| tcp.wake(host));
     }
 
     pub(super) fn listen(&self, incarnation: &Arc<Incarnation>, port: u16) -> io::Result<SimListener> {

@@ -24,6 +24,7 @@ use super::{
     Host, SimEnv, World,
     disk::Disk,
     held::{Gauges, Held},
+    suspend::MonotonicClock,
     wall::WallClock,
 };
 use crate::{history::Stop, seed::Seed};
@@ -66,13 +67,14 @@ impl fmt::Debug for Incarnation {
 pub(super) struct Machine {
     pub(super) disk: Disk,
     wall: Arc<WallClock>,
+    pub(super) monotonic: Arc<MonotonicClock>,
     starts: u32,
     running: Option<SimEnv>,
 }
 
 impl Machine {
     pub(super) fn new(seed: Seed, host: Host) -> Self {
-        Self { disk: Disk::new(seed, host), wall: Arc::default(), starts: 0, running: None }
+        Self { disk: Disk::new(seed, host), wall: Arc::default(), monotonic: Arc::default(), starts: 0, running: None }
     }
 }
 
@@ -104,7 +106,8 @@ impl World {
             machine.starts += 1;
             let node = Handle::current().create_node().name(format!("{host} start {}", machine.starts)).build();
             let incarnation = Arc::new(Incarnation::new(host, machine.starts));
-            let env = SimEnv::new(self, incarnation, node, machine.disk.clone(), Arc::clone(&machine.wall));
+            let clocks = (Arc::clone(&machine.monotonic), Arc::clone(&machine.wall));
+            let env = SimEnv::new(self, incarnation, node, machine.disk.clone(), clocks);
             machine.running = Some(env.clone());
             env
         })
@@ -149,6 +152,7 @@ impl World {
     /// dropped at this instant, but after the caller's next await.
     pub fn kill(&self, host: impl Into<Host>, how: Stop) {
         let host = host.into();
+        self.wake(host);
         let running = self.machine(host, |machine| machine.running.take());
         if let Some(env) = &running {
             env.incarnation().end();

@@ -298,6 +298,16 @@ impl Half {
         self.delivered
     }
 
+    /// The sender's clock stood still for so long.
+    pub(super) fn shift_timers(&mut self, us: u64) {
+        self.stalled_since_us += us;
+        self.last_ack_us += us;
+        self.full_since_us = self.full_since_us.map(|since_us| since_us + us);
+        if let Some(backoff) = &mut self.backoff {
+            backoff.last_us += us;
+        }
+    }
+
     /// Bytes that have arrived and wait for the application.
     pub(super) fn unread(&self) -> u64 {
         self.delivered - self.read

@@ -43,6 +43,8 @@ pub(super) struct Link {
     /// Segments that a fault has lost or slowed.
     pub(super) troubled: u64,
     cut: bool,
+    /// Whether a host at either end sleeps, which loses everything as a cut does.
+    asleep: bool,
     /// When the last byte of what was sent so far has left, in nanoseconds.
     busy_until_ns: u64,
     latencies: Stream,
@@ -66,6 +68,7 @@ impl Link {
             loss_per_mille: 0,
             troubled: 0,
             cut: false,
+            asleep: false,
             busy_until_ns: 0,
             latencies,
             losses: seed.stream(&format!("loss {from}>{to}")),
@@ -85,7 +88,7 @@ impl Link {
 
     /// When a segment of this many bytes arrives that is sent now; never, if it is lost.
     pub(super) fn carry(&mut self, now_us: u64, bytes: u64) -> Option<u64> {
-        if self.cut {
+        if self.is_cut() {
             self.troubled += 1;
             return None;
         }
@@ -97,7 +100,7 @@ impl Link {
 
     /// The same for what is not worth a draw of its latency and takes no bandwidth: acknowledgements, keepalives.
     pub(super) fn carry_ack(&mut self, now_us: u64) -> Option<u64> {
-        if self.cut || self.loses() {
+        if self.is_cut() || self.loses() {
             return None;
         }
         Some(now_us.max(self.busy_until_ns.div_ceil(1_000)) + self.latency.base_us + self.extra_us)
@@ -105,10 +108,26 @@ impl Link {
 
     /// Begins or ends a cut; says whether one began.
     pub(super) fn set_cut(&mut self, cut: bool) -> bool {
-        let begins = cut && !self.cut;
-        self.epoch += u64::from(begins);
+        let was_cut = self.is_cut();
         self.cut = cut;
+        self.begins_cut(was_cut)
+    }
+
+    /// A host at either end sleeps from now on, or none does; says whether a cut began with it.
+    pub(super) fn set_asleep(&mut self, asleep: bool) -> bool {
+        let was_cut = self.is_cut();
+        self.asleep = asleep;
+        self.begins_cut(was_cut)
+    }
+
+    fn begins_cut(&mut self, was_cut: bool) -> bool {
+        let begins = self.is_cut() && !was_cut;
+        self.epoch += u64::from(begins);
         begins
+    }
+
+    fn is_cut(&self) -> bool {
+        self.cut || self.asleep
     }
 
     /// When the last of these bytes is on the wire, behind all that was sent before.

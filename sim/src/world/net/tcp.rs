@@ -22,6 +22,7 @@ use super::{
     link::Link,
     liveness::SERVER_LIVENESS,
     names::Names,
+    sleep::Asleep,
 };
 use crate::{
     seed::{Seed, Stream},
@@ -68,6 +69,7 @@ pub(super) struct Tcp {
     pub(super) links: Vec<Link>,
     link_of: BTreeMap<(Host, Host), usize>,
     pub(super) powered: BTreeMap<Host, bool>,
+    pub(super) asleep: BTreeMap<Host, Asleep>,
     pub(super) listeners: BTreeMap<(Host, u16), Listener>,
     pub(super) conns: Conns,
     pub(super) names: Names,
@@ -91,6 +93,7 @@ impl Tcp {
             links: Vec::new(),
             link_of: BTreeMap::new(),
             powered: BTreeMap::new(),
+            asleep: BTreeMap::new(),
             listeners: BTreeMap::new(),
             conns: Conns::default(),
             names: Names::default(),
@@ -104,9 +107,11 @@ impl Tcp {
 
     /// The link, made when it is first spoken of.
     pub(super) fn link(&mut self, from: Host, to: Host) -> usize {
-        let Self { seed, links, link_of, .. } = self;
+        let Self { seed, links, link_of, asleep, .. } = self;
         *link_of.entry((from, to)).or_insert_with(|| {
-            links.push(Link::new(*seed, from, to));
+            let mut link = Link::new(*seed, from, to);
+            link.set_asleep(asleep.contains_key(&from) || asleep.contains_key(&to));
+            links.push(link);
             links.len() - 1
         })
     }
@@ -164,9 +169,13 @@ impl Tcp {
     pub(super) fn cut(&mut self, from: Host, to: Host, cut: bool) {
         let now_us = self.clock.now_us();
         let link = self.link(from, to);
-        if !self.links[link].set_cut(cut) {
-            return;
+        if self.links[link].set_cut(cut) {
+            self.lose_acks(link, now_us);
         }
+    }
+
+    /// The acknowledgements on a link that a cut begins on are lost.
+    pub(super) fn lose_acks(&mut self, link: usize, now_us: u64) {
         for id in self.conns.ids() {
             for side in [CLIENT, SERVER] {
                 if let Some(conn) = self.conns.get(id)
@@ -256,6 +265,9 @@ impl Tcp {
     }
 
     pub(super) fn on(&mut self, event: NetEvent) {
+        if !self.asleep.is_empty() && self.defer(&event) {
+            return;
+        }
         let NetEvent { conn, side, what } = event;
         match what {
             What::SendSyn(tries) => self.send_syn(conn, tries),

@@ -1,0 +1,83 @@
+//! Kernels of hosts that sleep: their links lose everything, and their timers stand still.
+
+use super::{
+    NetEvent, What,
+    conn::{CLIENT, ConnId, SERVER, Side},
+    tcp::Tcp,
+};
+use crate::world::Host;
+
+/// A host that sleeps.
+pub(super) struct Asleep {
+    since_us: u64,
+    /// Timers of its kernel that would have fired meanwhile, and when.
+    timers: Vec<(u64, ConnId, Side, Timer)>,
+}
+
+/// What a kernel does by its own clock.
+enum Timer {
+    SendSyn(u32),
+    Retransmit,
+    Watch,
+}
+
+impl Tcp {
+    pub(super) fn suspend(&mut self, host: Host) {
+        let now_us = self.clock.now_us();
+        self.asleep.insert(host, Asleep { since_us: now_us, timers: Vec::new() });
+        for link in 0..self.links.len() {
+            let of_host = [self.links[link].from, self.links[link].to].contains(&host);
+            if of_host && self.links[link].set_asleep(true) {
+                self.lose_acks(link, now_us);
+            }
+        }
+    }
+
+    pub(super) fn wake(&mut self, host: Host) {
+        let now_us = self.clock.now_us();
+        let Some(Asleep { since_us, timers }) = self.asleep.remove(&host) else { return };
+        for link in &mut self.links {
+            let asleep = self.asleep.contains_key(&link.from) || self.asleep.contains_key(&link.to);
+            if [link.from, link.to].contains(&host) {
+                link.set_asleep(asleep);
+            }
+        }
+        for id in self.conns.ids() {
+            let Some(conn) = self.conns.get(id) else { continue };
+            for side in [CLIENT, SERVER] {
+                if conn.ends[side].host == host {
+                    conn.ends[side].heard_us += now_us - since_us;
+                    conn.halves[side].shift_timers(now_us - since_us);
+                }
+            }
+        }
+        for (at_us, id, side, timer) in timers {
+            let what = match timer {
+                Timer::SendSyn(tries) => What::SendSyn(tries),
+                Timer::Retransmit => What::Retransmit,
+                Timer::Watch => What::Watch,
+            };
+            self.schedule(now_us + (at_us - since_us), id, side, what);
+        }
+    }
+
+    /// Puts off what a kernel that sleeps would have done now. Returns whether it is such.
+    pub(super) fn defer(&mut self, event: &NetEvent) -> bool {
+        let timer = match event.what {
+            What::SendSyn(tries) => Timer::SendSyn(tries),
+            What::Retransmit => Timer::Retransmit,
+            What::Watch => Timer::Watch,
+            What::SynArrives(_)
+            | What::SynAckArrives(_)
+            | What::RefusalArrives(_)
+            | What::Deliver
+            | What::ResetArrives(_)
+            | What::Writable => return false,
+        };
+        let now_us = self.clock.now_us();
+        let Some(conn) = self.conns.get(event.conn) else { return false };
+        let Some(asleep) = self.asleep.get_mut(&conn.ends[event.side].host) else { return false };
+        asleep.timers.push((now_us, event.conn, event.side, timer));
+        true
+    }
+}
