@@ -17,6 +17,10 @@ use crate::{
     limits::RecordLimits,
 };
 
+/// The most that [`Config::record_bytes_max`] and [`Config::record_cells_max`] can be.
+const RECORD_BYTES_LIMIT: u64 = 16 << 20;
+const RECORD_CELLS_LIMIT: u64 = 100_000;
+
 /// The settings of one cache. [`Config::new`] gives the defaults for all that has one.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -57,10 +61,10 @@ pub struct Config {
     pub on_loss: OnLoss,
     /// Bytes of one record as Redis holds it: names, values and 32 for the stamp of each of its cells. A write that would
     /// pass the limit is the error [`TooLarge`](crate::TooLarge), before anything is stored or sent. What other instances
-    /// wrote counts as far as this one has read it.
+    /// wrote counts as far as this one has read it. At most 16 MiB.
     pub record_bytes_max: u64,
     /// Cells of one record: one a contact point, profile field and metadata field, removed ones too until the record is
-    /// removed, and one for its existence.
+    /// removed, and one for its existence. At most 100,000.
     pub record_cells_max: u64,
     /// What to do when the local store belongs to the data of another Redis.
     pub on_other_redis: OnOtherRedis,
@@ -185,6 +189,13 @@ impl Config {
         if self.republish_window > self.tombstone_ttl / 2 {
             return Err(ConfigError { key: "republish_window", reason: "must be at most half of tombstone_ttl" });
         }
+        // With 16 MB a write takes 0.8 s of the default deadline, most of it work on this machine.
+        if !(1..=RECORD_BYTES_LIMIT).contains(&self.record_bytes_max) {
+            return Err(ConfigError { key: "record_bytes_max", reason: "must be from 1 to 16777216 (16 MiB)" });
+        }
+        if !(1..=RECORD_CELLS_LIMIT).contains(&self.record_cells_max) {
+            return Err(ConfigError { key: "record_cells_max", reason: "must be from 1 to 100000" });
+        }
         if self.tls.cert_file.is_some() != self.tls.key_file.is_some() {
             return Err(ConfigError { key: "tls_key_file", reason: "and tls_cert_file go together" });
         }
@@ -214,6 +225,16 @@ mod tests {
         assert_eq!(config.check(), Ok(()));
         config.op_deadline = Duration::MAX;
         assert_eq!(config.check().unwrap_err().to_string(), "setting op_deadline must be at most a day");
+        config.op_deadline = Duration::from_secs(1);
+        config.record_bytes_max = 100 << 20;
+        assert_eq!(
+            config.check().unwrap_err().to_string(),
+            "setting record_bytes_max must be from 1 to 16777216 (16 MiB)"
+        );
+        config.record_bytes_max = 16 << 20;
+        config.record_cells_max = 0;
+        assert_eq!(config.check().unwrap_err().to_string(), "setting record_cells_max must be from 1 to 100000");
+        config.record_cells_max = 100_000;
         config.op_deadline = config.reply_timeout;
         assert_eq!(
             config.check().unwrap_err().to_string(),

@@ -79,7 +79,7 @@ async fn long_script(stage: Stage) {
     // A tenth of what the script takes for a hundred thousand.
     let impatient = Config {
         reply_timeout: Duration::from_millis(60),
-        record_bytes_max: 64 << 20,
+        record_bytes_max: 16 << 20,
         record_cells_max: 100_000,
         ..config()
     };
