@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use rand::Rng;
+use rand::{Rng, TryRng, rngs::SysRng};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -98,7 +98,9 @@ impl Env for TokioEnv {
     }
 
     fn random(&self) -> u64 {
-        rand::rng().next_u64()
+        // The kernel's, which hears that a machine was resumed from an image. A generator in the memory of this process would
+        // repeat what its twin draws.
+        SysRng.try_next_u64().unwrap_or_else(|_| rand::rng().next_u64())
     }
 
     fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> TokioTask {
