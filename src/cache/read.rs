@@ -12,6 +12,7 @@ use crate::{
     error::Error,
     health::Event,
     key::Uid,
+    limits::bytes_of,
     local::Held,
     record::Record,
     shared::{
@@ -34,7 +35,34 @@ impl<E: Env> Inner<E> {
         if let Some(connection) = self.link.usable() {
             // R7: what is held when the request is sent.
             let asked = self.asked(uid)?;
+            if bytes_of(&asked.held.record) > self.apart.large_bytes() {
+                // In a box, as it is rare.
+                return Box::pin(self.get_large(uid, &connection, &asked, freshness)).await;
+            }
             let reply = self.ask(&connection, pin!(self.read_alive(&connection, uid))).await;
+            if let Some(read) = self.answer(uid, &connection, &asked, reply).await? {
+                return fresh(read, freshness);
+            }
+        }
+        self.get_local(uid, freshness).await
+    }
+
+    /// Reads a record that is large, by what is held of it, beside the shared connection: its reply would keep those behind
+    /// it waiting, and if it takes too long, that says nothing of Redis.
+    async fn get_large(
+        &self,
+        uid: &Uid,
+        shared: &Connection,
+        asked: &Asked,
+        freshness: Freshness,
+    ) -> Result<Read, Error> {
+        if let Ok(Some(connection)) = self.aside(&asked.held.record, shared, self.config.reply_timeout).await {
+            // R7: it may have taken a while to open it.
+            let asked = self.asked(uid)?;
+            let reply = self.ask(&connection, pin!(self.read_alive(&connection, uid))).await;
+            if matches!(reply, Err(CallError::Unusable(_) | CallError::Unknown(_))) {
+                self.apart.calls.discard(connection.id).await;
+            }
             if let Some(read) = self.answer(uid, &connection, &asked, reply).await? {
                 return fresh(read, freshness);
             }
@@ -47,9 +75,17 @@ impl<E: Env> Inner<E> {
         uids: &BTreeSet<Uid>,
         freshness: Freshness,
     ) -> BTreeMap<Uid, Result<Read, Error>> {
-        let all: Vec<_> = uids.iter().collect();
+        let large_bytes = self.apart.large_bytes();
+        let (large, small): (Vec<_>, Vec<_>) = uids.iter().partition(|uid| self.local.bytes(uid) > large_bytes);
         let mut answers = BTreeMap::new();
-        for page in all.chunks(READ_MANY_MAX) {
+        // Each by itself, until one takes longer than Redis is waited for: the others would as well.
+        let mut in_time = true;
+        for uid in large {
+            let answer = if in_time { self.get(uid, freshness).await } else { self.get_local(uid, freshness).await };
+            in_time &= matches!(&answer, Ok(read) if read.source != Source::Local);
+            answers.insert(uid.clone(), answer);
+        }
+        for page in small.chunks(READ_MANY_MAX) {
             let mut replies = match self.link.usable() {
                 Some(connection) => self.read_page(&connection, page).await,
                 None => BTreeMap::new(),

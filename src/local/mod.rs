@@ -305,6 +305,11 @@ impl<E: Env> LocalStore<E> {
         pending.map(|uid| (uid.clone(), bytes(uid))).collect()
     }
 
+    /// About the bytes held of a record.
+    pub(crate) fn bytes(&self, uid: &Uid) -> u64 {
+        self.lock().weight(uid).map_or(0, |weight| u64::from(weight.owed) + u64::from(weight.copied))
+    }
+
     /// Whether something is pending of the record.
     pub(crate) fn is_pending(&self, uid: &Uid) -> bool {
         self.lock().pending.contains(uid)

@@ -5,7 +5,10 @@
 //! Here a record has the time that its bytes take, large ones go one after the other beside the shared connection, and the
 //! calls of the application go on.
 
-use contact_cache::{Placement, State};
+use std::time::Duration;
+
+use contact_cache::{Freshness, Placement, Source, State};
+use futures_util::future::join;
 use seedbed::world::Host;
 
 use crate::{
@@ -24,6 +27,35 @@ fn a_record_of_400_kb_drains_over_8_mbit_a_second() {
 #[test]
 fn forty_eight_records_of_400_kb_drain_over_100_mbit_a_second() {
     play_some(0..1, async |stage| story(stage, 48, 12_500_000).await);
+}
+
+#[test]
+fn reads_of_a_record_that_the_link_is_too_slow_for_cost_the_others_nothing() {
+    play_some(0..5, reads);
+}
+
+async fn reads(stage: Stage) {
+    let cache = stage.open(1).await;
+    stage.at_rest(&cache).await;
+    for name in ["large-1", "large-2"] {
+        cache.upsert(&uid(name), &field("notes", &"x".repeat(2 * LARGE))).await.expect("redis");
+    }
+    for (from, to) in [(Host::Instance(1), Host::Redis), (Host::Redis, Host::Instance(1))] {
+        stage.world.net().set_bandwidth(from, to, Some(1_000_000));
+    }
+    let large = uid("large-1");
+    let all = ["busy", "large-1", "large-2"].map(uid).into();
+    for number in 0..20 {
+        let (busy, patch) = (uid("busy"), field("v", &number.to_string()));
+        let (read, small) = join(cache.get(&large), cache.upsert(&busy, &patch)).await;
+        assert!(read.expect("the disk works").record.is_some());
+        assert_eq!(small.expect("redis").placement, Placement::Shared, "write {number}: {:?}", cache.health());
+        let several = cache.get_many(&all, Freshness::Any).await.expect("in time");
+        let sources = several.values().map(|read| read.as_ref().expect("the disk works").source);
+        assert_eq!(sources.collect::<Vec<_>>(), [Source::Shared, Source::Local, Source::Local]);
+        stage.sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!((cache.health().connections, cache.health().away_because), (1, None));
 }
 
 async fn story(stage: Stage, records: usize, bytes_per_s: u64) {
