@@ -183,7 +183,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{contact::Timestamp, record::Lifetime, stamp::Stamp};
+    use crate::{contact::Timestamp, record::Life, stamp::Stamp};
 
     const LIMITS: RecordLimits = RecordLimits { bytes_max: 2000, cells_max: 20 };
 
@@ -193,7 +193,7 @@ mod tests {
 
     fn written(patch: &Patch, number: u64) -> Record {
         let stamp: Stamp = format!("{number:032x}").parse().unwrap();
-        Record::patched(patch, stamp, Timestamp::from_millis(1), Lifetime::Unbounded, None)
+        Record::patched(patch, stamp, Timestamp::from_millis(1), Life::from_now(0, None), None)
     }
 
     #[test]

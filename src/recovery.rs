@@ -26,6 +26,7 @@ use crate::{
     env::{Env, timeout},
     health::{Event, Next, State},
     key::Uid,
+    local::Sent,
     shared::{
         CallError,
         connection::{Connection, dial, generation, marker_and_clock},
@@ -110,7 +111,7 @@ async fn establish<E: Env>(inner: &Arc<Inner<E>>, id: u64, reached: &AtomicBool)
     let found = generation(&mut dialled.multiplexed, &inner.keys, &fresh).await;
     let (found, clock_ms) = dialled.heard(found)?;
     // Before the first call on it: until then deadlines went by this instance's own clock, however wrong.
-    inner.link.read_clock(clock_ms, inner.env.now());
+    inner.read_clock(clock_ms);
     inner.local.take_redis();
     adopt(inner, &found).await;
     Ok(dialled.with_generation(&found, inner.metrics.scripts_sent.clone(), &inner.link.horizon))
@@ -158,7 +159,7 @@ async fn probe<E: Env>(inner: &Arc<Inner<E>>) -> bool {
     let answer = timeout(&inner.env, inner.config.reply_timeout, connection.probe(&inner.keys)).await;
     match answer {
         Some(Ok((Some(found), clock_ms))) if *found == *connection.generation => {
-            inner.link.read_clock(clock_ms, inner.env.now());
+            inner.read_clock(clock_ms);
             inner.link.report(connection.id, Event::ProbeAnswered, inner.env.now());
             if inner.local.pending_count() > 0 {
                 // What could not be merged in the last pass is tried again.
@@ -240,30 +241,46 @@ impl Drop for Leave<'_> {
     }
 }
 
-/// Merges one record.
+/// Merges one record, the oldest of its lives first (L4).
 async fn merge<E: Env>(inner: &Inner<E>, connection: &Connection, uid: &Uid) -> Result<(), CallError> {
-    let Ok(Some(held)) = inner.local.read(uid) else { return Ok(()) };
+    let Ok(held) = inner.held(uid) else { return Ok(()) };
     if !held.is_pending() {
         return Ok(());
     }
-    let sent = held.to_send();
     let _replaying = inner.replaying.enter(uid);
+    for sent in held.to_send(inner.shared_ms()) {
+        if !merge_life(inner, connection, uid, &sent).await? {
+            return Ok(());
+        }
+    }
+    inner.metrics.replayed.increment(1);
+    Ok(())
+}
+
+/// Whether the next may follow.
+async fn merge_life<E: Env>(
+    inner: &Inner<E>,
+    connection: &Connection,
+    uid: &Uid,
+    sent: &Sent,
+) -> Result<bool, CallError> {
     let sent_at_ms = inner.env.wall_ms();
-    let merged = connection.merge(&inner.keys.record(uid), Mode::Each, &sent.record, inner.terms()).await?;
-    let Merged::Applied(told) = merged else {
+    let terms = inner.terms(sent.life);
+    let merged = connection.merge(&inner.keys.record(uid), Mode::Each, &sent.record, terms).await?;
+    let (Merged::Applied(told) | Merged::Outdone(told)) = &merged else {
         return Err(CallError::Unknown("the merge script answered a conflict in mode each".to_owned()));
     };
     // R4: what was told is held from now on, so it is below a durable ceiling. Without one it stays pending.
     if inner.observe(told.newest()).await.is_err() {
-        return Ok(());
+        return Ok(false);
     }
+    let (asking, shifts) = (inner.asking(sent_at_ms, false), inner.shifts());
     // R6: an acknowledgement from an older generation clears nothing. A store that takes no writes any more keeps the
     // cells pending; merging them again does no harm.
     let _ = inner.local.update_in_generation(uid, &connection.generation, |held| {
-        held.acknowledge(&sent, sent_at_ms);
-        held.join_confirmed(&told, sent_at_ms, inner.stale_ms());
+        held.correct(&shifts);
+        held.acknowledge(sent, &merged, asking);
     });
-    inner.metrics.replayed.increment(1);
     inner.metrics.buried_writes.increment(u64::from(told.buries_any(&sent.record)));
-    Ok(())
+    Ok(true)
 }

@@ -144,6 +144,11 @@ impl HybridClock {
         Self { instance, latest: ceiling, ceiling, used: true }
     }
 
+    /// The id of this opening.
+    pub(crate) fn instance(&self) -> u64 {
+        self.instance
+    }
+
     /// A stamp above all issued and seen.
     pub(crate) fn issue(&mut self, wall_ms: u64) -> Result<Stamp, NoStamp> {
         let after_latest = self.latest.0.checked_add(1).ok_or(NoStamp::Exhausted)?;

@@ -96,7 +96,7 @@ pub enum Imported {
     Joined,
     /// There was, and it has all of this, or newer.
     Present,
-    /// It was removed from this cache, or expired here, and stays so.
+    /// It was removed from this cache, and stays so.
     Removed,
 }
 

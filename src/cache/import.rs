@@ -14,7 +14,7 @@ use crate::{
     contact::CachedContact,
     env::Env,
     error::Error,
-    record::{CellName, Record},
+    record::Record,
     shared::{
         CallError,
         script::{Merged, Mode},
@@ -28,24 +28,27 @@ impl<E: Env> Inner<E> {
             return Err(Error::NotShared { reason: self.link.why_away(self.env.now()), sent: false });
         };
         let (uid, key) = (&contact.uid, self.keys.record(&contact.uid));
-        let record = Record::imported(contact, self.lifetime());
+        let estimate = self.estimate();
+        let record = Record::imported(contact, estimate.life);
+        let written = Stamped { stamp: Stamp::imported(contact.last_updated_at), record, estimate: Some(estimate) };
         let reply = self.ask(&connection, pin!(connection.read(&key))).await;
         let reply =
             reply.and_then(|flat| self.decoder.decode(uid, &key, &flat)).map_err(|error| failed(error, false))?;
-        self.config.record_limits().check_join(&reply.record, &record)?;
-        let would = outcome(&reply.record, &record, self.shared_ms());
+        self.config.record_limits().check_join(&reply.record, &written.record)?;
+        let would = outcome(&reply.record, &written.record, self.shared_ms());
         if !write || matches!(would, Imported::Present | Imported::Removed) {
             return Ok(would);
         }
         let sent_at_ms = self.env.wall_ms();
-        let aside = self.aside(&record, &connection, self.config.reply_timeout).await;
+        let aside = self.aside(&written.record, &connection, self.config.reply_timeout).await;
         let connection = aside.map_err(|error| failed(error, false))?.unwrap_or(connection);
-        let merge = connection.merge(&key, Mode::Each, &record, self.terms());
+        let merge = connection.merge(&key, Mode::Each, &written.record, self.terms(written.life()));
         // Apart from the match, or the request would be kept through its arms.
         let merged = self.ask(&connection, pin!(merge)).await;
-        let told = match merged {
-            Ok(Merged::Applied(told)) => told,
-            Ok(Merged::Conflict(_)) => {
+        let confirmed = match merged {
+            Ok(Merged::Applied(told)) => written.record.clone().living(told.life()),
+            Ok(Merged::Outdone(whole)) => whole,
+            Ok(Merged::Conflict(_) | Merged::Over(_)) => {
                 let reason = "the merge script answered a conflict in mode each".to_owned();
                 return Err(Error::NotShared { reason, sent: true });
             }
@@ -55,11 +58,10 @@ impl<E: Env> Inner<E> {
             }
         };
         // R4: what won is held from now on, so it is below a durable ceiling.
-        self.observe(told.newest()).await?;
-        let written = Stamped { stamp: Stamp::imported(contact.last_updated_at), record };
-        match self.placed(uid, &connection, &written, &told, sent_at_ms).await? {
+        self.observe(confirmed.newest()).await?;
+        match self.placed(uid, &connection, written.stamp, &confirmed, sent_at_ms).await? {
             // Removed between the two requests.
-            Attempt::Placed(_) if told.cells().contains_key(&CellName::tombstone()) => Ok(Imported::Removed),
+            Attempt::Placed(_) if confirmed.existence().is_none() => Ok(Imported::Removed),
             Attempt::Placed(_) => Ok(would),
             Attempt::NotPlaced { reason, sent } => Err(Error::NotShared { reason, sent }),
         }
@@ -69,8 +71,9 @@ impl<E: Env> Inner<E> {
 /// What a join of `import` does to what is there at this time of Redis's clock.
 fn outcome(there: &Record, import: &Record, now_ms: u64) -> Imported {
     let mut there = there.clone();
-    if let Some(expired) = there.expired_at(now_ms) {
-        there.join(&Record::tombstone(expired));
+    if there.existence().is_some() && !there.is_alive_at(now_ms) {
+        // Redis will delete these cells when it meets them.
+        there.split_off_life();
     }
     let all_there = import.cells().iter().all(|(name, cell)| there.covers_cell(name, cell));
     match (there.existence().is_some(), all_there) {

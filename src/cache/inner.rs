@@ -19,16 +19,16 @@ use crate::{
     health::{Event, Patience},
     key::{Keys, Uid},
     limits::bytes_of,
-    local::{Held, LocalStore, OpenReport},
+    local::{Asking, Estimate, Held, LocalStore, OpenReport, Shifts},
     metrics::Metrics,
-    record::{NotARecord, Record},
+    record::{Life, NotARecord, Record},
     recovery::{Apart, Replaying},
     shared::{
         CallError,
         connection::Connection,
-        link::Link,
+        link::{Link, SharedClock},
         reply::Decoder,
-        script::Terms,
+        script::{SentLife, Terms},
         side::{Side, open_beside},
     },
     stamp::{Head, HybridClock, NoStamp, Stamp},
@@ -50,6 +50,8 @@ pub(crate) struct Inner<E: Env> {
     pub(crate) other_redis: Mutex<Option<OtherRedis>>,
     clock: Mutex<HybridClock>,
     future_stamps: AtomicU64,
+    /// Corrects what was estimated before this cache or those before it met Redis (L3).
+    shifts: Mutex<Arc<Shifts>>,
 }
 
 impl<E: Env> Inner<E> {
@@ -64,7 +66,8 @@ impl<E: Env> Inner<E> {
             keys: Keys::new(&config.prefix),
             // A fresh instance id at every open (R4).
             clock: Mutex::new(HybridClock::restored(env.random(), local.ceiling())),
-            link: Link::new(patience, env.now()),
+            link: Link::new(patience, env.now(), clock_before_contact(&env, local.clock_offset_ms())),
+            shifts: Mutex::new(Arc::new(Shifts { by_clock: local.clock_shifts(), others_ms: None })),
             metrics: Metrics::new(&config.prefix),
             replaying: Replaying::default(),
             apart: Apart::default(),
@@ -128,8 +131,17 @@ impl<E: Env> Inner<E> {
 
     /// What is held of a record. A read that failed is an error: an answer without what is held could go back behind an
     /// earlier one.
-    pub(super) fn held(&self, uid: &Uid) -> Result<Arc<Held>, Error> {
-        Ok(self.local.read(uid)?.unwrap_or_default())
+    pub(crate) fn held(&self, uid: &Uid) -> Result<Arc<Held>, Error> {
+        let mut held = self.local.read(uid)?.unwrap_or_default();
+        if held.is_provisional() {
+            Arc::make_mut(&mut held).correct(&self.shifts());
+        }
+        Ok(held)
+    }
+
+    /// See [`Held::correct`].
+    pub(crate) fn shifts(&self) -> Arc<Shifts> {
+        self.shifts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The record as the application sees it now.
@@ -275,13 +287,59 @@ impl<E: Env> Inner<E> {
         use_clock(&mut self.clock.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The estimate of Redis's clock, in milliseconds; this instance's own until Redis has told its.
+    /// The estimate of Redis's clock by which records are shown, in milliseconds (L6).
     pub(crate) fn shared_ms(&self) -> u64 {
-        self.link.clock_ms(self.env.now()).unwrap_or_else(|| self.env.wall_ms())
+        self.link.clock().latest_ms(self.env.now(), self.env.wall_ms())
     }
 
-    pub(crate) fn terms(&self) -> Terms {
-        Terms { tombstone_ttl_ms: self.tombstone_ttl_ms(), now_ms: self.shared_ms() }
+    /// Redis's clock said this just now. At the first contact of this cache, all that it had estimated before is known to be off
+    /// by the difference (L3).
+    pub(crate) fn read_clock(&self, clock_ms: u64) {
+        let (now, wall_ms) = (self.env.now(), self.env.wall_ms());
+        let before = self.link.read_clock(SharedClock { clock_ms, at: now, wall_ms, is_told: true });
+        if before.is_told {
+            return;
+        }
+        let clock = self.with_clock(|clock| clock.instance());
+        let (shift_ms, offset_ms) = (clock_ms.wrapping_sub(before.elapsed_ms(now)), clock_ms.wrapping_sub(wall_ms));
+        let (shift_ms, offset_ms) = (shift_ms.cast_signed(), offset_ms.cast_signed());
+        let others_ms = Some(offset_ms - self.local.clock_offset_ms());
+        // A store that takes no writes forgets it, and what is pending there is corrected by the next opening's contact.
+        let _ = self.local.note_contact(clock, shift_ms, offset_ms);
+        let mut by_clock = self.local.clock_shifts();
+        by_clock.insert(clock, shift_ms);
+        let shifts = Shifts { by_clock, others_ms };
+        *self.shifts.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(shifts);
+    }
+
+    /// The life that a write of now asks for.
+    pub(super) fn estimate(&self) -> Estimate {
+        let ttl_ms = self.config.record_ttl.map(|ttl| {
+            let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+            // Up to a tenth less, so that what was written together does not expire together.
+            ttl_ms - self.env.random() % (ttl_ms / 10 + 1)
+        });
+        let clock = self.link.clock();
+        let (now, wall_ms) = (self.env.now(), self.env.wall_ms());
+        // After a sleep the wall clock is right, after a step of the wall clock the monotonic one: of a life that both allow,
+        // nothing is lost, and the merge script bounds what is too long.
+        let life = Life::between(clock.elapsed_ms(now), clock.latest_ms(now, wall_ms), ttl_ms);
+        Estimate { life, ttl_ms, clock: (!clock.is_told).then(|| self.with_clock(|clock| clock.instance())) }
+    }
+
+    /// By what a reply of Redis to a request sent then is judged.
+    pub(crate) fn asking(&self, sent_at_ms: u64, behind_replay: bool) -> Asking {
+        Asking {
+            sent_at_ms,
+            behind_replay,
+            now_ms: self.shared_ms(),
+            republish_since_ms: self.republish_since_ms(),
+            stale_ms: self.stale_ms(),
+        }
+    }
+
+    pub(crate) fn terms(&self, life: SentLife) -> Terms {
+        Terms { tombstone_ttl_ms: self.tombstone_ttl_ms(), life }
     }
 
     fn tombstone_ttl_ms(&self) -> u64 {
@@ -301,4 +359,10 @@ impl<E: Env> Inner<E> {
     pub(crate) fn stale_ms(&self) -> u64 {
         self.tombstone_ttl_ms() / 16
     }
+}
+
+/// The estimate of Redis's clock by this instance's wall clock, until Redis has told its own.
+fn clock_before_contact(env: &impl Env, offset_ms: i64) -> SharedClock {
+    let wall_ms = env.wall_ms();
+    SharedClock { clock_ms: wall_ms.saturating_add_signed(offset_ms), at: env.now(), wall_ms, is_told: false }
 }

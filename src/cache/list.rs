@@ -106,7 +106,7 @@ fn join_existence(found: &mut BTreeMap<Uid, Record>, pending: &BTreeMap<Uid, Arc
     for (uid, held) in pending {
         let record = found.entry(uid.clone()).or_default();
         let before = record.is_alive_at(now_ms);
-        record.join(&held.record);
+        record.join(&held.shown_at(now_ms));
         if record.is_alive_at(now_ms) != before {
             source = Source::Merged;
         }

@@ -169,7 +169,7 @@ impl<E: Env> ContactCache<E> {
     ///
     /// It is joined field by field like any other write, but under a stamp below all that this client ever issues, made
     /// of its `last_updated_at`. So it fills what is missing and wins over nothing that was written through this client,
-    /// before or after, not even a removal or an expiry that is still remembered ([`Config::tombstone_ttl`]); of two
+    /// before or after, not even a removal that is still remembered ([`Config::tombstone_ttl`]); of two
     /// imports the one updated later wins, field by field. Its times join: `first_revealed_at` as a minimum,
     /// `last_updated_at` as a maximum. A null at the top level of the profile is left out, as in a [`Patch`]. Doing it
     /// again, after an error too, changes nothing that is there.

@@ -19,7 +19,7 @@ use crate::{
         CallError,
         connection::Connection,
         reply::Reply,
-        script::{Merged, Mode},
+        script::{Merged, Mode, SentLife},
     },
 };
 
@@ -35,7 +35,7 @@ impl<E: Env> Inner<E> {
         if let Some(connection) = self.link.usable() {
             // R7: what is held when the request is sent.
             let asked = self.asked(uid)?;
-            if bytes_of(&asked.held.record) > self.apart.large_bytes() {
+            if bytes_of(asked.held.record()) > self.apart.large_bytes() {
                 // In a box, as it is rare.
                 return Box::pin(self.get_large(uid, &connection, &asked, freshness)).await;
             }
@@ -56,7 +56,7 @@ impl<E: Env> Inner<E> {
         asked: &Asked,
         freshness: Freshness,
     ) -> Result<Read, Error> {
-        if let Ok(Some(connection)) = self.aside(&asked.held.record, shared, self.config.reply_timeout).await {
+        if let Ok(Some(connection)) = self.aside(asked.held.record(), shared, self.config.reply_timeout).await {
             // R7: it may have taken a while to open it.
             let asked = self.asked(uid)?;
             let reply = self.ask(&connection, pin!(self.read_alive(&connection, uid))).await;
@@ -149,9 +149,9 @@ impl<E: Env> Inner<E> {
         }
         self.metrics.expired.increment(1);
         // Rare, and large: in a box, so that every other read is not moved about with it.
-        match Box::pin(connection.merge(&key, Mode::Each, &Record::default(), self.terms())).await? {
-            Merged::Applied(_) => self.decoder.decode(uid, &key, &connection.read(&key).await?),
-            Merged::Conflict(_) => {
+        match Box::pin(connection.merge(&key, Mode::Each, &Record::default(), self.terms(SentLife::default()))).await? {
+            Merged::Applied(_) | Merged::Outdone(_) => self.decoder.decode(uid, &key, &connection.read(&key).await?),
+            Merged::Conflict(_) | Merged::Over(_) => {
                 Err(CallError::Unknown("the merge script answered a conflict in mode each".to_owned()))
             }
         }
@@ -194,12 +194,11 @@ impl<E: Env> Inner<E> {
         }
         let reply = &whole.record;
         let Asked { held: asked, sent_at_ms, behind_replay } = asked;
-        let republish_since_ms = self.republish_since_ms();
+        let (asking, shifts) = (self.asking(*sent_at_ms, *behind_replay), self.shifts());
+        let now_ms = asking.now_ms;
         let take = |held: &mut Held| {
-            let reclaimed = held.reclaim(&asked.record, reply, republish_since_ms, *behind_replay);
-            held.join_confirmed(reply, *sent_at_ms, self.stale_ms());
-            held.complete();
-            reclaimed
+            held.correct(&shifts);
+            held.take_reply(asked, reply, asking)
         };
         // An error is a store that takes no writes: the answer stands, only no copy of it is kept.
         let update = |held: &mut Held| _ = take(held);
@@ -210,16 +209,19 @@ impl<E: Env> Inner<E> {
         let reclaimed = take(&mut shown);
         self.metrics.republished.increment(u64::from(reclaimed.published_again));
         self.metrics.yielded.increment(u64::from(reclaimed.yielded));
-        let source = if reply.covers(&shown.record) {
+        if shown.is_pending() {
+            self.link.pending(Event::Pending, self.env.now());
+        }
+        let shown = shown.shown_at(now_ms);
+        let source = if reply.covers(&shown) {
             self.local.saw_whole(uid, &connection.generation, *sent_at_ms);
             Source::Shared
         } else {
-            self.link.pending(Event::Pending, self.env.now());
             Source::Merged
         };
-        // What Redis showed was alive there; only a deadline that it does not know yet is judged here.
-        let now_ms = if shown.record.existence() == reply.existence() { 0 } else { self.shared_ms() };
-        Ok(Some(Read { source, record: self.view(uid, &shown.record, now_ms)? }))
+        // What Redis showed was alive there; only a life that it does not know yet is judged here.
+        let now_ms = if shown.life() == reply.life() { 0 } else { now_ms };
+        Ok(Some(Read { source, record: self.view(uid, &shown, now_ms)? }))
     }
 
     /// Whether the reply is what was held, and confirms nothing that was not confirmed lately: the usual case. When this
@@ -231,9 +233,9 @@ impl<E: Env> Inner<E> {
             self.observe(whole.newest).await?;
             return Ok(true);
         }
-        self.observe(whole.newest.max(held.record.newest())).await?;
+        self.observe(whole.newest.max(held.newest())).await?;
         let settled_until_ms = held.settled_until_ms(self.stale_ms()).filter(|until_ms| sent_at_ms <= *until_ms);
-        let Some(until_ms) = settled_until_ms.filter(|_| whole.record == held.record) else { return Ok(false) };
+        let Some(until_ms) = settled_until_ms.filter(|_| whole.record == *held.record()) else { return Ok(false) };
         whole.settle(held, until_ms);
         Ok(true)
     }
@@ -243,11 +245,10 @@ impl<E: Env> Inner<E> {
             return Err(Error::NotShared { reason: self.link.why_away(self.env.now()), sent: false });
         }
         self.local.check()?;
-        let held = self.local.read(uid)?;
-        if held.as_ref().map_or(self.local.forgot(), |held| held.is_partial()) {
+        if self.local.read(uid)?.map_or(self.local.forgot(), |held| held.is_partial()) {
             return Err(Error::Forgotten);
         }
-        let held = held.unwrap_or_default();
+        let held = self.held(uid)?;
         if let Freshness::Within(max) = freshness {
             let age_ms =
                 self.local.confirmed_ms(uid, &held).map(|confirmed| self.env.wall_ms().saturating_sub(confirmed));
@@ -256,8 +257,9 @@ impl<E: Env> Inner<E> {
                 return Err(Error::TooOld { age_ms, max_ms });
             }
         }
-        self.observe(held.record.newest()).await?;
-        Ok(Read { source: Source::Local, record: self.view(uid, &held.record, self.shared_ms())? })
+        self.observe(held.newest()).await?;
+        let now_ms = self.shared_ms();
+        Ok(Read { source: Source::Local, record: self.view(uid, &held.shown_at(now_ms), now_ms)? })
     }
 }
 

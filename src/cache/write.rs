@@ -10,12 +10,12 @@ use crate::{
     error::Error,
     health::Event,
     key::Uid,
-    local::Held,
-    record::{Lifetime, Record},
+    local::{Estimate, Held},
+    record::Record,
     shared::{
         CallError,
         connection::Connection,
-        script::{Merged, Mode},
+        script::{Estimated, Merged, Mode, SentLife},
     },
     stamp::Stamp,
 };
@@ -43,39 +43,37 @@ pub(super) enum Attempt {
 impl<E: Env> Inner<E> {
     pub(super) async fn upsert(&self, uid: &Uid, patch: &Patch, demand: Demand) -> Result<Written, Error> {
         let now = Timestamp::from_millis(self.env.wall_ms());
-        let lifetime = self.lifetime();
-        self.write(uid, demand, |stamp, seen| Record::patched(patch, stamp, now, lifetime, seen)).await
+        let cells = |stamp, seen: Option<&Record>| {
+            let estimate = self.estimate();
+            let record = Record::patched(patch, stamp, now, estimate.life, seen);
+            Stamped { stamp, record, estimate: Some(estimate) }
+        };
+        self.write(uid, demand, cells).await
     }
 
     pub(super) async fn remove(&self, uid: &Uid, demand: Demand) -> Result<Written, Error> {
-        self.write(uid, demand, |stamp, _| Record::tombstone(stamp)).await
-    }
-
-    /// Until when a record written now lives.
-    pub(super) fn lifetime(&self) -> Lifetime {
-        let Some(ttl) = self.config.record_ttl else { return Lifetime::Unbounded };
-        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-        // Up to a tenth less, so that what was written together does not expire together.
-        Lifetime::Estimated(self.shared_ms() + ttl_ms - self.env.random() % (ttl_ms / 10 + 1))
+        let cells = |stamp, _: Option<&Record>| Stamped { stamp, record: Record::tombstone(stamp), estimate: None };
+        self.write(uid, demand, cells).await
     }
 
     async fn write(
         &self,
         uid: &Uid,
         demand: Demand,
-        cells: impl Fn(Stamp, Option<&Record>) -> Record,
+        stamped: impl Fn(Stamp, Option<&Record>) -> Stamped,
     ) -> Result<Written, Error> {
         let held = self.held(uid)?;
         // What is held was seen, whoever brought it here.
-        if let Some(newest) = held.record.newest() {
+        if let Some(newest) = held.newest() {
             self.see(newest);
         }
-        let seen = Some(&held.record).filter(|record| record.is_alive_at(self.shared_ms()));
-        let stamp = self.issue().await?;
-        let mut written = Stamped { stamp, record: cells(stamp, seen) };
-        self.config.record_limits().check_join(&held.record, &written.record)?;
+        let now_ms = self.shared_ms();
+        let seen = Some(held.shown_at(now_ms)).filter(|record| record.is_alive_at(now_ms));
+        let stamped = |stamp| stamped(stamp, seen.as_deref());
+        let mut written = stamped(self.issue().await?);
+        self.config.record_limits().check_join(&held.shown_at(now_ms), &written.record)?;
         let attempt = match self.link.usable() {
-            Some(connection) => self.attempt(uid, &connection, &mut written, |stamp| cells(stamp, seen)).await?,
+            Some(connection) => self.attempt(uid, &connection, &mut written, stamped).await?,
             None => Attempt::NotPlaced { reason: self.link.why_away(self.env.now()), sent: false },
         };
         match attempt {
@@ -95,7 +93,7 @@ impl<E: Env> Inner<E> {
         uid: &Uid,
         connection: &Connection,
         written: &mut Stamped,
-        cells: impl Fn(Stamp) -> Record,
+        stamped: impl Fn(Stamp) -> Stamped,
     ) -> Result<Attempt, Error> {
         let key = self.keys.record(uid);
         let mut left = self.config.reply_timeout;
@@ -117,20 +115,30 @@ impl<E: Env> Inner<E> {
             if left.is_zero() {
                 break;
             }
-            let merge = connection.merge(&key, Mode::All, &written.record, self.terms());
+            let merge = connection.merge(&key, Mode::All, &written.record, self.terms(written.life()));
             // Apart from the match, or the request would be kept through its arms.
             let merged = self.ask_within(connection, left, pin!(merge)).await;
             match merged {
                 Ok(Merged::Applied(told)) => {
-                    return self.placed(uid, connection, written, &told, sent_at_ms).await;
+                    let confirmed = written.record.clone().living(told.life());
+                    return self.placed(uid, connection, written.stamp, &confirmed, sent_at_ms).await;
                 }
                 // Definite: nothing was written, so another stamp may be tried.
                 Ok(Merged::Conflict(in_the_way)) => {
                     self.metrics.conflicts.increment(1);
                     self.observe(Some(in_the_way)).await?;
-                    let stamp = self.issue().await?;
-                    *written = Stamped { stamp, record: cells(stamp) };
+                    *written = stamped(self.issue().await?);
                     left = deadline.saturating_sub(self.env.now());
+                }
+                // Likewise: the estimate of Redis's clock is off by more than a time to live.
+                Ok(Merged::Over(clock_ms)) => {
+                    self.read_clock(clock_ms);
+                    *written = stamped(self.issue().await?);
+                    left = deadline.saturating_sub(self.env.now());
+                }
+                Ok(Merged::Outdone(_)) => {
+                    let reason = "the merge script left out a part in mode all".to_owned();
+                    return Ok(Attempt::NotPlaced { reason, sent: true });
                 }
                 Err(CallError::NotARecord { key, reason }) => return Err(Error::NotARecord { key, reason }),
                 Err(CallError::Refused(reason) | CallError::Unusable(reason) | CallError::Unknown(reason)) => {
@@ -145,19 +153,19 @@ impl<E: Env> Inner<E> {
         Ok(Attempt::NotPlaced { reason, sent: false })
     }
 
-    /// Redis has it: a copy is kept.
+    /// Redis has the write, or as much of it as `confirmed` says: a copy is kept.
     pub(super) async fn placed(
         &self,
         uid: &Uid,
         connection: &Connection,
-        written: &Stamped,
-        told: &Record,
+        stamp: Stamp,
+        confirmed: &Record,
         sent_at_ms: u64,
     ) -> Result<Attempt, Error> {
+        let shifts = self.shifts();
         let copy = |held: &mut Held| {
-            let mut confirmed = written.record.clone();
-            confirmed.join(told);
-            held.join_confirmed(&confirmed, sent_at_ms, self.stale_ms());
+            held.correct(&shifts);
+            held.join_confirmed(confirmed, sent_at_ms, self.stale_ms());
         };
         let copied = self.local.update_in_generation(uid, &connection.generation, copy);
         match (copied, self.config.durability) {
@@ -168,18 +176,22 @@ impl<E: Env> Inner<E> {
             }
             (Ok(Some(ticket)), Durability::Always) => {
                 self.local.durable(ticket).await?;
-                Ok(Attempt::Placed(written.stamp))
+                Ok(Attempt::Placed(stamp))
             }
             (Err(error), Durability::Always) => Err(error.into()),
             // An error means that no copy is kept, but Redis has it.
-            (Ok(Some(_)) | Err(_), Durability::WriteBehind) => Ok(Attempt::Placed(written.stamp)),
+            (Ok(Some(_)) | Err(_), Durability::WriteBehind) => Ok(Attempt::Placed(stamp)),
         }
     }
 
     /// Keeps a write on this instance's disk until Redis takes it.
     async fn keep(&self, uid: &Uid, written: &Stamped, sent: bool) -> Result<Written, Error> {
-        let now_ms = self.shared_ms();
-        let ticket = self.local.keep(uid, |held| held.join_pending_at(&written.record, now_ms))?;
+        let shifts = self.shifts();
+        let keep = |held: &mut Held| {
+            held.correct(&shifts);
+            held.join_pending(&written.record, written.estimate);
+        };
+        let ticket = self.local.keep(uid, keep)?;
         let limit_bytes = self.config.pending_bytes_max;
         let ticket = ticket.ok_or(Error::PendingFull { limit_bytes, sent })?;
         self.link.pending(Event::Pending, self.env.now());
@@ -192,4 +204,13 @@ impl<E: Env> Inner<E> {
 pub(super) struct Stamped {
     pub(super) stamp: Stamp,
     pub(super) record: Record,
+    /// The life that an upsert asks for.
+    pub(super) estimate: Option<Estimate>,
+}
+
+impl Stamped {
+    pub(super) fn life(&self) -> SentLife {
+        let estimated = self.estimate.map(|Estimate { life, ttl_ms, .. }| Estimated { life, ttl_ms });
+        SentLife { told: None, estimated }
+    }
 }

@@ -8,7 +8,7 @@ use std::{
 use super::{
     held::Held,
     scan::{Damage, Take},
-    state::{Entry, Slot},
+    state::{Clocks, Entry, Slot},
     storage::Location,
 };
 use crate::{key::Uid, record::NotARecord, stamp::Head};
@@ -21,6 +21,7 @@ pub(super) struct Contents {
     pub(super) pending: BTreeSet<Uid>,
     pub(super) ceiling: Head,
     pub(super) generation: Option<String>,
+    pub(super) clocks: Clocks,
     pub(super) forgot: bool,
     /// Endpoint and database of the Redis that the store is for.
     pub(super) redis: Option<String>,
@@ -56,6 +57,7 @@ impl Contents {
                 self.generation = Some(generation);
                 mark_all(&mut self.index, &mut self.pending, reclaim_since_ms);
             }
+            Entry::Contact { clock, shift_ms, offset_ms } => self.clocks.met(clock, shift_ms, offset_ms),
             Entry::Forgot => self.forgot = true,
             Entry::Forget { uid } => {
                 self.index.remove(&uid);
@@ -64,7 +66,7 @@ impl Contents {
             Entry::Closed => {}
             Entry::Record { uid, held } => {
                 let held = Held::try_from(held)?;
-                if let Some(newest) = held.record.newest() {
+                if let Some(newest) = held.newest() {
                     // A ceiling that was lost with a damaged entry is no lower than what was written under it.
                     self.ceiling = self.ceiling.max(newest.head());
                     if held.is_owed() {

@@ -127,7 +127,7 @@ pub fn inspect_with_lock<F: DiskFile>(
         if !held.is_pending() {
             continue;
         }
-        let record = held.to_send().record;
+        let sent = held.to_send(0);
         let cell = |(name, cell): (&CellName, &Cell)| PendingCell {
             field: name.field().to_owned(),
             stamp: cell.stamp,
@@ -135,10 +135,10 @@ pub fn inspect_with_lock<F: DiskFile>(
         };
         pending.push(PendingRecord {
             uid: uid.clone(),
-            bytes: bytes_of(&record),
-            cells: record.cells().iter().map(cell).collect(),
-            first_revealed_at: record.times.first,
-            last_updated_at: record.times.last,
+            bytes: sent.iter().map(|sent| bytes_of(&sent.record)).sum(),
+            cells: sent.iter().flat_map(|sent| sent.record.cells()).map(cell).collect(),
+            first_revealed_at: held.record().times.first,
+            last_updated_at: held.record().times.last,
         });
     }
     let records = contents.index.values().filter(|slot| slot.alive_until_ms > 0).count() as u64;

@@ -9,7 +9,9 @@ mod bounds;
 mod compaction;
 mod contents;
 mod held;
+mod held_text;
 mod inspect;
+mod lived;
 mod note;
 mod opening;
 mod scan;
@@ -35,7 +37,11 @@ use self::{
     state::{Batch, Entry, Phase, Slot, State, encode, encode_record, seed},
     storage::{AppendError, Seed},
 };
-pub(crate) use self::{bounds::Usage, held::Held};
+pub(crate) use self::{
+    bounds::Usage,
+    held::{Asking, Held, Sent},
+    lived::{Estimate, Shifts},
+};
 pub use self::{
     inspect::{Inspection, PendingCell, PendingRecord, inspect, inspect_with_lock},
     opening::{Exposed, OpenReport},
@@ -145,14 +151,14 @@ impl<E: Env> LocalStore<E> {
         }
         let (before, mut held) = take(&mut state, uid)?;
         change(&mut held);
-        if before.is_none() && !held.record.is_empty() && !state.admits(&held, self.limits, self.env.wall_ms()) {
+        if before.is_none() && !held.is_blank() && !state.admits(&held, self.limits, self.env.wall_ms()) {
             return Ok(Some(Ticket::default()));
         }
         Ok(Some(self.put_changed(&mut state, uid, before.as_deref(), held)))
     }
 
     fn put_changed(&self, state: &mut State<E>, uid: &Uid, before: Option<&Held>, held: Held) -> Ticket {
-        if before.is_some_and(|before| *before == held) || (before.is_none() && held.record.is_empty()) {
+        if before.is_some_and(|before| *before == held) || (before.is_none() && held.is_blank()) {
             return Ticket(state.overlay.get(uid).map_or(0, |unflushed| unflushed.version));
         }
         let ticket = state.put(uid, Arc::new(held), self.env.wall_ms());
@@ -295,6 +301,25 @@ impl<E: Env> LocalStore<E> {
         }
     }
 
+    /// By how much this machine's wall clock was behind Redis's when a cache on this store last met it, in milliseconds.
+    pub(crate) fn clock_offset_ms(&self) -> i64 {
+        self.lock().clocks.offset_ms
+    }
+
+    /// By how much the clocks of caches on this store were behind Redis's before they met it, in milliseconds.
+    pub(crate) fn clock_shifts(&self) -> BTreeMap<u64, i64> {
+        self.lock().clocks.shifts()
+    }
+
+    /// L3: the cache that goes by `clock` met Redis: its clock was behind by `shift_ms`, and the wall clock by `offset_ms`.
+    pub(crate) fn note_contact(&self, clock: u64, shift_ms: i64, offset_ms: i64) -> Result<Ticket, StoreError> {
+        let mut state = self.usable()?;
+        state.clocks.met(clock, shift_ms, offset_ms);
+        let ticket = state.push(Entry::Contact { clock, shift_ms, offset_ms });
+        self.work.notify_one();
+        Ok(ticket)
+    }
+
     /// At most `count` records with something pending, in order, after `after`; with about the bytes held of each, which
     /// are no fewer than what is sent of it.
     pub(crate) fn pending_after(&self, after: Option<&Uid>, count: usize) -> Vec<(Uid, u64)> {
@@ -326,7 +351,7 @@ impl<E: Env> LocalStore<E> {
         state.check(&self.dir)?;
         let alive = |(uid, slot): &(&Uid, &Slot)| slot.alive_until_ms > now_ms && !state.overlay.contains_key(*uid);
         let flushed = state.index.iter().filter(alive);
-        let unflushed = state.overlay.iter().filter(|(_, unflushed)| unflushed.held.record.is_alive_at(now_ms));
+        let unflushed = state.overlay.iter().filter(|(_, unflushed)| unflushed.held.alive_until_ms() > now_ms);
         Ok(flushed.map(|(uid, _)| uid.clone()).chain(unflushed.map(|(uid, _)| uid.clone())).collect())
     }
 

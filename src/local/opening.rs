@@ -179,7 +179,8 @@ impl<E: Env> State<E> {
 
     /// Takes in what a log holds, at opening.
     fn take_contents(&mut self, contents: Contents, now_ms: u64) {
-        let Contents { index, pending, ceiling, generation, forgot, oldest_owed_ms, redis, .. } = contents;
+        let Contents { index, pending, ceiling, generation, clocks, forgot, oldest_owed_ms, redis, .. } = contents;
+        self.clocks = clocks;
         (self.index, self.pending, self.ceiling, self.generation) = (index, pending, ceiling, generation);
         (self.forgot, self.redis) = (forgot, redis);
         self.pending_since_ms = (!self.pending.is_empty()).then(|| oldest_owed_ms.unwrap_or(now_ms));

@@ -3,7 +3,7 @@
 //! No await in here: whoever holds the lock on it changes it at once, for every reader.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     num::NonZeroU64,
     ops::Bound,
     path::Path,
@@ -17,7 +17,8 @@ use super::{
     bounds::Usage,
     compaction::{self, Rewritten},
     contents::mark_all,
-    held::{Held, HeldText, Weight},
+    held::{Held, Weight},
+    held_text::HeldText,
     note::{Extent, Note},
     opening::Exposed,
     storage::{Location, Log, Seed},
@@ -53,6 +54,8 @@ pub(super) struct State<E: Env> {
     pub(super) pending_since_ms: Option<u64>,
     pub(super) ceiling: Head,
     pub(super) generation: Option<String>,
+    /// How the clocks here compare with Redis's (L3).
+    pub(super) clocks: Clocks,
     /// When the generation is durable.
     pub(super) generation_ticket: Ticket,
     pub(super) version: u64,
@@ -119,7 +122,7 @@ pub(super) struct Slot {
     pub(super) epoch: bool,
     /// Whether `seen_ms` is a reply of Redis that covered all of the record.
     whole: bool,
-    /// See [`Record::alive_until_ms`](crate::record::Record::alive_until_ms).
+    /// See [`Held::alive_until_ms`].
     pub(super) alive_until_ms: u64,
     /// When the cell that was confirmed longest ago was (R9); the end of time if there is none.
     pub(super) oldest_confirmed_ms: u64,
@@ -151,6 +154,9 @@ pub(super) enum Entry {
     /// Redis's generation; every record before it was marked pending if confirmed since (R6). One entry, however many
     /// records, makes the change one durable commit.
     Generation { generation: String, reclaim_since_ms: u64 },
+    /// An opened cache met Redis for the first time (L3): its clock, by which it estimated Redis's until then, was behind by
+    /// `shift_ms`, and its wall clock by `offset_ms`.
+    Contact { clock: u64, shift_ms: i64, offset_ms: i64 },
     /// Copies were forgotten.
     Forgot,
     /// This copy was: what stands before it in the log may be older than what was read since.
@@ -160,6 +166,38 @@ pub(super) enum Entry {
     /// A record, whole; written by [`encode_record`].
     #[serde(skip_serializing)]
     Record { uid: Uid, held: HeldText },
+}
+
+/// How clocks of caches that were opened on this store compare with Redis's.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Clocks {
+    /// By how much the wall clock was behind at the last first contact, in milliseconds.
+    pub(super) offset_ms: i64,
+    /// Of the last caches that met Redis, oldest first: by how much the clock of each was behind before.
+    contacts: VecDeque<(u64, i64)>,
+}
+
+impl Clocks {
+    /// More are not kept: what was written before a contact is sent soon after it.
+    const CONTACTS_MAX: usize = 16;
+
+    pub(super) fn met(&mut self, clock: u64, shift_ms: i64, offset_ms: i64) {
+        self.offset_ms = offset_ms;
+        if self.contacts.len() == Self::CONTACTS_MAX {
+            self.contacts.pop_front();
+        }
+        self.contacts.push_back((clock, shift_ms));
+    }
+
+    /// By how much each was behind.
+    pub(super) fn shifts(&self) -> BTreeMap<u64, i64> {
+        self.contacts.iter().copied().collect()
+    }
+
+    fn entries(&self) -> impl Iterator<Item = Entry> {
+        let offset_ms = self.offset_ms;
+        self.contacts.iter().map(move |&(clock, shift_ms)| Entry::Contact { clock, shift_ms, offset_ms })
+    }
 }
 
 /// What is not on disk yet.
@@ -177,7 +215,7 @@ impl Slot {
             weight: held.weight(),
             epoch,
             whole: false,
-            alive_until_ms: held.record.alive_until_ms(),
+            alive_until_ms: held.alive_until_ms(),
             oldest_confirmed_ms: held.oldest_confirmed_ms().unwrap_or(u64::MAX),
             seen_ms: held.newest_confirmed_ms(),
             reclaim_since_ms: None,
@@ -199,6 +237,7 @@ impl<E: Env> State<E> {
             pending_since_ms: None,
             ceiling: Head::default(),
             generation: None,
+            clocks: Clocks::default(),
             generation_ticket: Ticket::default(),
             version: 0,
             flushed: 0,
@@ -435,6 +474,7 @@ impl<E: Env> State<E> {
             .into_iter()
             .chain(self.redis.clone().map(|url| Entry::Redis { url }))
             .chain(generation)
+            .chain(self.clocks.entries())
             .chain(self.forgot.then_some(Entry::Forgot))
             .collect()
     }

@@ -9,8 +9,9 @@
 //! as well as a damaged one. The high 24 are its place in its commit, the entries that one append made durable: a loss
 //! of power during a commit leaves any part of it, and what is missing of the last commit is no damage. The checksum of
 //! every entry but the first starts from a seed, which the store makes of its prefix: what another prefix wrote does not
-//! verify. Format 1 had no seed, neither 1 nor 2 places in a commit, and 3 no word of the Redis that the store is for; all
-//! are read, and rewritten at opening. How a log is read through is in `scan`.
+//! verify. Format 1 had no seed, neither 1 nor 2 places in a commit, and 3 no word of the Redis that the store is for, and
+//! records of one life with a deadline alone (`held_text`); all are read, and rewritten at opening. How a log is read through is
+//! in `scan`.
 //!
 //! A key-value store (redb) was the first candidate. It verifies nothing on read, so that checksums, a chain, a panic
 //! guard and a salvage would have been written around it all the same; ARCHITECTURE.md has the figures.

@@ -1,4 +1,4 @@
-//! The cells of a record: their names, their values, and until when the record lives, which stands in one of them.
+//! The cells of a record: their names and their values.
 
 use std::{
     borrow::Borrow,
@@ -26,23 +26,6 @@ pub(super) enum Subject<'a> {
 pub(crate) struct Cell {
     pub(crate) stamp: Stamp,
     pub(crate) value: Option<Arc<str>>,
-}
-
-/// Until when a record lives: the value of its existence cell.
-///
-/// Every upsert writes that cell, under the same stamp as its other cells, so its stamp is the largest of a record and
-/// its deadline is the last writer's. Past it the record is as good as removed at that stamp: the merge script puts a
-/// tombstone there as soon as it meets one. The deadline is in milliseconds of Redis's clock, set by the script from the
-/// time to live sent. A writer that cannot ask Redis goes by its own estimate until then, and of the two values under
-/// one stamp Redis's wins, being the larger text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lifetime {
-    /// `0` and 12 hexadecimal digits: by the writer's estimate of Redis's clock.
-    Estimated(u64),
-    /// `1`: for ever.
-    Unbounded,
-    /// `2` and 12 hexadecimal digits: by Redis's clock.
-    Until(u64),
 }
 
 impl CellName {
@@ -135,42 +118,8 @@ impl Cell {
         text
     }
 
-    /// Until when the record lives, if this is its existence cell.
-    pub(crate) fn lifetime(&self) -> Option<Lifetime> {
-        Lifetime::from_text(self.value.as_deref()?)
-    }
-
     pub(crate) fn from_text(text: &str) -> Option<Self> {
         let (stamp, value) = text.split_at_checked(STAMP_TEXT_LEN)?;
         Some(Self { stamp: stamp.parse().ok()?, value: (!value.is_empty()).then(|| value.into()) })
-    }
-}
-
-impl Lifetime {
-    /// What the existence cell holds.
-    pub(crate) fn text(self) -> String {
-        match self {
-            Self::Estimated(deadline_ms) => format!("0{deadline_ms:012x}"),
-            Self::Unbounded => "1".to_owned(),
-            Self::Until(deadline_ms) => format!("2{deadline_ms:012x}"),
-        }
-    }
-
-    pub(crate) fn from_text(text: &str) -> Option<Self> {
-        let deadline = |digits: &str| (digits.len() == 12).then(|| u64::from_str_radix(digits, 16).ok())?;
-        match text.split_at_checked(1)? {
-            ("0", digits) => Some(Self::Estimated(deadline(digits)?)),
-            ("1", "") => Some(Self::Unbounded),
-            ("2", digits) => Some(Self::Until(deadline(digits)?)),
-            _ => None,
-        }
-    }
-
-    /// The deadline, in milliseconds of Redis's clock; the end of time if there is none.
-    pub(super) fn deadline_ms(self) -> u64 {
-        match self {
-            Self::Estimated(deadline_ms) | Self::Until(deadline_ms) => deadline_ms,
-            Self::Unbounded => u64::MAX,
-        }
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! | field of the Redis hash | cell | value |
 //! | --- | --- | --- |
-//! | `e` | existence: written by every upsert | until when the record lives, see [`Lifetime`] |
+//! | `e` | existence: written by every upsert | from when until when the record lives, see [`Life`] |
 //! | `d` | tombstone: written by a removal | empty |
 //! | `c["type","value"]` | a contact point | `[[head,index],{rest}]`, the first part its place in the list |
 //! | `p<name>` | a profile field | its JSON |
@@ -14,9 +14,10 @@
 //!
 //! each stored as `<stamp><value>`, an empty value meaning that the cell was removed. Beside them, outside stamps and
 //! tombstones, `f` and `l` hold `first_revealed_at` (the minimum) and `last_updated_at` (the maximum) as 12 hexadecimal
-//! digits.
+//! digits. The life of a record stands in its existence cell and is joined apart from that cell's stamp, by union (L1).
 
 mod cell;
+mod life;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -24,7 +25,10 @@ use serde::{Serialize, de::IgnoredAny};
 use serde_json::{Map, Value as Json};
 
 use self::cell::Subject;
-pub(crate) use self::cell::{Cell, CellName, Lifetime};
+pub(crate) use self::{
+    cell::{Cell, CellName},
+    life::Life,
+};
 use crate::{
     contact::{CachedContact, ContactPoint, Patch, Timestamp},
     key::Uid,
@@ -38,10 +42,12 @@ pub(crate) struct Times {
     pub(crate) last: Option<Timestamp>,
 }
 
-/// A record. Always in canonical form: no cell at or below the tombstone.
+/// A record, of one life. Always in canonical form: no cell at or below the tombstone, and a life if, and only if, it has an
+/// existence cell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Record {
     cells: BTreeMap<CellName, Cell>,
+    life: Option<Life>,
     pub(crate) times: Times,
 }
 
@@ -99,15 +105,14 @@ impl Record {
         &self.cells
     }
 
-    /// When it expires, in milliseconds of Redis's clock; none if there is nothing that could: never written, or removed
-    /// since.
-    pub(crate) fn deadline_ms(&self) -> Option<u64> {
-        Some(self.existence()?.lifetime().map_or(0, Lifetime::deadline_ms))
+    /// From when until when it lives; none if there is no record: never written, or removed since.
+    pub(crate) fn life(&self) -> Option<Life> {
+        self.life
     }
 
     /// Until when there is a record to show, in milliseconds of Redis's clock; zero if there is none.
     pub(crate) fn alive_until_ms(&self) -> u64 {
-        self.deadline_ms().unwrap_or(0)
+        self.life.map_or(0, Life::end_ms)
     }
 
     /// Whether there is a record to show at this time of Redis's clock.
@@ -115,10 +120,23 @@ impl Record {
         self.alive_until_ms() > now_ms
     }
 
-    /// The stamp at which it expired, if its deadline has passed at this time of Redis's clock.
-    pub(crate) fn expired_at(&self, now_ms: u64) -> Option<Stamp> {
-        let existence = self.existence()?;
-        (!self.is_alive_at(now_ms)).then_some(existence.stamp)
+    /// The same cells with this life, if it is known to be another.
+    pub(crate) fn living(mut self, life: Option<Life>) -> Self {
+        if let Some(life) = life {
+            self.set_life(life);
+        }
+        self
+    }
+
+    pub(crate) fn join_times(&mut self, times: Times) {
+        self.times.join(times);
+    }
+
+    /// Replaces the life of a record that exists.
+    pub(crate) fn set_life(&mut self, life: Life) {
+        if self.existence().is_some() {
+            self.life = Some(life);
+        }
     }
 
     /// The cell that every upsert writes; none if the record was removed.
@@ -128,8 +146,7 @@ impl Record {
 
     /// Whether it holds a tombstone that covers any cell of `other`.
     pub(crate) fn buries_any(&self, other: &Self) -> bool {
-        let tombstone = self.cells.get(CellName::TOMBSTONE);
-        tombstone.is_some_and(|tombstone| other.cells.values().any(|cell| cell.stamp <= tombstone.stamp))
+        other.cells.values().any(|cell| self.is_buried(cell))
     }
 
     /// The largest stamp in it.
@@ -145,22 +162,31 @@ impl Record {
         self.cells.insert(name.clone(), cell.clone());
         if name.is_tombstone() {
             self.cells.retain(|name, held| name.is_tombstone() || held.stamp > cell.stamp);
+            self.life = self.life.filter(|_| self.cells.contains_key(CellName::EXISTENCE));
         }
         true
     }
 
-    /// Takes another record in, cell by cell.
+    /// Takes another record in, cell by cell. Their lives become one: whether they are is for the caller to know (L4).
     pub(crate) fn join(&mut self, other: &Self) {
         self.times.join(other.times);
         for (name, cell) in &other.cells {
             self.join_cell(name, cell);
         }
+        let exists = other.existence().is_some_and(|existence| !self.is_buried(existence));
+        if let Some(life) = other.life.filter(|_| exists) {
+            self.life = Some(self.life.map_or(life, |own| own.union(life)));
+        }
+    }
+
+    /// Whether the tombstone covers the cell.
+    fn is_buried(&self, cell: &Cell) -> bool {
+        self.cells.get(CellName::TOMBSTONE).is_some_and(|tombstone| tombstone.stamp >= cell.stamp)
     }
 
     /// Whether a join with this cell would change nothing.
     pub(crate) fn covers_cell(&self, name: &CellName, cell: &Cell) -> bool {
-        let dead = !name.is_tombstone()
-            && self.cells.get(CellName::TOMBSTONE).is_some_and(|tombstone| tombstone.stamp >= cell.stamp);
+        let dead = !name.is_tombstone() && self.is_buried(cell);
         dead || self.cells.get(name).is_some_and(|held| held >= cell)
     }
 
@@ -172,6 +198,18 @@ impl Record {
     /// Drops a cell. Only for a copy that yields to Redis (R9), or whose time is over.
     pub(crate) fn forget(&mut self, name: &CellName) {
         self.cells.remove(name);
+        if name.is_existence() {
+            self.life = None;
+        }
+    }
+
+    /// The cells of one of its lives that are left behind when it begins another: all but the tombstone, without the times.
+    pub(crate) fn split_off_life(&mut self) -> Self {
+        let mut left = Self { cells: std::mem::take(&mut self.cells), life: self.life.take(), ..Self::default() };
+        if let Some(tombstone) = left.cells.remove(CellName::TOMBSTONE) {
+            self.cells.insert(CellName::tombstone(), tombstone);
+        }
+        left
     }
 
     /// Whether it is a removal and no more.
@@ -188,16 +226,10 @@ impl Record {
 
     /// What an upsert writes: the cells of `patch`, all under one stamp. A contact point that `seen` shows keeps its
     /// place in the list, a new one goes behind all that its writer could have seen.
-    pub(crate) fn patched(
-        patch: &Patch,
-        stamp: Stamp,
-        now: Timestamp,
-        lifetime: Lifetime,
-        seen: Option<&Self>,
-    ) -> Self {
+    pub(crate) fn patched(patch: &Patch, stamp: Stamp, now: Timestamp, life: Life, seen: Option<&Self>) -> Self {
         let mut record = Self::with_times(Times::at(now));
         let mut put = |name, value: Option<Arc<str>>| record.cells.insert(name, Cell { stamp, value });
-        put(CellName::existence(), Some(lifetime.text().into()));
+        put(CellName::existence(), None);
         for (index, contact) in (0_u64..).zip(&patch.contacts) {
             let name = CellName::contact(&contact.kind, &contact.value);
             let place = seen.and_then(|seen| seen.place(&name)).unwrap_or((stamp.head().0, index));
@@ -218,13 +250,14 @@ impl Record {
         for name in &patch.without_metadata {
             put(CellName::metadata(name), None);
         }
+        record.life = Some(life);
         record
     }
 
     /// What an import of this record writes.
-    pub(crate) fn imported(contact: &CachedContact, lifetime: Lifetime) -> Self {
+    pub(crate) fn imported(contact: &CachedContact, life: Life) -> Self {
         let (first, last) = (contact.first_revealed_at, contact.last_updated_at);
-        let mut record = Self::patched(&contact.clone().into(), Stamp::imported(last), last, lifetime, None);
+        let mut record = Self::patched(&contact.clone().into(), Stamp::imported(last), last, life, None);
         record.times = Times { first: Some(first), last: Some(last) };
         record
     }
@@ -277,7 +310,16 @@ impl Record {
     pub(crate) fn to_fields(&self) -> impl Iterator<Item = (&str, String)> {
         let times = [("f", self.times.first), ("l", self.times.last)];
         let times = times.into_iter().filter_map(|(field, time)| Some((field, time_text(time?))));
-        self.cells.iter().map(|(name, cell)| (name.field(), cell.text())).chain(times)
+        self.cells.iter().map(|(name, cell)| (name.field(), self.cell_text(name, cell))).chain(times)
+    }
+
+    /// A cell as Redis and the local store hold it.
+    fn cell_text(&self, name: &CellName, cell: &Cell) -> String {
+        let mut text = cell.text();
+        if name.is_existence() {
+            text.push_str(&self.life.expect("a record that exists has a life").text());
+        }
+        text
     }
 
     /// The record of a hash. Fields may come in any order.
@@ -293,9 +335,14 @@ impl Record {
                 "l" => record.times.last = Some(time_from_text(text).ok_or_else(|| wrong("its time cannot be read"))?),
                 _ => {
                     let name = CellName::from_field(field).ok_or_else(|| wrong("its name is unknown"))?;
-                    let cell = Cell::from_text(text).ok_or_else(|| wrong("it does not begin with a stamp"))?;
-                    if name.is_existence() && cell.lifetime().is_none() {
-                        return Err(wrong("it does not say until when the record lives"));
+                    let mut cell = Cell::from_text(text).ok_or_else(|| wrong("it does not begin with a stamp"))?;
+                    if name.is_existence() {
+                        let life = cell.value.take().and_then(|text| Life::from_text(&text));
+                        let life = life.ok_or_else(|| wrong("it does not say until when the record lives"))?;
+                        if record.join_cell(&name, &cell) {
+                            record.life = Some(life);
+                        }
+                        continue;
                     }
                     record.join_cell(&name, &cell);
                 }
@@ -341,23 +388,20 @@ mod tests {
             "[ab]".prop_map(|value| CellName::contact("email", &value)),
         ];
         let value = prop_oneof![Just(None), "[12]".prop_map(|v| Some(v.into()))];
-        let lifetime = prop_oneof![
-            Just(Lifetime::Unbounded),
-            (0_u64..9).prop_map(Lifetime::Estimated),
-            (0_u64..9).prop_map(Lifetime::Until),
-        ];
-        let existence = lifetime.prop_map(|lifetime| (CellName::existence(), Some(lifetime.text().into())));
+        let life = (0_u64..9, proptest::option::of(0_u64..9)).prop_map(|(now, ttl)| Life::from_now(now, ttl));
+        let existence = Just((CellName::existence(), None));
         let cell = (0_u128..6, prop_oneof![3 => (name, value), 1 => existence])
             .prop_map(|(n, (name, value))| (name, Cell { stamp: stamp(n), value }));
         let times = (proptest::option::of(0_u64..9), proptest::option::of(0_u64..9)).prop_map(|(first, last)| Times {
             first: first.map(Timestamp::from_millis),
             last: last.map(Timestamp::from_millis),
         });
-        (proptest::collection::vec(cell, 0..8), times).prop_map(|(cells, times)| {
+        (proptest::collection::vec(cell, 0..8), times, life).prop_map(|(cells, times, life)| {
             let mut record = Record { times, ..Record::default() };
             for (name, cell) in cells {
                 record.join_cell(&name, &cell);
             }
+            record.set_life(life);
             record
         })
     }
@@ -368,14 +412,33 @@ mod tests {
         joined
     }
 
+    /// Which life a removal cuts off depends on the order in which it comes: it may end sooner, never what outlives it.
+    fn without_life(mut record: Record) -> Record {
+        record.life = None;
+        record
+    }
+
     proptest! {
         #[test]
         fn joins_commute_associate_and_repeat_without_effect(a in records(), b in records(), c in records()) {
-            prop_assert_eq!(joined(&a, &b), joined(&b, &a));
-            prop_assert_eq!(joined(&joined(&a, &b), &c), joined(&a, &joined(&b, &c)));
+            prop_assert_eq!(without_life(joined(&a, &b)), without_life(joined(&b, &a)));
+            let [left, right] = [joined(&joined(&a, &b), &c), joined(&a, &joined(&b, &c))];
+            prop_assert_eq!(left.life.is_some(), right.life.is_some());
+            prop_assert_eq!(without_life(left), without_life(right));
             prop_assert_eq!(joined(&a, &a), a.clone());
             prop_assert!(joined(&a, &b).covers(&a));
-            prop_assert_eq!(a.covers(&b), joined(&a, &b) == a);
+            prop_assert_eq!(a.covers(&b), without_life(joined(&a, &b)) == without_life(a));
+        }
+
+        #[test]
+        fn without_removals_lives_join_by_union_in_any_order(a in records(), b in records(), c in records()) {
+            let living = [a, b, c].map(|mut record| {
+                record.forget(&CellName::tombstone());
+                record
+            });
+            let [a, b, c] = living;
+            prop_assert_eq!(joined(&a, &b), joined(&b, &a));
+            prop_assert_eq!(joined(&joined(&a, &b), &c), joined(&a, &joined(&b, &c)));
         }
 
         #[test]
@@ -401,7 +464,7 @@ mod tests {
         let contacts = serde_json::from_value(json["contacts"].clone()).unwrap();
         let map = |name: &str| json[name].as_object().cloned().unwrap_or_default();
         let patch = Patch { contacts, profile: map("profile"), metadata: map("metadata"), ..Patch::default() };
-        Record::patched(&patch, stamp(stamp_number << 64), Timestamp::from_millis(5), Lifetime::Unbounded, seen)
+        Record::patched(&patch, stamp(stamp_number << 64), Timestamp::from_millis(5), Life::from_now(5, None), seen)
     }
 
     fn view(record: &Record) -> Option<CachedContact> {
@@ -443,7 +506,7 @@ mod tests {
         let json = serde_json::json!({"uid": "u", "contacts": [{"type": "email", "value": "a"}], "metadata": {},
             "profile": {"name": "old", "age": 1, "none": null},
             "first_revealed_at": "1970-01-01T00:00:00.001Z", "last_updated_at": "2099-01-01T00:00:00.000Z"});
-        let import = Record::imported(&serde_json::from_value(json).unwrap(), Lifetime::Unbounded);
+        let import = Record::imported(&serde_json::from_value(json).unwrap(), Life::from_now(5, None));
         let there = upsert(&serde_json::json!({"contacts": [], "profile": {"name": "new"}}), 1, None);
         let seen = view(&joined(&there, &import)).unwrap();
         assert_eq!(Json::from(seen.profile), serde_json::json!({"name": "new", "age": 1}));
@@ -459,16 +522,21 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_shown_until_its_deadline_and_redis_knows_better_than_its_writer() {
-        let living =
-            |lifetime| Record::patched(&Patch::default(), stamp(1 << 64), Timestamp::from_millis(5), lifetime, None);
-        let estimated = living(Lifetime::Estimated(2000));
-        assert!(estimated.is_alive_at(1999) && !estimated.is_alive_at(2000));
-        assert_eq!(estimated.expired_at(2000), Some(stamp(1 << 64)));
-        let both = joined(&estimated, &living(Lifetime::Until(1500)));
-        assert_eq!((both.alive_until_ms(), view(&both).is_some()), (1500, true));
-        assert!(living(Lifetime::Unbounded).is_alive_at(u64::MAX - 1));
-        assert_eq!(Record::tombstone(stamp(2)).expired_at(u64::MAX), None, "removed, not expired");
+    fn l1_an_upsert_extends_a_life_and_none_shortens_it() {
+        let living = |number: u128, now_ms, ttl_ms| {
+            let life = Life::from_now(now_ms, Some(ttl_ms));
+            Record::patched(&Patch::default(), stamp(number << 64), Timestamp::from_millis(5), life, None)
+        };
+        let first = living(1, 1000, 1000);
+        assert!(first.is_alive_at(1999) && !first.is_alive_at(2000));
+        for shorter in [living(2, 1100, 100), living(0, 900, 50)] {
+            assert_eq!(joined(&first, &shorter).alive_until_ms(), 2000);
+        }
+        assert_eq!(joined(&first, &living(0, 1500, 1000)).alive_until_ms(), 2500, "however late it arrives");
+        let removed = joined(&first, &Record::tombstone(stamp(2 << 64)));
+        assert_eq!(removed.life(), None);
+        assert_eq!(joined(&removed, &living(3, 1900, 5)).life(), Some(Life::from_now(1900, Some(5))));
+        assert_eq!(joined(&removed, &living(1, 1900, 5)).life(), None, "a write below the removal begins none");
     }
 
     #[test]
@@ -476,7 +544,7 @@ mod tests {
         let error = Record::from_fields([("zip", "x")].into_iter()).unwrap_err();
         assert_eq!(error.to_string(), r#"field "zip" is not one of a contact record: its name is unknown"#);
         assert!(Record::from_fields([("pname", "short")].into_iter()).is_err());
-        for lifetime in ["", "3", "11", "2123", "2zzzzzzzzzzzz"] {
+        for lifetime in ["", "3", "11", "2123", "2zzzzzzzzzzzz", "4"] {
             let cell = format!("{}{lifetime}", stamp(1));
             assert!(Record::from_fields([("e", cell.as_str())].into_iter()).is_err(), "{lifetime}");
         }

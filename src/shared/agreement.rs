@@ -13,16 +13,16 @@ use redis::{AsyncConnectionConfig, RedisConnectionInfo, Value, aio::MultiplexedC
 
 use super::{
     reply::record_of,
-    script::{self, Merged, Mode, Terms},
+    script::{self, Estimated, Merged, Mode, SentLife, Terms},
 };
 use crate::{
     contact::Timestamp,
     env::{Address, Endpoint, Env, Network, TokioEnv},
-    record::{Cell, CellName, Lifetime, Record, Times},
+    record::{Cell, CellName, Life, Record, Times},
     stamp::Stamp,
 };
 
-const TERMS: Terms = Terms { tombstone_ttl_ms: 3_600_000, now_ms: 0 };
+const TOMBSTONE_TTL_MS: u64 = 3_600_000;
 
 /// A redis-server of the test's own. Without one on the PATH the test passes, unless `CONTACT_CACHE_REQUIRE_REDIS` is 1.
 struct Server {
@@ -82,19 +82,31 @@ fn record(rng: &mut StdRng) -> Record {
         let value = rng.random_bool(0.7).then(|| VALUES[rng.random_range(0..VALUES.len())].into());
         let (name, value) = match rng.random_range(0..10) {
             0 => (CellName::tombstone(), None),
-            1 | 2 => {
-                // Never past: what expires is no join.
-                let until = rng.random_range(1_u64 << 47..(1 << 47) + 3);
-                let lifetime = if rng.random_bool(0.5) { Lifetime::Unbounded } else { Lifetime::Until(until) };
-                (CellName::existence(), Some(lifetime.text().into()))
-            }
+            1 | 2 => (CellName::existence(), None),
             3..6 => (CellName::profile(&name(rng)), value),
             6 | 7 => (CellName::metadata(&name(rng)), value),
             _ => (CellName::contact(&name(rng), &name(rng)), value),
         };
         record.join_cell(&name, &Cell { stamp: stamp(rng.random_range(0..6)), value });
     }
+    // What has a life comes with the existence cell, whose stamp is the largest.
+    let tombstone = CellName::tombstone();
+    let newest = record.cells().iter().filter(|(name, _)| **name != tombstone).map(|(_, cell)| cell.stamp).max();
+    if let Some(stamp) = newest {
+        record.join_cell(&CellName::existence(), &Cell { stamp, value: None });
+        // Never past: what expires is no join.
+        let begin_ms = rng.random_range(0..3);
+        record.set_life(Life::from_now(begin_ms, rng.random_bool(0.5).then(|| (1 << 47) + rng.random_range(0..3))));
+    }
     record
+}
+
+fn terms(record: &Record, rng: &mut StdRng) -> Terms {
+    let (told, estimated) = match record.life() {
+        life if rng.random_bool(0.5) => (life, None),
+        life => (None, life.map(|life| Estimated { life, ttl_ms: life.has_end().then_some(1 << 47) })),
+    };
+    Terms { tombstone_ttl_ms: TOMBSTONE_TTL_MS, life: SentLife { told, estimated } }
 }
 
 fn stamp(number: u64) -> Stamp {
@@ -124,21 +136,23 @@ async fn agree(connection: &mut MultiplexedConnection, key: &str, rng: &mut StdR
     for step in 0..rng.random_range(1..8) {
         let sent = record(rng);
         let mode = if rng.random_bool(0.5) { Mode::Each } else { Mode::All };
-        let merged = script::merge(connection, key, mode, &sent, TERMS, &Counter::noop()).await.unwrap();
+        let merged = script::merge(connection, key, mode, &sent, terms(&sent, rng), &Counter::noop()).await.unwrap();
         let context = format!("{key}, step {step}, {mode:?} of {sent:?} onto {joined:?}: {merged:?}");
         let before = joined.clone();
         match merged {
             Merged::Applied(told) => {
                 assert!(mode == Mode::Each || all_above(&before, &sent), "{context}");
                 joined.join(&sent);
-                let mut known = sent.clone();
-                known.join(&told);
-                let told_all = sent.cells().keys().all(|name| {
-                    // Dead: the sender was told the tombstone that says so.
-                    known.cells().get(name).is_none_or(|known| joined.cells().get(name) == Some(known))
-                });
-                assert!(told_all, "the sender does not know what won: {context}");
+                let known = sent.clone().living(told.life());
+                assert!(sent.cells().iter().all(|(name, cell)| joined.cells().get(name) == Some(cell)), "{context}");
+                assert_eq!(known.life(), joined.life().filter(|_| sent.life().is_some()), "{context}");
             }
+            Merged::Outdone(whole) => {
+                assert_eq!(mode, Mode::Each, "{context}");
+                joined.join(&sent);
+                assert_eq!(whole, joined, "the sender does not know what won: {context}");
+            }
+            Merged::Over(_) => panic!("none of these lives is ever over: {context}"),
             Merged::Conflict(in_the_way) => {
                 assert!(mode == Mode::All && !all_above(&before, &sent), "{context}");
                 assert!(before.cells().values().any(|cell| cell.stamp == in_the_way), "{context}");

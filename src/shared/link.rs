@@ -52,8 +52,35 @@ struct Inner {
     attempts: u64,
     attempts_settled: u64,
     connections: u64,
-    /// What Redis's clock said, in milliseconds, and when.
-    clock: Option<(u64, Duration)>,
+    clock: SharedClock,
+}
+
+/// The estimate of Redis's clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SharedClock {
+    /// What Redis's clock said, in milliseconds; before it was ever asked, what the wall clock said at opening, corrected by the
+    /// offset that the last start left behind.
+    pub(crate) clock_ms: u64,
+    /// When that was, by this instance's monotonic clock.
+    pub(crate) at: Duration,
+    /// And by its wall clock, in milliseconds.
+    pub(crate) wall_ms: u64,
+    /// Whether Redis said it.
+    pub(crate) is_told: bool,
+}
+
+impl SharedClock {
+    /// By the monotonic clock: what a write's life is reckoned from (L3).
+    pub(crate) fn elapsed_ms(self, now: Duration) -> u64 {
+        let elapsed = now.saturating_sub(self.at).as_millis();
+        self.clock_ms.saturating_add(u64::try_from(elapsed).unwrap_or(u64::MAX))
+    }
+
+    /// By whichever of the two clocks went further (L6): a machine that was asleep must not show what has expired, and its
+    /// monotonic clock stood still.
+    pub(crate) fn latest_ms(self, now: Duration, wall_ms: u64) -> u64 {
+        self.elapsed_ms(now).max(self.clock_ms.saturating_add(wall_ms.saturating_sub(self.wall_ms)))
+    }
 }
 
 /// How the instance sees Redis.
@@ -115,7 +142,7 @@ impl Inner {
 }
 
 impl Link {
-    pub(crate) fn new(patience: Patience, now: Duration) -> Self {
+    pub(crate) fn new(patience: Patience, now: Duration, clock: SharedClock) -> Self {
         let inner = Inner {
             health: Health::new(patience, now),
             connection: None,
@@ -130,7 +157,7 @@ impl Link {
             attempts: 0,
             attempts_settled: 0,
             connections: 0,
-            clock: None,
+            clock,
         };
         Self {
             inner: Mutex::new(inner),
@@ -194,16 +221,15 @@ impl Link {
         inner.met = Some((reason.to_owned(), now));
     }
 
-    /// Redis's clock said this at `now`, to the exactness of a round trip.
-    pub(crate) fn read_clock(&self, clock_ms: u64, now: Duration) {
-        self.horizon.set_clock(clock_ms);
-        self.lock().clock = Some((clock_ms, now));
+    /// Redis's clock said this, to the exactness of a round trip. Returns the estimate before.
+    pub(crate) fn read_clock(&self, clock: SharedClock) -> SharedClock {
+        self.horizon.set_clock(clock.clock_ms);
+        std::mem::replace(&mut self.lock().clock, clock)
     }
 
-    /// What Redis's clock says now, in milliseconds, if it was ever asked: it is taken to have gone on as ours did.
-    pub(crate) fn clock_ms(&self, now: Duration) -> Option<u64> {
-        let (clock_ms, at) = self.lock().clock?;
-        Some(clock_ms.saturating_add(u64::try_from(now.saturating_sub(at).as_millis()).unwrap_or(u64::MAX)))
+    /// The estimate of Redis's clock: it is taken to have gone on as ours did.
+    pub(crate) fn clock(&self) -> SharedClock {
+        self.lock().clock
     }
 
     /// What the recovery task does next.

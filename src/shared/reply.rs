@@ -10,7 +10,7 @@ use crate::{
     key::Uid,
     local::Held,
     recent::Recent,
-    record::{NotARecord, Record},
+    record::{Life, NotARecord, Record},
     stamp::Stamp,
 };
 
@@ -53,7 +53,7 @@ impl Decoder {
         let record = record_of(key, flat)?;
         let reply = Arc::new(Reply {
             bytes: Bytes::of(flat),
-            deadline_ms: record.deadline_ms(),
+            deadline_ms: record.life().map(Life::end_ms),
             newest: record.newest(),
             record,
             view: OnceLock::new(),

@@ -7,12 +7,12 @@ use redis::{Cmd, ErrorKind, ServerErrorKind, Value, aio::MultiplexedConnection};
 
 use super::{CallError, connection::query, reply::record_of, wrong_reply};
 use crate::{
-    record::{Lifetime, Record, time_text},
+    record::{Life, Record, time_text},
     stamp::Stamp,
 };
 
-/// The source. Its first version is the format of records in Redis: a change that older clients cannot live with needs
-/// another key space than `cc1:`.
+/// The source, version 2. It reads what version 1 wrote; a client of that version answers an error to what this one writes, and
+/// leaves it alone. A change that older clients cannot live with needs another key space than `cc1:`.
 pub(super) const MERGE: &str = include_str!("merge.lua");
 
 static SHA: LazyLock<String> = LazyLock::new(|| sha1_smol::Sha1::from(MERGE).digest().to_string());
@@ -29,19 +29,48 @@ pub(crate) enum Mode {
 /// What the script did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Merged {
-    /// The cells are in. With what the sender does not know: the deadline that Redis set, the tombstone of a record that
-    /// had expired; the whole record, if something won over some of them in mode [`Mode::Each`].
+    /// All cells are in. With what the sender does not know: the life of the record, if it is another than the one sent.
     Applied(Record),
+    /// Something of it is not in: a larger stamp or a later life stands, or its life was over. With the whole record. Only in
+    /// mode [`Mode::Each`].
+    Outdone(Record),
     /// Mode [`Mode::All`]: something with this stamp was in the way; nothing changed.
     Conflict(Stamp),
+    /// Mode [`Mode::All`]: the life that was sent is over by Redis's clock, which says this, in milliseconds; nothing changed.
+    Over(u64),
+}
+
+/// The life that cells are sent with, as far as Redis has told it and as far as its writers estimate it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SentLife {
+    pub(crate) told: Option<Life>,
+    pub(crate) estimated: Option<Estimated>,
+}
+
+/// A life by its writers' estimate of Redis's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Estimated {
+    pub(crate) life: Life,
+    /// The longest time to live of its writes, in milliseconds: from when Redis takes them in, it lasts no longer (L3). None
+    /// for one without an end.
+    pub(crate) ttl_ms: Option<u64>,
+}
+
+impl SentLife {
+    /// The two together.
+    pub(crate) fn union(self) -> Option<Life> {
+        let lives = [self.told, self.estimated.map(|estimated| estimated.life)];
+        lives.into_iter().flatten().reduce(Life::union)
+    }
 }
 
 impl Merged {
     /// The newest stamp that it tells.
     pub(super) fn newest(&self) -> Option<Stamp> {
         match self {
-            Self::Applied(record) => record.newest(),
+            Self::Applied(record) | Self::Outdone(record) => record.newest(),
             Self::Conflict(stamp) => Some(*stamp),
+            Self::Over(_) => None,
         }
     }
 }
@@ -49,10 +78,9 @@ impl Merged {
 /// What the script has to know beside the cells.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
-    /// How long a tombstone is kept.
+    /// How long a tombstone is kept, in milliseconds.
     pub(crate) tombstone_ttl_ms: u64,
-    /// The sender's estimate of Redis's clock: a deadline set by it is sent as the time that is left.
-    pub(crate) now_ms: u64,
+    pub(crate) life: SentLife,
 }
 
 /// Runs the script by its hash, and once more with its source, counted, if the server does not know it.
@@ -88,13 +116,13 @@ fn arguments(call: &mut Cmd, mode: Mode, record: &Record, terms: Terms) {
     call.arg(terms.tombstone_ttl_ms);
     call.arg(record.times.first.map(time_text).unwrap_or_default());
     call.arg(record.times.last.map(time_text).unwrap_or_default());
+    let SentLife { told, estimated } = terms.life;
+    call.arg(terms.life.union().map(Life::begin_text).unwrap_or_default());
+    call.arg(told.map(Life::end_text).unwrap_or_default());
+    call.arg(estimated.map(|estimated| estimated.life.end_text()).unwrap_or_default());
+    call.arg(estimated.and_then(|estimated| estimated.ttl_ms).map(|ttl_ms| ttl_ms.to_string()).unwrap_or_default());
     for (name, cell) in record.cells() {
-        call.arg(name.field()).arg(match cell.lifetime() {
-            Some(Lifetime::Estimated(deadline_ms)) if name.is_existence() => {
-                format!("{}+{}", cell.stamp, deadline_ms.saturating_sub(terms.now_ms))
-            }
-            _ => cell.text(),
-        });
+        call.arg(name.field()).arg(cell.text());
     }
 }
 
@@ -106,7 +134,12 @@ fn merged(reply: Value, key: &str) -> Result<Merged, CallError> {
             let stamp = std::str::from_utf8(stamp).ok().and_then(|text| text.parse().ok());
             stamp.map(Merged::Conflict).ok_or_else(|| CallError::not_a_record(key, "a stamp in it cannot be read"))
         }
+        (Some(Value::Int(2)), [Value::BulkString(now)]) => {
+            let now = std::str::from_utf8(now).ok().and_then(|text| u64::from_str_radix(text, 16).ok());
+            now.map(Merged::Over).ok_or_else(|| CallError::not_a_record(key, "a time in it cannot be read"))
+        }
         (Some(Value::Int(1)), fields) => record_of(key, fields).map(Merged::Applied),
+        (Some(Value::Int(3)), fields) => record_of(key, fields).map(Merged::Outdone),
         (first, _) => Err(wrong_reply("the merge script", &first.unwrap_or(Value::Nil))),
     }
 }

@@ -80,11 +80,11 @@ pub(crate) async fn each_upsert_begins_the_time_to_live_anew(kind: Kind) {
     assert_eq!(shown(&cache).await, (Source::Shared, Some(json!([{}, {"kept": 1}]))));
 }
 
-/// An older write that waited on a disk while the record expired.
+/// An older write that waited on a disk while its own life, and then the record, expired.
 pub(crate) async fn a_late_write_does_not_bring_an_expired_record_back(kind: Kind) {
     let (mut server, directory) = (Server::absent(kind), directory());
     let late = directory.path().join("late");
-    let cache = open(&server.url(), &late).await;
+    let cache = open_with(expiring(&server.url(), &late, TTL)).await;
     assert_eq!(cache.upsert(&uid("u"), &named("late")).await.expect("the disk works").placement, Placement::Local);
     cache.close().await.expect("the disk works");
 
@@ -92,7 +92,7 @@ pub(crate) async fn a_late_write_does_not_bring_an_expired_record_back(kind: Kin
     let first = open_with(expiring(&server.url(), &directory.path().join("first"), TTL)).await;
     first.upsert(&uid("u"), &metadata("newer")).await.expect("a record");
     sleep(TTL).await;
-    let cache = open(&server.url(), &late).await;
+    let cache = open_with(expiring(&server.url(), &late, TTL)).await;
     at_rest(&cache).await;
     for cache in [&cache, &first] {
         assert_eq!(shown(cache).await, (Source::Shared, None));

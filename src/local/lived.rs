@@ -1,0 +1,421 @@
+//! What is held of one life of a record: its cells, which of them Redis does not have yet, how long ago each was seen there,
+//! and from when until when it lives (docs/PROTOCOL.md, L1 to L6).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::held::Reclaimed;
+use crate::{
+    record::{Cell, CellName, Life, Record, Times},
+    shared::script::{Estimated, SentLife},
+};
+
+/// A life of a record, as far as it is held.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Lived {
+    /// Its life is the union of the two below.
+    record: Record,
+    notes: BTreeMap<CellName, Note>,
+    /// The life that Redis told.
+    told: Option<Life>,
+    /// The life that writes ask for which Redis did not acknowledge.
+    estimate: Option<Estimate>,
+}
+
+/// Of a cell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Note {
+    pub(super) pending: bool,
+    /// When the last request to Redis was sent whose reply covered the cell, by this instance's wall clock (R9).
+    pub(super) confirmed_at_ms: u64,
+}
+
+/// A life by the estimate of Redis's clock at the time of writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Estimate {
+    pub(crate) life: Life,
+    /// The longest time to live of the writes; none for one without an end.
+    pub(crate) ttl_ms: Option<u64>,
+    /// Set by an opened cache that had not met Redis yet: which one. Its estimate is corrected when it does (L3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) clock: Option<u64>,
+}
+
+/// By how much the clocks of opened caches were behind Redis's, before they met it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Shifts {
+    /// In milliseconds, of those that have met it since.
+    pub(crate) by_clock: BTreeMap<u64, i64>,
+    /// Of the others, by the wall clock of the one that has met it last; none if none has.
+    pub(crate) others_ms: Option<i64>,
+}
+
+impl Note {
+    pub(super) const PENDING: Self = Self { pending: true, confirmed_at_ms: 0 };
+
+    pub(super) fn confirmed(at_ms: u64) -> Self {
+        Self { pending: false, confirmed_at_ms: at_ms }
+    }
+
+    /// Whether Redis never acknowledged the cell. One that is merely published again does not count.
+    pub(super) fn is_owed(self) -> bool {
+        self.pending && self.confirmed_at_ms == 0
+    }
+
+    /// Never, if Redis never showed it.
+    fn is_confirmed_since(self, since_ms: u64) -> bool {
+        self.confirmed_at_ms > 0 && self.confirmed_at_ms >= since_ms
+    }
+}
+
+impl Estimate {
+    fn union(self, other: Self) -> Self {
+        Self {
+            life: self.life.union(other.life),
+            ttl_ms: self.ttl_ms.zip(other.ttl_ms).map(|(own, others)| own.max(others)),
+            // Of two clocks only lives without an end come together: the shift of their begin does not matter.
+            clock: self.clock.filter(|_| self.clock == other.clock),
+        }
+    }
+}
+
+impl Shifts {
+    fn of(&self, clock: u64) -> Option<i64> {
+        self.by_clock.get(&clock).copied().or(self.others_ms)
+    }
+}
+
+impl Lived {
+    /// Cells with their notes, and the life as it was told if that is not the life of the record itself.
+    pub(super) fn restored(
+        record: Record,
+        notes: BTreeMap<CellName, Note>,
+        told: Option<Life>,
+        estimate: Option<Estimate>,
+    ) -> Self {
+        let told = told.or_else(|| record.life().filter(|_| estimate.is_none()));
+        Self { record, notes, told, estimate }
+    }
+
+    pub(super) fn record(&self) -> &Record {
+        &self.record
+    }
+
+    pub(super) fn life(&self) -> Option<Life> {
+        self.record.life()
+    }
+
+    pub(super) fn notes(&self) -> &BTreeMap<CellName, Note> {
+        &self.notes
+    }
+
+    /// The life as Redis told it, if writes ask for another.
+    pub(super) fn told_beside_estimate(&self) -> Option<Life> {
+        self.told.filter(|_| self.estimate.is_some())
+    }
+
+    pub(super) fn estimate(&self) -> Option<Estimate> {
+        self.estimate
+    }
+
+    pub(super) fn is_pending(&self) -> bool {
+        self.notes.values().any(|note| note.pending) || self.is_life_pending()
+    }
+
+    /// Whether Redis lacks a part of the interval that writes asked for: it has to hear of that even if larger stamps than theirs
+    /// stand in all of their cells (L1).
+    fn is_life_pending(&self) -> bool {
+        self.estimate.is_some_and(|estimate| self.told.is_none_or(|told| !told.contains(estimate.life)))
+    }
+
+    /// Whether a write with this estimate begins another life: this one is over by then (L4), or the two are by different
+    /// clocks, so that only Redis can tell whether they overlap.
+    pub(super) fn is_apart_from(&self, estimate: Estimate) -> bool {
+        let ends = self.life().filter(|life| life.has_end());
+        ends.is_some_and(|life| {
+            let clock = self.estimate.and_then(|estimate| estimate.clock);
+            life.is_over_at(estimate.life.begin_ms()) || clock != estimate.clock
+        })
+    }
+
+    /// Takes its cells out, but for the tombstone and the times, which are the record's.
+    pub(super) fn split_off(&mut self) -> Self {
+        let record = self.record.split_off_life();
+        let mut notes = std::mem::take(&mut self.notes);
+        if let Some(note) = notes.remove(&CellName::tombstone()) {
+            self.notes.insert(CellName::tombstone(), note);
+        }
+        Self { record, notes, told: self.told.take(), estimate: self.estimate.take() }
+    }
+
+    pub(super) fn join_times(&mut self, times: Times) {
+        self.record.join_times(times);
+    }
+
+    /// Takes cells in. Says whether a removal was among them that is news.
+    pub(super) fn join(&mut self, other: &Record, note: Note) -> bool {
+        self.record.join_times(other.times);
+        let mut buried = false;
+        for (name, cell) in other.cells() {
+            if self.record.join_cell(name, cell) {
+                self.notes.insert(name.clone(), note);
+                buried |= name.is_tombstone();
+            }
+        }
+        if buried {
+            self.drop_stray_notes();
+        }
+        buried
+    }
+
+    /// Takes in what is held of a life that turned out to be the same.
+    pub(super) fn absorb(&mut self, other: &Self) {
+        for (name, cell) in other.record.cells() {
+            if self.record.join_cell(name, cell) {
+                self.notes.insert(name.clone(), other.notes.get(name).copied().unwrap_or_default());
+            }
+        }
+        if let Some(told) = other.told {
+            self.extend_told(told);
+        }
+        if let Some(estimate) = other.estimate {
+            self.extend_estimate(estimate);
+        }
+    }
+
+    /// Drops what a removal covers.
+    pub(super) fn bury(&mut self, tombstone: &Cell) {
+        self.record.join_cell(&CellName::tombstone(), tombstone);
+        self.record.forget(&CellName::tombstone());
+        self.drop_stray_notes();
+    }
+
+    pub(super) fn extend_told(&mut self, told: Life) {
+        self.told = Some(self.told.map_or(told, |before| before.union(told)));
+        self.refresh_life();
+    }
+
+    pub(super) fn replace_told(&mut self, told: Life) {
+        self.told = Some(told);
+        self.refresh_life();
+    }
+
+    pub(super) fn extend_estimate(&mut self, estimate: Estimate) {
+        self.estimate = Some(self.estimate.map_or(estimate, |before| before.union(estimate)));
+        self.refresh_life();
+    }
+
+    /// L3: corrects an estimate that was made before its author met Redis.
+    pub(super) fn correct(&mut self, shifts: &Shifts) {
+        let Some(estimate) = &mut self.estimate else { return };
+        if let Some(by_ms) = estimate.clock.and_then(|clock| shifts.of(clock)) {
+            estimate.life = estimate.life.shifted(by_ms);
+            estimate.clock = None;
+            self.refresh_life();
+        }
+    }
+
+    fn refresh_life(&mut self) {
+        match self.sent_life().union() {
+            Some(life) if self.record.existence().is_some() => self.record.set_life(life),
+            _ => (self.told, self.estimate) = (None, None),
+        }
+    }
+
+    fn sent_life(&self) -> SentLife {
+        let estimated = self.estimate.map(|Estimate { life, ttl_ms, .. }| Estimated { life, ttl_ms });
+        SentLife { told: self.told, estimated }
+    }
+
+    /// Whether Redis, which holds the record with this life or not at all, has deleted the life that it told: it was over at
+    /// `now_ms`, and the present one, if any, began anew. A life that goes on never begins later than it did. What writes of
+    /// this instance ask for beyond that, Redis had not heard of.
+    pub(super) fn has_expired(&self, present: Option<Life>, now_ms: u64) -> bool {
+        let began_anew = |told: Life| present.is_none_or(|present| present.begin_ms() > told.begin_ms());
+        self.told.is_some_and(|told| told.is_over_at(now_ms) && began_anew(told))
+    }
+
+    /// Drops the cells that Redis has confirmed, but for those that it shows: their life is over (L5).
+    pub(super) fn drop_confirmed(&mut self, shown: &Record) {
+        let confirmed = self.notes.iter().filter(|(name, note)| {
+            let shown = shown.cells().get(*name).is_some_and(|shown| self.record.cells().get(*name) == Some(shown));
+            !note.pending && !name.is_tombstone() && !shown
+        });
+        let keep_existence = self.notes.iter().any(|(name, note)| note.pending && !name.is_tombstone());
+        for name in confirmed.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            // What is sent carries its life, in the existence cell.
+            if !(keep_existence && name.is_existence()) {
+                self.forget(&name);
+            }
+        }
+        self.told = None;
+        self.refresh_life();
+    }
+
+    pub(super) fn forget(&mut self, name: &CellName) {
+        self.record.forget(name);
+        self.notes.remove(name);
+        if name.is_existence() {
+            (self.told, self.estimate) = (None, None);
+        }
+    }
+
+    fn drop_stray_notes(&mut self) {
+        let cells = self.record.cells();
+        self.notes.retain(|name, _| cells.contains_key(name));
+        if self.record.existence().is_none() {
+            (self.told, self.estimate) = (None, None);
+        }
+    }
+
+    /// A reply to a request sent then covers these cells. One held already is confirmed anew only if its note is older than
+    /// `stale_ms`: a read that tells nothing new should not write to the disk.
+    pub(super) fn confirm(&mut self, confirmed: &Record, sent_at_ms: u64, stale_ms: u64) {
+        for (name, cell) in confirmed.cells() {
+            // Not a tombstone: readers that confirm it to each other, and publish it again when Redis has forgotten it,
+            // would keep it for ever.
+            if !name.is_tombstone()
+                && let Some(note) = self.notes.get_mut(name)
+                && note.confirmed_at_ms.saturating_add(stale_ms) < sent_at_ms
+                && self.record.cells().get(name) == Some(cell)
+            {
+                note.confirmed_at_ms = sent_at_ms;
+            }
+        }
+    }
+
+    /// R5: of `asked`, what was held when Redis was asked, it lacks these cells. See
+    /// [`Held::take_reply`](super::Held::take_reply).
+    pub(super) fn reclaim(&mut self, asked: &Record, reply: &Record, since_ms: u64, behind_replay: bool) -> Reclaimed {
+        let mut reclaimed = Reclaimed::default();
+        let newest_ms = self.notes.values().map(|note| note.confirmed_at_ms).max().unwrap_or(0);
+        for (name, cell) in asked.cells().iter().filter(|(name, cell)| !reply.covers_cell(name, cell)) {
+            let Some(note) = self.notes.get_mut(name) else { continue };
+            if note.pending {
+                reclaimed.marked |= behind_replay;
+                continue;
+            }
+            // A newer one came meanwhile (R7).
+            if self.record.cells().get(name) != Some(cell) {
+                continue;
+            }
+            // The existence cell is as young as any: without it the others have no life.
+            let confirmed = if name.is_existence() { Note::confirmed(newest_ms) } else { *note };
+            if confirmed.is_confirmed_since(since_ms) {
+                note.pending = true;
+                (reclaimed.marked, reclaimed.published_again) = (true, true);
+            } else {
+                reclaimed.yielded = true;
+                self.forget(name);
+            }
+        }
+        reclaimed
+    }
+
+    /// R6: every copy confirmed since then is pending again (R9). Says whether anything is pending.
+    pub(super) fn reclaim_all(&mut self, since_ms: u64) -> bool {
+        for note in self.notes.values_mut() {
+            note.pending |= note.is_confirmed_since(since_ms);
+        }
+        self.is_pending()
+    }
+
+    /// The pending cells, with the existence cell if they have a life; in two parts where the life that Redis told is over at
+    /// `now_ms`: what is published again has that life (L5), what was written since has its own.
+    pub(super) fn to_send(&self, now_ms: u64) -> Vec<(Record, SentLife)> {
+        let SentLife { told, estimated } = self.sent_life();
+        match (told, estimated) {
+            (Some(over), Some(_)) if over.is_over_at(now_ms) => {
+                let parts = [(true, SentLife { told, estimated: None }), (false, SentLife { told: None, estimated })];
+                let parts = parts.map(|(again, life)| {
+                    self.pending_cells(life, |name, note| name.is_tombstone() || note.is_owed() != again)
+                });
+                parts.into_iter().filter(|(record, _)| !record.cells().is_empty()).collect()
+            }
+            _ => vec![self.pending_cells(self.sent_life(), |_, _| true)],
+        }
+    }
+
+    fn pending_cells(&self, life: SentLife, of: impl Fn(&CellName, Note) -> bool) -> (Record, SentLife) {
+        let mut record = Record::default();
+        let mut lives = life.estimated.is_some() && self.is_life_pending();
+        for (name, cell) in self.record.cells() {
+            if self.notes.get(name).is_some_and(|note| note.pending && of(name, *note)) {
+                record.join_cell(name, cell);
+                // The existence cell comes along with any other, and alone only in its own part.
+                lives |= !name.is_tombstone();
+            }
+        }
+        let (Some(existence), Some(sent), true) = (self.record.existence(), life.union(), lives) else {
+            return (record, SentLife::default());
+        };
+        record.join_cell(&CellName::existence(), existence);
+        record.set_life(sent);
+        (record, life)
+    }
+
+    /// Whether the cells of `sent` that have a life are these.
+    pub(super) fn holds(&self, sent: &Record) -> bool {
+        let mut living = sent.cells().iter().filter(|(name, _)| !name.is_tombstone()).peekable();
+        living.peek().is_some() && living.all(|(name, cell)| self.record.cells().get(name) == Some(cell))
+    }
+
+    /// As [`Self::acknowledge`], of the tombstone alone.
+    pub(super) fn acknowledge_removal(&mut self, sent: &Record, sent_at_ms: u64) {
+        if let Some(tombstone) = sent.cells().get(&CellName::tombstone()) {
+            self.acknowledge(&Record::tombstone(tombstone.stamp), sent_at_ms);
+        }
+    }
+
+    /// R8: Redis acknowledged `sent`: pending cells of it that are not above it are confirmed.
+    pub(super) fn acknowledge(&mut self, sent: &Record, sent_at_ms: u64) {
+        for (name, note) in &mut self.notes {
+            let cell = &self.record.cells()[name];
+            if note.pending && sent.cells().get(name).is_some_and(|sent| sent.stamp >= cell.stamp) {
+                *note = Note::confirmed(sent_at_ms);
+            }
+        }
+    }
+
+    /// Redis holds what was sent of it, with this life, as part of the present one.
+    pub(super) fn settle(&mut self, sent: SentLife, present: Life) {
+        let owes = self.notes.iter().any(|(name, note)| note.pending && !name.is_tombstone());
+        let heard =
+            sent.estimated.is_some_and(|sent| self.estimate.is_none_or(|estimate| sent.life.contains(estimate.life)));
+        if heard && !owes {
+            self.estimate = None;
+        }
+        self.replace_told(present);
+    }
+
+    /// R5: the life in a reply ends before the one that Redis had told when it was asked: what extended it was lost, and is
+    /// published again unless it was confirmed too long ago (R9). A life never shrinks otherwise, but for a removal.
+    pub(super) fn reclaim_life(&mut self, asked: &Self, reply: &Record, since_ms: u64) -> bool {
+        // One that had not been seen: the life told before it may be that of what it ended.
+        let removed = reply
+            .cells()
+            .get(&CellName::tombstone())
+            .is_some_and(|removal| !asked.record.covers_cell(&CellName::tombstone(), removal));
+        let lacks = asked.told.zip(reply.life()).is_some_and(|(asked, reply)| {
+            asked.overlaps(reply)
+                && reply.end_ms() < asked.end_ms()
+                && self.told.is_some_and(|told| told.contains(asked))
+        });
+        let note = self.notes.get_mut(CellName::existence().field()).filter(|_| lacks);
+        let Some(note) = note.filter(|note| !note.pending && note.is_confirmed_since(since_ms) && !removed) else {
+            return false;
+        };
+        note.pending = true;
+        true
+    }
+
+    /// Redis did not take in all of `sent`, and has no more of it than it told.
+    pub(super) fn drop_outdone(&mut self, sent: &Record, told: &Record) {
+        for (name, cell) in sent.cells().iter().filter(|(name, cell)| !told.covers_cell(name, cell)) {
+            if self.record.cells().get(name) == Some(cell) && !self.notes.get(name).is_some_and(|note| note.pending) {
+                self.forget(name);
+            }
+        }
+    }
+}
