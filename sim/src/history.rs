@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value as Json;
 
 pub use self::{
-    contents::{StoredEntry, StoredKey, StoredRecord},
+    contents::{Stamps, StoredEntry, StoredKey, StoredRecord},
     lines::FileError,
     shown::Shown,
 };
@@ -51,9 +51,18 @@ pub struct Header {
     /// What the instances were set to.
     #[serde(default, skip_serializing_if = "Tuning::is_default")]
     pub tuning: Tuning,
-    /// How wrong the wall clocks could be, in milliseconds: with it expiry comes early or late.
-    #[serde(default)]
+    /// How wrong the wall clock of each instance was at the start, in milliseconds; right if not given. Faults may change it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clock_offsets_ms: Vec<i64>,
+    /// How much more wrong than that the wall clocks could be, in milliseconds: an instance goes by its own until it meets
+    /// Redis.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub clock_error_ms: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What a run sets its instances to, where that is not the default. A subject that has no such setting goes without.

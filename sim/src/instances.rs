@@ -114,6 +114,9 @@ impl Instance {
 /// How long whoever runs an instance waits before it is started again after its cache could not be opened.
 const OPEN_AGAIN: Duration = Duration::from_millis(300);
 
+/// How often an instance that has not met Redis yet is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 impl Instances {
     /// None of them lives yet. `settings` has those of each.
     pub fn new(scenario: &Scenario, settings: Vec<Settings>, recorder: &Recorder) -> Self {
@@ -199,7 +202,7 @@ impl Instances {
             state.life
         });
         let token = Arc::new(());
-        self.with(instance, |state| state.workers = (Arc::downgrade(&token), u64::from(self.shared.workers)));
+        self.with(instance, |state| state.workers = (Arc::downgrade(&token), u64::from(self.shared.workers) + 1));
         for _ in 0..self.shared.workers {
             let work = self.clone().work(env.clone(), subject.clone(), (instance, life), alive.clone());
             let token = token.clone();
@@ -207,6 +210,28 @@ impl Instances {
                 work.await;
                 drop(token);
             });
+        }
+        let watch = self.until_connected(env.clone(), subject, (instance, life), alive);
+        env.spawn(async move {
+            watch.await;
+            drop(token);
+        });
+    }
+
+    /// Notes when an instance first met Redis in this process: from then on it knows Redis's clock.
+    async fn until_connected<E: Env>(
+        self,
+        env: E,
+        subject: Arc<dyn Subject>,
+        (instance, life): (u32, u64),
+        alive: impl Fn() -> bool + Sync,
+    ) {
+        while alive() && self.with(instance, |state| state.life == life && state.subject.is_some()) {
+            let state = subject.status().state;
+            if state == "connected" {
+                return self.shared.recorder.state(instance, state);
+            }
+            env.sleep(LOOK_AGAIN).await;
         }
     }
 

@@ -38,7 +38,12 @@ impl Recorder {
     /// Notes that something happened now.
     pub fn note(&self, what: What) {
         let at_us = self.now_us();
-        push(&mut self.lock(), at_us, what);
+        let mut inner = self.lock();
+        if let What::Stopped { instance, .. } = &what {
+            // What the next process sees is noted even if it is the same.
+            inner.states.remove(instance);
+        }
+        push(&mut inner, at_us, what);
     }
 
     /// Notes the beginning of an operation, and gives it its number.
@@ -76,7 +81,8 @@ impl Recorder {
             op_deadline_us,
             beyond_budget: scenario.beyond_budget,
             tuning: scenario.tuning.clone(),
-            clock_error_ms: scenario.clock_error_ms(),
+            clock_offsets_ms: scenario.clock_offsets_ms.clone(),
+            clock_error_ms: 0,
         };
         History { header, events: std::mem::take(&mut self.lock().events) }
     }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::file::{BUILD_COMMIT, FORMAT, ReplayFile, ReplayFileError};
 use crate::{
-    faults::{self, Emphasis, Fault, Frame, PlannedFault},
+    faults::{self, Emphasis, Frame, PlannedFault},
     history::{Call, RecordName},
     seed::Seed,
     subject::{SubjectKind, Tuning},
@@ -111,19 +111,6 @@ impl Scenario {
             Call::List | Call::Clear | Call::Sync => None,
         });
         named.collect()
-    }
-
-    /// How wrong its wall clocks can be, in milliseconds.
-    pub fn clock_error_ms(&self) -> u64 {
-        let offset_ms = self.clock_offsets_ms.iter().map(|offset_ms| offset_ms.unsigned_abs()).max().unwrap_or(0);
-        let error_ms = |planned: &PlannedFault| match &planned.fault {
-            Fault::ClockStep { by_ms, .. } | Fault::RedisClockStep { by_ms } => by_ms.unsigned_abs(),
-            Fault::ClockDrift { ppm, .. } => {
-                ppm.unsigned_abs() * (planned.end_us - planned.start_us) / 1_000_000_000 + 1
-            }
-            _ => 0,
-        };
-        offset_ms + self.faults.iter().map(error_ms).sum::<u64>()
     }
 }
 

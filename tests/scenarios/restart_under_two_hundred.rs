@@ -86,6 +86,7 @@ fn history(stage: &Stage, started_us: u64) -> History {
         op_deadline_us: 1_000_000,
         beyond_budget: false,
         tuning: Tuning::default(),
+        clock_offsets_ms: Vec::new(),
         clock_error_ms: 0,
     };
     History { header, events: events.map(|((at_us, what), ordinal)| Event { ordinal, at_us, what }).collect() }

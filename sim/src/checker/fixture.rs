@@ -6,6 +6,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::{Guarantee, Verdict};
+use crate::faults::Fault;
 use crate::history::{
     Answer, Call, Event, FORMAT, Header, History, Outcome, Patch, Phase, Placement, Source, Stop, StoredEntry,
     StoredKey, StoredRecord, What,
@@ -33,6 +34,7 @@ impl Story {
             op_deadline_us: DEADLINE_US,
             beyond_budget: false,
             tuning: crate::history::Tuning::default(),
+            clock_offsets_ms: Vec::new(),
             clock_error_ms: 0,
         };
         Self { history: History { header, events: Vec::new() }, next_op: 1, now_us: 0 }
@@ -76,6 +78,21 @@ impl Story {
     pub(super) fn stop(&mut self, instance: u32, how: Stop) {
         self.event(What::Stopped { instance, how });
         self.event(What::Started { instance });
+    }
+
+    /// The wall clock of an instance steps, for good.
+    pub(super) fn clock_steps(&mut self, instance: u32, by_ms: i64) {
+        self.fault(Fault::ClockStep { instance, by_ms });
+    }
+
+    /// The clock of Redis steps, for good.
+    pub(super) fn redis_clock_steps(&mut self, by_ms: i64) {
+        self.fault(Fault::RedisClockStep { by_ms });
+    }
+
+    fn fault(&mut self, what: Fault) {
+        let fault = u32::try_from(self.history.events.len()).expect("a short story");
+        self.event(What::FaultBegin { fault, what });
     }
 
     pub(super) fn unquiet(&mut self, instance: u32) {
@@ -258,7 +275,7 @@ pub(super) fn record(prefix: &str, uid: &str, fields: &[(&str, u64)]) -> Json {
 /// The same, as it is stored.
 pub(super) fn stored(prefix: &str, uid: &str, fields: &[(&str, u64)]) -> StoredRecord {
     let shows = Some(record(prefix, uid, fields).into());
-    StoredRecord { prefix: prefix.to_owned(), uid: uid.to_owned(), shows, wrong: None, pending: false }
+    StoredRecord { prefix: prefix.to_owned(), uid: uid.to_owned(), shows, wrong: None, pending: false, stamps: None }
 }
 
 fn patch(prefix: &str, uid: &str, op: u64, fields: &[&str]) -> Patch {

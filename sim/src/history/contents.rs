@@ -3,6 +3,8 @@
 //! The bed reads the bytes by the documented form of what it finds there, with code of its own: the subject's code would
 //! agree with its own mistakes.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::Shown;
@@ -59,6 +61,42 @@ pub struct StoredRecord {
     /// It holds a write that Redis does not have, by its own word.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pending: bool,
+    /// Under which stamps Redis holds it, if it has stamps there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamps: Option<Stamps>,
+}
+
+/// The stamps of a record in Redis: text that compares as the stamps do. Cells without a value have theirs as well.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stamps {
+    /// Of the removal that it remembers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub removed: Option<String>,
+    /// Of its existence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub existence: Option<String>,
+    /// Of its contact points.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub contacts: Vec<StampedContact>,
+    /// Of the fields of its profile.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub profile: BTreeMap<String, String>,
+    /// Of the fields of its metadata.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// The stamp of a contact point.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StampedContact {
+    /// The `type` of the contact point.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its `value`.
+    pub value: String,
+    /// The stamp.
+    pub stamp: String,
 }
 
 impl Serialize for Raw {

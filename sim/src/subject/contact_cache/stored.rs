@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
 use crate::history::{
-    RecordName, StoredEntry, StoredRecord,
-    contents::{Raw, StoredValue},
+    RecordName, Stamps, StoredEntry, StoredRecord,
+    contents::{Raw, StampedContact, StoredValue},
 };
 
 /// Of a stamp, in hexadecimal digits.
@@ -32,11 +32,33 @@ const NUMBER_BITS: u32 = 40;
 
 /// A record in Redis.
 pub(in crate::subject) fn in_redis(name: RecordName, value: &StoredValue, now_ms: u64) -> StoredRecord {
-    let shows = match value {
+    let cells = match value {
         StoredValue::String(_) => Err("it is a string, and a record is a hash".to_owned()),
-        StoredValue::Hash(fields) => texts(fields).and_then(|cells| shown(&name.uid, &cells, now_ms)),
+        StoredValue::Hash(fields) => texts(fields),
     };
-    record(name, shows, false)
+    let shows = cells.as_ref().map_err(Clone::clone).and_then(|cells| shown(&name.uid, cells, now_ms));
+    let stamps = cells.ok().as_ref().and_then(stamps).filter(|_| shows.is_ok());
+    StoredRecord { stamps, ..record(name, shows, false) }
+}
+
+/// The stamps of a hash of the documented form.
+fn stamps(cells: &BTreeMap<&str, &str>) -> Option<Stamps> {
+    let mut stamps = Stamps::default();
+    for (field, cell) in cells.iter().filter(|(field, _)| !["f", "l"].contains(field)) {
+        let stamp = stamped(cell)?.0.to_owned();
+        match field.split_at_checked(1)? {
+            ("d", "") => stamps.removed = Some(stamp),
+            ("e", "") => stamps.existence = Some(stamp),
+            ("c", point) => {
+                let (kind, value) = serde_json::from_str(point).ok()?;
+                stamps.contacts.push(StampedContact { kind, value, stamp });
+            }
+            ("p", name) => drop(stamps.profile.insert(name.to_owned(), stamp)),
+            ("m", name) => drop(stamps.metadata.insert(name.to_owned(), stamp)),
+            _ => return None,
+        }
+    }
+    Some(stamps)
 }
 
 /// What the log of a prefix holds: of each record the last entry that verifies, by its number, unless the copy was
@@ -65,9 +87,9 @@ pub(in crate::subject) fn in_file(file: &[u8], prefix: &str, now_ms: u64) -> Vec
     let mut entries: Vec<_> = held.into_iter().collect();
     entries.sort_unstable_by_key(|(_, (place, ..))| *place);
     let entry = |(uid, (_, bytes, held)): (String, (usize, &[u8], Held))| {
-        let cells = held.cells.iter().map(|(field, cell)| (field.as_str(), cell.as_str())).collect();
-        let shows = shown(&uid, &cells, now_ms);
-        let pending = held.times_pending || !held.pending.is_empty();
+        let shows = shown(&uid, &held.joined(now_ms), now_ms);
+        let is_pending = |life: &Life| !life.pending.is_empty();
+        let pending = held.times_pending || is_pending(&held.latest) || held.earlier.iter().any(is_pending);
         let name = RecordName { prefix: prefix.to_owned(), uid };
         StoredEntry { bytes: Raw(bytes.to_vec()), record: record(name, shows, pending) }
     };
@@ -88,13 +110,52 @@ enum Entry {
     Other,
 }
 
+/// The latest life of a record, and those before it that may be one with it (from format 4 on).
 #[derive(Deserialize)]
 struct Held {
+    #[serde(flatten)]
+    latest: Life,
+    #[serde(default)]
+    earlier: Vec<Life>,
+    #[serde(default)]
+    times_pending: bool,
+}
+
+#[derive(Deserialize)]
+struct Life {
     cells: BTreeMap<String, String>,
     #[serde(default)]
     pending: Vec<String>,
-    #[serde(default)]
-    times_pending: bool,
+}
+
+impl Held {
+    /// The cells of all lives that are not over, of each the one with the larger stamp, and the life that ends last.
+    fn joined(&self, now_ms: u64) -> BTreeMap<&str, &str> {
+        let mut joined = texts_of(&self.latest);
+        for life in &self.earlier {
+            let cells = texts_of(life);
+            let Some(existence) = cells.get("e").filter(|existence| ends_ms(existence) > Some(now_ms)) else {
+                continue;
+            };
+            let ends_later = joined.get("e").is_none_or(|latest| ends_ms(latest) < ends_ms(existence));
+            for (field, cell) in &cells {
+                let is_above = joined.get(field).is_none_or(|latest| latest < cell);
+                if if *field == "e" { ends_later } else { is_above } {
+                    joined.insert(field, cell);
+                }
+            }
+        }
+        joined
+    }
+}
+
+fn texts_of(life: &Life) -> BTreeMap<&str, &str> {
+    life.cells.iter().map(|(field, cell)| (field.as_str(), cell.as_str())).collect()
+}
+
+/// When the life in an existence cell ends.
+fn ends_ms(existence: &str) -> Option<u64> {
+    until_ms(stamped(existence)?.1)
 }
 
 /// The place in the log and the payload of the entry that begins with the first of `bytes`, if it verifies.
@@ -113,7 +174,7 @@ fn entry<'a>(bytes: &'a [u8], prefix: &str) -> Option<(u64, &'a [u8])> {
 fn record(name: RecordName, shows: Result<Option<Json>, String>, pending: bool) -> StoredRecord {
     let RecordName { prefix, uid } = name;
     let (shows, wrong) = shows.map_or_else(|wrong| (None, Some(wrong)), |shows| (shows.map(Json::into), None));
-    StoredRecord { prefix, uid, shows, wrong, pending }
+    StoredRecord { prefix, uid, shows, wrong, pending, stamps: None }
 }
 
 fn texts(fields: &[(Raw, Raw)]) -> Result<BTreeMap<&str, &str>, String> {
@@ -249,6 +310,24 @@ mod tests {
     }
 
     #[test]
+    fn each_cell_of_a_hash_has_its_stamp_those_without_a_value_too() {
+        let cells =
+            [("c[\"email\",\"b\"]", 1, "[[1,0],{}]"), ("e", 2, "1"), ("mgone", 2, ""), ("pname", 1, "1"), ("d", 0, "")];
+        let name = RecordName { prefix: "p".to_owned(), uid: "u".to_owned() };
+        let stored = in_redis(name, &hash(&fields(&cells)), 1000);
+        let stamp = |number: usize| STAMPS[number].to_owned();
+        let contact = StampedContact { kind: "email".to_owned(), value: "b".to_owned(), stamp: stamp(1) };
+        let expected = Stamps {
+            removed: Some(stamp(0)),
+            existence: Some(stamp(2)),
+            contacts: vec![contact],
+            profile: [("name".to_owned(), stamp(1))].into(),
+            metadata: [("gone".to_owned(), stamp(2))].into(),
+        };
+        assert_eq!(stored.stamps, Some(expected));
+    }
+
+    #[test]
     fn a_record_that_was_removed_or_has_expired_is_none() {
         let lives = |until: &str| read(&fields(&[("e", 1, until), ("pname", 1, "1")])).unwrap().is_some();
         assert!(lives("1") && lives("20000000003e9") && !lives("20000000003e8") && !lives("00000000003e8"));
@@ -334,5 +413,24 @@ mod tests {
         assert_eq!(read(&log), [entry("u", "1", false)], "what is damaged does not count");
         assert_eq!(read(&log[..log.len() / 2]).len(), 1, "nor what is cut off");
         assert_eq!(in_file(b"", "p", 0), []);
+    }
+
+    #[test]
+    fn the_lives_of_a_record_in_a_store_are_joined_but_for_those_that_are_over() {
+        let life = |stamp: usize, field: &str, end: &str| {
+            let stamp = STAMPS[stamp];
+            format!(r#""cells":{{"e":"{stamp}3000000000001{end}","{field}":"{stamp}1"}}"#)
+        };
+        let (latest, goes_on, over) =
+            (life(2, "pnew", "0000000003ea"), life(1, "pold", "0000000003e9"), life(0, "pgone", "0000000003e8"));
+        let times = r#""f":"019b76dac0c9","l":"019b76dae8dd""#;
+        let latest = latest.replace("\"e\"", &format!("{times},\"e\""));
+        let record = format!(
+            r#"{{"entry":"record","uid":"u","held":{{{latest},"earlier":[{{{over}}},{{{goes_on},"pending":["pold"]}}]}}}}"#
+        );
+        let log = log(&[r#"{"entry":"prefix","prefix":"p"}"#, &record]);
+        let [held] = in_file(&log, "p", 1000).try_into().expect("one record");
+        assert!(held.record.pending);
+        assert_eq!(held.record.shows.expect("a record")["profile"], json!({"new": 1, "old": 1}));
     }
 }
