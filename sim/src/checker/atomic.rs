@@ -3,7 +3,7 @@
 //! A read, from whatever tier, that shows one cell of an upsert must show in its other cells that upsert or something newer.
 //! Older for certain is the value of a write that Redis had acknowledged before the upsert was called, and "absent"
 //! if nobody can have removed the record. Reads after a loss of Redis's data are not judged: copies come back cell by
-//! cell.
+//! cell. So does what had expired in Redis, if its life goes on with a write that came late.
 
 use super::{
     Verdict,
@@ -25,6 +25,7 @@ pub(super) fn check(run: &Operations<'_>) -> Verdict {
 }
 
 fn torn(run: &Operations<'_>, record: &Record<'_>, read: &Operation<'_>) -> Option<Verdict> {
+    let came_back = |older: &Operation<'_>| run.may_return_at(older).is_some_and(|expired| expired < read.returned());
     let removed = record.removals.iter().any(|&op| run.all[op].called < read.returned());
     // Usually many cells of a read are of one upsert, and it need be looked at once.
     let mut judged = Vec::new();
@@ -39,7 +40,7 @@ fn torn(run: &Operations<'_>, record: &Record<'_>, read: &Operation<'_>) -> Opti
             let older = match read.shown[write.cell] {
                 Seen::Absent if !removed => "no value, although nobody removed the record".to_owned(),
                 other => match shared_writer(run, record, write.cell, other) {
-                    Some((_, older)) if older.precedes(upsert) => {
+                    Some((_, older)) if older.precedes(upsert) && !came_back(older) => {
                         ops.push(older);
                         format!("the older value of {older}")
                     }
@@ -142,5 +143,26 @@ mod tests {
         story.loss();
         story.get(0, "u", Source::Shared, &[("name", new), ("@a", old)]);
         story.passes(Atomic);
+    }
+
+    #[test]
+    fn an_older_value_may_come_back_with_a_late_write_that_prolongs_its_expired_life_and_not_without() {
+        for prolonged in [false, true] {
+            let mut story = Story::new(&["p", "p"]);
+            story.expires_after_ms(10_000);
+            let older = story.upsert(0, "u", &["name"], Placement::Shared);
+            story.now_us += 5_000_000;
+            if prolonged {
+                story.upsert(1, "u", &["title"], Placement::Local);
+            }
+            story.now_us += 6_000_000;
+            let newer = story.upsert(1, "u", &["name", "@a"], Placement::Shared);
+            let read = story.get(0, "u", Source::Merged, &[("name", older), ("@a", newer)]);
+            if prolonged {
+                story.passes(Atomic);
+            } else {
+                story.violates(Atomic, "shows half of", &[older, newer, read]);
+            }
+        }
     }
 }

@@ -9,9 +9,8 @@ use serde_json::Value as Json;
 
 use super::{
     Verdict,
-    expiry::Knowledge,
     operations::{Operation, Operations, Record, numbers},
-    stored::{Place, Stored},
+    stored::{Place, Showing, Stored},
 };
 use crate::history::{Call, Outcome, Phase, Source, What};
 
@@ -50,7 +49,8 @@ fn record_converged(run: &Operations<'_>, record: &Record<'_>, reads: &[&Operati
         }
     }
     for (before, read) in reads.iter().zip(reads.iter().skip(1)) {
-        let expired = || read.record_read().is_none() && run.may_expire(record, None, read, Knowledge::Redis);
+        let read_us = read.end.map_or(u64::MAX, |end| end.at_us);
+        let expired = || read.record_read().is_none() && run.all_may_expire(record, &before.shown, read_us);
         if read.record_read() != before.record_read() && !expired() {
             return Verdict::Violation { message: difference(record, before, read), ops: numbers(&[before, read]) };
         }
@@ -67,15 +67,13 @@ fn record_converged(run: &Operations<'_>, record: &Record<'_>, reads: &[&Operati
 
 /// What is stored of a record, if that is not what the last read showed, or something of it is pending.
 fn stored_otherwise(run: &Operations<'_>, record: &Record<'_>, reads: &[&Operation<'_>]) -> Option<Verdict> {
-    let noted = run.redis_noted?;
-    let in_redis = record.stored.iter().find(|stored| stored.place == Place::Redis);
-    let in_redis = in_redis.and_then(Stored::json);
-    let may_differ = |one: Option<&Json>, other: Option<&Json>, by| {
-        one == other || (one.is_none() || other.is_none()) && run.may_expire_by(record, None, by, Knowledge::Redis)
-    };
+    let (_, noted_us) = run.redis_noted?;
+    let in_redis = record.stored.iter().find(|stored| stored.place == Place::Redis).and_then(Stored::showing);
+    let holds_other = |other: Option<&Showing<'_, '_>>, by_us| differ(run, record, (in_redis.as_ref(), other), by_us);
     let violation = |message, ops| Some(Verdict::Violation { message, ops });
-    if let Some(read) = reads.last().filter(|read| !may_differ(read.record_read(), in_redis, noted)) {
-        let (shows, holds) = (text(read.record_read()), text(in_redis));
+    let in_redis_text = || text(in_redis.as_ref().map(|showing| showing.json));
+    if let Some(read) = reads.last().filter(|read| holds_other(read.showing().as_ref(), noted_us)) {
+        let (shows, holds) = (text(read.record_read()), in_redis_text());
         return violation(format!("{record}: final {read} shows {shows}, but Redis holds {holds}"), vec![read.number]);
     }
     for stored in &record.stored {
@@ -87,12 +85,26 @@ fn stored_otherwise(run: &Operations<'_>, record: &Record<'_>, reads: &[&Operati
             return violation(format!("{record}: {stored} still holds a write for Redis"), Vec::new());
         }
         // A store is noted later than Redis, and what has expired in between is none there.
-        if !may_differ(stored.json(), in_redis, (stored.ordinal, stored.at_us)) {
-            let (holds, other) = (text(stored.json()), text(in_redis));
+        if holds_other(stored.showing().as_ref(), stored.at_us) {
+            let (holds, other) = (text(stored.json()), in_redis_text());
             return violation(format!("{record}: {stored} holds {holds}, but Redis holds {other}"), Vec::new());
         }
     }
     None
+}
+
+/// Whether two places differ that were looked at one after the other, and not by an expiry in between, up to this time.
+fn differ(
+    run: &Operations<'_>,
+    record: &Record<'_>,
+    places: (Option<&Showing<'_, '_>>, Option<&Showing<'_, '_>>),
+    by_us: u64,
+) -> bool {
+    match places {
+        (None, None) => false,
+        (Some(one), Some(other)) => one.json != other.json,
+        (Some(one), None) | (None, Some(one)) => !run.all_may_expire(record, one.shown, by_us),
+    }
 }
 
 fn error(read: &Operation<'_>) -> String {

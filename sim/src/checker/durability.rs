@@ -5,11 +5,13 @@
 //! record may be there only if some upsert may lie above its acknowledged removals. A loss of Redis's data excuses
 //! nothing: it only makes the order of Redis uncertain across it (see [`certainly_below`]). Damage to the store of an
 //! instance excuses the local writes that Redis never had and the damage took, and no others: an upsert that can still be
-//! read there has to stay. G10 demands that the instance says so. What may have expired may be absent.
+//! read there has to stay. G10 demands that the instance says so. What may have expired may be absent. A subject with stamps is
+//! held to them as well, see `kept`.
 
 use super::{
     Verdict,
     expiry::Knowledge,
+    kept,
     operations::{EXISTENCE, Operation, Operations, Record, Seen, numbers},
     order::certainly_below,
 };
@@ -20,6 +22,7 @@ pub(super) fn check(run: &Operations<'_>) -> Verdict {
     for record in &run.records {
         verdict = verdict.merge(record_kept(run, record));
     }
+    verdict = verdict.merge(kept::check(run));
     match (verdict, run.unquiet()) {
         // What an instance did not get rid of in time may be pending: late, which G4 reports, and not lost.
         (Verdict::Violation { message, .. }, Some(why)) => {
@@ -109,9 +112,9 @@ fn superseded(run: &Operations<'_>, record: &Record<'_>, cell: usize, read: &Ope
     let writer = &run.all[*record.writers.get(&(cell, tag))?];
     let removals = record.removals.iter().map(|&op| &run.all[op]);
     let others = run.writers(record, cell).map(|(_, op)| op).filter(|op| op.number != writer.number).chain(removals);
-    // One that only its author knew may have expired there, and then covers nothing.
+    // One of a life that was over covers nothing.
     let expired = |op: &Operation<'_>| {
-        matches!(op.call, Call::Upsert { .. }) && run.may_expire(record, Some(op), read, Knowledge::Instance)
+        matches!(op.call, Call::Upsert { .. }) && run.may_expire(record, Some(op), read, Knowledge::Redis)
     };
     for above in others.filter(|op| run.must_stay(record, op) && !expired(op)) {
         let seen = || seen_before(run, record, cell, shown, above);

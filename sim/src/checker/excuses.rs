@@ -97,7 +97,8 @@ impl Excuses {
         self.unopenable.iter().any(|stretch| {
             stretch.instance == instance
                 && stretch.from.0 <= failed.ordinal
-                && failed.at_us <= stretch.until.1.saturating_add(OPENING_US)
+                && failed.at_us.saturating_sub(self.paused_us(instance, stretch.until.1, failed.at_us))
+                    <= stretch.until.1.saturating_add(OPENING_US)
         })
     }
 

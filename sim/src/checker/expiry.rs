@@ -1,92 +1,30 @@
 //! When the records of a run may have expired, and when they must have.
 //!
-//! Every upsert gives its record a new deadline: the time to live, less up to a tenth, from when it was called, by Redis's
-//! clock or by its author's estimate of that. The deadline of a record is that of the upsert on top. When it passes, Redis
-//! buries the record under that upsert's stamp: with it goes all that lies below, and nothing that lies above.
-//!
-//! So what an upsert wrote may be gone by some time if the deadline of it, or of one that may lie above it, may have
-//! passed by then; not by the deadline of one that Redis had certainly put another on top of before. An instance that
-//! does not know of the other one goes by what it knows.
+//! In Redis by the bounds of each upsert's life (see `lives`). A read without Redis goes by the clock of its instance, and by the
+//! lives that this knows of: it may hide what Redis still has. No read shows what is over for all.
 
 use super::{
-    operations::{Operation, Operations, Record},
+    lives::{Doubt, Expiry, Life},
+    operations::{EXISTENCE, Operation, Operations, Record, Seen},
     order::certainly_below,
 };
-use crate::{
-    faults::Fault,
-    history::{Call, History, Placement, What},
-};
+use crate::history::{Answer, Call, Placement, Source, Stop};
 
-/// How old an estimate of Redis's clock is when it is made: a round trip, at most the time a client waits for a reply.
-const ESTIMATE_US: u64 = 300_000;
-
-/// How long a request may take to be executed while nothing is wrong.
-const EXECUTED_US: u64 = 500_000;
-
-/// How long it may take at most: what a kernel goes on sending for an application that has closed the connection, and a
-/// few attempts more.
-const EXECUTED_US_MAX: u64 = 140_000_000;
-
-/// The times that deadlines depend on.
-#[derive(Default)]
-#[expect(clippy::struct_field_names, reason = "all are times, and the unit stands last")]
-pub(super) struct Expiry {
-    ttl_us: Option<u64>,
-    /// How wrong a deadline, or what it is compared with, can be.
-    error_us: u64,
-    /// How late a write can be executed: its deadline is that much later.
-    late_us: u64,
+/// How a life stands at some time of Redis's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Lives,
+    MayBeOver(Doubt),
+    Over,
 }
 
-/// Whose knowledge of deadlines counts.
+/// Whose knowledge of lives counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Knowledge {
     /// Redis's, which has every upsert that it acknowledged.
     Redis,
-    /// An instance's, which may know of none but its own.
+    /// That of the instance which answers: where Redis did not, it may know of none but its own.
     Instance,
-}
-
-impl Expiry {
-    pub(super) fn of(history: &History) -> Self {
-        let Some(ttl_ms) = history.header.tuning.record_ttl_ms else { return Self::default() };
-        let (mut paused_us, mut slowed_us) = (0, 0);
-        for (index, event) in history.events.iter().enumerate() {
-            let What::FaultBegin { fault, what } = &event.what else { continue };
-            let ends = |later: &&crate::history::Event| matches!(later.what, What::FaultEnd { fault: number, .. } if number == *fault);
-            let lasts_us = history.events[index..].iter().find(ends).map_or(u64::MAX, |end| end.at_us - event.at_us);
-            match what {
-                Fault::InstancePause { .. } | Fault::InstanceSuspend { .. } => {
-                    paused_us = lasts_us.saturating_add(paused_us);
-                }
-                Fault::Partition { .. } | Fault::SlowLink { .. } | Fault::BadNetwork { .. } | Fault::RedisPause => {
-                    slowed_us = lasts_us.saturating_add(slowed_us);
-                }
-                _ => {}
-            }
-        }
-        let clocks_us = history.header.clock_error_ms.saturating_mul(1_000);
-        let slowed_us = slowed_us.saturating_add(paused_us);
-        Self {
-            ttl_us: Some(ttl_ms.saturating_mul(1_000)),
-            error_us: ESTIMATE_US.saturating_add(paused_us).saturating_add(clocks_us).saturating_mul(2),
-            // The time between two retransmissions doubles: the last one may come as late again.
-            late_us: slowed_us.saturating_mul(2).saturating_add(EXECUTED_US).min(EXECUTED_US_MAX),
-        }
-    }
-
-    /// When the deadline of an upsert may have passed; the end of time if records live for ever.
-    fn earliest_us(&self, upsert: &Operation<'_>) -> u64 {
-        let Some(ttl_us) = self.ttl_us else { return u64::MAX };
-        let lives_us = (ttl_us / 10 * 9).saturating_sub(self.error_us);
-        upsert.called_at_us.saturating_add(lives_us)
-    }
-
-    /// When it has certainly passed, for everybody.
-    fn latest_us(&self, upsert: &Operation<'_>) -> u64 {
-        let ttl_us = self.ttl_us.unwrap_or(u64::MAX);
-        upsert.called_at_us.saturating_add(ttl_us).saturating_add(self.error_us).saturating_add(self.late_us)
-    }
 }
 
 impl<'h> Operations<'h> {
@@ -99,61 +37,156 @@ impl<'h> Operations<'h> {
         by: &Operation<'h>,
         whose: Knowledge,
     ) -> bool {
-        let by = (by.returned(), by.end.map_or(u64::MAX, |end| end.at_us));
-        self.may_expire_by(record, write, by, whose)
+        if self.expiry.lives.is_empty() {
+            return false;
+        }
+        let by_us = by.end.map_or(u64::MAX, |end| end.at_us);
+        let is_by_instance = whose == Knowledge::Instance && !is_told_by_redis(by);
+        let may_expire = |upsert: &Operation<'h>| {
+            let Some(life) = self.expiry.lives.get(&upsert.number) else { return false };
+            life.may_end_us <= by_us || is_by_instance && self.is_over_to_instance(record, upsert, by)
+        };
+        match write {
+            Some(write) => may_expire(write),
+            None => self.upserts(record).any(may_expire),
+        }
     }
 
-    /// The same, by an ordinal and its time.
-    pub(super) fn may_expire_by(
-        &self,
-        record: &Record<'h>,
-        write: Option<&Operation<'h>>,
-        (by, by_us): (u64, u64),
-        whose: Knowledge,
-    ) -> bool {
-        let reaches = |upsert: &Operation<'h>| {
-            write.is_none_or(|write| write.number == upsert.number || certainly_below(self, upsert, write).is_none())
-        };
-        self.expiry.ttl_us.is_some()
-            && self.upserts(record).any(|upsert| {
-                self.expiry.earliest_us(upsert) <= by_us
-                    && reaches(upsert)
-                    && (whose == Knowledge::Instance || !self.is_renewed(record, upsert, by))
-            })
+    /// Whether a list may leave out what Redis still has of a write, since its instance takes that for over: it knows what
+    /// Redis holds, and judges it by its estimate of Redis's clock.
+    pub(super) fn may_be_left_out(&self, write: &Operation<'h>, list: &Operation<'h>) -> bool {
+        let (Some(life), Some(end)) = (self.expiry.lives.get(&write.number), list.end) else { return false };
+        let clocks = &self.expiry.clocks;
+        let estimated = clocks.estimated_for_a_read(list.instance, list.called_at_us, end.at_us);
+        life.may_end_us <= end.at_us || life.may_end <= estimated.most
+    }
+
+    /// Whether all that is shown of a record may have expired in Redis by some time.
+    pub(super) fn all_may_expire(&self, record: &Record<'h>, shown: &[Seen], by_us: u64) -> bool {
+        let may_expire =
+            |upsert: &Operation<'h>| self.expiry.lives.get(&upsert.number).is_some_and(|life| life.may_end_us <= by_us);
+        let mut writers = self.writers_of(record, shown).peekable();
+        if writers.peek().is_none() {
+            return self.upserts(record).any(may_expire);
+        }
+        writers.all(|(_, writer)| may_expire(writer))
+    }
+
+    /// How the life of an acknowledged upsert stood when the contents of Redis were noted, or at another time.
+    pub(super) fn standing(&self, upsert: &Operation<'h>, at_us: u64) -> Standing {
+        match self.expiry.lives.get(&upsert.number) {
+            Some(life) if life.over < self.expiry.clocks.redis(at_us, at_us).least => Standing::Over,
+            Some(life) if life.may_end_us <= at_us => Standing::MayBeOver(life.doubt),
+            Some(_) | None => Standing::Lives,
+        }
     }
 
     /// The ordinals from which on the record may expire in Redis, once each.
     pub(super) fn expirations<'a>(&'a self, record: &'a Record<'h>) -> impl Iterator<Item = u64> + 'a {
+        self.upserts(record).filter_map(|upsert| self.expires_at(upsert, self.expiry.lives.get(&upsert.number)?))
+    }
+
+    /// The ordinal from which on what an upsert wrote may come back after it expired in Redis: Redis had not heard in time of
+    /// another write with which its life goes on, and copies tell it again.
+    pub(super) fn may_return_at(&self, upsert: &Operation<'h>) -> Option<u64> {
+        let life = self.expiry.lives.get(&upsert.number).filter(|life| life.may_return)?;
+        self.expires_at(upsert, life)
+    }
+
+    fn expires_at(&self, upsert: &Operation<'h>, life: &Life) -> Option<u64> {
         let events = &self.history.events;
-        let upserts = self.upserts(record).filter(|_| self.expiry.ttl_us.is_some());
-        upserts.filter(|upsert| !self.is_renewed(record, upsert, u64::MAX)).filter_map(|upsert| {
-            let earliest_us = self.expiry.earliest_us(upsert);
-            let before = events.partition_point(|event| event.at_us < earliest_us).checked_sub(1)?;
-            (before + 1 < events.len()).then(|| events[before].ordinal.max(upsert.called))
-        })
+        let before = events.partition_point(|event| event.at_us < life.may_end_us).checked_sub(1)?;
+        (before + 1 < events.len()).then(|| events[before].ordinal.max(upsert.called))
     }
 
-    /// Whether a read shows a record of which every deadline had passed before it was called.
-    pub(super) fn is_overdue(&self, record: &Record<'h>, read: &Operation<'h>) -> bool {
-        let passed = |upsert: &Operation<'h>| self.expiry.latest_us(upsert) < read.called_at_us;
-        matches!(read.call, Call::Get { .. })
-            && read.record_read().is_some()
-            && self.upserts(record).filter(|upsert| upsert.called < read.returned()).all(passed)
+    /// What a read shows although its life was over for all before it was called: who wrote it, and in which cell.
+    pub(super) fn overdue<'a>(
+        &'a self,
+        record: &'a Record<'h>,
+        read: &'a Operation<'h>,
+    ) -> Option<(usize, &'a Operation<'h>)> {
+        let end_us = read.end?.at_us;
+        if self.expiry.lives.is_empty() || !matches!(read.call, Call::Get { .. }) || read.record_read().is_none() {
+            return None;
+        }
+        let clocks = &self.expiry.clocks;
+        let estimated = clocks.estimated_for_a_read(read.instance, read.called_at_us, end_us);
+        let by_redis = clocks.redis(read.called_at_us, end_us);
+        let is_local = read.source() == Some(Source::Local);
+        let now = if is_local { estimated.least } else { estimated.least.min(by_redis.least) };
+        let is_over =
+            |upsert: &Operation<'h>| self.expiry.lives.get(&upsert.number).is_some_and(|life| life.over < now);
+        let shown = self.writers_of(record, &read.shown).find(|(_, writer)| is_over(writer));
+        // Which upsert it is that a record without values rests on is not known.
+        let last = || self.upserts(record).filter(|upsert| upsert.called < read.returned()).last();
+        let all = || self.upserts(record).filter(|upsert| upsert.called < read.returned()).all(is_over);
+        shown.or_else(|| last().filter(|_| all()).map(|last| (EXISTENCE, last)))
     }
 
-    fn upserts<'a>(&'a self, record: &'a Record<'h>) -> impl Iterator<Item = &'a Operation<'h>> {
+    /// Whether an instance may take the life of a write for over when it answers without Redis: by its clock, and by what
+    /// it has itself written while that went on.
+    fn is_over_to_instance(&self, record: &Record<'h>, write: &Operation<'h>, by: &Operation<'h>) -> bool {
+        let Expiry { clocks, lives } = &self.expiry;
+        let most_by = |at_us: u64| clocks.most_estimated(by.instance, write.called_at_us, at_us);
+        let mut ends = lives[&write.number].ends.least;
+        let own = self.upserts(record).filter(|own| own.instance == by.instance && own.precedes(by));
+        for own in own.filter(|own| write.called < own.returned() && self.still_holds(record, own, by)) {
+            let renewed = lives[&own.number].ends.least;
+            if renewed > ends && own.end.is_some_and(|end| most_by(end.at_us) < ends) {
+                ends = renewed;
+            }
+        }
+        ends <= most_by(by.end.map_or(u64::MAX, |end| end.at_us))
+    }
+
+    /// Whether an instance certainly holds what it wrote itself.
+    fn still_holds(&self, record: &Record<'h>, own: &Operation<'h>, by: &Operation<'h>) -> bool {
+        let (from, until) = (own.called, by.returned());
+        let crashed = || {
+            let stops = self.stops.iter().filter(|(_, instance, _)| *instance == own.instance);
+            stops.into_iter().any(|&(at, _, how)| from < at && at < until && how != Stop::Closed)
+        };
+        let is_kept = match own.acknowledged() {
+            Some(Placement::Local) => true,
+            Some(Placement::Shared) => !crashed() && !self.excuses.kept_no_copy(own),
+            None => false,
+        };
+        let mut removals = record.removals.iter().map(|&op| &self.all[op]);
+        let may_be_removed =
+            removals.any(|removal| removal.called < until && certainly_below(self, removal, own).is_none());
+        is_kept
+            && !may_be_removed
+            && self.history.header.tuning.copies_bytes_max.is_none()
+            && !self.excuses.is_damaged(own.instance, from, until)
+    }
+
+    /// The upserts that wrote what is shown of a record, with the cells.
+    fn writers_of<'a>(
+        &'a self,
+        record: &'a Record<'h>,
+        shown: &'a [Seen],
+    ) -> impl Iterator<Item = (usize, &'a Operation<'h>)> {
+        let writer = |(cell, seen): (usize, &Seen)| match seen {
+            Seen::Tagged(tag) => Some((cell, &self.all[*record.writers.get(&(cell, *tag))?])),
+            Seen::Absent | Seen::Present | Seen::Stray => None,
+        };
+        shown.iter().enumerate().filter_map(writer)
+    }
+
+    pub(super) fn upserts<'a>(&'a self, record: &'a Record<'h>) -> impl Iterator<Item = &'a Operation<'h>> {
         record.upserts.iter().map(|&op| &self.all[op])
     }
 
-    /// Whether Redis had certainly another upsert on top of this one before its deadline, and kept it.
-    fn is_renewed(&self, record: &Record<'h>, upsert: &Operation<'h>, until: u64) -> bool {
-        let in_time = |other: &Operation<'h>| {
-            other.acknowledged() == Some(Placement::Shared)
-                && other.end.is_some_and(|end| end.at_us < self.expiry.earliest_us(upsert))
-                && certainly_below(self, upsert, other).is_some()
-        };
-        !self.lost_between(upsert.called, until) && self.upserts(record).any(in_time)
+    pub(super) fn time_of(&self, ordinal: u64) -> u64 {
+        let events = &self.history.events;
+        let at = events.partition_point(|event| event.ordinal < ordinal);
+        events.get(at).map_or(u64::MAX, |event| event.at_us)
     }
+}
+
+/// Whether an answer shows what Redis takes for alive, and nothing else.
+fn is_told_by_redis(op: &Operation<'_>) -> bool {
+    matches!(op.answer(), Some(Answer::Read { source: Source::Shared, .. }))
 }
 
 #[cfg(test)]
@@ -163,6 +196,7 @@ mod tests {
             Guarantee::{Convergence, Durability, Linearizable, Listing, Session},
             fixture::Story,
         },
+        faults::Fault,
         history::{
             Phase,
             Placement::{Local, Shared},
@@ -209,13 +243,169 @@ mod tests {
         story.now_us += TTL_US / 2;
         let renewed = story.upsert(1, "u", &["@a"], Shared);
         story.now_us += TTL_US * 3 / 4;
+        // What the instance itself knew had expired.
+        story.get_none(0, "u", Source::Local);
+        story.passes(Session);
         let read = story.get(0, "u", Source::Shared, &[("@a", renewed)]);
         story.violates(Linearizable, "that there is none", &[write, read]);
-        // What the instance itself knew had expired.
-        story.passes(Session);
+        story.violates(Session, "went back", &[write, read]);
         story.phase(Phase::FinalReads);
         let last = story.get(0, "u", Source::Shared, &[("@a", renewed)]);
         story.violates(Durability, "nobody removed the record", &[write, last]);
+    }
+
+    #[test]
+    fn a_write_made_while_cut_off_is_joined_with_the_life_that_others_kept_going() {
+        let mut story = expiring();
+        let cut_off = story.upsert(0, "u", &["name"], Local);
+        story.now_us += TTL_US / 2;
+        story.upsert(1, "u", &["title"], Shared);
+        story.now_us += TTL_US * 3 / 4;
+        let renewed = story.upsert(1, "u", &["title"], Shared);
+        story.now_us += TTL_US / 4;
+        story.phase(Phase::FinalReads);
+        let last = story.get(1, "u", Source::Shared, &[("title", renewed)]);
+        story.violates(Durability, "nobody removed the record", &[cut_off, last]);
+    }
+
+    #[test]
+    fn what_expired_in_redis_may_come_back_with_a_write_that_prolongs_its_life_and_not_without() {
+        for prolonged in [false, true] {
+            let mut story = expiring();
+            let write = story.upsert(1, "u", &["name"], Shared);
+            story.now_us += TTL_US / 2;
+            let later = if prolonged { story.upsert(0, "u", &["title"], Local) } else { write };
+            story.now_us += TTL_US * 55 / 100;
+            let none = story.get_none(1, "u", Source::Shared);
+            let read = story.get(1, "u", Source::Shared, &[("name", write)]);
+            if prolonged {
+                story.get(1, "u", Source::Shared, &[("name", write), ("title", later)]);
+                story.passes(Linearizable);
+            } else {
+                story.violates(Linearizable, "had answered that there is none", &[write, none, read]);
+            }
+        }
+    }
+
+    #[test]
+    fn what_expired_in_redis_may_come_back_when_its_clock_goes_back() {
+        for goes_back in [false, true] {
+            let mut story = expiring();
+            let write = story.upsert(1, "u", &["name"], Shared);
+            story.now_us += TTL_US * 95 / 100;
+            let none = story.get_none(1, "u", Source::Shared);
+            if goes_back {
+                story.redis_clock_steps(-60_000);
+            }
+            let read = story.get(1, "u", Source::Shared, &[("name", write)]);
+            if goes_back {
+                story.passes(Linearizable);
+            } else {
+                story.violates(Linearizable, "had answered that there is none", &[write, none, read]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_write_whose_life_ended_before_the_present_one_began_does_not_return() {
+        let mut story = expiring();
+        let cut_off = story.upsert(0, "u", &["name"], Local);
+        story.now_us += TTL_US * 5 / 4;
+        let later = story.upsert(1, "u", &["title"], Shared);
+        story.phase(Phase::FinalReads);
+        story.get(0, "u", Source::Shared, &[("title", later)]);
+        story.passes(Durability);
+        let read = story.get(0, "u", Source::Shared, &[("name", cut_off), ("title", later)]);
+        story.violates(Session, "in a life that was over", &[cut_off, read]);
+    }
+
+    #[test]
+    fn a_wrong_clock_excuses_what_its_instance_wrote_before_it_met_redis_and_no_more() {
+        for meets in [false, true] {
+            let mut story = expiring();
+            let others = story.upsert(1, "u", &["name"], Shared);
+            story.stop(0, Stop::Closed);
+            story.clock_steps(0, -60_000);
+            if meets {
+                story.get_none(0, "v", Source::Shared);
+            }
+            let own = story.upsert(0, "u", &["@a"], Local);
+            story.stop(0, Stop::Killed);
+            story.now_us += TTL_US / 4;
+            story.phase(Phase::FinalReads);
+            let read = story.get(0, "u", Source::Shared, &[("name", others)]);
+            let none_is_lost =
+                |story: &Story, lost, by| story.violates(Durability, "nobody removed the record", &[lost, by]);
+            if meets {
+                none_is_lost(&story, own, read);
+                continue;
+            }
+            story.passes(Durability);
+            let gone = story.get_none(0, "u", Source::Shared);
+            none_is_lost(&story, others, gone);
+        }
+    }
+
+    #[test]
+    fn what_was_written_by_a_wrong_clock_is_right_once_its_instance_has_met_redis() {
+        let mut story = expiring();
+        story.clock_steps(0, 60_000);
+        story.stop(0, Stop::Closed);
+        let write = story.upsert(0, "u", &["name"], Local);
+        story.get_none(0, "v", Source::Shared);
+        story.now_us += TTL_US * 3 / 2;
+        let read = story.get(1, "u", Source::Shared, &[("name", write)]);
+        story.violates(Session, "in a life that was over", &[write, read]);
+    }
+
+    #[test]
+    fn the_clock_of_redis_ends_lives_and_its_steps_are_known() {
+        let mut story = expiring();
+        let over = story.upsert(0, "u", &["name"], Shared);
+        story.now_us += TTL_US / 4;
+        story.redis_clock_steps(60_000);
+        let gone = story.get_none(1, "u", Source::Shared);
+        for guarantee in [Linearizable, Session] {
+            story.passes(guarantee);
+        }
+        story.now_us += TTL_US / 2;
+        // It has heard of the step.
+        story.get_none(0, "v", Source::Shared);
+        let write = story.upsert(0, "u", &["title"], Shared);
+        story.now_us += TTL_US / 2;
+        let read = story.get_none(1, "u", Source::Shared);
+        story.violates(Linearizable, "that there is none", &[over, gone, write, read]);
+    }
+
+    #[test]
+    fn a_list_goes_by_the_estimate_of_its_instance_which_may_not_have_heard_of_a_step_yet() {
+        for heard in [false, true] {
+            let mut story = expiring();
+            story.get_none(0, "v", Source::Shared);
+            story.redis_clock_steps(-60_000);
+            if heard {
+                story.now_us += TTL_US / 2;
+                story.get_none(0, "v", Source::Shared);
+            }
+            let write = story.upsert(1, "u", &["name"], Shared);
+            let list = story.list(0, Source::Shared, &[]);
+            if heard {
+                story.violates(Listing, "which was there throughout", &[write, list]);
+            } else {
+                story.passes(Listing);
+            }
+        }
+    }
+
+    #[test]
+    fn a_wall_clock_that_steps_forth_may_hide_a_record_from_its_instance_and_from_nobody_else() {
+        let mut story = expiring();
+        let write = story.upsert(0, "u", &["name"], Shared);
+        story.clock_steps(0, 60_000);
+        story.get_none(0, "u", Source::Local);
+        story.passes(Session);
+        let read = story.get_none(0, "u", Source::Shared);
+        story.violates(Session, "went back", &[write, read]);
     }
 
     #[test]
@@ -233,17 +423,71 @@ mod tests {
     }
 
     #[test]
+    fn without_redis_a_record_is_not_shown_past_its_end_by_the_clock_that_went_further() {
+        for is_cut_off in [false, true] {
+            let mut story = expiring();
+            let write = story.upsert(0, "u", &["name"], Shared);
+            if is_cut_off {
+                story.fault(Fault::RedisPause);
+            }
+            story.now_us += TTL_US / 2;
+            story.clock_steps(0, 60_000);
+            story.get(1, "u", Source::Local, &[("name", write)]);
+            story.passes(Session);
+            let read = story.get(0, "u", Source::Local, &[("name", write)]);
+            if is_cut_off {
+                story.violates(Session, "in a life that was over", &[write, read]);
+            } else {
+                // It may have heard from Redis since.
+                story.passes(Session);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_written_after_a_sleep_lives_its_time() {
+        let mut story = expiring();
+        story.get_none(0, "u", Source::Shared);
+        story.sleeps(0, 2 * TTL_US);
+        let write = story.upsert(0, "u", &["name"], Local);
+        story.now_us += TTL_US / 2;
+        story.phase(Phase::FinalReads);
+        let read = story.get_none(1, "u", Source::Shared);
+        story.violates(Durability, "nobody removed the record", &[write, read]);
+    }
+
+    #[test]
+    fn a_record_is_not_shown_after_a_sleep_that_lasted_longer_than_its_life() {
+        let mut story = expiring();
+        let write = story.upsert(0, "u", &["name"], Shared);
+        story.fault(Fault::RedisPause);
+        story.sleeps(0, 2 * TTL_US);
+        let read = story.get(0, "u", Source::Local, &[("name", write)]);
+        story.violates(Session, "in a life that was over", &[write, read]);
+    }
+
+    #[test]
     fn what_has_certainly_expired_must_not_be_shown_from_any_source() {
         for source in [Source::Local, Source::Merged, Source::Shared] {
             let mut story = expiring();
+            story.get_none(0, "v", Source::Shared);
             let write = story.upsert(0, "u", &["name"], Local);
             story.now_us += TTL_US;
             story.get(0, "u", source, &[("name", write)]);
             story.passes(Session);
-            story.now_us += TTL_US;
+            story.now_us += TTL_US / 5;
             let read = story.get(0, "u", source, &[("name", write)]);
-            story.violates(Session, "whose time to live was over", &[write, read]);
+            story.violates(Session, "in a life that was over", &[write, read]);
         }
+    }
+
+    #[test]
+    fn an_empty_record_that_has_certainly_expired_must_not_be_shown_either() {
+        let mut story = expiring();
+        let write = story.upsert(0, "u", &[], Shared);
+        story.now_us += TTL_US * 6 / 5;
+        let read = story.get(0, "u", Source::Shared, &[]);
+        story.violates(Session, "in a life that was over", &[write, read]);
     }
 
     #[test]

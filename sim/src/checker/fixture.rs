@@ -90,7 +90,16 @@ impl Story {
         self.fault(Fault::RedisClockStep { by_ms });
     }
 
-    fn fault(&mut self, what: Fault) {
+    /// The machine of an instance sleeps for so long.
+    pub(super) fn sleeps(&mut self, instance: u32, us: u64) {
+        let fault = u32::try_from(self.history.events.len()).expect("a short story");
+        self.fault(Fault::InstanceSuspend { instance });
+        self.now_us += us;
+        self.event(What::FaultEnd { fault, effects: 0 });
+    }
+
+    /// A fault begins, and does not end.
+    pub(super) fn fault(&mut self, what: Fault) {
         let fault = u32::try_from(self.history.events.len()).expect("a short story");
         self.event(What::FaultBegin { fault, what });
     }

@@ -4,8 +4,9 @@
 //! Both see definite operations (writes and reads answered `Shared`; a loss of the record in Redis, which writes
 //! "absent" at its ordinal) and optional ones: writes answered `Local` or `Info`, or not at all, take effect once at
 //! any later time or never, in a record perhaps only in some of their cells; and after each loss every write called
-//! before it may take effect once more, since some instance may hold a copy, of each cell another one. A record whose time
-//! to live may be over may be buried at any later time. Answers `Merged` and `Local` promise less and are not judged here,
+//! before it may take effect once more, since some instance may hold a copy, of each cell another one. A record whose life may
+//! be over may be gone at any later time, and come back like that if its life goes on with a write of which Redis had not
+//! heard. Answers `Merged` and `Local` promise less and are not judged here,
 //! nor are values that G7 judges.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,6 +86,7 @@ impl<'a, 'h> Part<'a, 'h> {
         for (value, op) in self.writes_to(cell) {
             let possible = optional.entry(value).or_default();
             possible.extend(self.losses().filter(|&loss| op.called < loss));
+            possible.extend(self.run.may_return_at(op).filter(|&expired| expired <= self.until));
             if self.is_definite(op) {
                 definite.push(Span { called: op.called, returned: op.returned(), act: Act::Write(value) });
             } else {
@@ -109,6 +111,9 @@ impl<'a, 'h> Part<'a, 'h> {
         for (op, cells) in self.writes() {
             for loss in self.losses().filter(|&loss| op.called < loss) {
                 optional.extend(cells.iter().map(|&cell| (vec![cell], loss)));
+            }
+            if let Some(expired) = self.run.may_return_at(op).filter(|&expired| expired <= self.until) {
+                optional.extend(cells.iter().map(|&cell| (vec![cell], expired)));
             }
             if self.is_definite(op) {
                 let span = Span { called: op.called, returned: op.returned(), act: Act::Write(()) };

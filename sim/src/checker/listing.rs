@@ -65,7 +65,7 @@ fn there_throughout<'a>(
     upserts.find(|upsert| {
         in_redis_throughout(run, upsert, list)
             && removals().all(|removal| certainly_below(run, removal, upsert).is_some())
-            && !run.may_expire(record, Some(upsert), list, Knowledge::Redis)
+            && !run.may_be_left_out(upsert, list)
     })
 }
 

@@ -4,6 +4,7 @@
 //! calls the code that it judges. A write is known by the unique tag in its values; stamps are only a cross-check.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
 };
@@ -16,6 +17,7 @@ use operations::Operations;
 mod atomic;
 mod bounded;
 mod cells;
+mod clocks;
 mod convergence;
 mod durability;
 mod evidence;
@@ -25,9 +27,11 @@ mod fidelity;
 pub mod foreign;
 mod integrity;
 mod isolation;
+mod kept;
 mod latency;
 mod linearizable;
 mod listing;
+mod lives;
 mod object;
 mod operations;
 mod order;
@@ -163,6 +167,11 @@ impl Guarantee {
             Self::Listing => listing::check(run),
         }
     }
+
+    /// What its verdict rests on, where that is counted.
+    fn account(self, run: &Operations<'_>) -> Account {
+        if self == Self::Durability { kept::account(run) } else { Account::new() }
+    }
 }
 
 impl fmt::Display for Guarantee {
@@ -191,7 +200,13 @@ pub struct Judgement {
     pub guarantee: Guarantee,
     /// What was found.
     pub verdict: Verdict,
+    /// What was looked at, by what became of it: where the verdict rests on fewer than it seems, it shows here.
+    #[serde(default, skip_serializing_if = "Account::is_empty")]
+    pub account: Account,
 }
+
+/// How often what was looked at, by its fate or the reason for which it was excused.
+pub type Account = BTreeMap<String, u64>;
 
 /// Judges every guarantee that holds under the faults of the history, in the order of [`Guarantee::ALL`]. A checker that panics has found nothing out: its verdict
 /// is unknown.
@@ -211,7 +226,13 @@ fn judge_each(guarantees: &[Guarantee], history: &History) -> Vec<Judgement> {
         Ok(run) => caught(|| judge_indexed(guarantee, run)).unwrap_or_else(|why| Verdict::Unknown { why }),
         Err(why) => Verdict::Unknown { why: why.clone() },
     };
-    guarantees.iter().map(|&guarantee| Judgement { guarantee, verdict: verdict(guarantee) }).collect()
+    let account = |guarantee: Guarantee| match &run {
+        Ok(run) if run.malformed.is_none() => caught(|| guarantee.account(run)).unwrap_or_default(),
+        Ok(_) | Err(_) => Account::new(),
+    };
+    let judgement =
+        |&guarantee: &Guarantee| Judgement { guarantee, verdict: verdict(guarantee), account: account(guarantee) };
+    guarantees.iter().map(judgement).collect()
 }
 
 fn judge_indexed(guarantee: Guarantee, run: &Operations<'_>) -> Verdict {

@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use super::{
     cells::{self, Cell, Valued},
     excuses::Excuses,
-    expiry::Expiry,
+    lives::Expiry,
     stored::{Place, Stored},
 };
 use crate::history::{
@@ -127,6 +127,7 @@ impl<'h> Operations<'h> {
         indexer.events();
         let mut this = indexer.found;
         this.attach();
+        this.expiry = Expiry::of(&this);
         this
     }
 
@@ -338,7 +339,7 @@ impl<'h> Indexer<'h> {
             losses: Vec::new(),
             lost_records: BTreeMap::new(),
             excuses: Excuses::of(&history.events),
-            expiry: Expiry::of(history),
+            expiry: Expiry::default(),
             redis_noted: None,
             stops: Vec::new(),
             malformed: None,

@@ -167,14 +167,10 @@ impl<'a, 'h> Session<'a, 'h> {
     }
 
     fn overdue(&self, read: &Operation<'h>) -> Option<Verdict> {
-        if !self.run.is_overdue(self.record, read) {
-            return None;
-        }
-        let upserts = self.record.upserts.iter().map(|&op| &self.run.all[op]);
-        let last = upserts.rev().find(|op| op.called < read.called)?;
-        let message =
-            format!("{}: {read} shows a record whose time to live was over: {last} had begun it", self.record);
-        Some(Verdict::Violation { message, ops: numbers(&[last, read]) })
+        let (cell, writer) = self.run.overdue(self.record, read)?;
+        let place = self.record.name(cell);
+        let message = format!("{place}: {read} shows what {writer} wrote, in a life that was over");
+        Some(Verdict::Violation { message, ops: numbers(&[writer, read]) })
     }
 
     /// Whether `had` is above this removal because the instance itself had made it before, and still knew.

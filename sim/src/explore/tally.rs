@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Common, Counts, Judged, Unjudged};
 use crate::{
-    checker::{Guarantee, Verdict},
+    checker::{Account, Guarantee, Verdict},
     report::ExitCode,
     seed::Seed,
     worker::End,
@@ -22,6 +22,16 @@ pub struct Tally {
     pub unknown: u64,
     /// Runs in which it was broken.
     pub violation: u64,
+    /// What these verdicts rest on.
+    pub account: Account,
+}
+
+impl Tally {
+    fn rests_on(&mut self, account: &Account) {
+        for (reason, count) in account {
+            *self.account.entry(reason.clone()).or_default() += count;
+        }
+    }
 }
 
 /// All runs of one workload.
@@ -69,6 +79,7 @@ impl Summary {
                 Verdict::Unknown { .. } => tally.unknown += 1,
                 Verdict::Violation { .. } => tally.violation += 1,
             }
+            tally.rests_on(&judgement.account);
         }
     }
 
@@ -81,6 +92,7 @@ impl Summary {
             sum.pass += tally.pass;
             sum.unknown += tally.unknown;
             sum.violation += tally.violation;
+            sum.rests_on(&tally.account);
         }
         self.failures += other.failures;
         self.ends += other.ends;

@@ -32,6 +32,9 @@ pub fn text(summaries: &BTreeMap<Workload, Summary>) -> String {
     for guarantee in Guarantee::ALL {
         if let Some(tally) = total.tallies.get(&guarantee) {
             let _ = writeln!(text, "  {:<8}{:<23}{}", tally_word(tally), guarantee.to_string(), tally_text(tally));
+            for (reason, count) in &tally.account {
+                let _ = writeln!(text, "  {:>21}  {reason}", grouped(*count));
+            }
         }
     }
     let _ = writeln!(text, "\nOperations, by how they ended\n");
@@ -200,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_guarantee_that_could_not_be_judged_is_not_called_passed() {
-        let tallies = BTreeMap::from([(Guarantee::Session, Tally { pass: 9, unknown: 1, violation: 0 })]);
+        let tallies = BTreeMap::from([(Guarantee::Session, Tally { pass: 9, unknown: 1, ..Tally::default() })]);
         let summary = Summary { seeds: 10, tallies, ..Summary::default() };
         let text = text(&BTreeMap::from([(Workload::Fallback, summary)]));
         assert!(text.contains("UNKNOWN G6 session             held in 9 runs, could not be judged in 1"), "{text}");

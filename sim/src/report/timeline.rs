@@ -31,7 +31,7 @@ pub fn text(history: &History) -> String {
 /// The verdicts of a run, and why.
 pub fn verdicts(judgements: &[Judgement]) -> String {
     let mut text = String::new();
-    for Judgement { guarantee, verdict } in judgements {
+    for Judgement { guarantee, verdict, account } in judgements {
         let _ = write!(text, "  {:<8}{guarantee}", word(verdict));
         let _ = match verdict {
             Verdict::Pass => writeln!(text),
@@ -40,6 +40,9 @@ pub fn verdicts(judgements: &[Judgement]) -> String {
                 writeln!(text, "\n          {message}\n          operations {ops:?}")
             }
         };
+        for (reason, count) in account {
+            let _ = writeln!(text, "{count:>14}  {reason}");
+        }
     }
     text
 }

@@ -1,0 +1,239 @@
+//! The lives of the upserts of a run, as far as a history tells them.
+//!
+//! An upsert asks for a life: an interval of Redis's clock, from when it was written to the end of its time to live, less
+//! at most a tenth. Lives that overlap are one. Redis deletes what was written in a life when all of it is over, and from then
+//! on nobody shows it. So for each upsert there are two bounds:
+//!
+//! - Its life may be over when the least that it can have asked for is over, and the least of all that certainly reached
+//!   Redis in time to be joined with it. Until then what it wrote must be there.
+//! - It is over for all when the most is over that it can have asked for, and the most of all that may have been joined with
+//!   it. From then on what it wrote must not be there.
+//!
+//! Both go by what is known of the author's clock when it wrote (see `clocks`): in Redis, the clock of an instance ends nobody
+//! else's life.
+
+use std::collections::BTreeMap;
+
+use super::{
+    clocks::{Clocks, Range},
+    operations::{Operation, Operations, Record},
+    order::certainly_below,
+};
+use crate::history::Placement;
+
+/// The lives of all upserts of a run.
+#[derive(Default)]
+pub(super) struct Expiry {
+    pub(super) clocks: Clocks,
+    /// By the numbers of the upserts; empty if records live for ever.
+    pub(super) lives: BTreeMap<u64, Life>,
+}
+
+/// The life of an upsert. Readings are Redis's clock, in microseconds.
+pub(super) struct Life {
+    begins: Range,
+    pub(super) ends: Range,
+    /// The time at which it may be over in Redis.
+    pub(super) may_end_us: u64,
+    /// The reading at which an instance may take it for over that knows what Redis holds.
+    pub(super) may_end: i64,
+    pub(super) doubt: Doubt,
+    /// The reading at which it is over for all.
+    pub(super) over: i64,
+    /// Whether it may go on after Redis ended it, with what that had not heard of in time, or since the clock of Redis went back:
+    /// then copies may bring back what it wrote.
+    pub(super) may_return: bool,
+}
+
+/// Why it is not certain that a life goes on, although it is not over for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Doubt {
+    /// It is within the tenth by which a time to live may be less, or as near to its end as an estimate is exact.
+    NearItsEnd,
+    /// Its author had not met Redis yet, and its wall clock was wrong.
+    WrongClock,
+    /// Redis's clock stepped after its author had heard of it.
+    RedisStepped,
+    /// What would have renewed it may have been lost or removed, or never reached Redis.
+    NotRenewed,
+}
+
+impl Expiry {
+    /// Of operations that are indexed but for this.
+    pub(super) fn of(run: &Operations<'_>) -> Self {
+        let Some(given_ms) = run.history.header.tuning.record_ttl_ms else { return Self::default() };
+        let ttl_us = i64::try_from(given_ms).unwrap_or(i64::MAX).saturating_mul(1_000).min(i64::MAX / 16);
+        let mut expiry = Self { clocks: Clocks::of(run.history, &run.all), lives: BTreeMap::new() };
+        for record in &run.records {
+            for upsert in run.upserts(record) {
+                let life = expiry.asked_for(run, upsert, ttl_us);
+                expiry.lives.insert(upsert.number, life);
+            }
+            let renewals = renewals(run, record);
+            for upsert in run.upserts(record) {
+                let known = expiry.known(run, record, upsert, &renewals);
+                let life = expiry.lives.get_mut(&upsert.number).expect("it was just inserted");
+                (life.may_end_us, life.may_end, life.over) = (known.may_end_us, known.least, known.most);
+                if known.is_disturbed && life.doubt == Doubt::NearItsEnd {
+                    life.doubt = Doubt::NotRenewed;
+                }
+            }
+            for (number, over) in expiry.over(run, record, ttl_us) {
+                let life = expiry.lives.get_mut(&number).expect("it was just inserted");
+                let goes_on = over > life.over;
+                (life.may_return, life.over) = (goes_on || expiry.clocks.redis_goes_back(life.may_end_us), over);
+            }
+        }
+        expiry
+    }
+
+    /// What an upsert asked for by itself.
+    fn asked_for(&self, run: &Operations<'_>, upsert: &Operation<'_>, ttl_us: i64) -> Life {
+        let (called_us, until_us) = (upsert.called_at_us, self.written_until_us(run, upsert));
+        let estimate = self.clocks.estimated_for_a_write(upsert.instance, called_us, until_us);
+        // No life begins after Redis took it, and none is longer than a time to live from there.
+        let is_shared = upsert.acknowledged() == Some(Placement::Shared);
+        let taken_until_us = if is_shared { until_us } else { u64::MAX };
+        let taken = self.clocks.redis(called_us, taken_until_us);
+        let latest_us = if is_shared { taken.most.max(estimate.begins.most) } else { i64::MAX / 8 };
+        let begins =
+            Range { least: estimate.begins.least.min(taken.least), most: estimate.begins.most.min(taken.most) };
+        let ends = Range {
+            least: estimate.ends.least.min(taken.least) + ttl_us / 10 * 9,
+            most: estimate.ends.most.min(latest_us) + ttl_us,
+        };
+        Life {
+            begins,
+            ends,
+            may_end_us: 0,
+            may_end: 0,
+            doubt: match (estimate.is_by_wrong_wall, estimate.is_by_stepped_redis) {
+                (true, _) => Doubt::WrongClock,
+                (false, true) => Doubt::RedisStepped,
+                (false, false) => Doubt::NearItsEnd,
+            },
+            over: i64::MAX,
+            may_return: false,
+        }
+    }
+
+    /// Until when an upsert can have asked for its life, by a right clock: one that did not return had its deadline.
+    fn written_until_us(&self, run: &Operations<'_>, upsert: &Operation<'_>) -> u64 {
+        let called_us = upsert.called_at_us;
+        let deadline_us = called_us.saturating_add(run.history.header.op_deadline_us);
+        let paused_us = run.excuses.paused_us(upsert.instance, called_us, u64::MAX);
+        let gone_us = self.clocks.process_ends_us(upsert.instance, called_us);
+        upsert.end.map_or(deadline_us.saturating_add(paused_us).min(gone_us), |end| end.at_us)
+    }
+
+    /// The life of an upsert with all that was certainly joined with it.
+    ///
+    /// That is what Redis acknowledged while the life certainly went on, up to where Redis may have lost the record, or a
+    /// removal may have taken what renewed it. A record that was lost comes back with its lives as the copies know them.
+    fn known(
+        &self,
+        run: &Operations<'_>,
+        record: &Record<'_>,
+        upsert: &Operation<'_>,
+        renewals: &[Renewal<'_, '_>],
+    ) -> Known {
+        let called_us = upsert.called_at_us;
+        let mut ends = self.lives[&upsert.number].ends;
+        let alone = ends.least;
+        let mut may_end_us = self.clocks.redis_reaches(ends.least, called_us);
+        let mut disturbed_us =
+            run.losses_of(record).find(|&loss| upsert.called < loss).map_or(u64::MAX, |loss| run.time_of(loss));
+        for renewal in renewals.iter().filter(|renewal| upsert.called < renewal.by.returned()) {
+            let Some(returned) = renewal.by.end.filter(|end| end.at_us < may_end_us) else { break };
+            if self.clocks.redis(called_us, returned.at_us).most >= ends.least {
+                break;
+            }
+            let renewed = self.lives[&renewal.by.number].ends;
+            ends.most = ends.most.max(renewed.most);
+            if renewed.least <= ends.least {
+                continue;
+            }
+            ends.least = renewed.least;
+            disturbed_us = disturbed_us.min(renewal.until_us);
+            let reaches_us = self.clocks.redis_reaches(ends.least, called_us);
+            if disturbed_us < reaches_us {
+                let (may_end_us, most) = (may_end_us.max(disturbed_us), ends.most);
+                return Known { may_end_us, least: alone, most, is_disturbed: true };
+            }
+            may_end_us = reaches_us;
+        }
+        Known { may_end_us, least: ends.least, most: ends.most, is_disturbed: false }
+    }
+
+    /// For each upsert of a record, by its number, the reading of Redis's clock at which its life is over for all.
+    fn over(&self, run: &Operations<'_>, record: &Record<'_>, ttl_us: i64) -> Vec<(u64, i64)> {
+        let mut narrow: Vec<Range> = Vec::new();
+        let mut wide: Vec<&Life> = Vec::new();
+        for life in run.upserts(record).map(|upsert| &self.lives[&upsert.number]) {
+            // Of one that may lie anywhere within a time it is only known that it prolongs another by no more than its own.
+            if life.begins.most - life.begins.least > ttl_us {
+                wide.push(life);
+            } else {
+                narrow.push(Range { least: life.begins.least, most: life.ends.most });
+            }
+        }
+        wide.sort_by_key(|life| life.ends.most);
+        let joined = joined(narrow);
+        let over = |life: &Life| {
+            let mut over = life.ends.most;
+            let mut unused: Vec<_> = wide.iter().filter(|other| !std::ptr::eq(**other, life)).collect();
+            loop {
+                let met = joined.iter().filter(|other| other.least <= over).map(|other| other.most);
+                over = met.max().unwrap_or(over).max(over);
+                let prolongs = |other: &&&Life| other.begins.least <= over && over < other.ends.most;
+                let Some(next) = unused.iter().position(prolongs) else { return over };
+                over = unused.remove(next).ends.most.min(over.saturating_add(ttl_us));
+            }
+        };
+        run.upserts(record).map(|upsert| (upsert.number, over(&self.lives[&upsert.number]))).collect()
+    }
+}
+
+/// What is known of a life.
+struct Known {
+    /// The time at which it may be over in Redis.
+    may_end_us: u64,
+    /// The least reading of Redis's clock at which it is.
+    least: i64,
+    /// The reading of Redis's clock at which all that was certainly joined is over.
+    most: i64,
+    /// Whether something that renewed it may not count.
+    is_disturbed: bool,
+}
+
+/// An upsert that Redis acknowledged, and until when it counts: from then on a removal may have taken it.
+struct Renewal<'a, 'h> {
+    by: &'a Operation<'h>,
+    until_us: u64,
+}
+
+/// In the order of their returns.
+fn renewals<'a, 'h>(run: &'a Operations<'h>, record: &'a Record<'h>) -> Vec<Renewal<'a, 'h>> {
+    let removals = || record.removals.iter().map(|&op| &run.all[op]);
+    let until_us = |upsert: &Operation<'h>| {
+        let above = removals().filter(|removal| certainly_below(run, removal, upsert).is_none());
+        above.map(|removal| removal.called_at_us).min().unwrap_or(u64::MAX)
+    };
+    let shared = run.upserts(record).filter(|upsert| upsert.acknowledged() == Some(Placement::Shared));
+    let mut renewals: Vec<_> = shared.map(|by| Renewal { by, until_us: until_us(by) }).collect();
+    renewals.sort_by_key(|renewal| renewal.by.returned());
+    renewals
+}
+
+/// Intervals, those that overlap as one.
+fn joined(mut intervals: Vec<Range>) -> Vec<Range> {
+    intervals.sort_by_key(|interval| interval.least);
+    let mut joined: Vec<Range> = Vec::new();
+    for next in intervals {
+        match joined.last_mut().filter(|last| next.least <= last.most) {
+            Some(last) => last.most = last.most.max(next.most),
+            None => joined.push(next),
+        }
+    }
+    joined
+}
