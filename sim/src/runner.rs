@@ -16,7 +16,7 @@ use crate::{
     recorder::Recorder,
     redis::serve_world::{PORT, RedisHost},
     scenario::Scenario,
-    subject::Settings,
+    subject::{Settings, Tuning},
     world::{World, net::Capture},
 };
 
@@ -125,10 +125,11 @@ async fn play(scenario: &Scenario, capture: Option<Capture>) -> Run {
     phase(&recorder, Phase::Quiesce);
     world.sleep_us(QUIESCE_US_MIN).await;
     wait_until(&world, QUIESCE_US_MAX, || instances.all_at_rest()).await;
-    let forgets = scenario.tuning.tombstone_ttl_ms.is_some();
+    let Tuning { record_ttl_ms, tombstone_ttl_ms, .. } = &scenario.tuning;
+    let forgets = record_ttl_ms.is_some() || tombstone_ttl_ms.is_some();
     if forgets || scenario.faults.iter().any(|planned| planned.fault.loses_records()) {
-        // R5: a record that Redis lost alone, or a removal that it has forgotten in its time, comes back when it is read by an
-        // instance that holds it, and no sooner.
+        // R5: a record that Redis lost alone, a removal that it has forgotten in its time, or what expired there although its
+        // life goes on with a write that came late, comes back when it is read by an instance that holds it, and no sooner.
         read_everything(&world, &instances, scenario).await;
         wait_until(&world, QUIESCE_US_MAX, || instances.all_at_rest()).await;
     }
