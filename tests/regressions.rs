@@ -11,6 +11,14 @@
 //! | `a-commit-that-a-power-loss-tore` | a bug of the client: of a commit of several records, a loss of power left the later one and not the earlier, and the store said that it was damaged. An entry says which commit it belongs to now. |
 //! | `entries-hidden-by-a-misdirected-write` | a bug of the client: the disk put an entry in the place of an earlier one, and at the next opening all entries between the two passed for stale. They are read in the order of their numbers now. |
 //! | `half-of-an-upsert-in-a-copy` | a bug of the client: a pending write that lost to another instance's upsert in one cell was answered with that cell alone, and the copy showed half of that upsert when Redis was away again. The whole record is answered now. |
+//! | `a-write-forgotten-while-others-renewed` | a bug of the client: cut off from Redis for longer than the time to live, it wrote before and after its own estimate of the end, and forgot its first write, although another instance had kept the record alive. Only Redis's clock ends a life now (L2). |
+//! | `a-contact-forgotten-by-empty-upserts` | the same as it was found, seed 710000213 of `mixed`, shrunk: upserts without a field kept the record alive, and a contact point in it was lost. |
+//! | `a-write-forgotten-after-a-restart` | the same with a restart between the two writes. |
+//! | `a-write-above-a-removal-forgotten` | the same with a removal before the first write: what the removal had taken showed again. |
+//! | `a-fast-clock-and-a-fresh-write` | a bug of the client: it came back with a clock a minute ahead, took its own write of three seconds before for expired, and buried it. What it estimates before it meets Redis is corrected then (L3). |
+//! | `a-slow-clock-and-the-record-of-others` | a bug of the client: it came back with a clock a minute behind; its first write had no time left when it reached Redis, and ended the record that others had just written. A life that is over ends no other now (L1, L4). |
+//! | `a-fast-clock-and-a-long-life` | a bug of the client: a record that was written by a clock a minute ahead lived a minute longer. |
+//! | `a-replay-of-what-was-over` | a bug of the client: a pending write whose time was over came into the record that another instance had begun since, and showed again (L4). |
 
 use std::{fs, path::Path};
 
