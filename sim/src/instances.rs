@@ -441,12 +441,13 @@ impl Instances {
         }
     }
 
-    /// Reads every record on every instance, one after the other.
-    pub async fn read_everything(&self, scenario: &Scenario) {
+    /// Reads every record on every instance, one after the other, with a pause before each instance.
+    pub async fn read_everything(&self, scenario: &Scenario, pause: impl AsyncFn()) {
         let records = scenario.records();
         let instances = self.lock().instances.clone();
         for (number, instance) in (0..).zip(instances) {
             let Some(subject) = instance.subject else { continue };
+            pause().await;
             let prefix = &scenario.prefixes[number as usize];
             for RecordName { uid, .. } in records.iter().filter(|record| record.prefix == *prefix) {
                 self.call(number, &*subject, &Arc::new(Call::Get { uid: uid.clone() }), &|| true).await;

@@ -54,7 +54,7 @@ pub async fn run<F: Future<Output = ()>>(
     wait_until(&env, || instances.all_at_rest()).await;
     instances.note_states();
     recorder.note(What::Phase { phase: Phase::FinalReads });
-    instances.read_everything(scenario).await;
+    instances.read_everything(scenario, async || {}).await;
     recorder.finish(scenario, deadline_us)
 }
 

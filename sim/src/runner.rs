@@ -32,6 +32,10 @@ const QUIESCE_US_MAX: u64 = 30_000_000;
 /// (a second), and until then believes to be at rest: final reads that came earlier would judge what nobody promised.
 const QUIESCE_US_MIN: u64 = 3_000_000;
 
+/// Between the instances that read everything, in simulated time. A large record is read over a connection of its own: opened by
+/// ten instances within a few milliseconds, which no application asks for, those would pass for a thundering herd (G9).
+const READERS_APART_US: u64 = 20_000;
+
 /// How long after the last read what an instance writes behind is on its disk, and copies are within their limit: several
 /// times [`contact_cache::Config::flush_interval`].
 const WRITTEN_BEHIND_US: u64 = 500_000;
@@ -183,7 +187,8 @@ fn phase(recorder: &Recorder, phase: Phase) {
 
 /// A client may wait for ever.
 async fn read_everything(world: &World, instances: &Instances, scenario: &Scenario) {
-    if world.within_us(READS_US_MAX, instances.read_everything(scenario)).await.is_none() {
+    let pause = async || world.sleep_us(READERS_APART_US).await;
+    if world.within_us(READS_US_MAX, instances.read_everything(scenario, pause)).await.is_none() {
         instances.note_calls();
     }
 }

@@ -320,10 +320,9 @@ impl<E: Env> Inner<E> {
             ttl_ms - self.env.random() % (ttl_ms / 10 + 1)
         });
         let clock = self.link.clock();
-        let (now, wall_ms) = (self.env.now(), self.env.wall_ms());
-        // After a sleep the wall clock is right, after a step of the wall clock the monotonic one: of a life that both allow,
-        // nothing is lost, and the merge script bounds what is too long.
-        let life = Life::between(clock.elapsed_ms(now), clock.latest_ms(now, wall_ms), ttl_ms);
+        // By the later of the two clocks, as reads are: after a sleep the monotonic one is behind, and the life would be over
+        // before Redis hears of it. Where the wall clock was set forward instead, the script bounds what is too long.
+        let life = Life::from_now(clock.latest_ms(self.env.now(), self.env.wall_ms()), ttl_ms);
         Estimate { life, ttl_ms, clock: (!clock.is_told).then(|| self.with_clock(|clock| clock.instance())) }
     }
 

@@ -33,15 +33,9 @@ impl From<Life> for (u64, u64) {
 
 impl Life {
     /// The life that an upsert asks for at `now_ms`; without an end if there is no time to live.
-    #[cfg(test)]
     pub(crate) fn from_now(now_ms: u64, ttl_ms: Option<u64>) -> Self {
-        Self::between(now_ms, now_ms, ttl_ms)
-    }
-
-    /// The life that an upsert asks for now, which is between these two; without an end if there is no time to live.
-    pub(crate) fn between(earliest_ms: u64, latest_ms: u64, ttl_ms: Option<u64>) -> Self {
-        let end_ms = ttl_ms.map_or(NO_END_MS, |ttl_ms| latest_ms.saturating_add(ttl_ms));
-        Self { begin_ms: earliest_ms.min(NO_END_MS), end_ms: end_ms.min(NO_END_MS) }
+        let end_ms = ttl_ms.map_or(NO_END_MS, |ttl_ms| now_ms.saturating_add(ttl_ms));
+        Self { begin_ms: now_ms.min(NO_END_MS), end_ms: end_ms.min(NO_END_MS) }
     }
 
     pub(crate) fn begin_ms(self) -> u64 {

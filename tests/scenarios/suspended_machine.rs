@@ -4,7 +4,7 @@
 //! a second old is a night old.
 //!
 //! Here a call that was under way ends within its deadline by the instance's own clock, the instance is connected again within
-//! seconds of its own time, and it shows what the others wrote meanwhile.
+//! seconds of its own time, it shows what the others wrote meanwhile, and nothing that expired in its sleep (L6).
 
 use std::{sync::Arc, time::Duration};
 
@@ -59,5 +59,25 @@ fn a_call_that_the_sleep_met_ends_within_its_deadline_by_the_clock_of_the_instan
         let (written, took) = called.await.expect("the call ends");
         assert_eq!(written.expect("the disk works"), Placement::Local);
         assert!((Duration::from_millis(250)..config().op_deadline).contains(&took), "it took {took:?}");
+    });
+}
+
+#[test]
+fn a_record_that_expired_in_its_sleep_is_not_shown_as_shared() {
+    play_seeds(async |stage| {
+        let mut config = config();
+        config.record_ttl = Some(Duration::from_mins(1));
+        let sleeper = stage.open_with(SLEEPER, config).await;
+        stage.at_rest(&sleeper).await;
+        sleeper.upsert(&uid("ada"), &field("name", "Ada")).await.expect("Redis works");
+        stage.world.suspend(SLEEPER);
+        stage.sleep(SLEEP).await;
+        stage.world.wake(SLEEPER);
+        // At once, and after each of the things that a fresh connection tells.
+        for _ in 0..40 {
+            let (source, shown) = profile(&sleeper, "ada").await;
+            assert!(shown.is_none(), "{shown:?} was shown, as {source:?}, hours after it expired");
+            stage.sleep(Duration::from_millis(100)).await;
+        }
     });
 }
