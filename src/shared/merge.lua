@@ -29,44 +29,21 @@ local STAMP, NO_END, EVER = 32, 'ffffffffffff', '000000000000'
 local FIRST = 9
 -- unpack is limited by Lua's stack, so long lists go in pieces; scripts are atomic all the same.
 local PIECE = 1000
-local key, mode = KEYS[1], ARGV[1]
-
-local function stamp_of(cell)
-  return string.sub(cell, 1, STAMP)
-end
-
-local function is_cell(field)
-  return field ~= 'd' and field ~= 'f' and field ~= 'l'
-end
-
--- By bytes: `<` on values would follow the server's collation, and the tiers would disagree.
-local function is_above(a, b)
-  -- What both begin with is skipped in pieces: byte by byte a value of 1 MiB takes a tenth of a second.
-  local from, piece = 1, 4096
-  while from <= #a and string.sub(a, from, from + piece - 1) == string.sub(b, from, from + piece - 1) do
-    from = from + piece
-  end
-  for i = from, math.min(#a, #b) do
-    local x, y = string.byte(a, i), string.byte(b, i)
-    if x ~= y then
-      return x > y
-    end
-  end
-  return #a > #b
-end
+local argv, sub, call, format = ARGV, string.sub, redis.call, string.format
+local key, mode = KEYS[1], argv[1]
 
 -- Asked for only where a life has an end.
 local clock_ms
 local function now_ms()
   if not clock_ms then
-    local time = redis.call('TIME')
+    local time = call('TIME')
     clock_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
   end
   return clock_ms
 end
 
 local function now()
-  return string.format('%012x', now_ms())
+  return format('%012x', now_ms())
 end
 
 -- The moment, or now if that is still to come.
@@ -75,92 +52,106 @@ local function at_most_now(moment)
   return moment < latest and moment or latest
 end
 
--- Begin and end of the life in an existence cell. One that has an end and begins in the future stems from before this clock
--- was set back.
-local function life_of(existence)
-  local form = string.sub(existence, STAMP + 1, STAMP + 1)
-  if form == '3' then
-    local begin, the_end = string.sub(existence, STAMP + 2, STAMP + 13), string.sub(existence, STAMP + 14)
-    return the_end == NO_END and begin or at_most_now(begin), the_end
-  elseif form == '2' then
-    return EVER, string.sub(existence, STAMP + 2)
-  end
-  return EVER, NO_END
-end
-
 local function is_over(the_end)
   return the_end ~= NO_END and the_end <= now()
 end
 
-local stored = {}
-do
-  local fields = {'d', 'e', 'f', 'l'}
-  for i = FIRST, #ARGV, 2 do
-    if ARGV[i] ~= 'd' and ARGV[i] ~= 'e' then
-      fields[#fields + 1] = ARGV[i]
-    end
-  end
-  for i = 1, #fields, PIECE do
-    local last = math.min(i + PIECE - 1, #fields)
-    local values = redis.call('HMGET', key, unpack(fields, i, last))
-    for j = i, last do
-      -- A field that is missing is `false` here.
-      stored[fields[j]] = values[j - i + 1] or nil
-    end
+-- What is sent: the removal, the existence, and the other cells, each under the number of its name.
+local sent_removal, sent_existence
+local names, cells = {'d', 'e', 'f', 'l'}, {}
+local count = 4
+for i = FIRST, #argv, 2 do
+  local field = argv[i]
+  if field == 'd' then
+    sent_removal = sub(argv[i + 1], 1, STAMP)
+  elseif field == 'e' then
+    sent_existence = sub(argv[i + 1], 1, STAMP)
+  else
+    count = count + 1
+    names[count], cells[count] = field, argv[i + 1]
   end
 end
 
-local tombstone = stored['d'] and stamp_of(stored['d']) or ''
--- What is to be written at the end, and what is to be deleted.
-local set, dead, cleared = {}, {}, false
+-- What is stored of it; `false` where there is nothing.
+local held = call('HMGET', key, unpack(names, 1, math.min(count, PIECE)))
+for from = PIECE + 1, count, PIECE do
+  local piece = call('HMGET', key, unpack(names, from, math.min(from + PIECE - 1, count)))
+  for i = 1, #piece do
+    held[from + i - 1] = piece[i]
+  end
+end
+local tombstone = held[1] and sub(held[1], 1, STAMP) or ''
+local existence, first, last = held[2], held[3], held[4]
 
--- Cells up to a stamp, or all of them. Not by DEL: it would take the tombstone and the times with it, and a right that the
--- client does not need otherwise.
+-- What is to be written at the end, in turn with its field, and what is to be deleted.
+local set, dead = {}, {}
+local writes, all_dropped = 0, false
+local function write(field, value)
+  set[writes + 1], set[writes + 2] = field, value
+  writes = writes + 2
+end
+
+-- Drops cells up to a stamp, or all of them. Not by DEL: it would take the tombstone and the times with it, and a right that
+-- the client does not need otherwise.
 local function drop_cells(stamp)
-  if cleared then
+  if all_dropped then
     return
   end
-  local flat = redis.call('HGETALL', key)
+  local flat, dropped = call('HGETALL', key), {}
   for i = 1, #flat, 2 do
-    if is_cell(flat[i]) and (stamp == nil or stamp_of(flat[i + 1]) <= stamp) then
-      dead[#dead + 1] = flat[i]
-      stored[flat[i]] = nil
+    local field = flat[i]
+    if field ~= 'd' and field ~= 'f' and field ~= 'l' and (not stamp or sub(flat[i + 1], 1, STAMP) <= stamp) then
+      dead[#dead + 1] = field
+      dropped[field] = true
     end
   end
-  cleared = stamp == nil
+  for i = 5, count do
+    if dropped[names[i]] then
+      held[i] = false
+    end
+  end
+  if dropped['e'] then
+    existence = false
+  end
+  all_dropped = not stamp
 end
 
--- Puts a tombstone, and drops all that it covers.
-local function bury(cell)
-  tombstone = stamp_of(cell)
-  set['d'], stored['d'] = cell, cell
-  drop_cells(tombstone)
-end
-
+-- Begin and end of the life that is stored. One that has an end and begins in the future stems from before this clock was set
+-- back.
 local life_begin, life_end
-if stored['e'] then
-  life_begin, life_end = life_of(stored['e'])
+if existence then
+  local form = sub(existence, STAMP + 1, STAMP + 1)
+  if form == '3' then
+    life_begin, life_end = sub(existence, STAMP + 2, STAMP + 13), sub(existence, STAMP + 14)
+    if life_end ~= NO_END then
+      life_begin = at_most_now(life_begin)
+    end
+  elseif form == '2' then
+    life_begin, life_end = EVER, sub(existence, STAMP + 2)
+  else
+    life_begin, life_end = EVER, NO_END
+  end
   if is_over(life_end) then
     drop_cells()
   end
 end
 
 -- The life that is sent, clamped: it did not begin after now, and its writers cannot have asked for more than they did.
-local sent_begin, sent_end = ARGV[5], ARGV[7]
-if ARGV[8] ~= '' then
+local sent_begin, sent_end = argv[5], argv[7]
+if argv[8] ~= '' then
   sent_begin = at_most_now(sent_begin)
-  local limit = string.format('%012x', now_ms() + tonumber(ARGV[8]))
+  local limit = format('%012x', now_ms() + tonumber(argv[8]))
   if sent_end > limit then
     sent_end = limit
   end
 end
-if ARGV[6] > sent_end then
-  sent_end = ARGV[6]
+if argv[6] > sent_end then
+  sent_end = argv[6]
 end
 
--- A life that is over, or was before the present one began, is not joined any more.
+-- A life that is over, or was when the present one began, is not joined any more.
 local function comes_too_late()
-  if stored['e'] then
+  if existence then
     return sent_end <= life_begin
   end
   return is_over(sent_end)
@@ -173,17 +164,22 @@ if mode == 'all' then
       in_the_way = against
     end
   end
-  for i = FIRST, #ARGV, 2 do
-    local field, stamp = ARGV[i], stamp_of(ARGV[i + 1])
+  local stored = existence and sub(existence, 1, STAMP) or ''
+  if sent_removal then
+    -- A removal must be above every cell, or it would leave some of the record alive: every upsert writes `e`, so its stamp is
+    -- the largest.
+    check(tombstone, sent_removal)
+    check(stored, sent_removal)
+  end
+  if sent_existence then
+    check(tombstone, sent_existence)
+    check(stored, sent_existence)
+  end
+  for i = 5, count do
+    local stamp = sub(cells[i], 1, STAMP)
     check(tombstone, stamp)
-    if field == 'd' then
-      -- A removal must be above every cell, or it would leave some of the record alive: every upsert writes `e`, so its stamp
-      -- is the largest.
-      if stored['e'] then
-        check(stamp_of(stored['e']), stamp)
-      end
-    elseif stored[field] then
-      check(stamp_of(stored[field]), stamp)
+    if held[i] then
+      check(sub(held[i], 1, STAMP), stamp)
     end
   end
   if in_the_way ~= '' then
@@ -194,103 +190,101 @@ if mode == 'all' then
   end
 end
 
+-- By bytes: `<` on values would follow the server's collation, and the tiers would disagree.
+local function is_above(a, b)
+  -- What both begin with is skipped in pieces: byte by byte a value of 1 MiB takes a tenth of a second.
+  local from, piece = 1, 4096
+  while from <= #a and sub(a, from, from + piece - 1) == sub(b, from, from + piece - 1) do
+    from = from + piece
+  end
+  for i = from, math.min(#a, #b) do
+    local x, y = string.byte(a, i), string.byte(b, i)
+    if x ~= y then
+      return x > y
+    end
+  end
+  return #a > #b
+end
+
 local answer, lost = {1}, false
 
 -- The tombstone first: it decides which of the other cells are dead on arrival.
-for i = FIRST, #ARGV, 2 do
-  if ARGV[i] == 'd' then
-    local stamp = stamp_of(ARGV[i + 1])
-    if stamp > tombstone then
-      bury(ARGV[i + 1])
-    elseif stamp < tombstone then
-      lost = true
-    end
+if sent_removal then
+  if sent_removal > tombstone then
+    tombstone = sent_removal
+    write('d', sent_removal)
+    drop_cells(tombstone)
+  elseif sent_removal < tombstone then
+    lost = true
   end
 end
 
-local lives = false
-for i = FIRST, #ARGV, 2 do
-  if ARGV[i] ~= 'd' then
-    if stamp_of(ARGV[i + 1]) > tombstone then
-      lives = true
-    else
-      lost = true
-    end
-  end
-end
-if lives and comes_too_late() then
-  lives, lost = false, true
-end
-
-if lives then
-  for i = FIRST, #ARGV, 2 do
-    local field, cell = ARGV[i], ARGV[i + 1]
-    local stamp, held = stamp_of(cell), stored[field]
-    if is_cell(field) and field ~= 'e' and stamp > tombstone then
+if sent_existence or count > 4 then
+  -- The stamp of `e` is the largest of what has a life.
+  local lives = sent_existence and sent_existence > tombstone
+  if not lives or comes_too_late() then
+    lost = true
+  else
+    for i = 5, count do
+      local cell, other = cells[i], held[i]
       -- What is there already, as in a replay after a reply that was lost, needs no look into it.
-      if cell ~= held then
-        if held == nil or stamp > stamp_of(held) or (stamp == stamp_of(held) and is_above(cell, held)) then
-          set[field], stored[field] = cell, cell
+      if cell ~= other then
+        local stamp = sub(cell, 1, STAMP)
+        local stored = other and sub(other, 1, STAMP) or ''
+        if stamp <= tombstone then
+          lost = true
+        elseif stamp > stored or (stamp == stored and is_above(cell, other)) then
+          write(names[i], cell)
         else
           lost = true
         end
       end
     end
-  end
-  for i = FIRST, #ARGV, 2 do
-    if ARGV[i] == 'e' and stamp_of(ARGV[i + 1]) > tombstone then
-      local stamp = stamp_of(ARGV[i + 1])
-      if not stored['e'] then
-        life_begin, life_end = sent_begin, sent_end
-      else
-        if stamp_of(stored['e']) > stamp then
-          stamp, lost = stamp_of(stored['e']), true
-        end
-        life_begin = life_begin < sent_begin and life_begin or sent_begin
-        life_end = life_end > sent_end and life_end or sent_end
+    local stamp = sent_existence
+    if not existence then
+      life_begin, life_end = sent_begin, sent_end
+    else
+      local stored = sub(existence, 1, STAMP)
+      if stored > stamp then
+        stamp, lost = stored, true
       end
-      local cell = stamp .. '3' .. life_begin .. life_end
-      set['e'], stored['e'] = cell, cell
-      local estimated_end = ARGV[6] > ARGV[7] and ARGV[6] or ARGV[7]
-      if life_begin ~= ARGV[5] or life_end ~= estimated_end then
-        answer[2], answer[3] = 'e', cell
-      end
+      life_begin = life_begin < sent_begin and life_begin or sent_begin
+      life_end = life_end > sent_end and life_end or sent_end
+    end
+    existence = stamp .. '3' .. life_begin .. life_end
+    write('e', existence)
+    if life_begin ~= argv[5] or life_end ~= (argv[6] > argv[7] and argv[6] or argv[7]) then
+      answer[2], answer[3] = 'e', existence
     end
   end
 end
 
-if ARGV[3] ~= '' and (not stored['f'] or ARGV[3] < stored['f']) then
-  set['f'] = ARGV[3]
+if argv[3] ~= '' and (not first or argv[3] < first) then
+  write('f', argv[3])
 end
-if ARGV[4] ~= '' and (not stored['l'] or ARGV[4] > stored['l']) then
-  set['l'] = ARGV[4]
+if argv[4] ~= '' and (not last or argv[4] > last) then
+  write('l', argv[4])
 end
 
 local function in_pieces(command, arguments)
   for i = 1, #arguments, PIECE do
-    redis.call(command, key, unpack(arguments, i, math.min(i + PIECE - 1, #arguments)))
+    call(command, key, unpack(arguments, i, math.min(i + PIECE - 1, #arguments)))
   end
 end
-
 in_pieces('HDEL', dead)
-local arguments = {}
-for field, cell in pairs(set) do
-  arguments[#arguments + 1] = field
-  arguments[#arguments + 1] = cell
-end
-in_pieces('HSET', arguments)
+in_pieces('HSET', set)
 
-if not stored['e'] then
-  redis.call('PEXPIRE', key, ARGV[2])
+if not existence then
+  call('PEXPIRE', key, argv[2])
 elseif life_end == NO_END then
-  redis.call('PERSIST', key)
+  call('PERSIST', key)
 else
   -- As long as a tombstone would be: a removal that is remembered must not be forgotten with the record.
-  local until_ms = math.max(tonumber(life_end, 16), now_ms() + tonumber(ARGV[2]))
-  redis.call('PEXPIREAT', key, string.format('%.0f', until_ms))
+  local until_ms = math.max(tonumber(life_end, 16), now_ms() + tonumber(argv[2]))
+  call('PEXPIREAT', key, format('%.0f', until_ms))
 end
 if lost then
-  answer = redis.call('HGETALL', key)
+  answer = call('HGETALL', key)
   table.insert(answer, 1, 3)
 end
 return answer
