@@ -323,7 +323,9 @@ impl<E: Env> Inner<E> {
         // By the later of the two clocks, as reads are: after a sleep the monotonic one is behind, and the life would be over
         // before Redis hears of it. Where the wall clock was set forward instead, the script bounds what is too long.
         let life = Life::from_now(clock.latest_ms(self.env.now(), self.env.wall_ms()), ttl_ms);
-        Estimate { life, ttl_ms, clock: (!clock.is_told).then(|| self.with_clock(|clock| clock.instance())) }
+        // Of a life without an end there is nothing to correct.
+        let is_provisional = life.has_end() && !clock.is_told;
+        Estimate { life, ttl_ms, clock: is_provisional.then(|| self.with_clock(|clock| clock.instance())) }
     }
 
     /// By what a reply of Redis to a request sent then is judged.

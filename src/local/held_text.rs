@@ -89,7 +89,7 @@ fn serialize_life<M: SerializeMap>(life: &Lived, map: &mut M) -> Result<(), M::E
     if let Some(told) = life.told_beside_estimate() {
         map.serialize_entry("told", &told)?;
     }
-    if let Some(estimate) = life.estimate() {
+    if let Some(estimate) = life.estimate_beside_life() {
         map.serialize_entry("estimate", &estimate)?;
     }
     Ok(())

@@ -112,11 +112,16 @@ impl Lived {
 
     /// The life as Redis told it, if writes ask for another.
     pub(super) fn told_beside_estimate(&self) -> Option<Life> {
-        self.told.filter(|_| self.estimate.is_some())
+        self.told.filter(|_| self.estimate_beside_life().is_some())
     }
 
     pub(super) fn estimate(&self) -> Option<Estimate> {
         self.estimate
+    }
+
+    /// The estimate, unless the life says as much: one without an end is neither corrected nor bounded.
+    pub(super) fn estimate_beside_life(&self) -> Option<Estimate> {
+        self.estimate.filter(|estimate| estimate.life.has_end() || self.told.is_some_and(Life::has_end))
     }
 
     pub(super) fn is_pending(&self) -> bool {

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::stamp::{STAMP_TEXT_LEN, Stamp};
+
 /// The latest moment that 12 hexadecimal digits can say: a record without a time to live has no end.
 const NO_END_MS: u64 = (1 << 48) - 1;
 
@@ -89,9 +91,17 @@ impl Life {
         format!("{:012x}", self.end_ms)
     }
 
-    /// What the existence cell holds behind its stamp.
-    pub(super) fn text(self) -> String {
-        format!("3{:012x}{:012x}", self.begin_ms, self.end_ms)
+    /// What the existence cell holds: its stamp, and this. Every write and every copy goes through here.
+    pub(super) fn text_behind(self, stamp: Stamp) -> String {
+        let mut text = String::with_capacity(STAMP_TEXT_LEN + 1 + 2 * DIGITS);
+        text.push_str(&stamp.text());
+        text.push('3');
+        for moment in [self.begin_ms, self.end_ms] {
+            text.extend((0..DIGITS).rev().map(|digit| {
+                char::from(b"0123456789abcdef"[usize::try_from(moment >> (4 * digit) & 15).expect("four bits")])
+            }));
+        }
+        text
     }
 
     /// Reads the forms before it as well, which had a deadline and no begin: `1` for none, `2` by Redis's clock, and, in
@@ -114,6 +124,8 @@ impl Life {
 mod tests {
     use super::*;
 
+    const STAMP: &str = "019b76db1d3000042e75bacf456b42f8";
+
     fn life(begin_ms: u64, end_ms: u64) -> Life {
         Life { begin_ms, end_ms }
     }
@@ -121,7 +133,8 @@ mod tests {
     #[test]
     fn it_comes_back_from_its_text_and_the_forms_before_have_no_begin() {
         for life in [life(5, 90), Life::from_now(7, None)] {
-            assert_eq!(Life::from_text(&life.text()), Some(life));
+            let text = life.text_behind(STAMP.parse().unwrap());
+            assert_eq!(Life::from_text(text.strip_prefix(STAMP).unwrap()), Some(life), "{text}");
         }
         assert_eq!(Life::from_text("1"), Some(life(0, NO_END_MS)));
         assert_eq!(Life::from_text("20000000003e8"), Some(life(0, 1000)));

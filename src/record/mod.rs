@@ -315,11 +315,10 @@ impl Record {
 
     /// A cell as Redis and the local store hold it.
     fn cell_text(&self, name: &CellName, cell: &Cell) -> String {
-        let mut text = cell.text();
         if name.is_existence() {
-            text.push_str(&self.life.expect("a record that exists has a life").text());
+            return self.life.expect("a record that exists has a life").text_behind(cell.stamp);
         }
-        text
+        cell.text()
     }
 
     /// The record of a hash. Fields may come in any order.

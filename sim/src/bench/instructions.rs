@@ -26,7 +26,7 @@ const LIMITS: [(&str, f64); 4] = [
     ("echo, SimNet", 0.85),
     ("get, whole bed", 1.5),
     ("upsert Shared, whole bed", 6.8),
-    ("upsert Local, whole bed", 3.25),
+    ("upsert Local, whole bed", 3.55),
 ];
 
 /// How many times as much an operation may cost among the most clients: 1.08 was counted at most.
