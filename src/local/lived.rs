@@ -344,17 +344,23 @@ impl Lived {
 
     fn pending_cells(&self, life: SentLife, of: impl Fn(&CellName, Note) -> bool) -> (Record, SentLife) {
         let mut record = Record::default();
-        let mut lives = life.estimated.is_some() && self.is_life_pending();
         for (name, cell) in self.record.cells() {
             if self.notes.get(name).is_some_and(|note| note.pending && of(name, *note)) {
                 record.join_cell(name, cell);
-                // The existence cell comes along with any other, and alone only in its own part.
-                lives |= !name.is_tombstone();
             }
         }
-        let (Some(existence), Some(sent), true) = (self.record.existence(), life.union(), lives) else {
+        let has_living = record.cells().keys().any(|name| !name.is_tombstone());
+        let asks = life.estimated.is_some() && self.is_life_pending();
+        let (Some(existence), Some(sent), true) = (self.record.existence(), life.union(), has_living || asks) else {
             return (record, SentLife::default());
         };
+        // The existence cell comes along with any other. Alone it would begin an empty record where the life has ended in Redis
+        // meanwhile: if only the interval is lacking, the cells that others won with come along, which live as long.
+        if asks && record.cells().keys().all(|name| name.is_existence() || name.is_tombstone()) {
+            for (name, cell) in self.record.cells().iter().filter(|(name, _)| !name.is_tombstone()) {
+                record.join_cell(name, cell);
+            }
+        }
         record.join_cell(&CellName::existence(), existence);
         record.set_life(sent);
         (record, life)
@@ -407,12 +413,16 @@ impl Lived {
                 && reply.end_ms() < asked.end_ms()
                 && self.told.is_some_and(|told| told.contains(asked))
         });
-        let note = self.notes.get_mut(CellName::existence().field()).filter(|_| lacks);
-        let Some(note) = note.filter(|note| !note.pending && note.is_confirmed_since(since_ms) && !removed) else {
+        if !lacks || removed {
             return false;
-        };
-        note.pending = true;
-        true
+        }
+        let mut marked = false;
+        // All of it: if the life has ended in Redis meanwhile, its existence alone would begin an empty record.
+        let notes = self.notes.iter_mut().filter(|(name, _)| !name.is_tombstone());
+        for (_, note) in notes.filter(|(_, note)| !note.pending && note.is_confirmed_since(since_ms)) {
+            (note.pending, marked) = (true, true);
+        }
+        marked
     }
 
     /// Redis did not take in all of `sent`, and has no more of it than it told.

@@ -153,6 +153,18 @@ fn l1_the_interval_of_a_write_reaches_redis_though_all_of_its_cells_are_outdone(
 }
 
 #[test]
+fn l1_an_interval_that_redis_lacks_brings_the_cells_of_its_life_along() {
+    let mut held = Held::default();
+    write(&mut held, 60, "a", life(60, 200));
+    held.take_reply(&held.clone(), &upsert(70, "a", life(50, 100)), NEVER);
+    let sent = only_sent(&held);
+    let cell = &sent.record.cells()[&CellName::metadata("a")];
+    assert_eq!((cell.stamp, sent.record.cells().len()), (stamp(70), 3), "or they would be gone with the life at 150");
+    acknowledge(&mut held, &sent);
+    assert!(!held.is_pending() && shows(&held, "a", 255));
+}
+
+#[test]
 fn r5_the_part_of_a_life_that_redis_lost_is_published_again() {
     let mut held = Held::default();
     held.join_confirmed(&upsert(5, "field", life(100, 300)), 100, 10);
