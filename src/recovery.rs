@@ -29,7 +29,7 @@ use crate::{
     local::Sent,
     shared::{
         CallError,
-        connection::{Connection, dial, generation, marker_and_clock},
+        connection::{Connection, confirmed_clock, dial, generation, marker_and_clock},
         said::CLOSED,
         script::{Merged, Mode},
     },
@@ -110,6 +110,8 @@ async fn establish<E: Env>(inner: &Arc<Inner<E>>, id: u64, reached: &AtomicBool)
     let fresh = format!("{:016x}", inner.env.random());
     let found = generation(&mut dialled.multiplexed, &inner.keys, &fresh).await;
     let (found, clock_ms) = dialled.heard(found)?;
+    let clock_ms = confirmed_clock(&mut dialled.multiplexed, &inner.keys, clock_ms, inner.shared_ms()).await;
+    let clock_ms = dialled.heard(clock_ms)?;
     // Before the first call on it: until then deadlines went by this instance's own clock, however wrong.
     inner.read_clock(clock_ms);
     inner.local.take_redis();
@@ -156,8 +158,11 @@ async fn adopt<E: Env>(inner: &Inner<E>, found: &str) {
 /// Asks for a sign of life; says whether one came, from the data that was known.
 async fn probe<E: Env>(inner: &Arc<Inner<E>>) -> bool {
     let Some(connection) = inner.link.connection() else { return false };
-    let answer = timeout(&inner.env, inner.config.reply_timeout, connection.probe(&inner.keys)).await;
-    match answer {
+    let probed = async {
+        let (found, clock_ms) = connection.probe(&inner.keys).await?;
+        Ok::<_, CallError>((found, connection.confirm_clock(&inner.keys, clock_ms, inner.shared_ms()).await?))
+    };
+    match timeout(&inner.env, inner.config.reply_timeout, probed).await {
         Some(Ok((Some(found), clock_ms))) if *found == *connection.generation => {
             inner.read_clock(clock_ms);
             inner.link.report(connection.id, Event::ProbeAnswered, inner.env.now());

@@ -14,7 +14,7 @@ use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisError, RedisResult, Valu
 use super::{
     CallError,
     addresses::{self, Addresses},
-    horizon::{Horizon, cells},
+    horizon::{FAR_MS, Horizon, cells},
     overheard::{FirstLine, Overheard},
     reply::{Flat, record_of},
     said::server_error,
@@ -158,6 +158,28 @@ pub(crate) async fn marker_and_clock(
     Ok((marker, seconds.saturating_mul(1000).saturating_add(micros / 1000)))
 }
 
+/// What Redis's clock says, told to be `told_ms` and expected to be `expected_ms`. If the two are far apart it is asked again,
+/// see [`Horizon`].
+///
+/// # Errors
+/// Two answers differ, and neither is expected: what comes over this connection is damaged.
+pub(crate) async fn confirmed_clock(
+    connection: &mut MultiplexedConnection,
+    keys: &Keys,
+    told_ms: u64,
+    expected_ms: u64,
+) -> Result<u64, CallError> {
+    let is_near = |left: u64, right: u64| left.abs_diff(right) <= FAR_MS;
+    if is_near(told_ms, expected_ms) {
+        return Ok(told_ms);
+    }
+    let (_, again_ms) = marker_and_clock(connection, keys).await?;
+    if is_near(again_ms, told_ms) || is_near(again_ms, expected_ms) {
+        return Ok(again_ms);
+    }
+    Err(CallError::Unknown("replies of redis are damaged on their way: two differ in its clock".to_owned()))
+}
+
 impl Connection {
     /// The same connection, found to lead to another generation of data.
     pub(crate) fn regenerated(&self, generation: &str) -> Self {
@@ -178,6 +200,11 @@ impl Connection {
     /// milliseconds.
     pub(crate) async fn probe(&self, keys: &Keys) -> Result<(Option<String>, u64), CallError> {
         marker_and_clock(&mut self.multiplexed.clone(), keys).await
+    }
+
+    /// As [`confirmed_clock`], on this connection.
+    pub(crate) async fn confirm_clock(&self, keys: &Keys, told_ms: u64, expected_ms: u64) -> Result<u64, CallError> {
+        confirmed_clock(&mut self.multiplexed.clone(), keys, told_ms, expected_ms).await
     }
 
     /// As [`generation`], on this connection.

@@ -1,4 +1,4 @@
-//! Stamps of the far future, which are believed once two replies have shown them.
+//! Stamps of the far future, and a clock of Redis that is far from the estimate: believed once two replies have shown them.
 //!
 //! A flipped bit that no checksum on the way noticed can turn a stamp of today into one of the year 2583. An instance that
 //! believed it would move its own clock there, write above it, and take every instance along; no later write could undo
@@ -6,6 +6,8 @@
 //! shows a stamp near the first, there is such a stamp in Redis (the clock of an instance is wrong), and it counts like any
 //! other (R4). If it does not, the second reply is the answer. A checksum over what the script answers was rejected: reads
 //! are HGETALLs, which no script makes, and a script for every read would cost Redis three times the work.
+//!
+//! Redis's clock is asked again in the same way: lives of records are reckoned from it, and one bit makes it 1991.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,8 +16,8 @@ use redis::Value;
 use super::CallError;
 
 /// How far ahead of Redis's clock a stamp is doubted, and how near two of them are taken for the same clock's, in
-/// milliseconds.
-const FAR_MS: u64 = 60 * 60 * 1000;
+/// milliseconds. So far from the estimate, what Redis's clock says is doubted too.
+pub(crate) const FAR_MS: u64 = 60 * 60 * 1000;
 
 /// Digits of a stamp that are its milliseconds, and all of them.
 const MILLIS_LEN: usize = 12;

@@ -106,6 +106,40 @@ fn a_damaged_answer_to_a_merge_moves_no_clock() {
     });
 }
 
+/// One bit of the answer to TIME makes it 1991 or 2273. What was written before the first contact is corrected by that answer.
+#[test]
+fn a_damaged_clock_ends_no_record() {
+    for bit in [0, 3] {
+        play(async move |stage| {
+            let expiring = Config { record_ttl: Some(Duration::from_mins(1)), ..config() };
+            let other = stage.open_with(2, expiring.clone()).await;
+            other.upsert(&uid("x"), &field("v", "theirs")).await.expect("redis");
+            other.close().await.expect("the disk works");
+            stage.cut(1, true);
+            let cache = stage.open_with(1, expiring.clone()).await;
+            let kept = cache.upsert(&uid("u"), &field("v", "mine")).await.expect("the disk works");
+            assert_eq!(kept.placement, Placement::Local);
+            let seconds = (stage.world.wall_ms(1) / 1000).to_string();
+            stage.redis.flip_once(&seconds[..6], bit);
+            stage.cut(1, false);
+            stage.at_rest(&cache).await;
+            assert!(!stage.redis.is_to_flip(), "no reply was damaged");
+            assert_eq!(profile(&cache, "u").await, (Source::Shared, Some(json!({"v": "mine"}))));
+            assert_eq!(profile(&cache, "x").await, (Source::Shared, Some(json!({"v": "theirs"}))));
+            // And later, by a probe.
+            stage.redis.flip_once(&seconds[..6], bit);
+            stage.until("a probe", || !stage.redis.is_to_flip()).await;
+            stage.sleep(Duration::from_millis(20)).await;
+            stage.cut(1, true);
+            stage.away(&cache).await;
+            assert_eq!(profile(&cache, "x").await, (Source::Local, Some(json!({"v": "theirs"}))));
+            let other = stage.open_with(3, expiring).await;
+            stage.at_rest(&other).await;
+            assert_eq!(profile(&other, "u").await, (Source::Shared, Some(json!({"v": "mine"}))));
+        });
+    }
+}
+
 /// What two replies show is so: the clock of an instance is wrong, and its writes count like any other (R4).
 #[test]
 fn a_stamp_of_the_far_future_that_is_there_is_believed() {
