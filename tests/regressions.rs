@@ -18,6 +18,7 @@
 //! | `a-fast-clock-and-a-fresh-write` | a bug of the client: it came back with a clock a minute ahead, took its own write of three seconds before for expired, and buried it. What it estimates before it meets Redis is corrected then (L3). |
 //! | `a-slow-clock-and-the-record-of-others` | a bug of the client: it came back with a clock a minute behind; its first write had no time left when it reached Redis, and ended the record that others had just written. A life that is over ends no other now (L1, L4). |
 //! | `a-fast-clock-and-a-long-life` | a bug of the client: a record that was written by a clock a minute ahead lived a minute longer. |
+//! | `an-upsert-after-the-clock-of-redis-went-back` | a bug of the client: Redis went back to an older save and its clock by a quarter of an hour, so that the life it told with an upsert was over before the one that the instance held. That passed for a reply that was overtaken, and the next read lacked the upsert. A reply to a later request is never that. |
 //! | `a-replay-of-what-was-over` | a bug of the client: a pending write whose time was over came into the record that another instance had begun since, and showed again (L4). |
 
 use std::{fs, path::Path};

@@ -200,9 +200,13 @@ impl Held {
             self.bury_earlier(tombstone);
             self.latest.join(&Record::tombstone(tombstone.stamp), Note::confirmed(sent_at_ms));
         }
-        if self.latest.life().zip(confirmed.life()).is_some_and(|(latest, life)| life.is_before(latest)) {
-            // A reply that was overtaken: its cells are of a life before.
-            return;
+        if self.is_latest_after(confirmed.life()) {
+            if !self.latest.is_told_before(sent_at_ms) {
+                // A reply that was overtaken: its cells are of a life before.
+                return;
+            }
+            // Redis's clock was set back, and the life that it told then is no more.
+            self.leave_latest();
         }
         self.latest.join(confirmed, Note::confirmed(sent_at_ms));
         if let Some(life) = confirmed.life() {
@@ -234,6 +238,11 @@ impl Held {
                 None => {}
             }
         }
+    }
+
+    /// Whether this life was over before the latest one began.
+    fn is_latest_after(&self, life: Option<Life>) -> bool {
+        self.latest.life().zip(life).is_some_and(|(latest, life)| life.is_before(latest))
     }
 
     /// The latest life becomes one of the earlier ones.
@@ -268,6 +277,7 @@ impl Held {
     /// R5: if that lacks something of `asked`, what was held when it was asked, the excess becomes pending again if it was
     /// confirmed lately; an older copy yields to Redis (R9). L5: copies of a life that is over are dropped instead.
     pub(crate) fn take_reply(&mut self, asked: &Self, reply: &Record, asking: Asking) -> Reclaimed {
+        let is_overtaken = self.latest.life() != asked.latest.life();
         self.drop_expired(reply, asking.now_ms);
         if let Some(life) = reply.life() {
             self.enter(life);
@@ -289,6 +299,10 @@ impl Held {
             *self = Self::default();
         } else {
             self.marked += u64::from(reclaimed.marked);
+        }
+        if !is_overtaken && self.is_latest_after(reply.life()) {
+            // Redis's clock was set back. What it shows lives, whatever the lives told and estimated before.
+            self.leave_latest();
         }
         self.join_confirmed(reply, asking.sent_at_ms, asking.stale_ms);
         if let Some(life) = reply.life()

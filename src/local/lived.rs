@@ -234,11 +234,17 @@ impl Lived {
     }
 
     /// Whether Redis, which holds the record with this life or not at all, has deleted the life that it told: it was over at
-    /// `now_ms`, and the present one, if any, began anew. A life that goes on never begins later than it did. What writes of
-    /// this instance ask for beyond that, Redis had not heard of.
+    /// `now_ms`, and the present one, if any, is another. A life that goes on never begins later than it did, nor ends before it
+    /// began. What writes of this instance ask for beyond that, Redis had not heard of.
     pub(super) fn has_expired(&self, present: Option<Life>, now_ms: u64) -> bool {
-        let began_anew = |told: Life| present.is_none_or(|present| present.begin_ms() > told.begin_ms());
-        self.told.is_some_and(|told| told.is_over_at(now_ms) && began_anew(told))
+        let is_another =
+            |told: Life| present.is_none_or(|present| present.begin_ms() > told.begin_ms() || present.is_before(told));
+        self.told.is_some_and(|told| told.is_over_at(now_ms) && is_another(told))
+    }
+
+    /// Whether all of it was confirmed by requests that were sent before this moment of the instance's wall clock.
+    pub(super) fn is_told_before(&self, sent_at_ms: u64) -> bool {
+        self.notes.values().all(|note| !note.is_owed() && note.confirmed_at_ms < sent_at_ms)
     }
 
     /// Drops the cells that Redis has confirmed, but for those that it shows: their life is over (L5).

@@ -165,6 +165,32 @@ fn l1_an_interval_that_redis_lacks_brings_the_cells_of_its_life_along() {
 }
 
 #[test]
+fn what_redis_tells_after_its_clock_was_set_back_is_shown_and_what_it_tells_late_is_not() {
+    let mut told = Held::default();
+    told.join_confirmed(&upsert(5, "before", life(130, 20)), 130, 10);
+    let stepped_back = upsert(6, "after", life(20, 100));
+    let mut overtaken = told.clone();
+    overtaken.join_confirmed(&stepped_back, 129, 10);
+    assert!(shows(&overtaken, "before", 140) && !shows(&overtaken, "after", 140));
+    // A write that Redis acknowledged, and a read of it, in either order.
+    let mut written = told.clone();
+    written.join_confirmed(&stepped_back, 155, 10);
+    for mut held in [told, written] {
+        held.take_reply(&held.clone(), &stepped_back, NEVER);
+        assert_eq!(held.shown_at(NEVER.now_ms).cells(), stepped_back.cells(), "the life told before is over");
+    }
+}
+
+#[test]
+fn what_redis_tells_after_its_clock_was_set_back_is_shown_beside_what_is_pending() {
+    let mut held = Held::default();
+    write(&mut held, 5, "mine", life(155, 100));
+    held.take_reply(&held.clone(), &upsert(4, "theirs", life(20, 100)), NEVER);
+    assert!(shows(&held, "mine", 110) && shows(&held, "theirs", 110));
+    assert!(held.is_pending());
+}
+
+#[test]
 fn r5_the_part_of_a_life_that_redis_lost_is_published_again() {
     let mut held = Held::default();
     held.join_confirmed(&upsert(5, "field", life(100, 300)), 100, 10);
