@@ -378,6 +378,23 @@ mod tests {
     }
 
     #[test]
+    fn a_life_told_before_the_clock_of_redis_went_back_goes_on_and_takes_others_along() {
+        let mut story = expiring();
+        story.get_none(0, "v", Source::Shared);
+        story.redis_clock_steps(60_000);
+        story.now_us += TTL_US / 2;
+        story.upsert(1, "u", &["name"], Shared);
+        story.redis_clock_steps(-60_000);
+        story.now_us += TTL_US / 2;
+        story.get_none(0, "v", Source::Shared);
+        story.now_us += TTL_US / 2;
+        let joined = story.upsert(0, "u", &["title"], Shared);
+        story.now_us += TTL_US * 3 / 2;
+        story.get(0, "u", Source::Shared, &[("title", joined)]);
+        story.passes(Session);
+    }
+
+    #[test]
     fn a_list_goes_by_the_estimate_of_its_instance_which_may_not_have_heard_of_a_step_yet() {
         for heard in [false, true] {
             let mut story = expiring();

@@ -169,12 +169,17 @@ impl Expiry {
     fn over(&self, run: &Operations<'_>, record: &Record<'_>, ttl_us: i64) -> Vec<(u64, i64)> {
         let mut narrow: Vec<Range> = Vec::new();
         let mut wide: Vec<&Life> = Vec::new();
-        for life in run.upserts(record).map(|upsert| &self.lives[&upsert.number]) {
+        for upsert in run.upserts(record) {
+            let life = &self.lives[&upsert.number];
+            // One that seems to begin later once Redis's clock went back counts from there.
+            let is_set_back = self.clocks.redis_goes_back(upsert.called_at_us);
+            let reached = is_set_back.then(|| self.clocks.redis(upsert.called_at_us, u64::MAX).least);
+            let least = reached.map_or(life.begins.least, |reached| life.begins.least.min(reached));
             // Of one that may lie anywhere within a time it is only known that it prolongs another by no more than its own.
-            if life.begins.most - life.begins.least > ttl_us {
+            if !is_set_back && life.begins.most - life.begins.least > ttl_us {
                 wide.push(life);
             } else {
-                narrow.push(Range { least: life.begins.least, most: life.ends.most });
+                narrow.push(Range { least, most: life.ends.most });
             }
         }
         wide.sort_by_key(|life| life.ends.most);
