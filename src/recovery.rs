@@ -30,6 +30,7 @@ use crate::{
     shared::{
         CallError,
         connection::{Connection, confirmed_clock, dial, generation, marker_and_clock},
+        link::AskedAt,
         said::CLOSED,
         script::{Merged, Mode},
     },
@@ -108,9 +109,11 @@ async fn establish<E: Env>(inner: &Arc<Inner<E>>, id: u64, reached: &AtomicBool)
     let owner = check_owner(inner, &mut dialled.multiplexed).await;
     dialled.heard(owner)?;
     let fresh = format!("{:016x}", inner.env.random());
+    let asked = AskedAt::now(&inner.env);
     let found = generation(&mut dialled.multiplexed, &inner.keys, &fresh).await;
     let (found, clock_ms) = dialled.heard(found)?;
-    let clock_ms = confirmed_clock(&mut dialled.multiplexed, &inner.keys, clock_ms, inner.shared_ms()).await;
+    let (told, by) = ((clock_ms, asked), (&inner.env, &inner.config));
+    let clock_ms = confirmed_clock(&mut dialled.multiplexed, &inner.keys, told, inner.shared_ms(), by).await;
     let clock_ms = dialled.heard(clock_ms)?;
     // Before the first call on it: until then deadlines went by this instance's own clock, however wrong.
     inner.read_clock(clock_ms);
@@ -158,13 +161,8 @@ async fn adopt<E: Env>(inner: &Inner<E>, found: &str) {
 /// Asks for a sign of life; says whether one came, from the data that was known.
 async fn probe<E: Env>(inner: &Arc<Inner<E>>) -> bool {
     let Some(connection) = inner.link.connection() else { return false };
-    let probed = async {
-        let (found, clock_ms) = connection.probe(&inner.keys).await?;
-        Ok::<_, CallError>((found, connection.confirm_clock(&inner.keys, clock_ms, inner.shared_ms()).await?))
-    };
-    match timeout(&inner.env, inner.config.reply_timeout, probed).await {
-        Some(Ok((Some(found), clock_ms))) if *found == *connection.generation => {
-            inner.read_clock(clock_ms);
+    match timeout(&inner.env, inner.config.reply_timeout, inner.hear(&connection)).await {
+        Some(Ok(Some(found))) if *found == *connection.generation => {
             inner.link.report(connection.id, Event::ProbeAnswered, inner.env.now());
             if inner.local.pending_count() > 0 {
                 // What could not be merged in the last pass is tried again.

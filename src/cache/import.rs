@@ -48,7 +48,7 @@ impl<E: Env> Inner<E> {
         let confirmed = match merged {
             Ok(Merged::Applied(told)) => written.record.clone().living(told.life()),
             Ok(Merged::Outdone(whole)) => whole,
-            Ok(Merged::Conflict(_) | Merged::Over(_)) => {
+            Ok(Merged::Conflict(_) | Merged::Over) => {
                 let reason = "the merge script answered a conflict in mode each".to_owned();
                 return Err(Error::NotShared { reason, sent: true });
             }

@@ -26,7 +26,7 @@ use crate::{
     shared::{
         CallError,
         connection::Connection,
-        link::{Link, SharedClock},
+        link::{AskedAt, Link, SharedClock},
         reply::Decoder,
         script::{SentLife, Terms},
         side::{Side, open_beside},
@@ -34,6 +34,9 @@ use crate::{
     stamp::{Head, HybridClock, NoStamp, Stamp},
     telemetry::log,
 };
+
+/// By how much the wall clock may go ahead of the monotonic clock before Redis's is asked again.
+const CLOCK_DOUBT_MS: u64 = 1000;
 
 /// The inside of a cache.
 pub(crate) struct Inner<E: Env> {
@@ -292,6 +295,28 @@ impl<E: Env> Inner<E> {
         self.link.clock().latest_ms(self.env.now(), self.env.wall_ms())
     }
 
+    /// Whether the two clocks of this instance disagree about the time since Redis's was heard: after a sleep, or a step of the
+    /// wall clock. Then Redis should be asked before anything is hidden for good.
+    pub(super) fn is_clock_in_doubt(&self) -> bool {
+        let (clock, now) = (self.link.clock(), self.env.now());
+        clock.latest_ms(now, self.env.wall_ms()) > clock.elapsed_ms(now).saturating_add(CLOCK_DOUBT_MS)
+    }
+
+    /// Asks for a sign of life: the marker of the generation (none if there is none), and Redis's clock, which is taken over.
+    ///
+    /// # Errors
+    /// No answer came, or the clock that it tells is damaged.
+    pub(crate) async fn hear(&self, connection: &Connection) -> Result<Option<String>, CallError> {
+        let asked = AskedAt::now(&self.env);
+        let (found, clock_ms) = connection.probe(&self.keys).await?;
+        // If the process stood still meanwhile it is no news of the clock. The next probe has some.
+        if !asked.is_before(self.config.reply_timeout, &self.env) {
+            let (told, by) = ((clock_ms, asked), (&self.env, &self.config));
+            self.read_clock(connection.confirm_clock(&self.keys, told, self.shared_ms(), by).await?);
+        }
+        Ok(found)
+    }
+
     /// Redis's clock said this just now. At the first contact of this cache, all that it had estimated before is known to be off
     /// by the difference (L3).
     pub(crate) fn read_clock(&self, clock_ms: u64) {
@@ -330,10 +355,12 @@ impl<E: Env> Inner<E> {
 
     /// By what a reply of Redis to a request sent then is judged.
     pub(crate) fn asking(&self, sent_at_ms: u64, behind_replay: bool) -> Asking {
+        let clock_error_ms = u64::try_from(self.config.reply_timeout.as_millis()).unwrap_or(u64::MAX);
         Asking {
             sent_at_ms,
             behind_replay,
             now_ms: self.shared_ms(),
+            ended_by_ms: self.link.clock().elapsed_ms(self.env.now()).saturating_add(clock_error_ms),
             republish_since_ms: self.republish_since_ms(),
             stale_ms: self.stale_ms(),
         }

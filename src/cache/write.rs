@@ -131,13 +131,11 @@ impl<E: Env> Inner<E> {
                     left = deadline.saturating_sub(self.env.now());
                 }
                 // Likewise: the estimate of Redis's clock is off by more than a time to live.
-                Ok(Merged::Over(clock_ms)) => {
+                Ok(Merged::Over) => {
                     left = deadline.saturating_sub(self.env.now());
-                    let confirm = connection.confirm_clock(&self.keys, clock_ms, self.shared_ms());
                     // Rare: in a box, so that every other write is not moved about with it.
-                    match self.ask_within(connection, left, pin!(Box::pin(confirm))).await {
-                        Ok(clock_ms) => self.read_clock(clock_ms),
-                        Err(error) => return Ok(Attempt::NotPlaced { reason: error.to_string(), sent: true }),
+                    if let Err(error) = self.ask_within(connection, left, pin!(Box::pin(self.hear(connection)))).await {
+                        return Ok(Attempt::NotPlaced { reason: error.to_string(), sent: true });
                     }
                     *written = stamped(self.issue().await?);
                     left = deadline.saturating_sub(self.env.now());

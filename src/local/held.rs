@@ -47,6 +47,10 @@ pub(crate) struct Asking {
     pub(crate) behind_replay: bool,
     /// Redis's clock by the estimate, in milliseconds.
     pub(crate) now_ms: u64,
+    /// What ended by then, and is not in Redis, was not lost there. By the monotonic clock, and ahead by as much as the estimate
+    /// can be behind: an answer of Redis's clock was under way. If the wall clock went further, perhaps it is wrong: what is over
+    /// by that clock alone is published again, and Redis knows.
+    pub(crate) ended_by_ms: u64,
     /// Copies confirmed since then are published again; older ones yield to Redis (R9).
     pub(crate) republish_since_ms: u64,
     /// See [`Lived::confirm`].
@@ -278,7 +282,8 @@ impl Held {
     /// confirmed lately; an older copy yields to Redis (R9). L5: copies of a life that is over are dropped instead.
     pub(crate) fn take_reply(&mut self, asked: &Self, reply: &Record, asking: Asking) -> Reclaimed {
         let is_overtaken = self.latest.life() != asked.latest.life();
-        self.drop_expired(reply, asking.now_ms);
+        // What ended a moment ago in Redis was not lost there.
+        self.drop_expired(reply, asking.ended_by_ms);
         if let Some(life) = reply.life() {
             self.enter(life);
         }
@@ -392,9 +397,10 @@ impl Held {
             let acknowledged = of_earlier.unwrap_or(&mut self.latest);
             let applied = matches!(merged, Merged::Applied(_));
             let present = told.life().or_else(|| sent.life.union().filter(|_| applied));
-            if acknowledged.has_expired(present, asking.now_ms) {
+            if acknowledged.has_expired(present, asking.ended_by_ms) {
                 acknowledged.drop_confirmed(if applied { &sent.record } else { told });
             }
+            let is_overtaken = acknowledged.is_confirmed_at(asking.sent_at_ms);
             acknowledged.acknowledge(&sent.record, asking.sent_at_ms);
             // Redis may hold no life because of a removal: that is not the end of this one.
             let over = sent.life.union().is_some_and(|sent| {
@@ -404,7 +410,7 @@ impl Held {
                 // So are the copies beside it.
                 acknowledged.drop_confirmed(told);
             } else if let Some(present) = present {
-                acknowledged.settle(sent.life, present);
+                acknowledged.settle(sent.life, present, is_overtaken);
             }
             if !applied {
                 acknowledged.drop_outdone(&sent.record, told);

@@ -128,6 +128,11 @@ impl Lived {
         self.notes.values().any(|note| note.pending) || self.is_life_pending()
     }
 
+    /// Whether Redis lacks cells that have a life.
+    fn owes_cells(&self) -> bool {
+        self.notes.iter().any(|(name, note)| note.pending && !name.is_tombstone())
+    }
+
     /// Whether Redis lacks a part of the interval that writes asked for: it has to hear of that even if larger stamps than theirs
     /// stand in all of their cells (L1).
     fn is_life_pending(&self) -> bool {
@@ -244,7 +249,12 @@ impl Lived {
 
     /// Whether all of it was confirmed by requests that were sent before this moment of the instance's wall clock.
     pub(super) fn is_told_before(&self, sent_at_ms: u64) -> bool {
-        self.notes.values().all(|note| !note.is_owed() && note.confirmed_at_ms < sent_at_ms)
+        self.notes.values().all(|note| !note.is_owed()) && !self.is_confirmed_at(sent_at_ms)
+    }
+
+    /// Whether some of it was confirmed by a request that was sent then or later.
+    pub(super) fn is_confirmed_at(&self, sent_at_ms: u64) -> bool {
+        self.notes.values().any(|note| note.confirmed_at_ms >= sent_at_ms)
     }
 
     /// Drops the cells that Redis has confirmed, but for those that it shows: their life is over (L5).
@@ -253,7 +263,7 @@ impl Lived {
             let shown = shown.cells().get(*name).is_some_and(|shown| self.record.cells().get(*name) == Some(shown));
             !note.pending && !name.is_tombstone() && !shown
         });
-        let keep_existence = self.notes.iter().any(|(name, note)| note.pending && !name.is_tombstone());
+        let keep_existence = self.owes_cells();
         for name in confirmed.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
             // What is sent carries its life, in the existence cell.
             if !(keep_existence && name.is_existence()) {
@@ -395,15 +405,20 @@ impl Lived {
         }
     }
 
-    /// Redis holds what was sent of it, with this life, as part of the present one.
-    pub(super) fn settle(&mut self, sent: SentLife, present: Life) {
-        let owes = self.notes.iter().any(|(name, note)| note.pending && !name.is_tombstone());
+    /// Redis holds what was sent of it, with this life, as part of the present one. If the answer to a later request was taken in
+    /// before, that one's life was longer.
+    pub(super) fn settle(&mut self, sent: SentLife, present: Life, is_overtaken: bool) {
+        let owes = self.owes_cells();
         let heard =
             sent.estimated.is_some_and(|sent| self.estimate.is_none_or(|estimate| sent.life.contains(estimate.life)));
         if heard && !owes {
             self.estimate = None;
         }
-        self.replace_told(present);
+        if is_overtaken {
+            self.extend_told(present);
+        } else {
+            self.replace_told(present);
+        }
     }
 
     /// R5: the life in a reply ends before the one that Redis had told when it was asked: what extended it was lost, and is
@@ -433,7 +448,10 @@ impl Lived {
 
     /// Redis did not take in all of `sent`, and has no more of it than it told.
     pub(super) fn drop_outdone(&mut self, sent: &Record, told: &Record) {
-        for (name, cell) in sent.cells().iter().filter(|(name, cell)| !told.covers_cell(name, cell)) {
+        // What is still to be sent carries its life, in the existence cell.
+        let keep_existence = self.owes_cells();
+        let lacking = sent.cells().iter().filter(|(name, cell)| !told.covers_cell(name, cell));
+        for (name, cell) in lacking.filter(|(name, _)| !(keep_existence && name.is_existence())) {
             if self.record.cells().get(name) == Some(cell) && !self.notes.get(name).is_some_and(|note| note.pending) {
                 self.forget(name);
             }

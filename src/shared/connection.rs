@@ -15,6 +15,7 @@ use super::{
     CallError,
     addresses::{self, Addresses},
     horizon::{FAR_MS, Horizon, cells},
+    link::AskedAt,
     overheard::{FirstLine, Overheard},
     reply::{Flat, record_of},
     said::server_error,
@@ -158,22 +159,28 @@ pub(crate) async fn marker_and_clock(
     Ok((marker, seconds.saturating_mul(1000).saturating_add(micros / 1000)))
 }
 
-/// What Redis's clock says, told to be `told_ms` and expected to be `expected_ms`. If the two are far apart it is asked again,
-/// see [`Horizon`].
+/// What Redis's clock says, told to be `told_ms` when it was asked at `asked`. It is asked again if that is further from what
+/// is expected than a flipped bit explains (see [`Horizon`]), or if the answer took longer than any reply may.
 ///
 /// # Errors
-/// Two answers differ, and neither is expected: what comes over this connection is damaged.
-pub(crate) async fn confirmed_clock(
+/// Two answers differ, and neither is expected: what comes over this connection is damaged. Or the second took too long as well.
+pub(crate) async fn confirmed_clock<E: Env>(
     connection: &mut MultiplexedConnection,
     keys: &Keys,
-    told_ms: u64,
+    (told_ms, asked): (u64, AskedAt),
     expected_ms: u64,
+    (env, config): (&E, &Config),
 ) -> Result<u64, CallError> {
     let is_near = |left: u64, right: u64| left.abs_diff(right) <= FAR_MS;
-    if is_near(told_ms, expected_ms) {
+    let is_late = |asked: AskedAt| asked.is_before(config.reply_timeout, env);
+    if is_near(told_ms, expected_ms) && !is_late(asked) {
         return Ok(told_ms);
     }
+    let asked = AskedAt::now(env);
     let (_, again_ms) = marker_and_clock(connection, keys).await?;
+    if is_late(asked) {
+        return Err(CallError::Unknown("redis was asked for its clock, and its answers came late".to_owned()));
+    }
     if is_near(again_ms, told_ms) || is_near(again_ms, expected_ms) {
         return Ok(again_ms);
     }
@@ -203,8 +210,14 @@ impl Connection {
     }
 
     /// As [`confirmed_clock`], on this connection.
-    pub(crate) async fn confirm_clock(&self, keys: &Keys, told_ms: u64, expected_ms: u64) -> Result<u64, CallError> {
-        confirmed_clock(&mut self.multiplexed.clone(), keys, told_ms, expected_ms).await
+    pub(crate) async fn confirm_clock<E: Env>(
+        &self,
+        keys: &Keys,
+        told: (u64, AskedAt),
+        expected_ms: u64,
+        by: (&E, &Config),
+    ) -> Result<u64, CallError> {
+        confirmed_clock(&mut self.multiplexed.clone(), keys, told, expected_ms, by).await
     }
 
     /// As [`generation`], on this connection.

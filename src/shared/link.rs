@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::{SILENT, addresses::Addresses, connection::Connection, horizon::Horizon, said::CLOSED, told::Told};
 use crate::{
+    env::Env,
     health::{Event, Health, Next, Patience, State},
     telemetry::log,
 };
@@ -80,6 +81,26 @@ impl SharedClock {
     /// monotonic clock stood still.
     pub(crate) fn latest_ms(self, now: Duration, wall_ms: u64) -> u64 {
         self.elapsed_ms(now).max(self.clock_ms.saturating_add(wall_ms.saturating_sub(self.wall_ms)))
+    }
+}
+
+/// When Redis was asked for its clock, by both clocks of this instance. An answer that a stopped process reads late tells the
+/// clock of long ago.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AskedAt {
+    now: Duration,
+    wall_ms: u64,
+}
+
+impl AskedAt {
+    pub(crate) fn now(env: &impl Env) -> Self {
+        Self { now: env.now(), wall_ms: env.wall_ms() }
+    }
+
+    /// Whether longer than that has gone by since, by either clock.
+    pub(crate) fn is_before(self, limit: Duration, env: &impl Env) -> bool {
+        let by_wall = Duration::from_millis(env.wall_ms().saturating_sub(self.wall_ms));
+        env.now().saturating_sub(self.now).max(by_wall) > limit
     }
 }
 

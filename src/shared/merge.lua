@@ -15,7 +15,7 @@
 -- Answers {1, field, cell, ...} if all is in, with what the sender does not know: the life of the record. {3, field, cell,
 -- ...} if something of it is not, because a larger stamp or a later life stands: then the whole record follows; of an
 -- upsert that won in one cell, the sender must not keep half. In mode `all` {0, stamp} with the largest stamp in the way, or
--- {2, now} if the life of the cells is over already by this server's clock; and nothing changed.
+-- {2} if the life of the cells is over already by this server's clock; and nothing changed.
 --
 -- A life is an interval: `e` holds `<stamp>3<begin><end>` (before version 2: `1` for ever, `2<end>`). Lives that overlap are
 -- joined by union, whatever their stamps. One that is over is deleted with its cells and leaves no tombstone: the intervals
@@ -186,7 +186,7 @@ if mode == 'all' then
     return {0, in_the_way}
   end
   if sent_begin ~= '' and comes_too_late() then
-    return {2, now()}
+    return {2}
   end
 end
 

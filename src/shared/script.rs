@@ -36,8 +36,8 @@ pub(crate) enum Merged {
     Outdone(Record),
     /// Mode [`Mode::All`]: something with this stamp was in the way; nothing changed.
     Conflict(Stamp),
-    /// Mode [`Mode::All`]: the life that was sent is over by Redis's clock, which says this, in milliseconds; nothing changed.
-    Over(u64),
+    /// Mode [`Mode::All`]: the life that was sent is over by Redis's clock; nothing changed.
+    Over,
 }
 
 /// The life that cells are sent with, as far as Redis has told it and as far as its writers estimate it.
@@ -70,7 +70,7 @@ impl Merged {
         match self {
             Self::Applied(record) | Self::Outdone(record) => record.newest(),
             Self::Conflict(stamp) => Some(*stamp),
-            Self::Over(_) => None,
+            Self::Over => None,
         }
     }
 }
@@ -134,10 +134,7 @@ fn merged(reply: Value, key: &str) -> Result<Merged, CallError> {
             let stamp = std::str::from_utf8(stamp).ok().and_then(|text| text.parse().ok());
             stamp.map(Merged::Conflict).ok_or_else(|| CallError::not_a_record(key, "a stamp in it cannot be read"))
         }
-        (Some(Value::Int(2)), [Value::BulkString(now)]) => {
-            let now = std::str::from_utf8(now).ok().and_then(|text| u64::from_str_radix(text, 16).ok());
-            now.map(Merged::Over).ok_or_else(|| CallError::not_a_record(key, "a time in it cannot be read"))
-        }
+        (Some(Value::Int(2)), []) => Ok(Merged::Over),
         (Some(Value::Int(1)), fields) => record_of(key, fields).map(Merged::Applied),
         (Some(Value::Int(3)), fields) => record_of(key, fields).map(Merged::Outdone),
         (first, _) => Err(wrong_reply("the merge script", &first.unwrap_or(Value::Nil))),

@@ -3,8 +3,14 @@
 use super::*;
 use crate::{contact::Timestamp, local::held_text::HeldText, record::Times};
 
-const NEVER: Asking =
-    Asking { sent_at_ms: 160, behind_replay: false, now_ms: 160, republish_since_ms: 50, stale_ms: 10 };
+const NEVER: Asking = Asking {
+    sent_at_ms: 160,
+    behind_replay: false,
+    now_ms: 160,
+    ended_by_ms: 161,
+    republish_since_ms: 50,
+    stale_ms: 10,
+};
 
 fn stamp(number: u64) -> Stamp {
     format!("{number:032x}").parse().unwrap()
@@ -130,6 +136,15 @@ fn l2_a_copy_that_has_expired_by_the_clock_of_redis_is_dropped_and_not_published
 }
 
 #[test]
+fn l2_a_copy_that_ended_in_redis_a_moment_ago_was_not_lost_there() {
+    let mut held = Held::default();
+    held.join_confirmed(&upsert(5, "old", life(0, NEVER.ended_by_ms)), 60, 10);
+    let asked = held.clone();
+    held.take_reply(&asked, &Record::with_times(asked.record().times), NEVER);
+    assert!(held.record().cells().is_empty() && !held.is_pending());
+}
+
+#[test]
 fn a_write_whose_life_was_over_when_redis_took_it_is_dropped() {
     let mut held = Held::default();
     write(&mut held, 5, "old", life(0, 100));
@@ -179,6 +194,33 @@ fn what_redis_tells_after_its_clock_was_set_back_is_shown_and_what_it_tells_late
         held.take_reply(&held.clone(), &stepped_back, NEVER);
         assert_eq!(held.shown_at(NEVER.now_ms).cells(), stepped_back.cells(), "the life told before is over");
     }
+}
+
+#[test]
+fn a_pending_cell_keeps_its_life_when_the_copies_beside_it_turn_out_to_be_over() {
+    let mut held = Held::default();
+    held.join_confirmed(&upsert(4, "copy", life(60, 40)), 60, 10);
+    write(&mut held, 5, "mine", life(90, 40));
+    // Redis lost its data, and both lives are over by now.
+    held.reclaim_all(50);
+    let parts = held.to_send(NEVER.now_ms);
+    assert_eq!(parts.len(), 2, "each with its own life");
+    held.acknowledge(&parts[0], &Merged::Outdone(Record::default()), NEVER);
+    assert_eq!(only_sent(&held).life.union(), Some(life(90, 40)));
+    held.join_confirmed(&upsert(6, "next", life(160, 40)), 160, 10);
+    assert!(shows(&held, "next", 160) && !shows(&held, "mine", 160));
+}
+
+#[test]
+fn an_acknowledgement_that_a_later_answer_overtook_shortens_no_life() {
+    let mut held = Held::default();
+    write(&mut held, 5, "field", life(140, 100));
+    let sent = only_sent(&held);
+    // Sent behind it, and read first.
+    held.join_confirmed(&upsert(6, "other", life(140, 120)), NEVER.sent_at_ms, 10);
+    acknowledge(&mut held, &sent);
+    assert!(held.latest.notes().values().all(|note| !note.pending));
+    assert_eq!(held.record().life(), Some(life(140, 120)));
 }
 
 #[test]
