@@ -273,6 +273,7 @@ mod tests {
         let Err(NoStamp::RaiseCeiling(ceiling)) = broken.issue(u64::MAX) else { panic!("issued above the ceiling") };
         broken.raised(ceiling);
         let stamp = broken.issue(u64::MAX).unwrap();
+        assert_eq!(stamp.millis(), WALL_MS_MAX, "as many years are left as have gone by");
         let mut other = clock();
         let higher = other.observe(stamp).unwrap();
         other.raised(higher);

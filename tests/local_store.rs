@@ -94,8 +94,9 @@ fn a_store_whose_writes_since_its_last_orderly_end_were_lost_was_not_closed_in_o
     play(async |stage| {
         let cache = alone(&stage).await;
         stage.close(1, cache).await;
-        let cache = stage.open(1).await;
+        // Before it is opened: what opening writes would stand behind the orderly end.
         stage.world.disk(1).spoil_writes(BadWrite::Lost, u32::MAX);
+        let cache = stage.open(1).await;
         cache.upsert(&uid("a"), &field("v", "1")).await.expect("the disk says that it has it");
         stage.kill(1, Stop::Killed, cache);
         stage.world.disk(1).heal();
