@@ -142,6 +142,16 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_looks_like_an_escape_has_a_key_of_its_own() {
+        let keys = Keys::new(&"p".parse().unwrap());
+        let [colon, escape]: [Uid; 2] = ["a:b", "a%3Ab"].map(|uid| uid.parse().unwrap());
+        assert_ne!(keys.record(&colon), keys.record(&escape));
+        assert_eq!(keys.uid(&keys.record(&escape)), Some(escape));
+        let generation = |prefix: &str| Keys::new(&prefix.parse().unwrap()).generation;
+        assert_ne!(generation("a:b"), generation("a%3Ab"));
+    }
+
+    #[test]
     fn a_name_is_shown_on_one_line_and_stored_as_it_is() {
         let uid: Uid = "a\u{1b}[2J\n".parse().unwrap();
         assert_eq!((format!("{uid}"), format!("{uid:?}")), (r#""a\u{1b}[2J\n""#.into(), r#""a\u{1b}[2J\n""#.into()));

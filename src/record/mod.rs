@@ -490,6 +490,18 @@ mod tests {
     }
 
     #[test]
+    fn a_contact_point_can_be_removed_by_one_who_has_not_seen_it() {
+        let there = upsert(&serde_json::json!({"contacts": [{"type": "email", "value": "a"}]}), 1, None);
+        let mut patch = Patch::default();
+        patch.without_contacts.push(("email".to_owned(), "a".to_owned()));
+        for seen in [None, Some(&there)] {
+            let removal =
+                Record::patched(&patch, stamp(2 << 64), Timestamp::from_millis(2), Life::from_now(5, None), seen);
+            assert!(view(&joined(&there, &removal)).unwrap().contacts.is_empty());
+        }
+    }
+
+    #[test]
     fn a_removed_record_is_gone_until_a_later_upsert_and_without_its_old_cells() {
         let mut record = upsert(&serde_json::json!({"contacts": [], "profile": {"name": "A"}}), 1, None);
         record.join(&Record::tombstone(stamp(2 << 64)));

@@ -121,14 +121,14 @@ async fn stored(connection: &mut MultiplexedConnection, key: &str) -> Record {
 }
 
 /// What mode *all* demands, said without the script: each cell above what is stored of it and above the tombstone, a
-/// tombstone above everything.
-fn all_above(stored: &Record, sent: &Record) -> bool {
-    sent.cells().iter().all(|(name, cell)| {
-        stored.cells().iter().all(|(held_name, held)| {
-            let meets = held_name == name || held_name.is_tombstone() || name.is_tombstone();
-            !meets || cell.stamp > held.stamp
-        })
-    })
+/// tombstone above everything. The largest stamp that is not, if one is not.
+fn in_the_way(stored: &Record, sent: &Record) -> Option<Stamp> {
+    let pairs = sent.cells().iter().flat_map(|cell| stored.cells().iter().map(move |held| (cell, held)));
+    let in_the_way = pairs.filter(|((name, cell), (held_name, held))| {
+        let meets = held_name == name || held_name.is_tombstone() || name.is_tombstone();
+        meets && cell.stamp <= held.stamp
+    });
+    in_the_way.map(|(_, (_, held))| held.stamp).max()
 }
 
 async fn agree(connection: &mut MultiplexedConnection, key: &str, rng: &mut StdRng) {
@@ -141,7 +141,7 @@ async fn agree(connection: &mut MultiplexedConnection, key: &str, rng: &mut StdR
         let before = joined.clone();
         match merged {
             Merged::Applied(told) => {
-                assert!(mode == Mode::Each || all_above(&before, &sent), "{context}");
+                assert!(mode == Mode::Each || in_the_way(&before, &sent).is_none(), "{context}");
                 joined.join(&sent);
                 let known = sent.clone().living(told.life());
                 assert!(sent.cells().iter().all(|(name, cell)| joined.cells().get(name) == Some(cell)), "{context}");
@@ -153,9 +153,9 @@ async fn agree(connection: &mut MultiplexedConnection, key: &str, rng: &mut StdR
                 assert_eq!(whole, joined, "the sender does not know what won: {context}");
             }
             Merged::Over => panic!("none of these lives is ever over: {context}"),
-            Merged::Conflict(in_the_way) => {
-                assert!(mode == Mode::All && !all_above(&before, &sent), "{context}");
-                assert!(before.cells().values().any(|cell| cell.stamp == in_the_way), "{context}");
+            Merged::Conflict(told) => {
+                assert_eq!(mode, Mode::All, "{context}");
+                assert_eq!(Some(told), in_the_way(&before, &sent), "the next attempt must meet no other: {context}");
             }
         }
         assert_eq!(stored(connection, key).await, joined, "{context}");
