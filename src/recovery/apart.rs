@@ -29,6 +29,10 @@ use crate::{
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_mins(5);
 
+/// The wait after a further connection could not be opened: so much, and up to as much again, drawn. Passes over what is pending
+/// follow each other without a wait while somebody asks for them.
+const OPEN_BACKOFF_MS: u64 = 1000;
+
 /// The longest that a record may take, however often it was not merged in less, unless its bytes alone take longer.
 const LIMIT_MAX: Duration = Duration::from_mins(1);
 
@@ -59,6 +63,8 @@ struct Records {
     ended_on: BTreeMap<Uid, u32>,
     /// Why the last of them was put off, if none was merged since.
     put_off: Option<String>,
+    /// No further connection is asked for before then: the last attempt failed.
+    open_from: Duration,
     pace: Pace,
 }
 
@@ -308,6 +314,9 @@ async fn alone<E: Env>(inner: &Inner<E>, side: &Side, uid: &Uid, limit: Duration
     if !inner.local.is_pending(uid) {
         return Tried::Merged;
     }
+    if inner.env.now() < inner.apart.lock().open_from {
+        return Tried::Interrupted;
+    }
     let connection = match inner.beside(side, &shared, inner.config.connect_timeout).await {
         Ok(connection) => connection,
         Err(error) => return failed_to_open(inner, &shared, &error.to_string()),
@@ -343,9 +352,13 @@ async fn alone<E: Env>(inner: &Inner<E>, side: &Side, uid: &Uid, limit: Duration
 
 /// A second connection may be one too many where the first one stands.
 fn failed_to_open<E: Env>(inner: &Inner<E>, shared: &Connection, reason: &str) -> Tried {
-    if stands(inner, shared) {
-        let reason = format!("a second connection, for a record apart from the others: {reason}");
-        inner.apart.lock().put_off = Some(reason);
+    let wait_ms = OPEN_BACKOFF_MS + inner.env.random() % OPEN_BACKOFF_MS;
+    let open_from = inner.env.now() + Duration::from_millis(wait_ms);
+    let stands = stands(inner, shared);
+    let mut records = inner.apart.lock();
+    records.open_from = open_from;
+    if stands {
+        records.put_off = Some(format!("a second connection, for a record apart from the others: {reason}"));
     }
     Tried::Interrupted
 }
