@@ -6,29 +6,36 @@
 //! cell. So does what had expired in Redis, if its life goes on with a write that came late.
 
 use super::{
-    Verdict,
+    Account, Excuse, Verdict,
     operations::{EXISTENCE, Operation, Operations, Record, Seen, numbers},
 };
 use crate::history::Placement;
 
-pub(super) fn check(run: &Operations<'_>) -> Verdict {
+pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
     let first_loss = run.losses.first().copied().unwrap_or(u64::MAX);
     for record in &run.records {
         let reads = record.reads.iter().map(|&op| &run.all[op]);
-        for read in reads.filter(|op| op.source().is_some() && op.returned() < first_loss) {
-            if let Some(violation) = torn(run, record, read) {
-                return violation;
+        for read in reads.filter(|op| op.source().is_some()) {
+            if read.returned() >= first_loss {
+                account.count(Some(Excuse::LostData));
+                continue;
+            }
+            match torn(run, record, read) {
+                Ok(excuse) => account.count(excuse),
+                Err(violation) => return violation,
             }
         }
     }
     Verdict::Pass
 }
 
-fn torn(run: &Operations<'_>, record: &Record<'_>, read: &Operation<'_>) -> Option<Verdict> {
+/// What excuses older values beside newer ones, if a read shows some.
+fn torn(run: &Operations<'_>, record: &Record<'_>, read: &Operation<'_>) -> Result<Option<Excuse>, Verdict> {
     let came_back = |older: &Operation<'_>| run.may_return_at(older).is_some_and(|expired| expired < read.returned());
     let removed = record.removals.iter().any(|&op| run.all[op].called < read.returned());
     // Usually many cells of a read are of one upsert, and it need be looked at once.
     let mut judged = Vec::new();
+    let mut excuse = None;
     for (shown_cell, &seen) in read.shown.iter().enumerate().skip(EXISTENCE + 1) {
         let Some((index, upsert)) = shared_writer(run, record, shown_cell, seen) else { continue };
         if judged.contains(&index) {
@@ -40,7 +47,11 @@ fn torn(run: &Operations<'_>, record: &Record<'_>, read: &Operation<'_>) -> Opti
             let older = match read.shown[write.cell] {
                 Seen::Absent if !removed => "no value, although nobody removed the record".to_owned(),
                 other => match shared_writer(run, record, write.cell, other) {
-                    Some((_, older)) if older.precedes(upsert) && !came_back(older) => {
+                    Some((_, older)) if older.precedes(upsert) && came_back(older) => {
+                        excuse = Some(Excuse::Expiry);
+                        continue;
+                    }
+                    Some((_, older)) if older.precedes(upsert) => {
                         ops.push(older);
                         format!("the older value of {older}")
                     }
@@ -49,10 +60,10 @@ fn torn(run: &Operations<'_>, record: &Record<'_>, read: &Operation<'_>) -> Opti
             };
             let (shown, torn) = (record.name(shown_cell), record.cells[write.cell]);
             let message = format!("{shown}: {read} shows half of {upsert}: its value here, but in {torn} {older}");
-            return Some(Verdict::Violation { message, ops: numbers(&ops) });
+            return Err(Verdict::Violation { message, ops: numbers(&ops) });
         }
     }
-    None
+    Ok(excuse)
 }
 
 /// The upsert, acknowledged by Redis, that wrote what a cell shows.

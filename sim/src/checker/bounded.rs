@@ -6,12 +6,17 @@
 //! close, while the process lives on, no socket, no task and no file is left. A call that fails for a limit is no matter
 //! of this guarantee (G8), nor is a write that it loses (G5).
 
-use super::{Verdict, operations::Operations};
+use super::{Account, Excuse, Verdict, operations::Operations};
 use crate::history::{Holding, Resource, What};
 
-pub(super) fn check(run: &Operations<'_>) -> Verdict {
+pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
     for event in &run.history.events {
         let What::Holds { instance, closed, what } = &event.what else { continue };
+        for held in what {
+            // Without a promise there is none to break, until the cache is closed.
+            let is_promised = held.limit.is_some() || *closed;
+            account.count((!is_promised).then_some(Excuse::NotTold));
+        }
         if let Some(wrong) = what.iter().find_map(|held| wrong(held, *closed)) {
             let message = format!("instance {instance} {wrong} (event {})", event.ordinal);
             return Verdict::Violation { message, ops: Vec::new() };

@@ -8,13 +8,13 @@
 use serde_json::Value as Json;
 
 use super::{
-    Verdict,
+    Account, Excuse, Verdict,
     operations::{Operation, Operations, Record, numbers},
     stored::{Place, Showing, Stored},
 };
 use crate::history::{Call, Outcome, Phase, Source, What};
 
-pub(super) fn check(run: &Operations<'_>) -> Verdict {
+pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
     if let Some(message) = run.unquiet() {
         return Verdict::Violation { message, ops: Vec::new() };
     }
@@ -33,10 +33,15 @@ pub(super) fn check(run: &Operations<'_>) -> Verdict {
     }
     // One that is stored and that nobody asked for is for G7.
     let each = run.records.iter().zip(&finals).filter(|(record, _)| record.is_asked_for);
-    each.fold(Verdict::Pass, |verdict, (record, reads)| verdict.merge(record_converged(run, record, reads)))
+    each.fold(Verdict::Pass, |verdict, (record, reads)| verdict.merge(record_converged(run, record, reads, account)))
 }
 
-fn record_converged(run: &Operations<'_>, record: &Record<'_>, reads: &[&Operation<'_>]) -> Verdict {
+fn record_converged(
+    run: &Operations<'_>,
+    record: &Record<'_>,
+    reads: &[&Operation<'_>],
+    account: &mut Account,
+) -> Verdict {
     // Redis may forget a removal at any time, and the next reader tells it again.
     let told_again = |read: &Operation<'_>| {
         let forgets = run.history.header.tuning.tombstone_ttl_ms.is_some();
@@ -48,14 +53,19 @@ fn record_converged(run: &Operations<'_>, record: &Record<'_>, reads: &[&Operati
             return Verdict::Violation { message, ops: vec![read.number] };
         }
     }
+    if let Some(first) = reads.first() {
+        account.count(told_again(first).then_some(Excuse::ToldAgain));
+    }
     for (before, read) in reads.iter().zip(reads.iter().skip(1)) {
         let read_us = read.end.map_or(u64::MAX, |end| end.at_us);
         let expired = || read.record_read().is_none() && run.all_may_expire(record, &before.shown, read_us);
-        if read.record_read() != before.record_read() && !expired() {
+        let differs = read.record_read() != before.record_read();
+        if differs && !expired() {
             return Verdict::Violation { message: difference(record, before, read), ops: numbers(&[before, read]) };
         }
+        account.count(if told_again(read) { Some(Excuse::ToldAgain) } else { differs.then_some(Excuse::Expiry) });
     }
-    if let Some(violation) = stored_otherwise(run, record, reads) {
+    if let Some(violation) = stored_otherwise(run, record, reads, account) {
         return violation;
     }
     let owners = (0_u32..).zip(&run.history.header.prefixes).filter(|(_, prefix)| *prefix == record.prefix);
@@ -66,19 +76,30 @@ fn record_converged(run: &Operations<'_>, record: &Record<'_>, reads: &[&Operati
 }
 
 /// What is stored of a record, if that is not what the last read showed, or something of it is pending.
-fn stored_otherwise(run: &Operations<'_>, record: &Record<'_>, reads: &[&Operation<'_>]) -> Option<Verdict> {
+fn stored_otherwise(
+    run: &Operations<'_>,
+    record: &Record<'_>,
+    reads: &[&Operation<'_>],
+    account: &mut Account,
+) -> Option<Verdict> {
     let (_, noted_us) = run.redis_noted?;
     let in_redis = record.stored.iter().find(|stored| stored.place == Place::Redis).and_then(Stored::showing);
     let holds_other = |other: Option<&Showing<'_, '_>>, by_us| differ(run, record, (in_redis.as_ref(), other), by_us);
+    // Where one of them is none, and that is no violation, both agree or the record may have expired in between.
+    let expired = |other: Option<&Showing<'_, '_>>| (other.is_some() != in_redis.is_some()).then_some(Excuse::Expiry);
     let violation = |message, ops| Some(Verdict::Violation { message, ops });
     let in_redis_text = || text(in_redis.as_ref().map(|showing| showing.json));
     if let Some(read) = reads.last().filter(|read| holds_other(read.showing().as_ref(), noted_us)) {
         let (shows, holds) = (text(read.record_read()), in_redis_text());
         return violation(format!("{record}: final {read} shows {shows}, but Redis holds {holds}"), vec![read.number]);
     }
+    if reads.last().is_some_and(|read| expired(read.showing().as_ref()).is_some()) {
+        account.note("records that may have expired between the last read and a look into Redis", 1);
+    }
     for stored in &record.stored {
         let Place::Store(instance) = stored.place else { continue };
         if run.excuses.is_damaged(instance, stored.ordinal, stored.ordinal) {
+            account.count(Some(Excuse::Damage));
             continue;
         }
         if stored.record.pending {
@@ -89,6 +110,7 @@ fn stored_otherwise(run: &Operations<'_>, record: &Record<'_>, reads: &[&Operati
             let (holds, other) = (text(stored.json()), in_redis_text());
             return violation(format!("{record}: {stored} holds {holds}, but Redis holds {other}"), Vec::new());
         }
+        account.count(expired(stored.showing().as_ref()));
     }
     None
 }

@@ -9,20 +9,20 @@
 //! held to them as well, see `kept`.
 
 use super::{
-    Verdict,
-    expiry::Knowledge,
+    Account, Excuse, Verdict,
+    expiry::{Knowledge, Standing},
     kept,
     operations::{EXISTENCE, Operation, Operations, Record, Seen, numbers},
     order::certainly_below,
 };
 use crate::history::Call;
 
-pub(super) fn check(run: &Operations<'_>) -> Verdict {
+pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
     let mut verdict = Verdict::Pass;
     for record in &run.records {
-        verdict = verdict.merge(record_kept(run, record));
+        verdict = verdict.merge(record_kept(run, record, account));
     }
-    verdict = verdict.merge(kept::check(run));
+    verdict = verdict.merge(kept::check(run, account));
     match (verdict, run.unquiet()) {
         // What an instance did not get rid of in time may be pending: late, which G4 reports, and not lost.
         (Verdict::Violation { message, .. }, Some(why)) => {
@@ -32,7 +32,7 @@ pub(super) fn check(run: &Operations<'_>) -> Verdict {
     }
 }
 
-fn record_kept(run: &Operations<'_>, record: &Record<'_>) -> Verdict {
+fn record_kept(run: &Operations<'_>, record: &Record<'_>, account: &mut Account) -> Verdict {
     let mut judged: Vec<&Operation<'_>> = Vec::new();
     for read in run.final_reads(record) {
         if judged.iter().any(|other| other.shown == read.shown) {
@@ -51,11 +51,28 @@ fn record_kept(run: &Operations<'_>, record: &Record<'_>) -> Verdict {
         }
         judged.push(read);
     }
+    let is_crossed = kept::is_crossed(run, record);
+    for write in record.upserts.iter().chain(&record.removals).map(|&op| &run.all[op]) {
+        let is_upsert = matches!(write.call, Call::Upsert { .. });
+        if write.acknowledged().is_some() && !(is_crossed && is_upsert && write.stamp().is_some()) {
+            account.count(judged.last().map_or(Some(Excuse::NotTold), |read| excuse(run, record, write, read)));
+        }
+    }
     let acknowledged = |&op: &usize| run.must_stay(record, &run.all[op]);
     if judged.is_empty() && record.upserts.iter().chain(&record.removals).any(acknowledged) {
         return Verdict::Unknown { why: format!("{record} has acknowledged writes and no final read from Redis") };
     }
     Verdict::Pass
+}
+
+/// Why a write is not held against a read. That a life is over for certain is no excuse: then the write must not show.
+fn excuse(run: &Operations<'_>, record: &Record<'_>, write: &Operation<'_>, read: &Operation<'_>) -> Option<Excuse> {
+    let read_us = read.end.map_or(u64::MAX, |end| end.at_us);
+    if run.must_stay(record, write) {
+        matches!(run.standing(write, read_us), Standing::MayBeOver(_)).then_some(Excuse::Expiry)
+    } else {
+        Some(Excuse::Damage)
+    }
 }
 
 /// The acknowledged upserts of a cell, found absent by a read, that no removal may lie above and that have not expired.

@@ -10,18 +10,19 @@ use std::collections::BTreeSet;
 use serde_json::Value as Json;
 
 use super::{
-    Verdict,
+    Account, Excuse, Verdict,
     cells::Cell,
     operations::{EXISTENCE, Operation, Operations, Record, Seen, numbers},
     stored::Showing,
 };
 
-pub(super) fn check(run: &Operations<'_>) -> Verdict {
+pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
     for record in &run.records {
         let mut right: Option<(&Json, u64)> = None;
         for read in record.reads.iter().map(|&op| &run.all[op]) {
             let Some(showing) = read.showing() else { continue };
             let json = showing.json;
+            account.count(showing.shown.contains(&Seen::Stray).then_some(Excuse::MissingTag));
             // What was right once is right at any later time: no write that was called before becomes uncalled.
             if right.is_some_and(|(same, returned)| std::ptr::eq(same, json) && returned <= read.returned()) {
                 continue;
@@ -36,6 +37,7 @@ pub(super) fn check(run: &Operations<'_>) -> Verdict {
                 let message = format!("{record}: {stored} holds what is not of the documented form: {wrong}");
                 return Verdict::Violation { message, ops: Vec::new() };
             }
+            account.count(None);
             if let Some(violation) = stored.showing().and_then(|showing| wrong(run, record, &showing)) {
                 return violation;
             }

@@ -9,12 +9,12 @@
 //! cannot be judged once that was damaged.
 
 use super::{
-    Verdict, durability,
+    Account, Excuse, Verdict, durability,
     operations::{Operation, Operations},
 };
 use crate::history::{Stop, StoreReport, What};
 
-pub(super) fn check(run: &Operations<'_>) -> Verdict {
+pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
     let mut damaged = vec![false; run.history.header.prefixes.len()];
     let mut closed = damaged.clone();
     for event in &run.history.events {
@@ -32,6 +32,8 @@ pub(super) fn check(run: &Operations<'_>) -> Verdict {
                 let [unseen, in_order] = [&mut damaged, &mut closed]
                     .map(|flags| flags.get_mut(*instance as usize).is_some_and(std::mem::take));
                 let excused = run.excuses.was_damaged(*instance, event.ordinal);
+                let is_bad = report.lost || report.damaged_records > 0 || in_order && !report.clean_end;
+                account.count((is_bad && excused).then_some(Excuse::Damage));
                 wrong(report, unseen, in_order, excused).map(|what| (instance, what))
             }
             _ => None,
@@ -41,7 +43,9 @@ pub(super) fn check(run: &Operations<'_>) -> Verdict {
             return Verdict::Violation { message, ops: Vec::new() };
         }
     }
-    let violation = durability::excused(run).into_iter().find_map(|op| silent(run, op));
+    let lost = durability::excused(run);
+    account.note("looks at cells that are lost by damage", lost.len() as u64);
+    let violation = lost.into_iter().find_map(|op| silent(run, op));
     violation.unwrap_or_else(|| unheard(run))
 }
 

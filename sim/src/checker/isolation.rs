@@ -7,14 +7,14 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Verdict, cells,
+    Account, Excuse, Verdict, cells,
     expiry::Knowledge,
     operations::{Operation, Operations, Record, Seen, numbers},
     stored::Showing,
 };
 use crate::history::{Answer, Call};
 
-pub(super) fn check(run: &Operations<'_>) -> Verdict {
+pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
     let mut written = BTreeSet::new();
     for op in run.all.iter().filter(|op| op.may_have_effect()) {
         if let Call::Upsert { uid, .. } | Call::Remove { uid } = op.call {
@@ -33,15 +33,26 @@ pub(super) fn check(run: &Operations<'_>) -> Verdict {
         if let Some(violation) = found {
             return violation;
         }
+        if matches!(op.answer(), Some(Answer::Read { .. } | Answer::Listed { .. } | Answer::Cleared { .. })) {
+            account.count(None);
+        }
     }
     if let Some(violation) = run.records.iter().find_map(|record| stored(record, &written)) {
         return violation;
     }
     // Beyond the budget anything may be lost, whoever removed what.
-    if run.unquiet().is_some() || run.history.header.beyond_budget {
+    let beyond = run.history.header.beyond_budget.then_some(Excuse::BeyondBudget);
+    if let Some(excuse) = beyond.or(run.unquiet().map(|_| Excuse::Unquiet)) {
+        account.count_many(Some(excuse), run.records.len() as u64);
         return Verdict::Pass;
     }
-    run.records.iter().find_map(|record| vanished(run, record)).unwrap_or(Verdict::Pass)
+    for record in &run.records {
+        match vanished(run, record) {
+            Ok(excuse) => account.count(excuse),
+            Err(violation) => return violation,
+        }
+    }
+    Verdict::Pass
 }
 
 /// What is stored of a record, if nobody wrote it, or it has values of another.
@@ -77,21 +88,26 @@ fn unheard_of(op: &Operation<'_>, uids: &[String], written: &BTreeSet<(&str, &st
 
 /// A record with an acknowledged upsert and no removal of its own that is gone in the end, after others had removed
 /// records under their prefixes. Without such others it is lost, which is for G5 to say.
-fn vanished(run: &Operations<'_>, record: &Record<'_>) -> Option<Verdict> {
-    let read = run.final_reads(record).find(|read| read.record_read().is_none())?;
-    let upsert = record.upserts.iter().map(|&op| &run.all[op]).find(|op| run.must_stay(record, op))?;
-    if !record.removals.is_empty() || run.may_expire(record, Some(upsert), read, Knowledge::Redis) {
-        return None;
+fn vanished(run: &Operations<'_>, record: &Record<'_>) -> Result<Option<Excuse>, Verdict> {
+    let Some(read) = run.final_reads(record).find(|read| read.record_read().is_none()) else { return Ok(None) };
+    if !record.removals.is_empty() {
+        return Ok(None);
+    }
+    let mut acknowledged = run.upserts(record).filter(|op| op.acknowledged().is_some()).peekable();
+    let is_damaged = acknowledged.peek().is_some().then_some(Excuse::Damage);
+    let Some(upsert) = acknowledged.find(|op| run.must_stay(record, op)) else { return Ok(is_damaged) };
+    if run.may_expire(record, Some(upsert), read, Knowledge::Redis) {
+        return Ok(Some(Excuse::Expiry));
     }
     let foreign = run.all.iter().rev().filter(|op| op.prefix != record.prefix && op.may_have_effect());
     let removes = |op: &&Operation<'_>| matches!(op.call, Call::Clear | Call::Remove { .. }) && op.called < read.called;
-    let foreign = foreign.into_iter().find(removes)?;
+    let Some(foreign) = foreign.into_iter().find(removes) else { return Ok(None) };
     let message = format!(
         "{record}: {upsert} was acknowledged and nobody under its prefix removed it, but final {read} shows none; \
          {foreign} was under prefix {:?}",
         foreign.prefix
     );
-    Some(Verdict::Violation { message, ops: numbers(&[upsert, foreign, read]) })
+    Err(Verdict::Violation { message, ops: numbers(&[upsert, foreign, read]) })
 }
 
 #[cfg(test)]

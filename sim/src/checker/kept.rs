@@ -7,13 +7,13 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Account, Verdict,
+    Account, Excuse, Verdict,
     cells::Cell,
     expiry::Standing,
     lives::Doubt,
     operations::{EXISTENCE, Operation, Operations, Record, numbers},
     order::certainly_below,
-    stored::Place,
+    stored::{Place, Stored},
 };
 use crate::history::Stamps;
 
@@ -31,41 +31,43 @@ enum Reason {
 /// The stamps of the cells of one record in Redis; of none if Redis has no such key.
 struct InRedis<'a>(Option<&'a Stamps>);
 
-pub(super) fn check(run: &Operations<'_>) -> Verdict {
-    let (_, found) = look(run);
-    found.unwrap_or(Verdict::Pass)
-}
-
-/// How many acknowledged cells were looked at, by what became of them.
-pub(super) fn account(run: &Operations<'_>) -> Account {
-    let (counts, _) = look(run);
-    counts.into_iter().map(|(reason, count)| (reason.text().to_owned(), count)).collect()
-}
-
-fn look(run: &Operations<'_>) -> (BTreeMap<Reason, u64>, Option<Verdict>) {
+/// Counts the acknowledged upserts with a stamp; what became of their cells is noted. The others are for `durability` to count.
+pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
     let (mut counts, mut found) = (BTreeMap::new(), None);
-    let Some((_, noted_us)) = run.redis_noted else { return (counts, None) };
-    for record in &run.records {
-        let stored = record.stored.iter().find(|stored| stored.place == Place::Redis);
-        if stored.is_some_and(|stored| stored.record.stamps.is_none()) {
-            // Not of the documented form, or of a subject without stamps.
-            continue;
-        }
-        let in_redis = InRedis(stored.and_then(|stored| stored.record.stamps.as_ref()));
+    let Some((_, noted_us)) = run.redis_noted else { return Verdict::Pass };
+    for record in run.records.iter().filter(|record| is_crossed(run, record)) {
+        let in_redis = InRedis(in_redis(record).and_then(|stored| stored.record.stamps.as_ref()));
         found = found.or_else(|| foreign_tombstone(run, record, &in_redis));
         for upsert in record.upserts.iter().map(|&op| &run.all[op]) {
             let Some(stamp) = upsert.stamp().filter(|_| upsert.acknowledged().is_some()) else { continue };
+            let mut worst = None;
             for cell in upsert.writes.iter().map(|write| write.cell).chain([EXISTENCE]) {
                 match reason(run, record, upsert, (in_redis.of(&record.cells[cell]), stamp), noted_us) {
-                    Some(reason) => *counts.entry(reason).or_default() += 1,
+                    Some(reason) => {
+                        *counts.entry(reason).or_default() += 1;
+                        worst = worst.max(Some(reason));
+                    }
                     None => {
                         found.get_or_insert_with(|| lost(record, upsert, cell, &in_redis, stamp));
                     }
                 }
             }
+            account.count(worst.and_then(Reason::excuse));
         }
     }
-    (counts, found)
+    for (reason, count) in counts {
+        account.note(reason.text(), count);
+    }
+    found.unwrap_or(Verdict::Pass)
+}
+
+/// Whether the stamps of a record are looked at: not if Redis holds it in another form, or the subject has none.
+pub(super) fn is_crossed(run: &Operations<'_>, record: &Record<'_>) -> bool {
+    run.redis_noted.is_some() && in_redis(record).is_none_or(|stored| stored.record.stamps.is_some())
+}
+
+fn in_redis<'a, 'h>(record: &'a Record<'h>) -> Option<&'a Stored<'h>> {
+    record.stored.iter().find(|stored| stored.place == Place::Redis)
 }
 
 fn reason(
@@ -136,6 +138,14 @@ impl<'a> InRedis<'a> {
 }
 
 impl Reason {
+    fn excuse(self) -> Option<Excuse> {
+        match self {
+            Self::AtItsStamp | Self::BelowALargerStamp | Self::Removed | Self::LifeOver => None,
+            Self::LifeMayBeOver(_) => Some(Excuse::Expiry),
+            Self::StoreDamaged => Some(Excuse::Damage),
+        }
+    }
+
     fn text(self) -> &'static str {
         match self {
             Self::AtItsStamp => "in Redis at its stamp",
@@ -178,7 +188,8 @@ mod tests {
     fn counted(story: &Story) -> Vec<(String, u64)> {
         let judged = judge(&story.told());
         let durability = judged.into_iter().find(|judgement| judgement.guarantee == Guarantee::Durability);
-        durability.expect("it is judged").account.into_iter().collect()
+        let notes = durability.expect("it is judged").account.notes;
+        notes.into_iter().map(|(text, count)| (text.into_owned(), count)).collect()
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! nor does a call that its caller gave up.
 
 use super::{
-    Verdict,
+    Account, Excuse, Verdict,
     operations::{Operation, Operations},
 };
 use crate::history::{Call, Outcome, What};
@@ -18,45 +18,60 @@ use crate::history::{Call, Outcome, What};
 /// passes through a few wake-ups before it is recorded.
 const SLACK_US: u64 = 2_000;
 
-pub(super) fn check(run: &Operations<'_>) -> Verdict {
-    let calls = run.all.iter().fold(Verdict::Pass, |verdict, op| verdict.merge(judge(run, op)));
-    calls.merge(opened(run))
+pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
+    let calls = run.all.iter().fold(Verdict::Pass, |verdict, op| match judge(run, op) {
+        Ok(excuse) => {
+            account.count(excuse);
+            verdict
+        }
+        Err(found) => {
+            account.count(None);
+            verdict.merge(found)
+        }
+    });
+    calls.merge(opened(run, account))
 }
 
-fn opened(run: &Operations<'_>) -> Verdict {
+fn opened(run: &Operations<'_>, account: &mut Account) -> Verdict {
     for event in &run.history.events {
-        if let What::OpenFailed { instance, error } = &event.what
-            && !run.excuses.may_fail_to_open(*instance, event)
-        {
+        let What::OpenFailed { instance, error } = &event.what else { continue };
+        if !run.excuses.may_fail_to_open(*instance, event) {
             let message = format!("instance {instance} failed to open its cache while its disk worked: {error}");
             return Verdict::Violation { message, ops: Vec::new() };
         }
+        account.note("openings that failed while the disk was in trouble", 1);
     }
     Verdict::Pass
 }
 
-fn judge(run: &Operations<'_>, op: &Operation<'_>) -> Verdict {
+/// What excuses a call, if anything had to.
+fn judge(run: &Operations<'_>, op: &Operation<'_>) -> Result<Option<Excuse>, Verdict> {
     let deadline_us = run.history.header.op_deadline_us;
-    let violation = |message| Verdict::Violation { message, ops: vec![op.number] };
+    let violation = |message| Err(Verdict::Violation { message, ops: vec![op.number] });
     let Some(end) = op.end else { return unanswered(run, op) };
     let paused_us = run.excuses.paused_us(op.instance, op.called_at_us, end.at_us);
     let took_us = end.at_us.saturating_sub(op.called_at_us).saturating_sub(paused_us);
     if took_us > deadline_us.saturating_add(SLACK_US) {
         return violation(format!("{op} took {took_us} us, its deadline is {deadline_us} us"));
     }
-    let must_succeed = matches!(op.call, Call::Get { .. } | Call::Upsert { .. } | Call::Remove { .. })
-        && paused_us == 0
-        && !run.excuses.has_bad_disk(op);
+    // For what it may fail.
+    let excuse = if !matches!(op.call, Call::Get { .. } | Call::Upsert { .. } | Call::Remove { .. }) {
+        Some(Excuse::AnyError)
+    } else if paused_us > 0 {
+        Some(Excuse::Pause)
+    } else {
+        run.excuses.has_bad_disk(op).then_some(Excuse::Disk)
+    };
     match end.outcome {
+        Outcome::Ok { .. } => Ok(None),
         // What it could not keep it does not know, and says so rather than go back.
-        Outcome::Fail { error } if is_forgotten(run, op, error) => Verdict::Pass,
+        Outcome::Fail { error } if is_forgotten(run, op, error) => Ok(Some(Excuse::Limit)),
         // A limit of what may be pending was set, and is reached (G11): a write says so.
-        Outcome::Fail { error } | Outcome::Info { error } if is_full(run, op, error) => Verdict::Pass,
-        Outcome::Fail { error } if must_succeed && !error.starts_with("refused") => {
-            violation(format!("{op} failed while its disk worked: {error}"))
-        }
-        Outcome::Info { error } if must_succeed => violation(format!("{op} gave up while its disk worked: {error}")),
-        Outcome::Ok { .. } | Outcome::Fail { .. } | Outcome::Info { .. } => Verdict::Pass,
+        Outcome::Fail { error } | Outcome::Info { error } if is_full(run, op, error) => Ok(Some(Excuse::Limit)),
+        Outcome::Fail { .. } | Outcome::Info { .. } if excuse.is_some() => Ok(excuse),
+        Outcome::Fail { error } if error.starts_with("refused") => Ok(Some(Excuse::Refused)),
+        Outcome::Fail { error } => violation(format!("{op} failed while its disk worked: {error}")),
+        Outcome::Info { error } => violation(format!("{op} gave up while its disk worked: {error}")),
     }
 }
 
@@ -72,20 +87,20 @@ fn is_full(run: &Operations<'_>, op: &Operation<'_>, error: &str) -> bool {
     limited && error.starts_with("full") && matches!(op.call, Call::Upsert { .. } | Call::Remove { .. })
 }
 
-fn unanswered(run: &Operations<'_>, op: &Operation<'_>) -> Verdict {
+fn unanswered(run: &Operations<'_>, op: &Operation<'_>) -> Result<Option<Excuse>, Verdict> {
     if op.is_cancelled
         || run.stops.iter().any(|&(at, instance, _)| at > op.called && instance == op.instance)
         || is_down(run, op)
     {
-        return Verdict::Pass;
+        return Ok(Some(Excuse::Stopped));
     }
     let deadline_us = run.history.header.op_deadline_us;
     let ends_at_us = run.history.events.last().map_or(0, |event| event.at_us);
     if ends_at_us <= op.called_at_us.saturating_add(deadline_us).saturating_add(SLACK_US) {
-        return Verdict::Unknown { why: format!("the history ends before the deadline of {op}") };
+        return Err(Verdict::Unknown { why: format!("the history ends before the deadline of {op}") });
     }
     let message = format!("{op}: its deadline of {deadline_us} us passed and its instance was not stopped");
-    Verdict::Violation { message, ops: vec![op.number] }
+    Err(Verdict::Violation { message, ops: vec![op.number] })
 }
 
 /// Whether the instance was stopped, and not started again, when it was called.

@@ -7,17 +7,20 @@
 //!
 //! And whatever the source, an instance lists what it wrote itself and still holds (R2): as a `get` of it shows it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use super::{
-    Verdict,
+    Account, Excuse, Verdict,
     expiry::Knowledge,
     operations::{Operation, Operations, Record, numbers},
     order::certainly_below,
 };
 use crate::history::{Answer, Placement, Source, Stop};
 
-pub(super) fn check(run: &Operations<'_>) -> Verdict {
+pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
     let mut by_uid = BTreeMap::new();
     for record in &run.records {
         by_uid.insert((record.prefix, record.uid), record);
@@ -25,6 +28,7 @@ pub(super) fn check(run: &Operations<'_>) -> Verdict {
     for list in &run.all {
         let Some(Answer::Listed { source, uids }) = list.answer() else { continue };
         let mut listed = BTreeSet::new();
+        account.count_many(None, uids.len() as u64);
         for uid in uids {
             let record = by_uid.get(&(list.prefix, uid.as_str()));
             let wrong = if listed.insert(uid.as_str()) {
@@ -39,17 +43,17 @@ pub(super) fn check(run: &Operations<'_>) -> Verdict {
             }
         }
         for record in run.records.iter().filter(|record| record.prefix == list.prefix && !listed.contains(record.uid)) {
-            if let Some(upsert) = held_throughout(run, record, list, *source) {
+            let taken = Cell::new(None);
+            if let Some(upsert) = held_throughout(run, record, list, (*source, &taken)) {
                 let message = format!("{list} does not name {record}, which its instance held since {upsert}");
                 return Verdict::Violation { message, ops: numbers(&[list, upsert]) };
             }
-        }
-        let expected = run.records.iter().filter(|record| record.prefix == list.prefix && *source == Source::Shared);
-        for record in expected.filter(|record| !listed.contains(record.uid)) {
-            if let Some(upsert) = there_throughout(run, record, list) {
+            let there = (*source == Source::Shared).then(|| there_throughout(run, record, list, &taken)).flatten();
+            if let Some(upsert) = there {
                 let message = format!("{list} does not name {record}, which was there throughout since {upsert}");
                 return Verdict::Violation { message, ops: numbers(&[list, upsert]) };
             }
+            account.count(taken.get());
         }
     }
     Verdict::Pass
@@ -59,13 +63,15 @@ fn there_throughout<'a>(
     run: &'a Operations<'_>,
     record: &Record<'_>,
     list: &Operation<'_>,
+    taken: &Cell<Option<Excuse>>,
 ) -> Option<&'a Operation<'a>> {
     let removals = || record.removals.iter().map(|&op| &run.all[op]).filter(|op| op.called < list.returned());
     let mut upserts = record.upserts.iter().map(|&op| &run.all[op]);
     upserts.find(|upsert| {
-        in_redis_throughout(run, upsert, list)
+        is_shared_before(upsert, list)
             && removals().all(|removal| certainly_below(run, removal, upsert).is_some())
-            && !run.may_be_left_out(upsert, list)
+            && !excused(taken, Excuse::LostData, run.lost_between(upsert.called, list.returned()))
+            && !excused(taken, Excuse::Expiry, run.may_be_left_out(upsert, list))
     })
 }
 
@@ -75,10 +81,11 @@ fn held_throughout<'a>(
     run: &'a Operations<'_>,
     record: &Record<'_>,
     list: &Operation<'_>,
-    source: Source,
+    (source, taken): (Source, &Cell<Option<Excuse>>),
 ) -> Option<&'a Operation<'a>> {
     if source == Source::Local && run.history.header.tuning.copies_bytes_max.is_some() {
         // Copies may have been forgotten, also of what was once written here.
+        excused(taken, Excuse::Limit, true);
         return None;
     }
     let removals = || record.removals.iter().map(|&op| &run.all[op]).filter(|op| op.called < list.returned());
@@ -88,15 +95,18 @@ fn held_throughout<'a>(
     };
     let mut own = record.upserts.iter().map(|&op| &run.all[op]).filter(|op| op.instance == list.instance);
     own.find(|upsert| {
-        run.must_stay(record, upsert)
+        let is_local = upsert.acknowledged() == Some(Placement::Local);
+        let data_gone = || source != Source::Local && run.lost_between(upsert.called, list.returned());
+        let is_damaged = || run.excuses.is_damaged(list.instance, upsert.called, list.returned());
+        upsert.acknowledged().is_some()
             && upsert.precedes(list)
-            && !run.excuses.is_damaged(list.instance, upsert.called, list.returned())
-            && (upsert.acknowledged() == Some(Placement::Local)
-                || !(crashed(upsert) || run.excuses.kept_no_copy(upsert)))
-            // A list that Redis answers shows what Redis has, and what it is known to lack.
-            && (source == Source::Local || !run.lost_between(upsert.called, list.returned()))
             && removals().all(|removal| certainly_below(run, removal, upsert).is_some())
-            && !run.may_expire(record, Some(upsert), list, Knowledge::Instance)
+            && !excused(taken, Excuse::Damage, !run.must_stay(record, upsert) || is_damaged())
+            && !excused(taken, Excuse::Crash, !is_local && crashed(upsert))
+            && !excused(taken, Excuse::Disk, !is_local && run.excuses.kept_no_copy(upsert))
+            // A list that Redis answers shows what Redis has, and what it is known to lack.
+            && !excused(taken, Excuse::LostData, data_gone())
+            && !excused(taken, Excuse::Expiry, run.may_expire(record, Some(upsert), list, Knowledge::Instance))
     })
 }
 
@@ -121,9 +131,19 @@ fn wrongly_listed<'a>(
 }
 
 fn in_redis_throughout(run: &Operations<'_>, write: &Operation<'_>, list: &Operation<'_>) -> bool {
-    write.acknowledged() == Some(Placement::Shared)
-        && write.precedes(list)
-        && !run.lost_between(write.called, list.returned())
+    is_shared_before(write, list) && !run.lost_between(write.called, list.returned())
+}
+
+fn is_shared_before(write: &Operation<'_>, list: &Operation<'_>) -> bool {
+    write.acknowledged() == Some(Placement::Shared) && write.precedes(list)
+}
+
+/// Whether an excuse holds; remembers the last one that was taken.
+fn excused(taken: &Cell<Option<Excuse>>, excuse: Excuse, holds: bool) -> bool {
+    if holds {
+        taken.set(Some(excuse));
+    }
+    holds
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 //! calls the code that it judges. A write is known by the unique tag in its values; stamps are only a cross-check.
 
 use std::{
-    collections::BTreeMap,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
 };
@@ -14,6 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::history::History;
 use operations::Operations;
 
+pub use account::{Account, Excuse};
+
+mod account;
 mod atomic;
 mod bounded;
 mod cells;
@@ -151,26 +153,39 @@ impl Guarantee {
         }
     }
 
-    fn judge(self, run: &Operations<'_>) -> Verdict {
+    fn judge(self, run: &Operations<'_>, account: &mut Account) -> Verdict {
         match self {
-            Self::Fidelity => fidelity::check(run),
-            Self::Linearizable => linearizable::check(run),
-            Self::Atomic => atomic::check(run),
-            Self::Convergence => convergence::check(run),
-            Self::Durability => durability::check(run),
-            Self::Session => session::check(run),
-            Self::Isolation => isolation::check(run),
-            Self::Latency => latency::check(run),
-            Self::Recovery => recovery::check(run),
-            Self::Integrity => integrity::check(run),
-            Self::Resources => bounded::check(run),
-            Self::Listing => listing::check(run),
+            Self::Fidelity => fidelity::check(run, account),
+            Self::Linearizable => linearizable::check(run, account),
+            Self::Atomic => atomic::check(run, account),
+            Self::Convergence => convergence::check(run, account),
+            Self::Durability => durability::check(run, account),
+            Self::Session => session::check(run, account),
+            Self::Isolation => isolation::check(run, account),
+            Self::Latency => latency::check(run, account),
+            Self::Recovery => recovery::check(run, account),
+            Self::Integrity => integrity::check(run, account),
+            Self::Resources => bounded::check(run, account),
+            Self::Listing => listing::check(run, account),
         }
     }
 
-    /// What its verdict rests on, where that is counted.
-    fn account(self, run: &Operations<'_>) -> Account {
-        if self == Self::Durability { kept::account(run) } else { Account::new() }
+    /// What its account counts.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Fidelity => "records shown",
+            Self::Linearizable => "reads answered Shared",
+            Self::Atomic => "reads",
+            Self::Convergence => "final reads and copies",
+            Self::Durability => "acknowledged writes",
+            Self::Session => "answers about a record",
+            Self::Isolation => "answers and records",
+            Self::Latency => "calls",
+            Self::Recovery => "instances",
+            Self::Integrity => "store reports",
+            Self::Resources => "holdings",
+            Self::Listing => "records at a list",
+        }
     }
 }
 
@@ -205,9 +220,6 @@ pub struct Judgement {
     pub account: Account,
 }
 
-/// How often what was looked at, by its fate or the reason for which it was excused.
-pub type Account = BTreeMap<String, u64>;
-
 /// Judges every guarantee that holds under the faults of the history, in the order of [`Guarantee::ALL`]. A checker that panics has found nothing out: its verdict
 /// is unknown.
 pub fn judge(history: &History) -> Vec<Judgement> {
@@ -222,25 +234,22 @@ pub fn check(guarantee: Guarantee, history: &History) -> Verdict {
 
 fn judge_each(guarantees: &[Guarantee], history: &History) -> Vec<Judgement> {
     let run = caught(|| Operations::of(history));
-    let verdict = |guarantee: Guarantee| match &run {
-        Ok(run) => caught(|| judge_indexed(guarantee, run)).unwrap_or_else(|why| Verdict::Unknown { why }),
-        Err(why) => Verdict::Unknown { why: why.clone() },
+    let judgement = |&guarantee: &Guarantee| {
+        let judged = run.as_ref().map_err(Clone::clone).and_then(|run| caught(|| judge_indexed(guarantee, run)));
+        let (verdict, account) = judged.unwrap_or_else(|why| (Verdict::Unknown { why }, Account::default()));
+        Judgement { guarantee, verdict, account }
     };
-    let account = |guarantee: Guarantee| match &run {
-        Ok(run) if run.malformed.is_none() => caught(|| guarantee.account(run)).unwrap_or_default(),
-        Ok(_) | Err(_) => Account::new(),
-    };
-    let judgement =
-        |&guarantee: &Guarantee| Judgement { guarantee, verdict: verdict(guarantee), account: account(guarantee) };
     guarantees.iter().map(judgement).collect()
 }
 
-fn judge_indexed(guarantee: Guarantee, run: &Operations<'_>) -> Verdict {
+fn judge_indexed(guarantee: Guarantee, run: &Operations<'_>) -> (Verdict, Account) {
+    let mut account = Account::default();
     let untagged = run.untagged.as_ref().filter(|_| guarantee.needs_tags());
-    match run.malformed.as_ref().or(untagged) {
+    let verdict = match run.malformed.as_ref().or(untagged) {
         Some(why) => Verdict::Unknown { why: format!("the history cannot be judged: {why}") },
-        None => guarantee.judge(run),
-    }
+        None => guarantee.judge(run, &mut account),
+    };
+    (verdict, account)
 }
 
 /// What `judge` returns, or what it said when it panicked.
@@ -315,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_checker_that_panics_leaves_its_guarantee_unknown() {
-        let why = caught(|| -> Verdict { panic!("no such cell: {}", 7) }).expect_err("it panicked");
+        let why = caught(|| -> (Verdict, Account) { panic!("no such cell: {}", 7) }).expect_err("it panicked");
         assert_eq!(why, "the checker panicked: no such cell: 7");
     }
 

@@ -9,7 +9,7 @@
 //! All else is, also what it does when a fault ends for everybody in one moment: its first delay is drawn from at least a
 //! second.
 
-use super::{Verdict, operations::Operations};
+use super::{Account, Excuse, Verdict, operations::Operations};
 use crate::history::{Event, Phase, What};
 
 /// The window in which attempts to connect are counted, in simulated microseconds.
@@ -18,7 +18,7 @@ const WINDOW_US: u64 = 100_000;
 /// So few attempts within a window harm nobody.
 const ATTEMPTS_LEAST: usize = 10;
 
-pub(super) fn check(run: &Operations<'_>) -> Verdict {
+pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
     if let Some(message) = run.unquiet() {
         return Verdict::Violation { message, ops: Vec::new() };
     }
@@ -29,7 +29,9 @@ pub(super) fn check(run: &Operations<'_>) -> Verdict {
             What::Phase { phase: Phase::Quiesce } => quiesced = true,
             What::Phase { phase: Phase::FinalReads } => reading = true,
             // A final read may tell Redis again of a removal that it has forgotten in its time.
-            What::State { .. } if reading && run.history.header.tuning.tombstone_ttl_ms.is_some() => {}
+            What::State { .. } if reading && run.history.header.tuning.tombstone_ttl_ms.is_some() => {
+                account.note("states reported while final reads told removals again", 1);
+            }
             What::State { instance, state } => {
                 if let Some(last) = states.get_mut(*instance as usize) {
                     *last = Some((event.ordinal, state));
@@ -47,16 +49,17 @@ pub(super) fn check(run: &Operations<'_>) -> Verdict {
         return Verdict::Unknown { why: "the history has no phase of quiescence".to_owned() };
     }
     for (instance, last) in states.iter().enumerate() {
+        account.count(last.is_none().then_some(Excuse::NotTold));
         if let Some((ordinal, state)) = last.filter(|(_, state)| *state != "connected") {
             let message = format!("instance {instance} ended {state} (event {ordinal}), although Redis was back");
             return Verdict::Violation { message, ops: Vec::new() };
         }
     }
-    stampede(run).map_or(Verdict::Pass, |message| Verdict::Violation { message, ops: Vec::new() })
+    stampede(run, account).map_or(Verdict::Pass, |message| Verdict::Violation { message, ops: Vec::new() })
 }
 
 /// Too many attempts to connect within one window.
-fn stampede(run: &Operations<'_>) -> Option<String> {
+fn stampede(run: &Operations<'_>, account: &mut Account) -> Option<String> {
     let events = &run.history.events;
     let instances = run.history.header.prefixes.len();
     let openings = openings(events, instances);
@@ -65,7 +68,10 @@ fn stampede(run: &Operations<'_>) -> Option<String> {
         let What::Attempts { instance, times_us } = &event.what else { continue };
         let openings = openings.get(*instance as usize).map_or(&[][..], Vec::as_slice);
         let counts = |at: &&u64| !openings.iter().any(|(from, until)| from <= *at && *at <= until);
+        let before = times.len();
         times.extend(times_us.iter().filter(counts));
+        let left_out = times_us.len() - (times.len() - before);
+        account.note("attempts to connect while an instance was being started", left_out as u64);
     }
     times.sort_unstable();
     let most = (instances / 4).max(ATTEMPTS_LEAST);

@@ -17,17 +17,19 @@
 //! A crash takes away what the instance had seen and what it wrote to Redis alone; its acknowledged local writes were
 //! synced, and still bind it. An orderly stop and a loss of Redis's data take nothing away.
 
+use std::cell::Cell;
+
 use super::{
-    Verdict,
+    Account, Excuse, Verdict,
     expiry::Knowledge,
     operations::{EXISTENCE, Operation, Operations, Record, Seen, numbers},
 };
 use crate::history::{Call, Placement, Stop};
 
-pub(super) fn check(run: &Operations<'_>) -> Verdict {
+pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
     for record in &run.records {
         for instance in (0_u32..).take(run.history.header.prefixes.len()) {
-            if let Some(violation) = (Session { run, record, instance }).judge() {
+            if let Some(violation) = (Session { run, record, instance, expired: Cell::new(false) }).judge(account) {
                 return violation;
             }
         }
@@ -39,6 +41,8 @@ struct Session<'a, 'h> {
     run: &'a Operations<'h>,
     record: &'a Record<'h>,
     instance: u32,
+    /// Whether something was excused since it may have expired.
+    expired: Cell<bool>,
 }
 
 /// What the instance knows of one cell.
@@ -61,7 +65,7 @@ const THIS_LIFE: usize = 0;
 const DURABLE: usize = 1;
 
 impl<'a, 'h> Session<'a, 'h> {
-    fn judge(&self) -> Option<Verdict> {
+    fn judge(&self, account: &mut Account) -> Option<Verdict> {
         let (run, record) = (self.run, self.record);
         let lists = [&record.reads, &record.upserts, &record.removals];
         let ops = lists.into_iter().flatten().map(|&op| &run.all[op]);
@@ -76,6 +80,7 @@ impl<'a, 'h> Session<'a, 'h> {
                 memories.fill_with(Memory::default);
             }
             if run.excuses.is_damaged(self.instance, op.called, op.returned()) {
+                account.count(Some(Excuse::Damage));
                 continue;
             }
             while crashes.next_if(|&crash| crash < op.returned()).is_some() {
@@ -109,6 +114,7 @@ impl<'a, 'h> Session<'a, 'h> {
                 }
                 Call::List | Call::Sync => {}
             }
+            account.count(self.expired.take().then_some(Excuse::Expiry));
         }
         None
     }
@@ -124,7 +130,7 @@ impl<'a, 'h> Session<'a, 'h> {
             Seen::Tagged(tag) => {
                 let known = memory.values.iter().find(|known| known.value == Seen::Tagged(tag))?;
                 let proofs = known.superseded.into_iter().flatten();
-                let stands = |later: &Operation<'h>| later.precedes(read) && !self.may_have_expired(later, cell, read);
+                let stands = |later: &Operation<'h>| later.precedes(read) && !self.is_excused(later, cell, read);
                 let (first, later) = proofs.into_iter().find(|(_, later)| stands(later))?;
                 let (place, instance) = place();
                 let message = format!(
@@ -138,7 +144,7 @@ impl<'a, 'h> Session<'a, 'h> {
                 let mut had = memory.had.iter().rev().filter(|had| had.precedes(read));
                 let had = had.find(|had| {
                     removals().filter(|op| op.called < read.returned()).all(|op| self.is_own_before(op, had))
-                        && !self.may_have_expired(had, cell, read)
+                        && !self.is_excused(had, cell, read)
                 })?;
                 let (place, instance) = place();
                 let message = format!(
@@ -149,6 +155,13 @@ impl<'a, 'h> Session<'a, 'h> {
             }
             Seen::Present | Seen::Stray => None,
         }
+    }
+
+    /// Whether a violation is excused by an expiry; remembers that.
+    fn is_excused(&self, had: &Operation<'h>, cell: usize, read: &Operation<'h>) -> bool {
+        let excused = self.may_have_expired(had, cell, read);
+        self.expired.set(self.expired.get() || excused);
+        excused
     }
 
     /// Whether the value that an operation had of a cell may have expired when a later one showed none.

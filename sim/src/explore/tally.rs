@@ -28,9 +28,7 @@ pub struct Tally {
 
 impl Tally {
     fn rests_on(&mut self, account: &Account) {
-        for (reason, count) in account {
-            *self.account.entry(reason.clone()).or_default() += count;
-        }
+        self.account.add(account);
     }
 }
 

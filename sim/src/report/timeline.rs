@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{seconds, word};
+use super::{seconds, summary::account_text, word};
 use crate::{
     checker::{Judgement, Verdict},
     explore::ending,
@@ -40,8 +40,11 @@ pub fn verdicts(judgements: &[Judgement]) -> String {
                 writeln!(text, "\n          {message}\n          operations {ops:?}")
             }
         };
-        for (reason, count) in account {
-            let _ = writeln!(text, "{count:>14}  {reason}");
+        if account.total() > 0 {
+            let _ = writeln!(text, "          {}", account_text(*guarantee, account));
+        }
+        for (what, count) in &account.notes {
+            let _ = writeln!(text, "{count:>14}  {what}");
         }
     }
     text
