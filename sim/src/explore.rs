@@ -1,5 +1,6 @@
-//! Many runs: grown from seeds, on all cores, judged and counted. `tally` sums them up.
+//! Many runs: grown from seeds, on all cores, judged and counted. `tally` sums them up, `floors` says how much has to be judged.
 
+pub mod floors;
 mod tally;
 
 use std::{

@@ -33,7 +33,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use seedbed::{
     bench::{self, instructions},
     determinism,
-    explore::{Common, Judged, Summary, Tasks, explore, replay_command},
+    explore::{Common, Judged, Summary, Tasks, explore, floors::Floors, replay_command},
     marks, mutants,
     report::{ExitCode, summary},
     seed::Seed,
@@ -113,9 +113,13 @@ struct Explore {
     common: CommonArguments,
     #[command(flatten)]
     workers: WorkerArguments,
-    /// Fail if a kind of fault never came, or never had an effect that a client could see, or a mark was never reached
+    /// Fail if a kind of fault never came, or never had an effect that a client could see, a mark was never reached, or a
+    /// checker judged less than its floor in `sim/floors.json`
     #[arg(long)]
     require_coverage: bool,
+    /// Tell runs by verdict and the account of what was judged and excused as JSON, by workload and guarantee, and no report
+    #[arg(long, conflicts_with_all = ["require_coverage", "marks"])]
+    json: bool,
     /// Tell how often each mark was reached
     #[arg(long)]
     marks: bool,
@@ -270,14 +274,9 @@ impl Explore {
 
 fn run(explore_arguments: &Explore) -> Result<ExitCode, BadInput> {
     let tasks = explore_arguments.tasks();
-    let last = Seed(explore_arguments.seed.0.wrapping_add(explore_arguments.seeds - 1));
-    say!(
-        "Exploring seeds {} to {last} of {}{}, {} at a time.\n",
-        explore_arguments.seed,
-        explore_arguments.workloads().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-        of_subject(explore_arguments.common.subject),
-        explore_arguments.jobs()
-    );
+    if !explore_arguments.json {
+        say!("{}\n", announced(explore_arguments));
+    }
     let progress = progress(tasks.count(), "runs");
     let mut summaries = BTreeMap::<Workload, Summary>::new();
     let (common, options) = (explore_arguments.common.into(), explore_arguments.workers.options());
@@ -292,14 +291,38 @@ fn run(explore_arguments: &Explore) -> Result<ExitCode, BadInput> {
         ControlFlow::Continue(())
     })?;
     progress.finish_and_clear();
+    let total = summary::total(&summaries);
+    if explore_arguments.json {
+        say!("{}", summary::json(&summaries));
+        return Ok(total.exit_code());
+    }
     say!("{}", summary::text(&summaries).trim_end());
     if explore_arguments.marks {
         say!("\n{}", summary::marks(&summaries).trim_end());
     }
-    let total = summary::total(&summaries);
-    let required = explore_arguments.require_coverage;
-    let uncovered = if required { total.counts.uncovered() } else { Vec::new() };
-    let missed = if required { marks::missed(&total.counts.marks) } else { Vec::new() };
+    Ok(if explore_arguments.require_coverage { covered(&summaries, &total) } else { total.exit_code() })
+}
+
+/// What is being explored, for a reader who waits.
+fn announced(explore_arguments: &Explore) -> String {
+    let last = Seed(explore_arguments.seed.0.wrapping_add(explore_arguments.seeds - 1));
+    format!(
+        "Exploring seeds {} to {last} of {}{}, {} at a time.",
+        explore_arguments.seed,
+        explore_arguments.workloads().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        of_subject(explore_arguments.common.subject),
+        explore_arguments.jobs()
+    )
+}
+
+/// How the program ends where faults, marks and what was judged have to be enough; says what is not.
+fn covered(summaries: &BTreeMap<Workload, Summary>, total: &Summary) -> ExitCode {
+    let uncovered = total.counts.uncovered();
+    let missed = marks::missed(&total.counts.marks);
+    let unjudged = Floors::recorded().map_or_else(|wrong| vec![wrong], |floors| floors.missed(summaries));
+    for what in &unjudged {
+        say!("FAILED: {what}");
+    }
     for mark in &missed {
         say!("FAILED: no run reached: {mark}");
     }
@@ -307,10 +330,11 @@ fn run(explore_arguments: &Explore) -> Result<ExitCode, BadInput> {
         let injected = total.counts.faults.get(*kind).copied().unwrap_or_default();
         say!("FAILED: {kind} was injected {injected} times and had no effect that a client could see");
     }
-    Ok(match total.exit_code() {
-        ExitCode::Held | ExitCode::Unknown if !(uncovered.is_empty() && missed.is_empty()) => ExitCode::Violation,
+    let is_enough = uncovered.is_empty() && missed.is_empty() && unjudged.is_empty();
+    match total.exit_code() {
+        ExitCode::Held | ExitCode::Unknown if !is_enough => ExitCode::Violation,
         code => code,
-    })
+    }
 }
 
 /// Said where it is not the one that goes without saying.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 use super::{Common, Counts, Judged, Unjudged};
 use crate::{
     checker::{Account, Guarantee, Verdict},
@@ -14,7 +16,7 @@ use crate::{
 const KEPT: usize = 1_000;
 
 /// Verdicts by guarantee, over many runs.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Tally {
     /// Runs in which it held.
     pub pass: u64,

@@ -63,6 +63,12 @@ pub fn text(summaries: &BTreeMap<Workload, Summary>) -> String {
     text
 }
 
+/// Verdicts and accounts by workload and guarantee, on one line.
+pub fn json(summaries: &BTreeMap<Workload, Summary>) -> String {
+    let of_each: BTreeMap<_, _> = summaries.iter().map(|(workload, summary)| (workload, &summary.tallies)).collect();
+    serde_json::to_string(&of_each).expect("plain data becomes JSON")
+}
+
 /// All workloads together.
 pub fn total(summaries: &BTreeMap<Workload, Summary>) -> Summary {
     let mut total = Summary::default();
