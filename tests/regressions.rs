@@ -24,6 +24,7 @@
 //! | `a-wall-clock-set-forward-in-a-sleep` | a bug of the client: it woke with its wall clock a minute ahead, and in the moment before the next probe dropped copies as expired that Redis had just lost. |
 //! | `a-life-that-goes-on-after-the-clock-of-redis-went-back` | a bug of the bed: a life that had begun before Redis's clock went back goes on in Redis until its end, together with all that is written meanwhile; the checker ended it earlier. |
 //! | `a-second-connection-without-a-wait` | a bug of the client: a record that was merged apart needed a second connection, no name was found for it, and every pass over what is pending asked again: 43 times in 100 ms. It waits a second or two now. |
+//! | `copies-carried-over-by-what-was-pending` | a bug of the client: a pending write of which Redis had not heard overlapped two lives that Redis told, and the copies of the first came into the second with it. |
 //! | `an-upsert-after-the-clock-of-redis-went-back` | a bug of the client: Redis went back to an older save and its clock by a quarter of an hour, so that the life it told with an upsert was over before the one that the instance held. That passed for a reply that was overtaken, and the next read lacked the upsert. A reply to a later request is never that. |
 //! | `a-replay-of-what-was-over` | a bug of the client: a pending write whose time was over came into the record that another instance had begun since, and showed again (L4). |
 

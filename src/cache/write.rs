@@ -166,10 +166,10 @@ impl<E: Env> Inner<E> {
         confirmed: &Record,
         sent_at_ms: u64,
     ) -> Result<Attempt, Error> {
-        let shifts = self.shifts();
+        let (shifts, asking) = (self.shifts(), self.asking(sent_at_ms, false));
         let copy = |held: &mut Held| {
             held.correct(&shifts);
-            held.join_confirmed(confirmed, sent_at_ms, self.stale_ms());
+            held.join_placed(confirmed, asking);
         };
         let copied = self.local.update_in_generation(uid, &connection.generation, copy);
         match (copied, self.config.durability) {

@@ -195,8 +195,17 @@ impl Held {
         self.drop_empty();
     }
 
+    /// Takes in cells that Redis holds since a write, with the life that it told: copies of a life that ended before are dropped
+    /// (L5), or what is pending here would carry them over into that one.
+    pub(crate) fn join_placed(&mut self, placed: &Record, asking: Asking) {
+        if placed.life().is_some() {
+            self.drop_expired(placed, asking.ended_by_ms);
+        }
+        self.join_confirmed(placed, asking.sent_at_ms, asking.stale_ms);
+    }
+
     /// Takes in cells that Redis holds, by a reply to a request sent at `sent_at_ms`, with the life that it told.
-    pub(crate) fn join_confirmed(&mut self, confirmed: &Record, sent_at_ms: u64, stale_ms: u64) {
+    pub(super) fn join_confirmed(&mut self, confirmed: &Record, sent_at_ms: u64, stale_ms: u64) {
         if let Some(life) = confirmed.life() {
             self.enter(life);
         }
@@ -423,7 +432,7 @@ impl Held {
             confirmed.join(&sent.record);
             confirmed.set_life(life);
         }
-        self.join_confirmed(&confirmed, asking.sent_at_ms, asking.stale_ms);
+        self.join_placed(&confirmed, asking);
     }
 
     fn drop_empty(&mut self) {

@@ -145,6 +145,17 @@ fn l2_a_copy_that_ended_in_redis_a_moment_ago_was_not_lost_there() {
 }
 
 #[test]
+fn l5_what_is_pending_carries_no_copies_of_an_ended_life_over_into_the_next() {
+    let mut held = Held::default();
+    held.join_confirmed(&upsert(9, "copy", life(0, 100)), 60, 10);
+    write(&mut held, 5, "mine", life(90, 100));
+    // Redis, which never heard of that write, ended the life at 100 and began the next.
+    held.join_placed(&upsert(12, "next", life(140, 100)), NEVER);
+    assert!(shows(&held, "mine", 160) && shows(&held, "next", 160) && !shows(&held, "copy", 160));
+    assert!(held.is_pending());
+}
+
+#[test]
 fn a_write_whose_life_was_over_when_redis_took_it_is_dropped() {
     let mut held = Held::default();
     write(&mut held, 5, "old", life(0, 100));
