@@ -193,8 +193,8 @@ impl<E: Env> Inner<E> {
             return Ok(Some(Read { source: Source::Shared, record }));
         }
         if self.is_clock_in_doubt() {
-            // Rare: in a box, so that every other read is not moved about with it. Without an answer the later clock counts.
-            let _ = timeout(&self.env, self.config.reply_timeout, Box::pin(self.hear(connection))).await;
+            // Rare: in a box, so that every other read is not moved about with it.
+            Box::pin(self.hear_in_doubt(connection)).await;
         }
         let reply = &whole.record;
         let Asked { held: asked, sent_at_ms, behind_replay } = asked;
@@ -226,6 +226,11 @@ impl<E: Env> Inner<E> {
         // What Redis showed was alive there; only a life that it does not know yet is judged here.
         let now_ms = if shown.life() == reply.life() { 0 } else { now_ms };
         Ok(Some(Read { source, record: self.view(uid, &shown, now_ms)? }))
+    }
+
+    /// Asks for Redis's clock. Without an answer in time the later of the own clocks counts.
+    async fn hear_in_doubt(&self, connection: &Connection) {
+        let _ = timeout(&self.env, self.config.reply_timeout, self.hear(connection)).await;
     }
 
     /// Whether the reply is what was held, and confirms nothing that was not confirmed lately: the usual case. When this
