@@ -1,13 +1,13 @@
-//! What share each checker has to judge of each workload at least: the floors of `sim/floors.json`.
+//! The least share that each checker has to judge in each workload: the floors of `sim/floors.json`.
 //!
-//! A checker that excuses more than before passes everything, and nothing else would show it.
+//! A checker that excuses more than before still passes every run. Only its share shows it.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
 use super::Summary;
-use crate::{checker::Guarantee, report::summary::rounded_down, workload::Workload};
+use crate::{checker::Guarantee, history::lines::trap, report::summary::rounded_down, workload::Workload};
 
 /// The floors of this repository.
 const RECORDED: &str = include_str!("../../floors.json");
@@ -35,13 +35,19 @@ impl Floors {
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = |why: String| format!("sim/floors.json: {why}; a floor is a share in percent, from 0 to 100");
         let floors: Self = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        // The last of two floors would stand without a word.
+        if let Some((again, cure)) = serde_json::from_str(text).ok().and_then(trap) {
+            return Err(wrong(format!("{again}: {cure}")));
+        }
         for (workload, guarantees) in &floors.0 {
             if let Some((guarantee, floor)) = guarantees.iter().find(|(_, floor)| !(0.0..=100.0).contains(*floor)) {
                 let name = name(*guarantee);
-                let line = text
-                    .lines()
-                    .position(|line| line.contains(&format!("\"{name}\"")) && line.contains(&floor.to_string()));
-                let line = line.map_or_else(String::new, |line| format!(" at line {}", line + 1));
+                // A workload may have the name of a guarantee: its line opens an object.
+                let is_of = |name: &str, line: &str| line.contains(&format!("\"{name}\""));
+                let mut lines = text.lines().enumerate();
+                lines.find(|(_, line)| is_of(&workload.to_string(), line) && line.contains('{'));
+                let line = lines.find(|(_, line)| is_of(&name, line));
+                let line = line.map_or_else(String::new, |(index, _)| format!(" at line {}", index + 1));
                 return Err(wrong(format!("{floor} of {workload} and {name} is out of range{line}")));
             }
         }
@@ -58,6 +64,13 @@ impl Floors {
                     missed.push(format!("{workload}: {guarantee} has no floor: set {name:?} in sim/floors.json"));
                     continue;
                 };
+                if account.total() == 0 && floor > 0.0 {
+                    missed.push(format!(
+                        "{workload}: {guarantee} looked at no {}, and its floor is {floor} %: a workload without any has the floor 0",
+                        guarantee.unit()
+                    ));
+                    continue;
+                }
                 if account.share() >= floor {
                     continue;
                 }
@@ -113,6 +126,33 @@ mod tests {
     fn an_account_without_a_floor_is_missed_too() {
         let floors = Floors::parse("{}").expect("they are right");
         assert!(floors.missed(&durability(Account::default()))[0].contains("has no floor"));
+    }
+
+    #[test]
+    fn an_empty_account_falls_under_every_floor_but_zero() {
+        for (floor, is_missed) in [("85.5", true), ("0", false)] {
+            let floors = format!("{{\"expiry\": {{\"durability\": {floor}}}}}");
+            let floors = Floors::parse(&floors).expect("they are right");
+            let missed = floors.missed(&durability(Account::default()));
+            assert_eq!(
+                missed.iter().any(|said| said.contains("looked at no acknowledged writes")),
+                is_missed,
+                "{missed:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_floor_that_stands_twice_is_refused() {
+        let why = Floors::parse(r#"{"expiry": {"durability": 85, "durability": 5}}"#).expect_err("which one counts?");
+        assert!(why.contains("the field \"durability\" twice"), "{why}");
+    }
+
+    #[test]
+    fn a_floor_out_of_range_is_named_with_the_line_of_its_workload() {
+        let floors = "{\"churn\": {\n\"isolation\": 85},\n\"isolation\": {\n\"isolation\": 185}}";
+        let why = Floors::parse(floors).expect_err("185 is no share");
+        assert!(why.contains("185 of isolation and isolation is out of range at line 4"), "{why}");
     }
 
     #[test]
