@@ -123,7 +123,7 @@ impl fmt::Display for Excuse {
             Self::Crash => "crash",
             Self::Unquiet => "not at rest",
             Self::MissingTag => "missing tag",
-            Self::NotTold => "not told",
+            Self::NotTold => "not recorded",
             Self::GivenUp => "search given up",
             Self::Disk => "disk in trouble",
             Self::Limit => "limit",

@@ -44,7 +44,7 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
         }
     }
     let lost = durability::excused(run);
-    account.note("looks at cells that are lost by damage", lost.len() as u64);
+    account.note("cells of final reads that damage took", lost.len() as u64);
     let violation = lost.into_iter().find_map(|op| silent(run, op));
     violation.unwrap_or_else(|| unheard(run))
 }

@@ -52,15 +52,13 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
 
 /// Counts the reads of a record that was judged, unless the search was given up.
 fn reads(run: &Operations<'_>, record: &Record<'_>, given_up: Option<Excuse>, account: &mut Account) {
-    let whole =
-        Part { run, record, cells: (0..record.cells.len()).collect(), until: u64::MAX, without: BTreeSet::new() };
     let expires = run.expirations(record).min().unwrap_or(u64::MAX);
     for read in record.reads.iter().map(|&op| &run.all[op]).filter(|op| op.source().is_some()) {
         if read.source() != Some(Source::Shared) {
             account.note("reads answered Merged or Local, which are not promised this", 1);
             continue;
         }
-        let stray = (!whole.shows_only_known(read)).then_some(Excuse::MissingTag);
+        let stray = read.shown.contains(&Seen::Stray).then_some(Excuse::MissingTag);
         // That a life may be over explains that there is none, whatever was written.
         let expiry = (read.record_read().is_none() && expires < read.returned()).then_some(Excuse::Expiry);
         account.count(given_up.or(stray).or(expiry));
@@ -187,11 +185,7 @@ impl<'a, 'h> Part<'a, 'h> {
     pub(super) fn reads(&self) -> impl Iterator<Item = &'a Operation<'h>> {
         let reads = self.record.reads.iter().map(|&op| &self.run.all[op]);
         let reads = reads.filter(|op| op.source() == Some(Source::Shared) && op.returned() <= self.until);
-        reads.filter(|op| self.has(op) && self.shows_only_known(op))
-    }
-
-    fn shows_only_known(&self, read: &Operation<'_>) -> bool {
-        self.cells.iter().all(|&cell| read.shown[cell] != Seen::Stray)
+        reads.filter(|op| self.has(op) && self.cells.iter().all(|&cell| op.shown[cell] != Seen::Stray))
     }
 
     fn losses(&self) -> impl Iterator<Item = u64> {

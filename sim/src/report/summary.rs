@@ -31,8 +31,9 @@ pub fn text(summaries: &BTreeMap<Workload, Summary>) -> String {
     let _ = writeln!(text, "\nGuarantees, over all runs\n");
     for guarantee in Guarantee::ALL {
         if let Some(tally) = total.tallies.get(&guarantee) {
-            let _ = writeln!(text, "  {:<8}{:<23}{}", tally_word(tally), guarantee.to_string(), tally_text(tally));
-            if tally.account.total() > 0 {
+            let held = tally_text(guarantee, tally);
+            let _ = writeln!(text, "  {:<8}{:<23}{held}", tally_word(tally), guarantee.to_string());
+            if !tally.account.excused.is_empty() {
                 let _ = writeln!(text, "  {:<31}{}", "", account_text(guarantee, &tally.account));
             }
             for (what, count) in &tally.account.notes {
@@ -170,13 +171,16 @@ fn tally_word(tally: &Tally) -> &'static str {
     }
 }
 
-fn tally_text(tally: &Tally) -> String {
+fn tally_text(guarantee: Guarantee, tally: &Tally) -> String {
     let mut text = format!("held in {} runs", grouped(tally.pass));
     if tally.violation > 0 {
         let _ = write!(text, ", broken in {}", grouped(tally.violation));
     }
     if tally.unknown > 0 {
         let _ = write!(text, ", could not be judged in {}", grouped(tally.unknown));
+    }
+    if tally.account.judged > 0 && tally.account.excused.is_empty() {
+        let _ = write!(text, "; all {} {} were judged", grouped(tally.account.judged), guarantee.unit());
     }
     text
 }
