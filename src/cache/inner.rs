@@ -309,8 +309,8 @@ impl<E: Env> Inner<E> {
     pub(crate) async fn hear(&self, connection: &Connection) -> Result<Option<String>, CallError> {
         let asked = AskedAt::now(&self.env);
         let (found, clock_ms) = connection.probe(&self.keys).await?;
-        // If the process stood still meanwhile it is no news of the clock. The next probe has some.
-        if !asked.is_before(self.config.reply_timeout, &self.env) {
+        // A process that stood still meanwhile reads a clock of long ago. The next probe tells the present one.
+        if !asked.is_longer_ago_than(self.config.reply_timeout, &self.env) {
             let (told, by) = ((clock_ms, asked), (&self.env, &self.config));
             self.read_clock(connection.confirm_clock(&self.keys, told, self.shared_ms(), by).await?);
         }
@@ -355,12 +355,13 @@ impl<E: Env> Inner<E> {
 
     /// By what a reply of Redis to a request sent then is judged.
     pub(crate) fn asking(&self, sent_at_ms: u64, behind_replay: bool) -> Asking {
+        let (clock, now) = (self.link.clock(), self.env.now());
         let clock_error_ms = u64::try_from(self.config.reply_timeout.as_millis()).unwrap_or(u64::MAX);
         Asking {
             sent_at_ms,
             behind_replay,
-            now_ms: self.shared_ms(),
-            ended_by_ms: self.link.clock().elapsed_ms(self.env.now()).saturating_add(clock_error_ms),
+            now_ms: clock.latest_ms(now, self.env.wall_ms()),
+            ended_by_ms: clock.elapsed_ms(now).saturating_add(clock_error_ms),
             republish_since_ms: self.republish_since_ms(),
             stale_ms: self.stale_ms(),
         }

@@ -47,9 +47,9 @@ pub(crate) struct Asking {
     pub(crate) behind_replay: bool,
     /// Redis's clock by the estimate, in milliseconds.
     pub(crate) now_ms: u64,
-    /// What ended by then, and is not in Redis, was not lost there. By the monotonic clock, and ahead by as much as the estimate
-    /// can be behind: an answer of Redis's clock was under way. If the wall clock went further, perhaps it is wrong: what is over
-    /// by that clock alone is published again, and Redis knows.
+    /// A life that ended by then and is not in Redis was not lost there. By the monotonic clock, ahead by the longest that a reply
+    /// takes: so far can the estimate be behind. The wall clock may have gone further and be wrong: a life that is over by that clock
+    /// alone is published again, and Redis decides.
     pub(crate) ended_by_ms: u64,
     /// Copies confirmed since then are published again; older ones yield to Redis (R9).
     pub(crate) republish_since_ms: u64,
@@ -195,8 +195,8 @@ impl Held {
         self.drop_empty();
     }
 
-    /// Takes in cells that Redis holds since a write, with the life that it told: copies of a life that ended before are dropped
-    /// (L5), or what is pending here would carry them over into that one.
+    /// Takes in cells that Redis holds since a write, with the life that it told. Copies of a life that ended before are dropped
+    /// (L5): a pending write that overlaps both lives would carry them over.
     pub(crate) fn join_placed(&mut self, placed: &Record, asking: Asking) {
         if placed.life().is_some() {
             self.drop_expired(placed, asking.ended_by_ms);
@@ -291,7 +291,7 @@ impl Held {
     /// confirmed lately; an older copy yields to Redis (R9). L5: copies of a life that is over are dropped instead.
     pub(crate) fn take_reply(&mut self, asked: &Self, reply: &Record, asking: Asking) -> Reclaimed {
         let is_overtaken = self.latest.life() != asked.latest.life();
-        // What ended a moment ago in Redis was not lost there.
+        // A life that ended a moment ago in Redis was not lost there.
         self.drop_expired(reply, asking.ended_by_ms);
         if let Some(life) = reply.life() {
             self.enter(life);
@@ -315,7 +315,7 @@ impl Held {
             self.marked += u64::from(reclaimed.marked);
         }
         if !is_overtaken && self.is_latest_after(reply.life()) {
-            // Redis's clock was set back. What it shows lives, whatever the lives told and estimated before.
+            // Redis's clock was set back: the life that it tells now stands beside those told and estimated before.
             self.leave_latest();
         }
         self.join_confirmed(reply, asking.sent_at_ms, asking.stale_ms);

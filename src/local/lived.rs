@@ -448,7 +448,7 @@ impl Lived {
 
     /// Redis did not take in all of `sent`, and has no more of it than it told.
     pub(super) fn drop_outdone(&mut self, sent: &Record, told: &Record) {
-        // What is still to be sent carries its life, in the existence cell.
+        // Pending cells are sent with their life, in the existence cell.
         let keep_existence = self.owes_cells();
         let lacking = sent.cells().iter().filter(|(name, cell)| !told.covers_cell(name, cell));
         for (name, cell) in lacking.filter(|(name, _)| !(keep_existence && name.is_existence())) {

@@ -159,11 +159,11 @@ pub(crate) async fn marker_and_clock(
     Ok((marker, seconds.saturating_mul(1000).saturating_add(micros / 1000)))
 }
 
-/// What Redis's clock says, told to be `told_ms` when it was asked at `asked`. It is asked again if that is further from what
-/// is expected than a flipped bit explains (see [`Horizon`]), or if the answer took longer than any reply may.
+/// Redis's clock in milliseconds, which answered `told_ms` when it was asked at `asked`. It is asked again if the answer is more
+/// than an hour from `expected_ms` (see [`Horizon`]), or came later than any reply may.
 ///
 /// # Errors
-/// Two answers differ, and neither is expected: what comes over this connection is damaged. Or the second took too long as well.
+/// Two answers differ, and neither is near `expected_ms`: replies are damaged on this connection. Or the second came late as well.
 pub(crate) async fn confirmed_clock<E: Env>(
     connection: &mut MultiplexedConnection,
     keys: &Keys,
@@ -172,7 +172,7 @@ pub(crate) async fn confirmed_clock<E: Env>(
     (env, config): (&E, &Config),
 ) -> Result<u64, CallError> {
     let is_near = |left: u64, right: u64| left.abs_diff(right) <= FAR_MS;
-    let is_late = |asked: AskedAt| asked.is_before(config.reply_timeout, env);
+    let is_late = |asked: AskedAt| asked.is_longer_ago_than(config.reply_timeout, env);
     if is_near(told_ms, expected_ms) && !is_late(asked) {
         return Ok(told_ms);
     }

@@ -98,7 +98,7 @@ impl AskedAt {
     }
 
     /// Whether longer than that has gone by since, by either clock.
-    pub(crate) fn is_before(self, limit: Duration, env: &impl Env) -> bool {
+    pub(crate) fn is_longer_ago_than(self, limit: Duration, env: &impl Env) -> bool {
         let by_wall = Duration::from_millis(env.wall_ms().saturating_sub(self.wall_ms));
         env.now().saturating_sub(self.now).max(by_wall) > limit
     }

@@ -129,7 +129,7 @@ fn breaks(bounds: &Bounds) -> Broken {
     broken
 }
 
-/// Asserts that the search finds what the fault breaks, and that the rules without it hold as far.
+/// Asserts that the shortest run to break anything breaks this. That the rules hold without the fault is for the tests above.
 fn finds(fault: Fault, bounds: &Bounds, expected: Broken) {
     assert_eq!(breaks(&Bounds { fault: Some(fault), ..bounds.clone() }), expected);
 }

@@ -20,7 +20,7 @@ const EACH: [u32; 2] = [100, 500];
 /// The same where it is compared with itself among the most clients: so few that this ends within a minute.
 const EACH_OF_MOST: [u32; 2] = [4, 14];
 
-/// How many times the instructions of the bare echo a row may cost: what was counted when it was last set, and a twentieth
+/// How many times the instructions of the bare echo a row may cost: what was counted when it was last set, and a few percent
 /// more. A change that needs more says why in docs/BENCHMARKS.md; one that needs less lowers it.
 const LIMITS: [(&str, f64); 4] = [
     ("echo, SimNet", 0.85),
