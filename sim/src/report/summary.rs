@@ -31,8 +31,7 @@ pub fn text(summaries: &BTreeMap<Workload, Summary>) -> String {
     let _ = writeln!(text, "\nGuarantees, over all runs\n");
     for guarantee in Guarantee::ALL {
         if let Some(tally) = total.tallies.get(&guarantee) {
-            let held = tally_text(guarantee, tally);
-            let _ = writeln!(text, "  {:<8}{:<23}{held}", tally_word(tally), guarantee.to_string());
+            let _ = writeln!(text, "  {:<8}{:<23}{}", tally_word(tally), guarantee.to_string(), tally_text(tally));
             if !tally.account.excused.is_empty() {
                 let _ = writeln!(text, "  {:<31}{}", "", account_text(guarantee, &tally.account));
             }
@@ -41,6 +40,7 @@ pub fn text(summaries: &BTreeMap<Workload, Summary>) -> String {
             }
         }
     }
+    without_excuse(&mut text, &total);
     let _ = writeln!(text, "\nOperations, by how they ended\n");
     table(&mut text, &total.counts.operations);
     let _ = writeln!(text, "\nFaults: injected, and with an effect that a client could see\n");
@@ -146,6 +146,20 @@ fn failures(text: &mut String, summaries: &BTreeMap<Workload, Summary>) {
     }
 }
 
+/// The guarantees of which all cases were judged, on one line: their shares say no more.
+fn without_excuse(text: &mut String, total: &Summary) {
+    let all = total.tallies.iter().filter(|(_, tally)| tally.account.judged > 0 && tally.account.excused.is_empty());
+    let names = all.map(|(guarantee, tally)| {
+        let number = guarantee.to_string();
+        let number = number.split(' ').next().unwrap_or_default();
+        format!("{number} ({} {})", grouped(tally.account.judged), guarantee.unit())
+    });
+    let names: Vec<_> = names.collect();
+    if !names.is_empty() {
+        let _ = writeln!(text, "\nAll cases were judged of {}.", names.join(", "));
+    }
+}
+
 /// `66,659 of 71,002 acknowledged writes, 93.9 %; 3,100 expiry, 812 damage`.
 pub(super) fn account_text(guarantee: Guarantee, account: &Account) -> String {
     let (judged, total) = (grouped(account.judged), grouped(account.total()));
@@ -171,16 +185,13 @@ fn tally_word(tally: &Tally) -> &'static str {
     }
 }
 
-fn tally_text(guarantee: Guarantee, tally: &Tally) -> String {
+fn tally_text(tally: &Tally) -> String {
     let mut text = format!("held in {} runs", grouped(tally.pass));
     if tally.violation > 0 {
         let _ = write!(text, ", broken in {}", grouped(tally.violation));
     }
     if tally.unknown > 0 {
         let _ = write!(text, ", could not be judged in {}", grouped(tally.unknown));
-    }
-    if tally.account.judged > 0 && tally.account.excused.is_empty() {
-        let _ = write!(text, "; all {} {} were judged", grouped(tally.account.judged), guarantee.unit());
     }
     text
 }
