@@ -43,6 +43,8 @@ pub enum Excuse {
     AnyError,
     /// Redis had forgotten a removal in its time, and was told again.
     ToldAgain,
+    /// A fault touched the instance, or what it reaches Redis by, or had shortly before.
+    Touched,
 }
 
 /// What was looked at under one guarantee, and what became of it.
@@ -132,6 +134,7 @@ impl fmt::Display for Excuse {
             Self::Stopped => "stopped",
             Self::AnyError => "may answer any error",
             Self::ToldAgain => "told again",
+            Self::Touched => "touched by a fault",
         })
     }
 }

@@ -17,6 +17,7 @@ pub use account::{Account, Excuse};
 
 mod account;
 mod atomic;
+mod availability;
 mod bounded;
 mod cells;
 mod clocks;
@@ -114,11 +115,13 @@ pub enum Guarantee {
     Resources,
     /// G12: a record that is there throughout a `list` is listed, once.
     Listing,
+    /// G13: an instance that can reach a working Redis uses it.
+    Availability,
 }
 
 impl Guarantee {
     /// All that are judged, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Fidelity,
         Self::Linearizable,
         Self::Atomic,
@@ -131,6 +134,7 @@ impl Guarantee {
         Self::Integrity,
         Self::Resources,
         Self::Listing,
+        Self::Availability,
     ];
 
     /// Whether it holds whatever happens. G5 does not: nobody has a copy of a write where Redis loses its data after the
@@ -149,7 +153,12 @@ impl Guarantee {
             | Self::Session
             | Self::Isolation
             | Self::Integrity => true,
-            Self::Convergence | Self::Latency | Self::Recovery | Self::Resources | Self::Listing => false,
+            Self::Convergence
+            | Self::Latency
+            | Self::Recovery
+            | Self::Resources
+            | Self::Listing
+            | Self::Availability => false,
         }
     }
 
@@ -167,6 +176,7 @@ impl Guarantee {
             Self::Integrity => integrity::check(run, account),
             Self::Resources => bounded::check(run, account),
             Self::Listing => listing::check(run, account),
+            Self::Availability => availability::check(run, account),
         }
     }
 
@@ -185,6 +195,7 @@ impl Guarantee {
             Self::Integrity => "store reports",
             Self::Resources => "holdings",
             Self::Listing => "records at a list",
+            Self::Availability => "calls",
         }
     }
 }
@@ -204,6 +215,7 @@ impl fmt::Display for Guarantee {
             Self::Integrity => "G10 integrity",
             Self::Resources => "G11 bounded resources",
             Self::Listing => "G12 listing",
+            Self::Availability => "G13 availability",
         })
     }
 }
@@ -266,10 +278,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::history::{
-        Call, Phase,
-        Placement::{Local, Shared},
-        Source, Stop, What,
+    use crate::{
+        faults::Fault,
+        history::{
+            Call, Phase,
+            Placement::{Local, Shared},
+            Source, Stop, What,
+        },
     };
     use fixture::Story;
 
@@ -277,6 +292,7 @@ mod tests {
     fn eventful() -> Story {
         let mut story = Story::new(&["a", "a", "a:b"]);
         story.phase(Phase::Faults);
+        story.fault(Fault::ResetConnections { instances: vec![0, 1, 2] });
         let first = story.upsert(0, "u", &["name", "@x", "#source"], Shared);
         let foreign = story.upsert(2, "u", &["name"], Shared);
         story.get(1, "u", Source::Shared, &[("name", first), ("@x", first), ("#source", first)]);
@@ -312,6 +328,7 @@ mod tests {
         assert_eq!(judged, Guarantee::ALL);
         assert!(judged.is_sorted());
         assert_eq!(Guarantee::Listing.to_string(), "G12 listing");
+        assert_eq!(Guarantee::Availability.to_string(), "G13 availability");
     }
 
     #[test]

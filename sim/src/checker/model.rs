@@ -15,6 +15,7 @@ use super::{
     judge,
 };
 use crate::{
+    faults::{Fault, NetTrouble},
     history::{Answer, Call, History, Outcome, Phase, Placement, Source, Stop, What},
     seed::{Seed, Stream},
 };
@@ -143,6 +144,9 @@ impl Model {
         // would be left without any copy.
         let with_losses = model.stream.random_bool(0.5);
         model.story.phase(Phase::Faults);
+        // Links are cut and messages lost in any step: until it comes to rest, G13 has nothing to judge in it.
+        let trouble = NetTrouble::Loss { per_mille: 100 };
+        model.story.fault(Fault::BadNetwork { instances: (0..).take(PREFIXES.len()).collect(), trouble });
         for _ in 0..steps {
             model.step(with_losses);
         }
@@ -396,6 +400,7 @@ impl Model {
             self.effect();
             self.complete();
         }
+        self.story.event(What::FaultEnd { fault: 1, effects: 1 });
         self.story.phase(Phase::Quiesce);
         for instance in 0..PREFIXES.len() {
             // A loss may have gone unnoticed behind a partition: everything held is sent once more.
