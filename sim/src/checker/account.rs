@@ -45,6 +45,8 @@ pub enum Excuse {
     ToldAgain,
     /// A fault touched the instance, or what it reaches Redis by, or had shortly before.
     Touched,
+    /// Other writes of the record were in the way.
+    Contended,
 }
 
 /// What was looked at under one guarantee, and what became of it.
@@ -135,6 +137,7 @@ impl fmt::Display for Excuse {
             Self::AnyError => "may answer any error",
             Self::ToldAgain => "told again",
             Self::Touched => "touched by a fault",
+            Self::Contended => "contended",
         })
     }
 }

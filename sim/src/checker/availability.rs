@@ -6,7 +6,8 @@
 //! `Shared`, or `Merged` where the instance may have had something pending that Redis lacks. It is not refused, and it takes no
 //! longer than [`PROMPT_US`], where links take a millisecond or two; `sync` ends at zero.
 //!
-//! The rest is counted by its reason: calls that a fault touched, and those that never returned or were given up.
+//! Excused, each with its count: calls that a fault touched, those that never returned or were given up, and writes kept
+//! locally since others of the record were in the way again and again.
 
 use std::collections::BTreeMap;
 
@@ -27,6 +28,9 @@ const BACK_US: u64 = 12_000_000;
 /// pages; a connection that was closed while idle is noticed within one timeout for a reply.
 const PROMPT_US: u64 = 250_000;
 
+/// So many writes in its way may make a write give up: the client stamps it again for each.
+const CONFLICTS_MAX: usize = 4;
+
 /// When an instance was touched: from when to when, in simulated microseconds.
 struct Touches(Vec<Vec<(u64, u64)>>);
 
@@ -34,7 +38,7 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
     let touches = Touches::of(run);
     let mut found = None;
     for op in &run.all {
-        let excuse = excuse(&touches, op);
+        let excuse = excuse(run, &touches, op);
         account.count(excuse);
         if excuse.is_none() && found.is_none() {
             found = fault_of(run, op).map(|message| Verdict::Violation { message, ops: vec![op.number] });
@@ -43,11 +47,22 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
     found.unwrap_or(Verdict::Pass)
 }
 
-fn excuse(touches: &Touches, op: &Operation<'_>) -> Option<Excuse> {
+fn excuse(run: &Operations<'_>, touches: &Touches, op: &Operation<'_>) -> Option<Excuse> {
     match op.end.filter(|_| !op.is_cancelled) {
         None => Some(Excuse::Stopped),
-        Some(end) => touches.meet(op, end.at_us).then_some(Excuse::Touched),
+        Some(end) if touches.meet(op, end.at_us) => Some(Excuse::Touched),
+        Some(_) => is_outrun(run, op).then_some(Excuse::Contended),
     }
+}
+
+/// Whether a write was kept locally, and as many writes of other instances came in its way as it is stamped again for (R10).
+fn is_outrun(run: &Operations<'_>, op: &Operation<'_>) -> bool {
+    let Some(record) = op.record.filter(|_| op.acknowledged() == Some(Placement::Local)) else { return false };
+    let record = &run.records[record];
+    let others = record.upserts.iter().chain(&record.removals).map(|&other| &run.all[other]);
+    let in_the_way =
+        |other: &&Operation<'_>| other.instance != op.instance && !other.precedes(op) && !op.precedes(other);
+    others.filter(in_the_way).count() >= CONFLICTS_MAX
 }
 
 /// What is wrong with the answer to a quiet call, if anything is.
@@ -233,6 +248,24 @@ mod tests {
         let sync = story.begin(0, Call::Sync);
         story.ok(sync, Answer::Synced { pending: 1 });
         story.violates(Availability, "was not answered by Redis", &[sync]);
+    }
+
+    #[test]
+    fn a_write_may_be_outrun_by_as_many_of_other_instances_as_it_is_stamped_again_for() {
+        for others in [CONFLICTS_MAX - 1, CONFLICTS_MAX] {
+            let mut story = quiet();
+            let outrun = story.upsert_begins(0, "u", &["name"]);
+            for _ in 0..others {
+                story.upsert(1, "u", &["company"], Placement::Shared);
+            }
+            story.upsert(1, "v", &["company"], Placement::Shared);
+            story.written(outrun, Placement::Local);
+            if others < CONFLICTS_MAX {
+                story.violates(Availability, "was not answered by Redis", &[outrun]);
+            } else {
+                story.passes(Availability);
+            }
+        }
     }
 
     #[test]
