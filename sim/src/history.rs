@@ -58,6 +58,10 @@ pub struct Header {
     /// Redis.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub clock_error_ms: u64,
+    /// The slowest round trip of a segment and its answer that the network draws without a fault, in microseconds. A call is
+    /// held to it (G13); not, if it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip_us: Option<u64>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]

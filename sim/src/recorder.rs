@@ -83,6 +83,7 @@ impl Recorder {
             tuning: scenario.tuning.clone(),
             clock_offsets_ms: scenario.clock_offsets_ms.clone(),
             clock_error_ms: 0,
+            round_trip_us: None,
         };
         History { header, events: std::mem::take(&mut self.lock().events) }
     }

@@ -17,7 +17,10 @@ use crate::{
     redis::serve_world::{PORT, RedisHost},
     scenario::Scenario,
     subject::{Settings, Tuning},
-    world::{World, net::Capture},
+    world::{
+        World,
+        net::{Capture, SLOWEST_SEGMENT_US},
+    },
 };
 
 /// How long after the last fault the workload may still run, in simulated time: every call has a deadline, so this is
@@ -154,7 +157,8 @@ async fn play(scenario: &Scenario, capture: Option<Capture>) -> Run {
     wait_until(&world, QUIESCE_US_MAX, || instances.all_open()).await;
 
     let deadline_us = u64::try_from(instances.settings(0).op_deadline().as_micros()).expect("seconds");
-    let history = recorder.finish(scenario, deadline_us);
+    let mut history = recorder.finish(scenario, deadline_us);
+    history.header.round_trip_us = Some(2 * SLOWEST_SEGMENT_US);
     let hash = hash(&history, world.trace());
     let simulated_us = world.now_us();
     drop(instances);

@@ -88,6 +88,7 @@ fn history(stage: &Stage, started_us: u64) -> History {
         tuning: Tuning::default(),
         clock_offsets_ms: Vec::new(),
         clock_error_ms: 0,
+        round_trip_us: None,
     };
     History { header, events: events.map(|((at_us, what), ordinal)| Event { ordinal, at_us, what }).collect() }
 }

@@ -22,6 +22,9 @@ pub(super) struct Story {
 
 pub(super) const DEADLINE_US: u64 = 250_000;
 
+/// The slowest round trip.
+pub(super) const ROUND_TRIP_US: u64 = 5_000;
+
 impl Story {
     /// One instance for each prefix.
     pub(super) fn new(prefixes: &[&str]) -> Self {
@@ -36,6 +39,7 @@ impl Story {
             tuning: crate::history::Tuning::default(),
             clock_offsets_ms: Vec::new(),
             clock_error_ms: 0,
+            round_trip_us: Some(ROUND_TRIP_US),
         };
         Self { history: History { header, events: Vec::new() }, next_op: 1, now_us: 0 }
     }

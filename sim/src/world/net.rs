@@ -56,7 +56,7 @@ use contact_cache::env::{Address, Endpoint, Network};
 
 pub use self::{
     capture::{Capture, Kind, Packet},
-    link::Latency,
+    link::{Latency, SLOWEST_SEGMENT_US},
     names::{Resolver, Says},
     stream::{SimListener, SimStream},
     tcp::Counters,

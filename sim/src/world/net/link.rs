@@ -9,6 +9,12 @@ use crate::{
 
 /// The least latency of a link, drawn once: a data centre's.
 const BASE_US: std::ops::RangeInclusive<u64> = 80..=200;
+/// Jitter of a segment, up to.
+const JITTER_US: u64 = 50;
+/// How much longer a segment takes that is held up, up to.
+const TAIL_US: u64 = 4_000;
+/// The longest that a segment takes on a link that no fault has touched, but for its place in a queue.
+pub const SLOWEST_SEGMENT_US: u64 = *BASE_US.end() + JITTER_US + TAIL_US;
 /// What goes round the bytes of a segment: headers of Ethernet, IPv4 and TCP with timestamps. Only bandwidth counts it.
 const HEADER_BYTES: u64 = 66;
 
@@ -56,7 +62,7 @@ impl Link {
     pub(super) fn new(seed: Seed, from: Host, to: Host) -> Self {
         let mut latencies = seed.stream(&format!("link {from}>{to}"));
         let base_us = latencies.random_range(BASE_US);
-        let own_latency = Latency { base_us, jitter_us: 50, tail_every: 256, tail_us: 4_000 };
+        let own_latency = Latency { base_us, jitter_us: JITTER_US, tail_every: 256, tail_us: TAIL_US };
         Self {
             from,
             to,
