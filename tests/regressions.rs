@@ -27,6 +27,7 @@
 //! | `copies-carried-over-by-what-was-pending` | a bug of the client: a pending write of which Redis had not heard overlapped two lives that Redis told, and the copies of the first came into the second with it. |
 //! | `an-upsert-after-the-clock-of-redis-went-back` | a bug of the client: Redis went back to an older save and its clock by a quarter of an hour, so that the life it told with an upsert was over before the one that the instance held. That passed for a reply that was overtaken, and the next read lacked the upsert. A reply to a later request is never that. |
 //! | `a-replay-of-what-was-over` | a bug of the client: a pending write whose time was over came into the record that another instance had begun since, and showed again (L4). |
+//! | `a-write-in-the-microsecond-of-its-crash` | a bug of the bed: a process ended in the microsecond in which it was asked to write, and the checker went by the clock of the next process. |
 
 use std::{fs, path::Path};
 

@@ -71,6 +71,8 @@ struct InstanceClocks {
 struct Process {
     from_us: u64,
     until_us: u64,
+    /// The ordinal of its end: another may begin in the same microsecond.
+    stopped: u64,
     /// Between which times it was certainly in contact with Redis: calls that Redis answered, from call to return, and moments
     /// at which it said that it was connected. By their ends.
     met: Vec<(u64, u64)>,
@@ -138,7 +140,7 @@ impl Clocks {
                 What::Stopped { instance, .. } => {
                     let Some(of) = clocks.instances.get_mut(*instance as usize) else { continue };
                     if let Some(last) = of.processes.last_mut() {
-                        last.until_us = event.at_us;
+                        (last.until_us, last.stopped) = (event.at_us, event.ordinal);
                     }
                     of.processes.push(Process::from(event.at_us));
                 }
@@ -170,12 +172,13 @@ impl Clocks {
         self.redis(from_us, u64::MAX).least < self.redis(from_us, from_us).least
     }
 
-    /// What an instance took Redis's clock to show when it wrote, at some time between these. Where it met Redis only later in
-    /// that process, it has corrected it since.
-    pub(super) fn estimated_for_a_write(&self, instance: u32, from_us: u64, until_us: u64) -> Estimate {
-        let Some((known, process)) = self.process(instance, from_us) else { return Estimate::UNKNOWN };
+    /// What the instance of a write took Redis's clock to show, at some time from its call to this one. Where it met Redis only
+    /// later in that process, it has corrected it since.
+    pub(super) fn estimated_for_a_write(&self, write: &Operation<'_>, until_us: u64) -> Estimate {
+        let Some((known, process)) = self.process_of(write) else { return Estimate::UNKNOWN };
+        let from_us = write.called_at_us;
         let until_us = until_us.clamp(from_us, process.until_us.max(from_us));
-        let heard = self.heard(instance, process, (from_us, until_us));
+        let heard = self.heard(write.instance, process, (from_us, until_us));
         let met_later = process.met.iter().find(|(_, returned_us)| *returned_us > from_us);
         let met_later = met_later.filter(|_| !heard.is_certain);
         let exact =
@@ -207,10 +210,21 @@ impl Clocks {
         estimate(begins, offset.plus(latest).or(offset.plus(ahead)), is_wrong)
     }
 
-    /// What an instance takes Redis's clock to show when it answers a read between these. Where its wall clock has gone
-    /// further than its monotonic clock since it heard from Redis, it goes by that.
-    pub(super) fn estimated_for_a_read(&self, instance: u32, from_us: u64, until_us: u64) -> Range {
-        let Some((known, process)) = self.process(instance, from_us) else { return Estimate::UNKNOWN.ends };
+    /// What the instance of a read takes Redis's clock to show when it answers, between the call and this time.
+    pub(super) fn estimated_for_a_read(&self, read: &Operation<'_>, until_us: u64) -> Range {
+        let known = self.process_of(read);
+        known.map_or(Estimate::UNKNOWN.ends, |known| self.reckoned(read.instance, known, read.called_at_us, until_us))
+    }
+
+    /// What a process takes Redis's clock to show between these times. Where its wall clock has gone further than its
+    /// monotonic clock since it heard from Redis, it goes by that.
+    fn reckoned(
+        &self,
+        instance: u32,
+        (known, process): (&InstanceClocks, &Process),
+        from_us: u64,
+        until_us: u64,
+    ) -> Range {
         let until_us = until_us.clamp(from_us, process.until_us.max(from_us));
         let heard = self.heard(instance, process, (from_us, until_us));
         let mut offset = self.redis_offset(heard.since_us, heard.until_us);
@@ -224,10 +238,12 @@ impl Clocks {
 
     /// The most that an instance took Redis's clock to show for a read between these times, in any of its processes.
     pub(super) fn most_estimated(&self, instance: u32, from_us: u64, until_us: u64) -> i64 {
-        let processes = self.instances.get(instance as usize).map_or(&[][..], |known| &known.processes);
-        let lived = processes.iter().filter(|process| process.from_us <= until_us && from_us < process.until_us);
-        let spans = lived.map(|process| (process.from_us.max(from_us), process.until_us.min(until_us)));
-        let most = spans.map(|(from_us, until_us)| self.estimated_for_a_read(instance, from_us, until_us).most);
+        let Some(known) = self.instances.get(instance as usize) else { return Estimate::UNKNOWN.ends.most };
+        let lives = |process: &&Process| process.from_us <= until_us && from_us < process.until_us;
+        let most = known.processes.iter().filter(lives).map(|process| {
+            let (from_us, until_us) = (process.from_us.max(from_us), process.until_us.min(until_us));
+            self.reckoned(instance, (known, process), from_us, until_us).most
+        });
         most.max().unwrap_or(Estimate::UNKNOWN.ends.most)
     }
 
@@ -257,15 +273,15 @@ impl Clocks {
         self.redis.range(from_us, until_us.max(from_us), Leg::offset_at)
     }
 
-    /// The process of an instance that lives at this time, and the clocks of its host.
-    fn process(&self, instance: u32, at_us: u64) -> Option<(&InstanceClocks, &Process)> {
-        let known = self.instances.get(instance as usize)?;
-        Some((known, known.processes.iter().find(|process| at_us < process.until_us)?))
+    /// The process that was called, and the clocks of its host.
+    fn process_of(&self, op: &Operation<'_>) -> Option<(&InstanceClocks, &Process)> {
+        let known = self.instances.get(op.instance as usize)?;
+        Some((known, known.processes.iter().find(|process| op.called < process.stopped)?))
     }
 
-    /// When the process of an instance that lives at this time ends.
-    pub(super) fn process_ends_us(&self, instance: u32, at_us: u64) -> u64 {
-        self.process(instance, at_us).map_or(u64::MAX, |(_, process)| process.until_us)
+    /// When the process that was called ends.
+    pub(super) fn process_ends_us(&self, op: &Operation<'_>) -> u64 {
+        self.process_of(op).map_or(u64::MAX, |(_, process)| process.until_us)
     }
 
     fn change(&mut self, fault: &Fault, at_us: u64, sign: i64) {
@@ -294,7 +310,7 @@ impl Clocks {
     fn meet(&mut self, operations: &[Operation<'_>]) {
         for op in operations.iter().filter(|op| is_from_redis(op)) {
             let (Some(end), Some(known)) = (op.end, self.instances.get_mut(op.instance as usize)) else { continue };
-            let process = known.processes.iter_mut().find(|process| op.called_at_us < process.until_us);
+            let process = known.processes.iter_mut().find(|process| op.called < process.stopped);
             if let Some(process) = process {
                 process.met.push((op.called_at_us, end.at_us));
             }
@@ -317,7 +333,7 @@ fn is_from_redis(op: &Operation<'_>) -> bool {
 
 impl Process {
     fn from(from_us: u64) -> Self {
-        Self { from_us, until_us: u64::MAX, met: Vec::new() }
+        Self { from_us, until_us: u64::MAX, stopped: u64::MAX, met: Vec::new() }
     }
 }
 

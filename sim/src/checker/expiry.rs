@@ -57,7 +57,7 @@ impl<'h> Operations<'h> {
     pub(super) fn may_be_left_out(&self, write: &Operation<'h>, list: &Operation<'h>) -> bool {
         let (Some(life), Some(end)) = (self.expiry.lives.get(&write.number), list.end) else { return false };
         let clocks = &self.expiry.clocks;
-        let estimated = clocks.estimated_for_a_read(list.instance, list.called_at_us, end.at_us);
+        let estimated = clocks.estimated_for_a_read(list, end.at_us);
         life.may_end_us <= end.at_us || life.may_end <= estimated.most
     }
 
@@ -110,7 +110,7 @@ impl<'h> Operations<'h> {
             return None;
         }
         let clocks = &self.expiry.clocks;
-        let estimated = clocks.estimated_for_a_read(read.instance, read.called_at_us, end_us);
+        let estimated = clocks.estimated_for_a_read(read, end_us);
         let by_redis = clocks.redis(read.called_at_us, end_us);
         let is_local = read.source() == Some(Source::Local);
         let now = if is_local { estimated.least } else { estimated.least.min(by_redis.least) };
@@ -200,7 +200,7 @@ mod tests {
         history::{
             Phase,
             Placement::{Local, Shared},
-            Source, Stop,
+            Source, Stop, What,
         },
     };
 
@@ -460,6 +460,23 @@ mod tests {
                 story.passes(Session);
             }
         }
+    }
+
+    #[test]
+    fn what_is_written_in_the_microsecond_of_a_crash_is_of_the_process_that_crashed() {
+        let mut story = expiring();
+        story.get_none(0, "u", Source::Shared);
+        story.fault(Fault::RedisPause);
+        story.now_us += 2 * crate::checker::clocks::ESTIMATE_US.unsigned_abs() + 1_000_000;
+        // Its wall clock goes far ahead: what it wrote may live until a time to live after it is published.
+        story.clock_steps(0, 60_000);
+        let write = story.upsert_begins(0, "u", &["name"]);
+        story.now_us -= 100;
+        story.stop(0, Stop::PowerLost);
+        story.event(What::FaultEnd { fault: 2, effects: 1 });
+        story.now_us += TTL_US * 3 / 2;
+        story.get(0, "u", Source::Shared, &[("name", write)]);
+        story.passes(Session);
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl Expiry {
     /// What an upsert asked for by itself.
     fn asked_for(&self, run: &Operations<'_>, upsert: &Operation<'_>, ttl_us: i64) -> Life {
         let (called_us, until_us) = (upsert.called_at_us, self.written_until_us(run, upsert));
-        let estimate = self.clocks.estimated_for_a_write(upsert.instance, called_us, until_us);
+        let estimate = self.clocks.estimated_for_a_write(upsert, until_us);
         // No life begins after Redis took it, and none is longer than a time to live from there.
         let is_shared = upsert.acknowledged() == Some(Placement::Shared);
         let taken_until_us = if is_shared { until_us } else { u64::MAX };
@@ -122,7 +122,7 @@ impl Expiry {
         let called_us = upsert.called_at_us;
         let deadline_us = called_us.saturating_add(run.history.header.op_deadline_us);
         let paused_us = run.excuses.paused_us(upsert.instance, called_us, u64::MAX);
-        let gone_us = self.clocks.process_ends_us(upsert.instance, called_us);
+        let gone_us = self.clocks.process_ends_us(upsert);
         upsert.end.map_or(deadline_us.saturating_add(paused_us).min(gone_us), |end| end.at_us)
     }
 
