@@ -6,6 +6,7 @@ use contact_cache::env::{Env, TokioEnv};
 use seedbed::{
     checker::{Verdict, judge},
     explore::{ending, worst},
+    faults::{Fault, Persistence},
     history::{History, What},
     live,
     recorder::Recorder,
@@ -52,11 +53,13 @@ pub(crate) async fn nothing_is_lost_when_redis_is_killed_and_comes_back_empty(ki
     let mut server = Server::running(kind);
     let history = play(&scenario(Workload::Fallback), &server.address(), async |recorder| {
         pass(MIDDLE).await;
+        let trouble = Trouble::begins(&recorder, Fault::RedisCrash { data: Persistence::Lost });
         server.kill();
         // Nothing is answered between the two: the process is gone.
         recorder.note(What::RedisLostData);
         pass(OUTAGE).await;
         server.start();
+        trouble.ends();
     })
     .await;
     assert_holds(&history, &["written shared", "written local", "read local"]);
@@ -65,11 +68,13 @@ pub(crate) async fn nothing_is_lost_when_redis_is_killed_and_comes_back_empty(ki
 pub(crate) async fn nothing_is_lost_when_redis_is_killed_and_comes_back_with_its_data(kind: Kind) {
     let mut server = Server::absent(kind).with(Feature::AppendOnlyFile);
     server.start();
-    let history = play(&scenario(Workload::Fallback), &server.address(), async |_| {
+    let history = play(&scenario(Workload::Fallback), &server.address(), async |recorder| {
         pass(MIDDLE).await;
+        let trouble = Trouble::begins(&recorder, Fault::RedisCrash { data: Persistence::Kept });
         server.kill();
         pass(OUTAGE).await;
         server.start();
+        trouble.ends();
     })
     .await;
     assert_holds(&history, &["written shared", "written local", "read local"]);
@@ -77,13 +82,15 @@ pub(crate) async fn nothing_is_lost_when_redis_is_killed_and_comes_back_with_its
 
 pub(crate) async fn every_call_is_in_time_while_redis_is_stopped(kind: Kind) {
     let server = Server::running(kind);
-    let history = play(&scenario(Workload::Consistency), &server.address(), async |_| {
+    let history = play(&scenario(Workload::Consistency), &server.address(), async |recorder| {
         // Just after the probes of the first second: for most of another one, only the calls themselves can notice.
         pass(Duration::from_millis(1_100)).await;
+        let trouble = Trouble::begins(&recorder, Fault::RedisPause);
         server.pause();
         // Longer than a call may take: one that waits for the reply alone is late.
         pass(OUTAGE * 2).await;
         server.resume();
+        trouble.ends();
     })
     .await;
     assert_holds(&history, &["written shared", "written local", "read local"]);
@@ -108,8 +115,10 @@ pub(crate) async fn nothing_is_lost_when_an_operator_empties_redis(kind: Kind) {
     }
     let history = play(&scenario, &server.address(), async |recorder| {
         pass(MIDDLE + OUTAGE / 2).await;
+        let trouble = Trouble::begins(&recorder, Fault::FlushAll);
         recorder.note(What::RedisLostData);
         assert_eq!(server.ask("FLUSHALL"), "+OK\r\n");
+        trouble.ends();
     })
     .await;
     assert_holds(&history, &["written shared"]);
@@ -117,9 +126,11 @@ pub(crate) async fn nothing_is_lost_when_an_operator_empties_redis(kind: Kind) {
 
 pub(crate) async fn instances_that_open_before_redis_is_there_catch_up(kind: Kind) {
     let mut server = Server::absent(kind);
-    let history = play(&scenario(Workload::Consistency), &server.address(), async |_| {
+    let history = play(&scenario(Workload::Consistency), &server.address(), async |recorder| {
+        let trouble = Trouble::begins(&recorder, Fault::RedisCrash { data: Persistence::Kept });
         pass(MIDDLE).await;
         server.start();
+        trouble.ends();
     })
     .await;
     assert_holds(&history, &["written local", "read local"]);
@@ -136,6 +147,20 @@ fn scenario(workload: Workload) -> Scenario {
         planned.at_us = planned.at_us * us(LENGTH) / last_us;
     }
     scenario
+}
+
+/// What a test does to the server, told in the history: an instance need not use Redis meanwhile, nor for a while after (G13).
+struct Trouble<'a>(&'a Recorder);
+
+impl<'a> Trouble<'a> {
+    fn begins(recorder: &'a Recorder, what: Fault) -> Self {
+        recorder.note(What::FaultBegin { fault: 0, what });
+        Self(recorder)
+    }
+
+    fn ends(self) {
+        self.0.note(What::FaultEnd { fault: 0, effects: 1 });
+    }
 }
 
 async fn play<F: Future<Output = ()>>(scenario: &Scenario, redis: &str, chaos: impl FnOnce(Recorder) -> F) -> History {

@@ -347,8 +347,12 @@ mod tests {
             [(None, None, false), (Some(60_000), None, true), (None, Some(1_000), true)]
         {
             let mut story = quiet();
-            ttl_ms.into_iter().for_each(|ms| story.expires_after_ms(ms));
-            forgets_ms.into_iter().for_each(|ms| story.forgets_removals_after_ms(ms));
+            if let Some(ms) = ttl_ms {
+                story.expires_after_ms(ms);
+            }
+            if let Some(ms) = forgets_ms {
+                story.forgets_removals_after_ms(ms);
+            }
             story.remove(1, "u", Placement::Shared);
             let get = story.get_none(0, "u", Source::Merged);
             if is_excused {

@@ -190,12 +190,11 @@ impl Guarantee {
             Self::Durability => "acknowledged writes",
             Self::Session => "answers about a record",
             Self::Isolation => "answers and records",
-            Self::Latency => "calls",
+            Self::Latency | Self::Availability => "calls",
             Self::Recovery => "instances",
             Self::Integrity => "store reports",
             Self::Resources => "holdings",
             Self::Listing => "records at a list",
-            Self::Availability => "calls",
         }
     }
 }
