@@ -1,0 +1,22 @@
+//! Rules that the public calls keep whatever happens, each from all sides: what holds after one kind of write holds after every
+//! kind, with Redis and without, here and on another instance, before and after a restart.
+//!
+//! | | |
+//! | --- | --- |
+//! | [`times`] | first and last time of a record, and the order of its contact points |
+//! | [`ends`] | how long a record, its key and its removal last, and who knows it |
+//! | [`answers`] | how fresh an answer is, how long it may take, and what it leaves out of account |
+//! | [`kept`] | what the local store keeps through a rewrite, a failure of the disk, and its limits |
+//!
+//! Each was seen failing with its rule taken out of the client.
+
+mod stage;
+
+#[path = "rules/answers.rs"]
+mod answers;
+#[path = "rules/ends.rs"]
+mod ends;
+#[path = "rules/kept.rs"]
+mod kept;
+#[path = "rules/times.rs"]
+mod times;
