@@ -82,6 +82,11 @@ fn mixed_comes_out_as_reviewed() {
     assert_outcomes(Workload::Mixed);
 }
 
+#[test]
+fn moments_comes_out_as_reviewed() {
+    assert_outcomes(Workload::Moments);
+}
+
 fn assert_outcomes(workload: Workload) {
     let text: String = (0..SEEDS).map(|seed| line(workload, Seed(seed))).collect();
     let mut settings = insta::Settings::clone_current();

@@ -175,7 +175,7 @@ impl Counts {
                     completed += 1;
                     *counts.operations.entry(GIVEN_UP.into()).or_default() += 1;
                 }
-                What::FaultBegin { fault, what } => {
+                What::FaultBegin { fault, what, .. } => {
                     kinds.insert(*fault, what.kind());
                     *counts.faults.entry(what.kind().into()).or_default() += 1;
                 }

@@ -18,7 +18,7 @@ pub use self::{
     lines::FileError,
     shown::Shown,
 };
-use crate::faults::Fault;
+use crate::faults::{Fault, Moment};
 
 /// The version of the event format, raised when a reader of the old one would misunderstand the new.
 pub const FORMAT: u32 = 1;
@@ -158,6 +158,9 @@ pub enum What {
         fault: u32,
         /// What it is.
         what: Fault,
+        /// The moment that it waited for, if it did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<Moment>,
     },
     /// A fault ends.
     FaultEnd {

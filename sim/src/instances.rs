@@ -499,7 +499,7 @@ mod tests {
         (scenario.prefixes, scenario.clock_offsets_ms, scenario.workers) = (vec!["p".to_owned()], vec![0], 3);
         let planned = |second: u64| PlannedCall { at_us: second * 1_000_000, instance: 0, call: Arc::new(Call::List) };
         scenario.operations = (5..10).map(planned).collect();
-        scenario.faults = vec![PlannedFault { start_us: 1_000_000, end_us: 2_000_000, fault }];
+        scenario.faults = vec![PlannedFault { start_us: 1_000_000, end_us: 2_000_000, at: None, fault }];
         runner::run(&scenario).unwrap().history
     }
 

@@ -19,7 +19,11 @@ use std::{
 
 use metrics::{Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, SharedString, Unit};
 
-use crate::history::{Answer, History, Outcome, Placement, Source, Stop, What};
+use crate::{
+    faults::Moment,
+    history::{Answer, History, Outcome, Placement, Source, Stop, What},
+    world::{Host, moments::Moments},
+};
 
 /// A point, and how it is known that it was reached.
 pub struct Mark {
@@ -40,7 +44,7 @@ enum By {
 }
 
 /// All marks, in the order of reports.
-pub const ALL: [Mark; 29] = [
+pub const ALL: [Mark; 39] = [
     metric("stamp conflict", "contact_cache_conflicts_total"),
     metric("retries after conflicts used up", "contact_cache_outpaced_writes_total"),
     metric("write of unknown outcome became pending (R10)", "contact_cache_unknown_writes_total"),
@@ -77,6 +81,16 @@ pub const ALL: [Mark; 29] = [
     }),
     Mark { name: "crash while pending writes were merged", by: By::InState("recovering", crashed) },
     Mark { name: "crash while Redis was away", by: By::InState("degraded", crashed) },
+    event("fault struck before Redis ran a merge", |what| struck(what, &Moment::MergeArrives)),
+    event("fault struck between a merge and its reply", |what| struck(what, &Moment::MergeDone)),
+    event("fault struck before Redis ran a replay", |what| struck(what, &Moment::ReplayArrives)),
+    event("fault struck between a replay and its reply", |what| struck(what, &Moment::ReplayDone)),
+    event("fault struck between a read and its reply", |what| struck(what, &Moment::ReadDone)),
+    event("fault struck between two pages of SCAN", |what| struck(what, &Moment::ScanGoesOn)),
+    event("fault struck as the generation was asked for", |what| struck(what, &Moment::GenerationAsked)),
+    event("fault struck between a sync and the answer", |what| struck(what, &Moment::LogSynced)),
+    event("fault struck while a log was rewritten", |what| struck(what, &Moment::RewriteWrites)),
+    event("fault struck at a mark", |what| matches!(what, What::FaultBegin { at: Some(Moment::Mark(_)), .. })),
 ];
 
 const fn metric(name: &'static str, metric: &'static str) -> Mark {
@@ -94,11 +108,20 @@ fn answer(what: &What) -> Option<&Answer> {
     }
 }
 
+fn struck(what: &What, at_moment: &Moment) -> bool {
+    matches!(what, What::FaultBegin { at: Some(moment), .. } if moment == at_moment)
+}
+
 fn crashed(what: &What) -> Option<u32> {
     match what {
         What::Stopped { instance, how: Stop::Killed | Stop::PowerLost } => Some(*instance),
         _ => None,
     }
+}
+
+/// Whether a fault can wait for the mark of this name: the client counts it as it happens.
+pub fn is_counted(name: &str) -> bool {
+    ALL.iter().any(|mark| mark.name == name && matches!(mark.by, By::Metric(_)))
 }
 
 /// What a run told, by mark: how often each was reached.
@@ -138,26 +161,50 @@ pub fn missed(reached: &Reached) -> Vec<&'static str> {
 #[derive(Default)]
 pub struct Metrics {
     cells: Mutex<Vec<(String, Arc<Told>)>>,
+    moments: Option<Moments>,
 }
 
 /// What one cache told of one metric: a count, or the largest value of a gauge.
 #[derive(Default)]
-struct Told(AtomicU64);
+struct Told {
+    value: AtomicU64,
+    /// The mark that rests on it, and who is told of it.
+    brings: Option<(Moment, Moments, Host)>,
+}
+
+impl Told {
+    /// The cache has counted something.
+    fn brings_moment(&self) {
+        if let Some((moment, moments, host)) = &self.brings {
+            moments.come(moment, *host);
+        }
+    }
+}
 
 impl Metrics {
+    /// One that tells of what is counted, as it is counted.
+    pub fn watched(moments: &Moments) -> Self {
+        Self { moments: Some(moments.clone()), ..Self::default() }
+    }
+
     /// By name, what each cache told.
     fn told(&self) -> BTreeMap<String, Vec<u64>> {
         let mut told = BTreeMap::<_, Vec<_>>::new();
         for (name, cell) in self.cells.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            told.entry(name.clone()).or_default().push(cell.0.load(Ordering::Relaxed));
+            told.entry(name.clone()).or_default().push(cell.value.load(Ordering::Relaxed));
         }
         told
     }
 
     fn register(&self, key: &Key) -> Arc<Told> {
-        let cell = Arc::new(Told::default());
-        let wanted = |mark: &Mark| matches!(mark.by, By::Metric(name) | By::Again(name) if name == key.name());
-        if ALL.iter().any(wanted) {
+        let wanted = |mark: &&Mark| matches!(mark.by, By::Metric(name) | By::Again(name) if name == key.name());
+        let mark = ALL.iter().find(wanted);
+        let brings = mark.filter(|mark| matches!(mark.by, By::Metric(_))).and_then(|mark| {
+            let moments = self.moments.as_ref()?;
+            Some((Moment::Mark(mark.name.into()), moments.clone(), moments.running()?))
+        });
+        let cell = Arc::new(Told { brings, ..Told::default() });
+        if mark.is_some() {
             let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
             cells.push((key.name().to_owned(), cell.clone()));
         }
@@ -187,11 +234,12 @@ impl metrics::Recorder for Metrics {
 
 impl CounterFn for Told {
     fn increment(&self, by: u64) {
-        self.0.fetch_add(by, Ordering::Relaxed);
+        self.value.fetch_add(by, Ordering::Relaxed);
+        self.brings_moment();
     }
 
     fn absolute(&self, value: u64) {
-        self.0.fetch_max(value, Ordering::Relaxed);
+        self.value.fetch_max(value, Ordering::Relaxed);
     }
 }
 
@@ -202,7 +250,10 @@ impl GaugeFn for Told {
 
     /// Only whether it was ever more than nothing counts.
     fn set(&self, value: f64) {
-        self.0.fetch_max(u64::from(value > 0.0), Ordering::Relaxed);
+        self.value.fetch_max(u64::from(value > 0.0), Ordering::Relaxed);
+        if value > 0.0 {
+            self.brings_moment();
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     subject::{Settings, Tuning},
     world::{
         World,
+        moments::Moments,
         net::{Capture, SLOWEST_SEGMENT_US},
     },
 };
@@ -88,8 +89,9 @@ fn start(scenario: &Scenario, capture: Option<Capture>) -> Result<Run, Panicked>
     let run = std::thread::Builder::new().name(format!("{} {}", scenario.workload, scenario.seed)).spawn(move || {
         let runtime =
             madsim::runtime::Runtime::with_seed_and_config(scenario.scheduler_seed, madsim::Config::default());
-        let metrics = marks::Metrics::default();
-        let mut run = metrics::with_local_recorder(&metrics, || runtime.block_on(play(&scenario, capture)));
+        let moments = Moments::default();
+        let metrics = marks::Metrics::watched(&moments);
+        let mut run = metrics::with_local_recorder(&metrics, || runtime.block_on(play(&scenario, moments, capture)));
         run.marks = marks::reached(&metrics, &run.history);
         run
     });
@@ -100,8 +102,8 @@ fn start(scenario: &Scenario, capture: Option<Capture>) -> Result<Run, Panicked>
     })
 }
 
-async fn play(scenario: &Scenario, capture: Option<Capture>) -> Run {
-    let world = World::new(scenario.seed);
+async fn play(scenario: &Scenario, moments: Moments, capture: Option<Capture>) -> Run {
+    let world = World::watched(scenario.seed, moments);
     if let Some(capture) = capture {
         world.net().record(&capture);
     }
@@ -215,3 +217,6 @@ fn hash(history: &History, trace: u64) -> u64 {
     hash.update(&trace.to_le_bytes());
     hash.digest()
 }
+
+#[cfg(test)]
+mod moments;

@@ -122,6 +122,7 @@ fn emphasis(workload: Workload) -> Emphasis {
         Workload::Churn | Workload::Large => Emphasis::Churn,
         Workload::Cancelled => Emphasis::Impatience,
         Workload::Mixed => Emphasis::Any,
+        Workload::Moments => Emphasis::Moments,
         Workload::Serialization
         | Workload::Fallback
         | Workload::Consistency

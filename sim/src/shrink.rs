@@ -12,7 +12,7 @@ use std::{fmt, ops::Range, sync::Arc};
 use crate::{
     checker::{Guarantee, Verdict},
     explore::Judged,
-    faults::{NamedInstances, PlannedFault},
+    faults::{NamedInstances, PlannedFault, Trigger},
     history::{Call, Patch, RecordName},
     scenario::Scenario,
 };
@@ -116,13 +116,14 @@ pub fn shrink(
 }
 
 /// The passes, in their order: what takes out most comes first, since every later run is quicker then.
-fn passes<'a>() -> [fn(&mut Shrinker<'a>); 7] {
+fn passes<'a>() -> [fn(&mut Shrinker<'a>); 8] {
     [
         Shrinker::take_out_faults,
         Shrinker::take_out_operations,
         Shrinker::take_out_instances,
         Shrinker::spare_instances,
         Shrinker::shorten_faults,
+        Shrinker::simplify_moments,
         Shrinker::simplify_world,
         Shrinker::shorten_patches,
     ]
@@ -213,6 +214,26 @@ impl Shrinker<'_> {
                 }
             }
         }
+    }
+
+    /// Lets faults strike at a time instead of a moment, or at the first such moment, or for a shorter time.
+    fn simplify_moments(&mut self) {
+        for fault in 0..self.best.faults.len() {
+            let mut by_time = self.best.clone();
+            if by_time.faults[fault].at.take().is_none() || self.accept(by_time) {
+                continue;
+            }
+            self.with_trigger(fault, |trigger| trigger.nth = 1);
+            if !self.with_trigger(fault, |trigger| trigger.lasts_us = 0) {
+                while self.with_trigger(fault, |trigger| trigger.lasts_us /= 2) {}
+            }
+        }
+    }
+
+    fn with_trigger(&mut self, fault: usize, change: impl FnOnce(&mut Trigger)) -> bool {
+        let mut candidate = self.best.clone();
+        candidate.faults[fault].at.as_mut().map(change);
+        self.accept(candidate)
     }
 
     /// One worker, right clocks, default settings.

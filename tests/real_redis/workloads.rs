@@ -154,7 +154,7 @@ struct Trouble<'a>(&'a Recorder);
 
 impl<'a> Trouble<'a> {
     fn begins(recorder: &'a Recorder, what: Fault) -> Self {
-        recorder.note(What::FaultBegin { fault: 0, what });
+        recorder.note(What::FaultBegin { fault: 0, what, at: None });
         Self(recorder)
     }
 

@@ -83,7 +83,7 @@ pub(super) fn shared_upserts(instances: u32, each: u32) -> Spent {
 pub(super) fn local_upserts(instances: u32, each: u32) -> Spent {
     let mut scenario = scenario(instances, each, upsert);
     let fault = Fault::RedisCrash { data: Persistence::Kept };
-    scenario.faults.push(PlannedFault { start_us: 0, end_us: OUTAGE_US, fault });
+    scenario.faults.push(PlannedFault { start_us: 0, end_us: OUTAGE_US, at: None, fault });
     spent(&scenario, "written local", instances * each)
 }
 

@@ -182,7 +182,7 @@ impl Touches {
                         final_us = event.at_us;
                     }
                 }
-                What::FaultBegin { fault, what } => {
+                What::FaultBegin { fault, what, .. } => {
                     begun.insert(*fault, (event.at_us, what));
                 }
                 What::FaultEnd { fault, .. } => {

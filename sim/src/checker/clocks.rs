@@ -125,7 +125,7 @@ impl Clocks {
         let mut begun: Vec<(u32, &Fault)> = Vec::new();
         for event in &history.events {
             match &event.what {
-                What::FaultBegin { fault, what } => {
+                What::FaultBegin { fault, what, .. } => {
                     begun.push((*fault, what));
                     clocks.change(what, event.at_us, 1);
                     clocks.cuts.extend(Cut::of(*fault, what, event.at_us));

@@ -237,7 +237,7 @@ mod tests {
         for opened in [false, true] {
             let (mut story, write) = told();
             let fault = Fault::BitRot { instance: 1, running: true };
-            story.event(What::FaultBegin { fault: 0, what: fault });
+            story.event(What::FaultBegin { fault: 0, what: fault, at: None });
             story.event(What::FaultEnd { fault: 0, effects: 1 });
             if opened {
                 story.stop(1, Stop::Killed);

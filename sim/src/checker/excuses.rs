@@ -42,7 +42,7 @@ impl Excuses {
     pub(super) fn of(events: &[Event]) -> Self {
         let mut excuses = Self::default();
         for (index, event) in events.iter().enumerate() {
-            let What::FaultBegin { fault, what } = &event.what else { continue };
+            let What::FaultBegin { fault, what, .. } = &event.what else { continue };
             let from = (event.ordinal, event.at_us);
             let rest = &events[index..];
             let ends = |event: &&Event| matches!(event.what, What::FaultEnd { fault: number, .. } if number == *fault);

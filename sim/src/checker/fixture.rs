@@ -105,7 +105,7 @@ impl Story {
     /// A fault begins, and does not end.
     pub(super) fn fault(&mut self, what: Fault) {
         let fault = u32::try_from(self.history.events.len()).expect("a short story");
-        self.event(What::FaultBegin { fault, what });
+        self.event(What::FaultBegin { fault, what, at: None });
     }
 
     pub(super) fn unquiet(&mut self, instance: u32) {

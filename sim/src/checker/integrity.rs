@@ -125,7 +125,7 @@ mod tests {
     };
 
     fn rots(story: &mut Story) {
-        story.event(What::FaultBegin { fault: 0, what: Fault::BitRot { instance: 0, running: false } });
+        story.event(What::FaultBegin { fault: 0, what: Fault::BitRot { instance: 0, running: false }, at: None });
         story.event(What::Stopped { instance: 0, how: Stop::Closed });
         story.event(What::StoreDamaged { instance: 0 });
         story.event(What::FaultEnd { fault: 0, effects: 1 });
@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn a_write_that_is_lost_in_silence_is_a_violation() {
         let mut story = Story::new(&["p"]);
-        story.event(What::FaultBegin { fault: 0, what: Fault::BitRot { instance: 0, running: true } });
+        story.event(What::FaultBegin { fault: 0, what: Fault::BitRot { instance: 0, running: true }, at: None });
         let lost = story.upsert(0, "u", &["name"], Local);
         story.event(What::FaultEnd { fault: 0, effects: 1 });
         story.phase(Phase::FinalReads);

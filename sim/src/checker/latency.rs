@@ -181,7 +181,7 @@ mod tests {
     }
 
     fn stalls(instance: u32) -> What {
-        What::FaultBegin { fault: 0, what: Fault::BadDisk { instance, trouble: DiskTrouble::Stalled } }
+        What::FaultBegin { fault: 0, what: Fault::BadDisk { instance, trouble: DiskTrouble::Stalled }, at: None }
     }
 
     #[test]
@@ -238,7 +238,7 @@ mod tests {
     fn a_pause_does_not_count_and_a_call_that_was_given_up_need_not_return() {
         let mut story = Story::new(&["p"]);
         let paused = story.get_begins(0, "u");
-        story.event(What::FaultBegin { fault: 0, what: Fault::InstancePause { instance: 0 } });
+        story.event(What::FaultBegin { fault: 0, what: Fault::InstancePause { instance: 0 }, at: None });
         story.now_us += DEADLINE_US * 2;
         story.event(What::FaultEnd { fault: 0, effects: 1 });
         story.info(paused);

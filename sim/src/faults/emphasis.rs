@@ -2,7 +2,10 @@
 
 use rand::{RngExt, seq::IndexedRandom};
 
-use super::{Direction, Fault, Frame, NetTrouble, Persistence, PlannedFault, REFUSALS, generate::moment_us};
+use super::{
+    Direction, DiskTrouble, Fault, Frame, Moment, NetTrouble, Persistence, PlannedFault, REFUSALS, STEPS, Trigger,
+    generate::moment_us,
+};
 use crate::seed::Stream;
 
 /// What a plan has more of than others.
@@ -19,15 +22,18 @@ pub enum Emphasis {
     Impatience,
     /// Any of these.
     Any,
+    /// Faults strike at moments of the protocol.
+    Moments,
 }
 
 pub(super) fn add(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &Frame) {
-    use Emphasis::{Any, Churn, Impatience, None, Outages};
+    use Emphasis::{Any, Churn, Impatience, Moments, None, Outages};
     match frame.emphasis {
         None => {}
         Outages => outages(plan, draw, frame),
         Churn => churn(plan, draw, frame),
         Impatience => impatience(plan, draw, frame),
+        Moments => moments(plan, draw, frame),
         Any => {
             let emphasis = *[None, Outages, Churn, Impatience].choose(draw).expect("four");
             add(plan, draw, &Frame { emphasis, ..*frame });
@@ -47,7 +53,7 @@ fn outages(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &Frame) {
         };
         let start_us = draw.random_range(0..frame.length_us * 6 / 10);
         let end_us = start_us + draw.random_range(frame.length_us / 8..frame.length_us / 3);
-        plan.push(PlannedFault { start_us, end_us, fault });
+        plan.push(PlannedFault { start_us, end_us, at: None, fault });
         for _ in 0..draw.random_range(0..4) {
             let at_us = draw.random_range(start_us..end_us);
             plan.push(comes_and_goes(draw, frame, at_us));
@@ -62,6 +68,73 @@ fn churn(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &Frame) {
     }
 }
 
+/// Up to eight faults, each of which waits for a moment, for up to a third of the phase. In some runs Redis is away before, so
+/// that something is pending.
+fn moments(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &Frame) {
+    // Where Redis loses data, the budget takes most crashes of instances out.
+    let loses_data = draw.random_bool(0.25);
+    if draw.random_bool(0.4) {
+        let start_us = draw.random_range(0..frame.length_us / 3);
+        let fault = Fault::Partition { instances: (0..frame.instances).collect(), direction: Direction::Both };
+        let end_us = start_us + draw.random_range(500_000..frame.length_us / 4);
+        plan.push(PlannedFault { start_us, end_us, at: None, fault });
+    }
+    for _ in 0..draw.random_range(2..=8) {
+        let moment = moment(draw);
+        let fault = at_moment(draw, frame, (&moment, loses_data));
+        let start_us = draw.random_range(0..frame.length_us * 8 / 10);
+        let end_us = start_us + draw.random_range(frame.length_us / 20..frame.length_us / 3);
+        // Pages, reads and syncs come one after the other; what is replayed comes in a row too.
+        let nth = *[1, 1, 1, 2, 3, 5, 12].choose(draw).expect("seven");
+        let lasts_us = *[1_000, 50_000, 400_000, 3_000_000].choose(draw).expect("four");
+        plan.push(PlannedFault { start_us, end_us, at: Some(Trigger { moment, nth, lasts_us }), fault });
+    }
+}
+
+fn moment(draw: &mut Stream) -> Moment {
+    if draw.random_bool(0.2) {
+        let marks = ["stamp conflict", "write of unknown outcome became pending (R10)", "pending write merged"];
+        return Moment::Mark((*marks.choose(draw).expect("three")).into());
+    }
+    STEPS.choose(draw).expect("nine").clone()
+}
+
+/// What can strike at a moment: whatever ends a process, a connection or a way of the world at once.
+fn at_moment(draw: &mut Stream, frame: &Frame, (moment, loses_data): (&Moment, bool)) -> Fault {
+    let instance = draw.random_range(0..frame.instances);
+    let everyone: Vec<u32> = (0..frame.instances).collect();
+    let data = if loses_data && draw.random() { Persistence::Lost } else { Persistence::Kept };
+    let of_disk = matches!(moment, Moment::LogSynced | Moment::RewriteWrites);
+    match draw.random_range(0..if of_disk { 6 } else { 14 }) {
+        0..3 => Fault::InstanceCrash { instance, power_loss: draw.random() },
+        3 => Fault::InstancePause { instance },
+        4 => Fault::InstanceSuspend { instance },
+        5 => Fault::BadDisk { instance, trouble: bad_at_once(draw) },
+        6 => Fault::ResetConnections { instances: everyone },
+        7 => {
+            let direction = *[Direction::Both, Direction::ToRedis, Direction::FromRedis].choose(draw).expect("three");
+            Fault::Partition { instances: everyone, direction }
+        }
+        8 | 9 => Fault::RedisCrash { data },
+        10 => Fault::RedisPowerLoss { data },
+        11 => Fault::RedisFailover { lag_us: 0, silent: draw.random() },
+        12 => Fault::RedisRefuses { with: *REFUSALS.choose(draw).expect("some") },
+        _ if loses_data => Fault::FlushAll,
+        _ => [Fault::RedisPause, Fault::ScriptFlush].choose(draw).expect("two").clone(),
+    }
+}
+
+fn bad_at_once(draw: &mut Stream) -> DiskTrouble {
+    let times = *[1, u32::MAX].choose(draw).expect("two");
+    let each = [
+        DiskTrouble::Full,
+        DiskTrouble::WriteErrors { times },
+        DiskTrouble::SyncErrors { times },
+        DiskTrouble::Stalled,
+    ];
+    *each.choose(draw).expect("four")
+}
+
 /// An instance that ends, in order or not, and starts again after a while.
 fn comes_and_goes(draw: &mut Stream, frame: &Frame, at_us: u64) -> PlannedFault {
     let instance = draw.random_range(0..frame.instances);
@@ -71,15 +144,15 @@ fn comes_and_goes(draw: &mut Stream, frame: &Frame, at_us: u64) -> PlannedFault 
         6 => {
             let end_us = (at_us + moment_us(draw, frame.length_us)).min(frame.length_us);
             let fault = Fault::CrashAtDisk { instance, ops: draw.random_range(0..8), power_loss: draw.random() };
-            return PlannedFault { start_us: at_us, end_us, fault };
+            return PlannedFault { start_us: at_us, end_us, at: None, fault };
         }
         _ => {
             let down_us = draw.random_range(1_000..100_000);
-            return PlannedFault { start_us: at_us, end_us: at_us, fault: Fault::RollingRestart { down_us } };
+            return PlannedFault { start_us: at_us, end_us: at_us, at: None, fault: Fault::RollingRestart { down_us } };
         }
     };
     let down_us = *[1_000, 100_000, 1_000_000, 10_000_000].choose(draw).expect("four");
-    PlannedFault { start_us: at_us, end_us: (at_us + down_us).min(frame.length_us), fault }
+    PlannedFault { start_us: at_us, end_us: (at_us + down_us).min(frame.length_us), at: None, fault }
 }
 
 fn impatience(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &Frame) {
@@ -87,7 +160,7 @@ fn impatience(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &Frame) {
     for instance in everyone.iter().copied().filter(|_| draw.random_bool(0.8)).collect::<Vec<_>>() {
         let start_us = draw.random_range(0..frame.length_us / 4);
         let fault = Fault::CancelledCalls { instance, polls_max: draw.random_range(2..12) };
-        plan.push(PlannedFault { start_us, end_us: frame.length_us, fault });
+        plan.push(PlannedFault { start_us, end_us: frame.length_us, at: None, fault });
     }
     let start_us = draw.random_range(0..frame.length_us / 4);
     let end_us = draw.random_range(frame.length_us / 2..=frame.length_us);
@@ -99,5 +172,5 @@ fn impatience(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &Frame) {
         }
         _ => Fault::RedisPause,
     };
-    plan.push(PlannedFault { start_us, end_us, fault });
+    plan.push(PlannedFault { start_us, end_us, at: None, fault });
 }

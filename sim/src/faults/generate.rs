@@ -159,7 +159,9 @@ pub struct Frame {
 pub fn generate(seed: Seed, frame: &Frame) -> Vec<PlannedFault> {
     let Frame { instances, length_us, .. } = *frame;
     let mut plan = Vec::new();
-    add(&mut plan, &mut seed.stream("faults"), (&KINDS, 0.4), (instances, length_us));
+    // What strikes at a moment is not to be lost among what strikes at any time.
+    let chance = if frame.emphasis == Emphasis::Moments { 0.1 } else { 0.4 };
+    add(&mut plan, &mut seed.stream("faults"), (&KINDS, chance), (instances, length_us));
     // Two kinds a run, and none in half of the runs: what was tried before goes on being tried by itself.
     let mut later = seed.stream("faults of disks, clocks and processes");
     if later.random() {
@@ -206,7 +208,7 @@ fn add(
                 _ if fault.is_momentary() => 0,
                 _ => duration_us(draw, length_us),
             };
-            plan.push(PlannedFault { start_us, end_us: (start_us + lasts_us).min(length_us), fault });
+            plan.push(PlannedFault { start_us, end_us: (start_us + lasts_us).min(length_us), at: None, fault });
         }
     }
     // Half of the momentary ones come soon after another fault begins or ends, when most is under way.

@@ -3,12 +3,16 @@
 //!
 //! - here: the kinds and their parameters, as replay files hold them.
 //! - `generate`: how a plan grows from a seed; `emphasis`: what it has more of for some workloads.
+//! - `kinds`: how reports name them.
+//! - `moment`: the moments of the protocol that a fault can wait for.
 //! - `named`: the instances of a fault, for a shrinker to change.
 //! - `budget`: which of what was drawn stays, so that the plan is within what the guarantees promise to survive.
 
 mod budget;
 mod emphasis;
 mod generate;
+mod kinds;
+mod moment;
 mod named;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +21,8 @@ pub use self::{
     budget::{LOSS_MARGIN_US, colliding},
     emphasis::Emphasis,
     generate::{Frame, clock_offsets_ms, generate},
+    kinds::KIND_NAMES,
+    moment::{Moment, STEPS, Trigger},
     named::NamedInstances,
 };
 
@@ -28,6 +34,10 @@ pub struct PlannedFault {
     pub start_us: u64,
     /// When it ends, likewise; a fault of a moment ends when it begins.
     pub end_us: u64,
+    /// What it waits for from its beginning on; if that does not come before its end, it does not strike. `None`: it strikes
+    /// at its beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Trigger>,
     /// What it is.
     pub fault: Fault,
 }
@@ -360,46 +370,6 @@ pub enum Persistence {
 }
 
 impl Fault {
-    /// The kind, as it is named in reports.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Partition { direction: Direction::Both, .. } => "partition",
-            Self::Partition { direction: Direction::ToRedis, .. } => "partition of requests",
-            Self::Partition { direction: Direction::FromRedis, .. } => "partition of replies",
-            Self::SlowLink { .. } => "slow link",
-            Self::BadNetwork { trouble, .. } => trouble.kind(),
-            Self::BadNames { answer, .. } => answer.kind(),
-            Self::RedisPowerLoss { .. } => "Redis power loss",
-            Self::RedisFailover { silent: false, .. } => "Redis failover",
-            Self::RedisFailover { silent: true, .. } => "Redis failover in silence",
-            Self::ResetConnections { .. } => "connection reset",
-            Self::RedisCrash { data: Persistence::Kept } => "Redis crash, data kept",
-            Self::RedisCrash { data: Persistence::Lost } => "Redis crash, data lost",
-            Self::RedisPause => "Redis pause",
-            Self::RedisRefuses { .. } => "Redis refuses",
-            Self::ScriptFlush => "script flush",
-            Self::FlushAll => "FLUSHALL",
-            Self::InstanceRestart { .. } => "instance restart",
-            Self::InstanceCrash { power_loss: false, .. } => "instance kill",
-            Self::InstanceCrash { power_loss: true, .. } => "instance power loss",
-            Self::CrashAtDisk { .. } => "crash at a disk operation",
-            Self::RollingRestart { .. } => "rolling restart",
-            Self::InstancePause { .. } => "instance pause",
-            Self::InstanceSuspend { .. } => "instance suspend",
-            Self::LockHeld { .. } => "lock held by another",
-            Self::CancelledCalls { .. } => "cancelled calls",
-            Self::BadDisk { trouble, .. } => trouble.kind(),
-            Self::BitRot { running: false, .. } => "bit rot while down",
-            Self::BitRot { running: true, .. } => "bit rot while running",
-            Self::BadWrites { how: BadWrite::Lost, .. } => "lost write",
-            Self::BadWrites { how: BadWrite::Misdirected, .. } => "misdirected write",
-            Self::ClockStep { .. } => "clock step",
-            Self::ClockDrift { .. } => "clock drift",
-            Self::RedisClockStep { .. } => "Redis clock step",
-            Self::Eviction { .. } => "eviction",
-            Self::RedisRollback { .. } => "Redis rollback",
-        }
-    }
     /// The instances that it names.
     pub fn instances(&self) -> &[u32] {
         match self {
@@ -473,7 +443,7 @@ impl Fault {
     }
 
     /// Of a moment, rather than with a beginning and an end.
-    fn is_momentary(&self) -> bool {
+    pub(crate) fn is_momentary(&self) -> bool {
         matches!(
             self,
             Self::ResetConnections { .. }
@@ -484,96 +454,3 @@ impl Fault {
         )
     }
 }
-
-impl NetTrouble {
-    fn kind(self) -> &'static str {
-        match self {
-            Self::Loss { .. } => "packet loss",
-            Self::Narrow { .. } => "low bandwidth",
-            Self::Jitter { .. } => "jitter",
-            Self::ResetWithin { .. } => "reset within a message",
-            Self::Short { .. } => "short reads and writes",
-        }
-    }
-}
-
-impl NameAnswer {
-    fn kind(self) -> &'static str {
-        match self {
-            Self::Right => "slow names",
-            Self::Nothing => "failing names",
-            Self::Refusing | Self::Silent => "wrong names",
-            Self::RefusingFirst => "several addresses",
-            Self::SilentFirst => "silent first address",
-            Self::MuteFirst => "mute first address",
-        }
-    }
-}
-
-impl DiskTrouble {
-    fn kind(self) -> &'static str {
-        match self {
-            Self::Full => "disk full",
-            Self::ReadErrors { .. } => "disk read errors",
-            Self::WriteErrors { .. } => "disk write errors",
-            Self::SyncErrors { .. } => "disk sync errors",
-            Self::ReadOnly => "disk read-only",
-            Self::SlowSync { .. } => "disk slow sync",
-            Self::Stalled => "disk stalled",
-        }
-    }
-}
-
-/// The kinds, as they are named in reports.
-pub const KIND_NAMES: [&str; 50] = [
-    "partition",
-    "partition of requests",
-    "partition of replies",
-    "slow link",
-    "packet loss",
-    "low bandwidth",
-    "jitter",
-    "reset within a message",
-    "short reads and writes",
-    "slow names",
-    "failing names",
-    "wrong names",
-    "several addresses",
-    "silent first address",
-    "mute first address",
-    "connection reset",
-    "Redis power loss",
-    "Redis failover",
-    "Redis failover in silence",
-    "Redis crash, data kept",
-    "Redis crash, data lost",
-    "Redis pause",
-    "Redis refuses",
-    "script flush",
-    "FLUSHALL",
-    "instance restart",
-    "instance kill",
-    "instance power loss",
-    "crash at a disk operation",
-    "rolling restart",
-    "instance pause",
-    "instance suspend",
-    "lock held by another",
-    "cancelled calls",
-    "disk full",
-    "disk read errors",
-    "disk write errors",
-    "disk sync errors",
-    "disk read-only",
-    "disk slow sync",
-    "disk stalled",
-    "bit rot while down",
-    "bit rot while running",
-    "lost write",
-    "misdirected write",
-    "clock step",
-    "clock drift",
-    "Redis clock step",
-    "eviction",
-    "Redis rollback",
-];

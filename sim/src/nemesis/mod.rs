@@ -5,9 +5,10 @@
 
 mod effects;
 mod links;
+mod moments;
 mod network;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use madsim::task::JoinHandle;
 
@@ -68,6 +69,8 @@ struct Playing {
     crashes: BTreeMap<u32, JoinHandle<()>>,
     /// The effects so far of each fault, and what its measure showed when it began.
     effects: BTreeMap<u32, (u64, u64)>,
+    /// Faults whose moment has come, with the instances that they strike.
+    struck: BTreeMap<u32, Fault>,
 }
 
 impl Nemesis<'_> {
@@ -75,34 +78,58 @@ impl Nemesis<'_> {
     pub async fn play(&self, plan: &[PlannedFault], start_us: u64) {
         let mut base_us = start_us;
         let mut playing = Playing::default();
-        for (at_us, number, edge) in edges(plan) {
+        let mut edges = edges(plan);
+        while let Some(&(at_us, number, edge)) = edges.first() {
             let due_us = base_us + at_us;
-            let now_us = self.world.now_us();
-            if now_us < due_us {
-                self.world.sleep_us(due_us - now_us).await;
+            if let Some(struck) = self.until(due_us).await {
+                let struck_us = self.world.now_us();
+                let planned = &plan[struck.fault as usize];
+                let ends_us = self.strike(struck, planned, base_us, &mut playing).await;
+                edges.remove(&(planned.end_us, struck.fault, Edge::End));
+                edges.insert((ends_us, struck.fault, Edge::End));
+                base_us += self.world.now_us() - struck_us;
+                continue;
             }
+            edges.pop_first();
             base_us += self.world.now_us() - due_us;
             let planned = &plan[number as usize];
-            let fault = &planned.fault;
-            match edge {
-                Edge::Save => {
+            match (edge, &planned.at) {
+                (Edge::Save, _) => {
                     playing.saves.insert(number, self.redis.save());
                 }
-                Edge::Begin => {
-                    self.recorder.note(What::FaultBegin { fault: number, what: fault.clone() });
-                    let measured = self.measure(fault);
-                    let ends_us = base_us + planned.end_us;
-                    let effects = self.begin(number, fault, ends_us, &mut playing).await;
-                    playing.effects.insert(number, (effects, measured));
+                (Edge::Begin, None) => {
+                    self.note_and_begin(number, planned, &planned.fault, base_us + planned.end_us, &mut playing).await;
                 }
-                Edge::End => {
-                    let at_end = self.end(number, fault, &mut playing).await;
-                    let (at_begin, measured) = playing.effects.remove(&number).unwrap_or_default();
-                    let effects = at_begin + at_end + (self.measure(fault) - measured);
-                    self.recorder.note(What::FaultEnd { fault: number, effects });
-                }
+                (Edge::Begin, Some(trigger)) => self.wait_for(number, trigger, &planned.fault),
+                (Edge::End, None) => self.end_and_note(number, &planned.fault, &mut playing).await,
+                (Edge::End, Some(_)) => match playing.struck.remove(&number) {
+                    Some(fault) => self.end_and_note(number, &fault, &mut playing).await,
+                    None => self.world.moments().forget(number),
+                },
             }
         }
+    }
+
+    async fn note_and_begin(
+        &self,
+        number: u32,
+        planned: &PlannedFault,
+        fault: &Fault,
+        ends_us: u64,
+        playing: &mut Playing,
+    ) {
+        let at = planned.at.as_ref().map(|trigger| trigger.moment.clone());
+        self.recorder.note(What::FaultBegin { fault: number, what: fault.clone(), at });
+        let measured = self.measure(fault);
+        let effects = self.begin(number, fault, ends_us, playing).await;
+        playing.effects.insert(number, (effects, measured));
+    }
+
+    async fn end_and_note(&self, number: u32, fault: &Fault, playing: &mut Playing) {
+        let at_end = self.end(number, fault, playing).await;
+        let (at_begin, measured) = playing.effects.remove(&number).unwrap_or_default();
+        let effects = at_begin + at_end + (self.measure(fault) - measured);
+        self.recorder.note(What::FaultEnd { fault: number, effects });
     }
 
     /// Begins a fault. Answers the effects that are seen at once.
@@ -356,16 +383,15 @@ impl Nemesis<'_> {
 }
 
 /// The moments of a plan, in their order.
-fn edges(plan: &[PlannedFault]) -> Vec<(u64, u32, Edge)> {
-    let mut edges = Vec::new();
+fn edges(plan: &[PlannedFault]) -> BTreeSet<(u64, u32, Edge)> {
+    let mut edges = BTreeSet::new();
     for (number, planned) in (0..).zip(plan) {
         if let Some(age_us) = planned.fault.save_age_us() {
-            edges.push((planned.start_us.saturating_sub(age_us), number, Edge::Save));
+            edges.insert((planned.start_us.saturating_sub(age_us), number, Edge::Save));
         }
-        edges.push((planned.start_us, number, Edge::Begin));
-        edges.push((planned.end_us, number, Edge::End));
+        edges.insert((planned.start_us, number, Edge::Begin));
+        edges.insert((planned.end_us, number, Edge::End));
     }
-    edges.sort_unstable();
     edges
 }
 

@@ -16,9 +16,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{ClientId, Engine, Flow};
 use crate::{
-    faults::Persistence,
+    faults::{Moment, Persistence},
     history::Stop,
-    world::{Host, SimEnv, SimStream, World},
+    world::{Host, SimEnv, SimStream, World, moments::Moments},
 };
 
 /// The port that it listens on.
@@ -66,9 +66,9 @@ impl RedisHost {
     /// Starts the process.
     pub fn start(&self, world: &World) {
         self.busy_until_us.store(0, Ordering::Relaxed);
-        let redis = self.clone();
+        let (redis, moments) = (self.clone(), world.moments().clone());
         // The task ends with its process.
-        drop(world.start(self.host(), |env| redis.serve(env)));
+        drop(world.start(self.host(), |env| redis.serve(env, moments)));
     }
 
     /// Starts the process on the other host, to which its name leads from now on.
@@ -134,7 +134,7 @@ impl RedisHost {
         work(&mut self.engine.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn serve(self, env: SimEnv) {
+    async fn serve(self, env: SimEnv, moments: Moments) {
         let listener = env.network().listen(PORT).expect("nothing else listens on this host");
         for number in 0.. {
             let Ok(mut stream) = listener.accept().await else { return };
@@ -147,22 +147,26 @@ impl RedisHost {
             self.with_engine(|engine| engine.connect(client));
             let redis = self.clone();
             let server = env.clone();
+            let moments = moments.clone();
             env.spawn(async move {
-                redis.converse(&server, client, stream).await;
+                redis.converse(&server, &moments, client, stream).await;
                 redis.with_engine(|engine| engine.disconnect(client));
             });
         }
     }
 
     /// However a connection ends, it is the client's to notice.
-    async fn converse(&self, env: &SimEnv, client: ClientId, mut stream: SimStream) {
+    async fn converse(&self, env: &SimEnv, moments: &Moments, client: ClientId, mut stream: SimStream) {
         let (mut input, mut output) = (vec![0; 16 * 1024], Vec::new());
         while let Ok(length @ 1..) = stream.read(&mut input).await {
             output.clear();
             self.idle(env).await;
+            let steps = if moments.is_awaited() { self.steps(client, &input[..length]) } else { Vec::new() };
+            strike(env, moments, steps.iter().filter_map(|(before, _)| before.as_ref()), stream.peer()).await;
             let flow = self.feed(env, client, &input[..length], &mut output);
             // The replies leave when the work is done.
             self.idle(env).await;
+            strike(env, moments, steps.iter().filter_map(|(_, after)| after.as_ref()), stream.peer()).await;
             self.damage(&mut output);
             if stream.write_all(&output).await.is_err() || flow == Flow::Close {
                 return;
@@ -184,6 +188,11 @@ impl RedisHost {
         flow
     }
 
+    /// The moments that these bytes of a client bring: before their commands run, and after.
+    fn steps(&self, client: ClientId, bytes: &[u8]) -> Vec<(Option<Moment>, Option<Moment>)> {
+        self.with_engine(|engine| engine.completes(client, bytes)).iter().map(|words| moments_of(words)).collect()
+    }
+
     /// Waits until the server has nothing else to do.
     async fn idle(&self, env: &SimEnv) {
         loop {
@@ -192,6 +201,28 @@ impl RedisHost {
                 return;
             }
             env.sleep(Duration::from_micros(left_us)).await;
+        }
+    }
+}
+
+/// The moments before and after a command, by the words with which the client asks for it (docs/PROTOCOL.md).
+fn moments_of(words: &[Vec<u8>]) -> (Option<Moment>, Option<Moment>) {
+    let word = |position: usize| words.get(position).map(|word| word.to_ascii_lowercase()).unwrap_or_default();
+    match (word(0).as_slice(), word(4).as_slice()) {
+        (b"evalsha" | b"eval", b"all") => (Some(Moment::MergeArrives), Some(Moment::MergeDone)),
+        (b"evalsha" | b"eval", b"each") => (Some(Moment::ReplayArrives), Some(Moment::ReplayDone)),
+        (b"hgetall", _) => (None, Some(Moment::ReadDone)),
+        (b"scan", _) if word(1) != b"0" => (Some(Moment::ScanGoesOn), None),
+        (b"time", _) => (Some(Moment::GenerationAsked), None),
+        _ => (None, None),
+    }
+}
+
+/// Tells of moments that have come on a host. If a fault strikes, waits until it has begun.
+async fn strike(env: &SimEnv, moments: &Moments, come: impl Iterator<Item = &Moment>, host: Host) {
+    for moment in come {
+        if moments.come(moment, host) {
+            env.sleep(Duration::from_micros(1)).await;
         }
     }
 }

@@ -67,7 +67,10 @@ fn line(text: &mut String, event: &Event) {
         What::State { instance, state } => (Some(instance), None, "state", state.clone()),
         What::Invoke { instance, op, call } => (Some(instance), Some(op), "call", call_text(call)),
         What::Complete { instance, op, outcome } => (Some(instance), Some(op), ending(outcome), outcome_text(outcome)),
-        What::FaultBegin { fault, what } => (None, None, "fault begins", format!("#{fault} {}", fault_text(what))),
+        What::FaultBegin { fault, what, at } => {
+            let at = at.as_ref().map_or(String::new(), |moment| format!(", {moment}"));
+            (None, None, "fault begins", format!("#{fault} {}{at}", fault_text(what)))
+        }
         What::FaultEnd { fault, effects } => (None, None, "fault ends", format!("#{fault}, effects {effects}")),
         What::RedisLostData => (None, None, "redis lost its data", String::new()),
         What::RedisLostRecords { records } => {

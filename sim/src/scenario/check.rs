@@ -5,8 +5,8 @@
 
 use super::Scenario;
 use crate::{
-    faults::{DiskTrouble, Fault, NamedInstances, NetTrouble, PlannedFault, colliding},
-    subject,
+    faults::{DiskTrouble, Fault, Moment, NamedInstances, NetTrouble, PlannedFault, Trigger, colliding},
+    marks, subject,
 };
 
 /// The latest time in a scenario and the longest delay, in simulated microseconds: 57 days. Products with a drift stay
@@ -91,6 +91,7 @@ impl Scenario {
             }
             before_us = start_us;
             self.check_named(&place, &planned.fault)?;
+            planned.at.as_ref().map_or(Ok(()), |trigger| check_trigger(&place, trigger))?;
             check_amounts(&format!("{place}.fault"), &planned.fault)?;
         }
         match colliding(&self.faults) {
@@ -124,6 +125,19 @@ impl Scenario {
             return Ok(());
         }
         Err(format!("{place} is {instance}: there are {count} prefixes, one an instance, counted from 0"))
+    }
+}
+
+/// What a fault waits for.
+fn check_trigger(place: &str, trigger: &Trigger) -> Result<(), String> {
+    within(&format!("{place}.at.nth"), trigger.nth.into(), 1, u64::MAX)?;
+    at_most(&format!("{place}.at.lasts_us"), trigger.lasts_us, TIME_US_MAX)?;
+    match &trigger.moment {
+        Moment::Mark(mark) if !marks::is_counted(mark) => Err(format!(
+            "{place}.at.moment is the mark {mark:?}: no client counts it as it happens; `seedbed list` names the marks, \
+             and those that rest on a metric of the client can be waited for"
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -212,7 +226,7 @@ mod tests {
     }
 
     fn lasting(start_us: u64, end_us: u64, fault: Fault) -> PlannedFault {
-        PlannedFault { start_us, end_us, fault }
+        PlannedFault { start_us, end_us, at: None, fault }
     }
 
     fn assert_refused(change: impl FnOnce(&mut Scenario), said: &str) {
@@ -291,6 +305,31 @@ mod tests {
         let mut other = plain();
         other.faults = vec![lasting(5, 9, crash()), lasting(8, 12, Fault::InstancePause { instance: 1 })];
         assert_eq!(other.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_moment_that_never_comes_is_refused() {
+        let pause = |moment, nth, lasts_us| {
+            let at = Some(Trigger { moment, nth, lasts_us });
+            PlannedFault { at, ..lasting(5, 9, Fault::InstancePause { instance: 0 }) }
+        };
+        let mark = |name: &'static str| Moment::Mark(name.into());
+        let mut known = plain();
+        known.faults = vec![pause(mark("pending write merged"), 1, 0)];
+        assert_eq!(known.check(), Ok(()));
+        assert_refused(
+            |it| it.faults = vec![pause(Moment::MergeDone, 0, 0)],
+            "faults[0].at.nth is 0: it must be at least 1",
+        );
+        assert_refused(
+            |it| it.faults = vec![pause(Moment::MergeDone, 1, u64::MAX)],
+            "faults[0].at.lasts_us is 18446744073709551615: it must be at most 5000000000000",
+        );
+        assert_refused(
+            |it| it.faults = vec![pause(mark("breaker opened"), 1, 0)],
+            "faults[0].at.moment is the mark \"breaker opened\": no client counts it as it happens; `seedbed list` names \
+             the marks, and those that rest on a metric of the client can be waited for",
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod isolation;
 mod large;
 mod listing;
 mod mixed;
+mod moments;
 mod outages;
 mod prefixes;
 mod serialization;
@@ -59,10 +60,12 @@ pub enum Workload {
     Cancelled,
     /// Of everything something.
     Mixed,
+    /// Faults strike between two certain steps.
+    Moments,
 }
 
 /// All workloads, in the order of reports: the validations first.
-pub const ALL: [Workload; 13] = [
+pub const ALL: [Workload; 14] = [
     Workload::Serialization,
     Workload::Fallback,
     Workload::Consistency,
@@ -76,6 +79,7 @@ pub const ALL: [Workload; 13] = [
     Workload::Large,
     Workload::Cancelled,
     Workload::Mixed,
+    Workload::Moments,
 ];
 
 /// The four validations, which a client of any kind can be held to.
@@ -115,6 +119,7 @@ impl Workload {
             Self::Large => large::plan(draw),
             Self::Cancelled => cancelled::plan(draw),
             Self::Mixed => mixed::plan(draw),
+            Self::Moments => moments::plan(draw),
         }
     }
 
@@ -139,6 +144,7 @@ impl Workload {
             Self::Large => "large",
             Self::Cancelled => "cancelled",
             Self::Mixed => "mixed",
+            Self::Moments => "moments",
         }
     }
 
@@ -158,6 +164,7 @@ impl Workload {
             Self::Large => "hundreds of contact points, values of 100 kB",
             Self::Cancelled => "callers give most calls up, Redis is slow",
             Self::Mixed => "something of everything",
+            Self::Moments => "faults strike between two steps of the protocol",
         }
     }
 }

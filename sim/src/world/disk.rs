@@ -44,13 +44,14 @@ use self::{
     trouble::Trouble,
 };
 use super::{
-    Host, Trace,
+    Host, Trace, World,
     clock::Clock,
     held::{Holding, Kind},
+    moments::Moments,
     process::Incarnation,
 };
 use crate::{
-    faults::BadWrite,
+    faults::{BadWrite, Moment},
     history::Stop,
     seed::{Seed, Stream},
 };
@@ -59,6 +60,11 @@ use crate::{
 const SYNC_US: std::ops::RangeInclusive<u64> = 100..=800;
 /// How long any other change takes.
 const CHANGE_US: std::ops::RangeInclusive<u64> = 2..=10;
+
+/// How the name of a log ends, by docs/FORMATS.md.
+const LOG: &str = "log";
+/// How that of a rewritten log ends, before it takes its place.
+const REWRITTEN: &str = "new";
 
 /// What a process may ask of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -256,11 +262,13 @@ pub struct SimDisk {
     incarnation: Arc<Incarnation>,
     clock: Clock,
     trace: Arc<Trace>,
+    moments: Moments,
 }
 
 impl SimDisk {
-    pub(super) fn new(disk: Disk, incarnation: Arc<Incarnation>, clock: Clock, trace: Arc<Trace>) -> Self {
-        Self { disk, incarnation, clock, trace }
+    pub(super) fn new(world: &World, disk: Disk, incarnation: Arc<Incarnation>) -> Self {
+        let (clock, trace, moments) = (world.clock().clone(), Arc::clone(&world.0.trace), world.moments().clone());
+        Self { disk, incarnation, clock, trace, moments }
     }
 
     /// How long the verbs since the last call would have taken, in simulated microseconds.
@@ -385,6 +393,9 @@ impl env::Disk for SimDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if has_extension(from, REWRITTEN) {
+            self.moments.come(&Moment::RewriteWrites, self.incarnation.host);
+        }
         let mut state = self.begin(Verb::Name, from, 2, to.as_os_str().as_encoded_bytes())?;
         has_parent(&state.image, to)?;
         if state.image.rename(from, to) { Ok(()) } else { Err(named(from, io::ErrorKind::NotFound.into())) }
@@ -466,6 +477,8 @@ impl env::DiskFile for SimFile {
             None => content.write(at, bytes),
             Some(how) => content.write_badly(at, bytes, how, chance),
         }
+        drop(content);
+        self.note(&state, Verb::Write);
         Ok(())
     }
 
@@ -478,17 +491,30 @@ impl env::DiskFile for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let _state = self.disk.begin(Verb::Sync, &self.path, 0, &[]).inspect_err(|_| {
+        let state = self.disk.begin(Verb::Sync, &self.path, 0, &[]).inspect_err(|_| {
             if self.disk.incarnation.check().is_ok() {
                 self.file.content().lose_unsynced();
             }
         })?;
         self.file.content().sync();
+        self.note(&state, Verb::Sync);
         Ok(())
     }
 }
 
 impl SimFile {
+    /// Tells whoever waits for it what has become of a log.
+    fn note(&self, state: &State, verb: Verb) {
+        // A log that was rewritten is open under the name that it had before.
+        let has_name = || state.image.file(&self.path).is_some_and(|named| Arc::ptr_eq(named, &self.file));
+        let is_beside = has_extension(&self.path, REWRITTEN) && has_name();
+        if is_beside {
+            self.disk.moments.come(&Moment::RewriteWrites, self.disk.incarnation.host);
+        } else if verb == Verb::Sync && [LOG, REWRITTEN].iter().any(|name| has_extension(&self.path, name)) {
+            self.disk.moments.come(&Moment::LogSynced, self.disk.incarnation.host);
+        }
+    }
+
     /// By how much a file that ends there is longer than it is now.
     fn grows_by(&self, end: u64) -> u64 {
         end.saturating_sub(self.file.content().bytes().len() as u64)
@@ -539,6 +565,10 @@ impl fmt::Debug for SimFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SimFile").field("path", &self.path).field("disk", &self.disk).finish_non_exhaustive()
     }
+}
+
+fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|of| of == extension)
 }
 
 fn has_parent(image: &Image, path: &Path) -> io::Result<()> {

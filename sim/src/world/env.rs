@@ -52,7 +52,7 @@ impl SimEnv {
         };
         Self(Arc::new(Inner {
             network: SimNetwork::new(world.net().clone(), Arc::clone(&incarnation)),
-            disk: SimDisk::new(disk, Arc::clone(&incarnation), clock.clone(), Arc::clone(&world.0.trace)),
+            disk: SimDisk::new(world, disk, Arc::clone(&incarnation)),
             stream: Mutex::new(world.0.seed.stream(&purpose)),
             clock,
             node,

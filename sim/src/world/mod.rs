@@ -5,6 +5,7 @@
 //! - [`net`]: byte streams that fail as TCP's do.
 //! - [`disk`]: files of which a power loss keeps what was synced.
 //! - [`held`]: what a process holds of its host.
+//! - [`moments`]: steps of the protocol that faults wait for.
 //! - [`process`]: hosts that start, pause, die; the incarnations that everything belongs to.
 //! - [`suspend`]: machines that sleep.
 //! - [`mod@env`]: all of it as the client sees it, an `Env`.
@@ -17,6 +18,7 @@ pub mod clock;
 pub mod disk;
 pub mod env;
 pub mod held;
+pub mod moments;
 pub mod net;
 pub mod process;
 pub mod suspend;
@@ -43,6 +45,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use self::{
     clock::{Clock, Due, Event, Sleep},
     disk::Disk,
+    moments::Moments,
     net::Net,
     process::Machine,
 };
@@ -140,6 +143,7 @@ struct Shared {
     clock: Clock,
     net: Net,
     trace: Arc<Trace>,
+    moments: Moments,
     machines: Mutex<BTreeMap<Host, Machine>>,
     driver: Mutex<Option<JoinHandle<()>>>,
 }
@@ -150,11 +154,20 @@ impl World {
     /// # Panics
     /// Outside a task of a madsim runtime.
     pub fn new(seed: Seed) -> Self {
+        Self::watched(seed, Moments::default())
+    }
+
+    /// The same, in which these moments are watched for.
+    ///
+    /// # Panics
+    /// Outside a task of a madsim runtime.
+    pub fn watched(seed: Seed, moments: Moments) -> Self {
         let clock = Clock::new();
         let trace = Arc::new(Trace::default());
         let net = Net::new(seed, clock.clone(), Arc::clone(&trace));
         let driver = madsim::task::spawn(drive(clock.clone(), net.clone()));
-        Self(Arc::new(Shared { seed, clock, net, trace, machines: Mutex::default(), driver: Mutex::new(Some(driver)) }))
+        let (machines, driver) = (Mutex::default(), Mutex::new(Some(driver)));
+        Self(Arc::new(Shared { seed, clock, net, trace, moments, machines, driver }))
     }
 
     /// The digest of all that crossed the network or reached a disk so far, with its times.
@@ -183,6 +196,11 @@ impl World {
             Either::Left((output, _)) => Some(output),
             Either::Right(_) => None,
         }
+    }
+
+    /// The moments that faults wait for.
+    pub fn moments(&self) -> &Moments {
+        &self.0.moments
     }
 
     /// The network, with the verbs of the nemesis.

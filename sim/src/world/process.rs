@@ -105,6 +105,7 @@ impl World {
             assert!(machine.running.is_none(), "the process on host {host} must be killed before another is started");
             machine.starts += 1;
             let node = Handle::current().create_node().name(format!("{host} start {}", machine.starts)).build();
+            self.moments().begun(node.id(), host);
             let incarnation = Arc::new(Incarnation::new(host, machine.starts));
             let clocks = (Arc::clone(&machine.monotonic), Arc::clone(&machine.wall));
             let env = SimEnv::new(self, incarnation, node, machine.disk.clone(), clocks);

@@ -197,6 +197,23 @@ impl Engine {
         flow
     }
 
+    /// The commands that these bytes complete for a client, by their words. None is executed.
+    pub fn completes(&self, client: ClientId, bytes: &[u8]) -> Vec<Vec<Vec<u8>>> {
+        let Some(Client { unread, open: true, .. }) = self.clients.get(&client) else { return Vec::new() };
+        let input = [unread, bytes].concat();
+        let (mut used, mut commands) = (0, Vec::new());
+        loop {
+            match request::parse(&input[used..], self.server.bulk_bytes_max) {
+                Request::Nothing { length } => used += length,
+                Request::Command { args, length } => {
+                    used += length;
+                    commands.push(args.into_iter().map(Cow::into_owned).collect());
+                }
+                Request::Incomplete | Request::Invalid(_) => return commands,
+            }
+        }
+    }
+
     /// Commands executed so far, those that scripts called included: what service time is charged for.
     pub fn commands(&self) -> u64 {
         self.server.commands

@@ -16,6 +16,7 @@ use super::{
     half::Payload,
 };
 use crate::world::{
+    Host,
     held::{Holding, Kind},
     process::Incarnation,
 };
@@ -36,6 +37,11 @@ impl SimStream {
     pub(super) fn new(net: Net, incarnation: Arc<Incarnation>, id: ConnId, side: Side) -> Self {
         let holding = Holding::new(&incarnation, Kind::Socket);
         Self { net, incarnation, id, side, _holding: holding }
+    }
+
+    /// The host at the other end.
+    pub fn peer(&self) -> Host {
+        self.net.with(|tcp| tcp.conns.get(self.id).map_or(self.incarnation.host, |conn| conn.ends[1 - self.side].host))
     }
 
     pub(super) fn poll_connected(&self, context: &Context<'_>) -> Poll<io::Result<()>> {

@@ -1,0 +1,139 @@
+//! The kinds of faults by the names that reports give them.
+
+use super::{BadWrite, Direction, DiskTrouble, Fault, NameAnswer, NetTrouble, Persistence};
+
+impl Fault {
+    /// The kind, as it is named in reports.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Partition { direction: Direction::Both, .. } => "partition",
+            Self::Partition { direction: Direction::ToRedis, .. } => "partition of requests",
+            Self::Partition { direction: Direction::FromRedis, .. } => "partition of replies",
+            Self::SlowLink { .. } => "slow link",
+            Self::BadNetwork { trouble, .. } => trouble.kind(),
+            Self::BadNames { answer, .. } => answer.kind(),
+            Self::RedisPowerLoss { .. } => "Redis power loss",
+            Self::RedisFailover { silent: false, .. } => "Redis failover",
+            Self::RedisFailover { silent: true, .. } => "Redis failover in silence",
+            Self::ResetConnections { .. } => "connection reset",
+            Self::RedisCrash { data: Persistence::Kept } => "Redis crash, data kept",
+            Self::RedisCrash { data: Persistence::Lost } => "Redis crash, data lost",
+            Self::RedisPause => "Redis pause",
+            Self::RedisRefuses { .. } => "Redis refuses",
+            Self::ScriptFlush => "script flush",
+            Self::FlushAll => "FLUSHALL",
+            Self::InstanceRestart { .. } => "instance restart",
+            Self::InstanceCrash { power_loss: false, .. } => "instance kill",
+            Self::InstanceCrash { power_loss: true, .. } => "instance power loss",
+            Self::CrashAtDisk { .. } => "crash at a disk operation",
+            Self::RollingRestart { .. } => "rolling restart",
+            Self::InstancePause { .. } => "instance pause",
+            Self::InstanceSuspend { .. } => "instance suspend",
+            Self::LockHeld { .. } => "lock held by another",
+            Self::CancelledCalls { .. } => "cancelled calls",
+            Self::BadDisk { trouble, .. } => trouble.kind(),
+            Self::BitRot { running: false, .. } => "bit rot while down",
+            Self::BitRot { running: true, .. } => "bit rot while running",
+            Self::BadWrites { how: BadWrite::Lost, .. } => "lost write",
+            Self::BadWrites { how: BadWrite::Misdirected, .. } => "misdirected write",
+            Self::ClockStep { .. } => "clock step",
+            Self::ClockDrift { .. } => "clock drift",
+            Self::RedisClockStep { .. } => "Redis clock step",
+            Self::Eviction { .. } => "eviction",
+            Self::RedisRollback { .. } => "Redis rollback",
+        }
+    }
+}
+
+impl NetTrouble {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Loss { .. } => "packet loss",
+            Self::Narrow { .. } => "low bandwidth",
+            Self::Jitter { .. } => "jitter",
+            Self::ResetWithin { .. } => "reset within a message",
+            Self::Short { .. } => "short reads and writes",
+        }
+    }
+}
+
+impl NameAnswer {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Right => "slow names",
+            Self::Nothing => "failing names",
+            Self::Refusing | Self::Silent => "wrong names",
+            Self::RefusingFirst => "several addresses",
+            Self::SilentFirst => "silent first address",
+            Self::MuteFirst => "mute first address",
+        }
+    }
+}
+
+impl DiskTrouble {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Full => "disk full",
+            Self::ReadErrors { .. } => "disk read errors",
+            Self::WriteErrors { .. } => "disk write errors",
+            Self::SyncErrors { .. } => "disk sync errors",
+            Self::ReadOnly => "disk read-only",
+            Self::SlowSync { .. } => "disk slow sync",
+            Self::Stalled => "disk stalled",
+        }
+    }
+}
+
+/// The kinds, as they are named in reports.
+pub const KIND_NAMES: [&str; 50] = [
+    "partition",
+    "partition of requests",
+    "partition of replies",
+    "slow link",
+    "packet loss",
+    "low bandwidth",
+    "jitter",
+    "reset within a message",
+    "short reads and writes",
+    "slow names",
+    "failing names",
+    "wrong names",
+    "several addresses",
+    "silent first address",
+    "mute first address",
+    "connection reset",
+    "Redis power loss",
+    "Redis failover",
+    "Redis failover in silence",
+    "Redis crash, data kept",
+    "Redis crash, data lost",
+    "Redis pause",
+    "Redis refuses",
+    "script flush",
+    "FLUSHALL",
+    "instance restart",
+    "instance kill",
+    "instance power loss",
+    "crash at a disk operation",
+    "rolling restart",
+    "instance pause",
+    "instance suspend",
+    "lock held by another",
+    "cancelled calls",
+    "disk full",
+    "disk read errors",
+    "disk write errors",
+    "disk sync errors",
+    "disk read-only",
+    "disk slow sync",
+    "disk stalled",
+    "bit rot while down",
+    "bit rot while running",
+    "lost write",
+    "misdirected write",
+    "clock step",
+    "clock drift",
+    "Redis clock step",
+    "eviction",
+    "Redis rollback",
+];
