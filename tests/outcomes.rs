@@ -78,6 +78,11 @@ fn cancelled_comes_out_as_reviewed() {
 }
 
 #[test]
+fn calls_comes_out_as_reviewed() {
+    assert_outcomes(Workload::Calls);
+}
+
+#[test]
 fn mixed_comes_out_as_reviewed() {
     assert_outcomes(Workload::Mixed);
 }

@@ -3,6 +3,7 @@
 //! Events are ordered by their ordinal, not by time: two events of the same simulated microsecond still have an order.
 //! An operation is an [`What::Invoke`] and, unless its instance died first, a [`What::Complete`] with the same `op`.
 
+pub mod call;
 pub mod contents;
 pub mod file;
 pub(crate) mod lines;
@@ -10,10 +11,10 @@ mod shown;
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use serde_json::Value as Json;
+use serde::{Deserialize, Serialize};
 
 pub use self::{
+    call::{Call, Freshness, Patch},
     contents::{Stamps, StoredEntry, StoredKey, StoredRecord},
     lines::FileError,
     shown::Shown,
@@ -321,69 +322,6 @@ pub enum Stop {
     Closed,
 }
 
-/// What is asked of an instance. Everything happens under the instance's own prefix.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "call", rename_all = "snake_case", deny_unknown_fields, remote = "Self")]
-pub enum Call {
-    /// Merge `patch` into the record.
-    Upsert {
-        /// Which record.
-        uid: String,
-        /// What to write.
-        patch: Patch,
-    },
-    /// Read a record.
-    Get {
-        /// Which record.
-        uid: String,
-    },
-    /// Remove a record.
-    Remove {
-        /// Which record.
-        uid: String,
-    },
-    /// List the uids under the prefix.
-    List,
-    /// Remove every record under the prefix.
-    Clear,
-    /// Drain pending writes now.
-    Sync,
-}
-
-impl Serialize for Call {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Self::serialize(self, serializer)
-    }
-}
-
-/// The patch apart from the rest: serde's buffers for tagged enums lose integers beyond 64 bits.
-impl<'de> Deserialize<'de> for Call {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut json = Json::deserialize(deserializer)?;
-        let written = json.get_mut("patch").map(|patch| std::mem::replace(patch, Json::Object(serde_json::Map::new())));
-        let mut call = Self::deserialize(json).map_err(de::Error::custom)?;
-        if let (Self::Upsert { patch, .. }, Some(written)) = (&mut call, written) {
-            *patch = serde_json::from_value(written).map_err(de::Error::custom)?;
-        }
-        Ok(call)
-    }
-}
-
-/// What an upsert writes: the fields of a record as JSON, only those given.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Patch {
-    /// Contact points: objects with strings `type` and `value`, and any other fields.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub contacts: Vec<Json>,
-    /// Profile fields; a null means no change.
-    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
-    pub profile: serde_json::Map<String, Json>,
-    /// Metadata fields.
-    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
-    pub metadata: serde_json::Map<String, Json>,
-}
-
 /// How an operation ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
@@ -425,6 +363,16 @@ pub enum Answer {
         /// `last_updated_at`); none if there is none. Reads that showed the same may share it.
         record: Option<Shown>,
     },
+    /// Of a read of many.
+    ReadMany {
+        /// What it says of each record, as it was answered: by G7 once for each that was asked for.
+        reads: Vec<ReadOfOne>,
+    },
+    /// Of an import.
+    Imported {
+        /// What became of the record.
+        became: Imported,
+    },
     /// Of a list.
     Listed {
         /// Where the answer comes from.
@@ -444,6 +392,29 @@ pub enum Answer {
         /// Writes that are still pending.
         pending: u64,
     },
+}
+
+/// What a read of many says of one record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReadOfOne {
+    /// Which.
+    pub uid: String,
+    /// As of a get of it.
+    pub outcome: Outcome,
+}
+
+/// What became of a record that was imported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Imported {
+    /// There was no such record.
+    Created,
+    /// There was, and it lacked some of this.
+    Joined,
+    /// There was, and it has all of this, or newer.
+    Present,
+    /// It was removed before, and stays so.
+    Removed,
 }
 
 /// Which tier took a write.

@@ -450,7 +450,7 @@ impl Instances {
             pause().await;
             let prefix = &scenario.prefixes[number as usize];
             for RecordName { uid, .. } in records.iter().filter(|record| record.prefix == *prefix) {
-                self.call(number, &*subject, &Arc::new(Call::Get { uid: uid.clone() }), &|| true).await;
+                self.call(number, &*subject, &Arc::new(Call::get(uid)), &|| true).await;
             }
         }
     }

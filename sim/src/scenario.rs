@@ -103,12 +103,9 @@ impl Scenario {
 impl Scenario {
     /// Every record that an operation names.
     pub fn records(&self) -> BTreeSet<RecordName> {
-        let named = self.operations.iter().filter_map(|planned| match &*planned.call {
-            Call::Upsert { uid, .. } | Call::Get { uid } | Call::Remove { uid } => {
-                let prefix = self.prefixes[planned.instance as usize].clone();
-                Some(RecordName { prefix, uid: uid.clone() })
-            }
-            Call::List | Call::Clear | Call::Sync => None,
+        let named = self.operations.iter().flat_map(|planned| {
+            let prefix = &self.prefixes[planned.instance as usize];
+            planned.call.uids().iter().map(move |uid| RecordName { prefix: prefix.clone(), uid: uid.clone() })
         });
         named.collect()
     }
@@ -117,7 +114,7 @@ impl Scenario {
 /// Which faults a workload is there to meet. Workloads know nothing of faults, and faults nothing of workloads.
 fn emphasis(workload: Workload) -> Emphasis {
     match workload {
-        Workload::Outages | Workload::Expiry => Emphasis::Outages,
+        Workload::Outages | Workload::Expiry | Workload::Calls => Emphasis::Outages,
         // Large records, so that a crash cuts one in two.
         Workload::Churn | Workload::Large => Emphasis::Churn,
         Workload::Cancelled => Emphasis::Impatience,

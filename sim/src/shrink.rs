@@ -13,7 +13,7 @@ use crate::{
     checker::{Guarantee, Verdict},
     explore::Judged,
     faults::{NamedInstances, PlannedFault, Trigger},
-    history::{Call, Patch, RecordName},
+    history::{Patch, RecordName},
     scenario::Scenario,
 };
 
@@ -256,10 +256,10 @@ impl Shrinker<'_> {
     /// Takes single contacts and fields out of upserts.
     fn shorten_patches(&mut self) {
         for operation in 0..self.best.operations.len() {
-            let Call::Upsert { patch, .. } = &*self.best.operations[operation].call else { continue };
+            let Some(patch) = self.best.operations[operation].call.patch() else { continue };
             for part in (0..parts(patch)).rev() {
                 let mut candidate = self.best.clone();
-                if let Call::Upsert { patch, .. } = Arc::make_mut(&mut candidate.operations[operation].call) {
+                if let Some(patch) = Arc::make_mut(&mut candidate.operations[operation].call).patch_mut() {
                     take_out_part(patch, part);
                 }
                 self.accept(candidate);
@@ -311,18 +311,35 @@ fn keep(instance: &mut u32, gone: u32) -> bool {
 }
 
 fn parts(patch: &Patch) -> usize {
-    patch.contacts.len() + patch.profile.len() + patch.metadata.len()
+    let removed = patch.without_contacts.len() + patch.without_profile.len() + patch.without_metadata.len();
+    patch.contacts.len() + patch.profile.len() + patch.metadata.len() + removed
 }
 
-fn take_out_part(Patch { contacts, profile, metadata }: &mut Patch, part: usize) {
-    if part < contacts.len() {
-        contacts.remove(part);
+fn take_out_part(patch: &mut Patch, mut part: usize) {
+    if part < patch.contacts.len() {
+        patch.contacts.remove(part);
         return;
     }
-    let part = part - contacts.len();
-    let (fields, part) = if part < profile.len() { (profile, part) } else { (metadata, part - profile.len()) };
-    let name = fields.keys().nth(part).cloned().expect("a part of this patch");
-    fields.remove(&name);
+    part -= patch.contacts.len();
+    for fields in [&mut patch.profile, &mut patch.metadata] {
+        if let Some(name) = fields.keys().nth(part).cloned() {
+            fields.remove(&name);
+            return;
+        }
+        part -= fields.len();
+    }
+    if part < patch.without_contacts.len() {
+        patch.without_contacts.remove(part);
+        return;
+    }
+    part -= patch.without_contacts.len();
+    for names in [&mut patch.without_profile, &mut patch.without_metadata] {
+        if part < names.len() {
+            names.remove(part);
+            return;
+        }
+        part -= names.len();
+    }
 }
 
 /// The record that a message names first. Messages name records as `checker::operations` shows them.

@@ -31,12 +31,12 @@ const SEEDS: u64 = 20;
 pub(super) const KEY: &str = "cc1:group0:u0";
 
 /// A scenario of `each` calls on each of `instances`.
-fn scenario(instances: u32, each: u32, call: impl Fn(&str, String, u32) -> Call) -> Scenario {
+fn scenario(instances: u32, each: u32, call: impl Fn(&str, &str, u32) -> Call) -> Scenario {
     let prefixes: Vec<_> = (0..instances).map(|instance| format!("group{}", instance / GROUP)).collect();
     let mut operations = Vec::new();
-    let mut plan = |at_us, instance: u32, call: &dyn Fn(&str, String, u32) -> Call| {
+    let mut plan = |at_us, instance: u32, call: &dyn Fn(&str, &str, u32) -> Call| {
         let number = u32::try_from(operations.len()).expect("some thousands");
-        let call = call(&prefixes[instance as usize], format!("u{instance}"), number);
+        let call = call(&prefixes[instance as usize], &format!("u{instance}"), number);
         operations.push(PlannedCall { at_us, instance, call: call.into() });
     };
     (0..instances).for_each(|instance| plan(0, instance, &upsert));
@@ -59,19 +59,20 @@ fn scenario(instances: u32, each: u32, call: impl Fn(&str, String, u32) -> Call)
 }
 
 /// A typical write: a contact point, a profile field and a metadata field.
-fn upsert(prefix: &str, uid: String, number: u32) -> Call {
+fn upsert(prefix: &str, uid: &str, number: u32) -> Call {
     let tag = json!([prefix, uid, number]);
     let patch = Patch {
         contacts: vec![json!({"type": "email", "value": "a@x.org", "label": tag})],
         profile: Map::from_iter([("name".to_owned(), tag.clone())]),
         metadata: Map::from_iter([("source".to_owned(), tag)]),
+        ..Patch::default()
     };
-    Call::Upsert { uid, patch }
+    Call::upsert(uid, patch)
 }
 
 /// Reads that Redis answers.
 pub(super) fn gets(instances: u32, each: u32) -> Spent {
-    spent(&scenario(instances, each, |_, uid, _| Call::Get { uid }), "read shared", instances * each)
+    spent(&scenario(instances, each, |_, uid, _| Call::get(uid)), "read shared", instances * each)
 }
 
 /// Writes that Redis takes: each runs the script.

@@ -41,6 +41,8 @@ pub enum Excuse {
     Stopped,
     /// A call of a kind that may answer any error.
     AnyError,
+    /// The call asked for Redis's word, or for a copy that is not too old, and said that there is none.
+    Demand,
     /// Redis had forgotten a removal in its time, and was told again.
     ToldAgain,
     /// A fault touched the instance, or what it reaches Redis by, or had shortly before.
@@ -135,6 +137,7 @@ impl fmt::Display for Excuse {
             Self::Pause => "pause",
             Self::Stopped => "stopped",
             Self::AnyError => "may answer any error",
+            Self::Demand => "asked for more",
             Self::ToldAgain => "told again",
             Self::Touched => "touched by a fault",
             Self::Contended => "contended",

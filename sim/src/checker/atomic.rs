@@ -2,7 +2,7 @@
 //!
 //! A read, from whatever tier, that shows one cell of an upsert must show in its other cells that upsert or something newer.
 //! Older for certain is the value of a write that Redis had acknowledged before the upsert was called, and "absent"
-//! if nobody can have removed the record. Reads after a loss of Redis's data are not judged: copies come back cell by
+//! if nobody can have removed the record or the cell; an upsert that removes a cell writes "absent" to it. Reads after a loss of Redis's data are not judged: copies come back cell by
 //! cell. So does what had expired in Redis, if its life goes on with a write that came late.
 
 use super::{
@@ -32,7 +32,7 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
 /// What excuses older values beside newer ones, if a read shows some.
 fn torn(run: &Operations<'_>, record: &Record<'_>, read: &Operation<'_>) -> Result<Option<Excuse>, Verdict> {
     let came_back = |older: &Operation<'_>| run.may_return_at(older).is_some_and(|expired| expired < read.returned());
-    let removed = record.removals.iter().any(|&op| run.all[op].called < read.returned());
+    let removed = |cell: usize| run.removers(record, cell).any(|op| op.called < read.returned());
     // Usually many cells of a read are of one upsert, and it need be looked at once.
     let mut judged = Vec::new();
     let mut excuse = None;
@@ -42,11 +42,11 @@ fn torn(run: &Operations<'_>, record: &Record<'_>, read: &Operation<'_>) -> Resu
             continue;
         }
         judged.push(index);
-        for write in &upsert.writes {
+        for cell in upsert.writes.iter().map(|write| write.cell).chain(upsert.removes.iter().copied()) {
             let mut ops = vec![read, upsert];
-            let older = match read.shown[write.cell] {
-                Seen::Absent if !removed => "no value, although nobody removed the record".to_owned(),
-                other => match shared_writer(run, record, write.cell, other) {
+            let older = match read.shown[cell] {
+                Seen::Absent if !removed(cell) => "no value, although nobody removed the record".to_owned(),
+                other => match shared_writer(run, record, cell, other) {
                     Some((_, older)) if older.precedes(upsert) && came_back(older) => {
                         excuse = Some(Excuse::Expiry);
                         continue;
@@ -58,7 +58,7 @@ fn torn(run: &Operations<'_>, record: &Record<'_>, read: &Operation<'_>) -> Resu
                     _ => continue,
                 },
             };
-            let (shown, torn) = (record.name(shown_cell), record.cells[write.cell]);
+            let (shown, torn) = (record.name(shown_cell), record.cells[cell]);
             let message = format!("{shown}: {read} shows half of {upsert}: its value here, but in {torn} {older}");
             return Err(Verdict::Violation { message, ops: numbers(&ops) });
         }
@@ -95,6 +95,25 @@ mod tests {
         let read = story.get(0, "u", Source::Shared, &[("@a", old), ("name", new)]);
         story.written(new, Placement::Shared);
         story.violates(Atomic, "shows half of upsert 2 on instance 1", &[old, new, read]);
+    }
+
+    #[test]
+    fn half_of_an_upsert_that_removes_a_field_is_a_violation() {
+        let mut story = Story::new(&["p", "p"]);
+        let old = story.upsert(0, "u", &["name"], Placement::Shared);
+        let new = story.upsert_begins(1, "u", &["-name", "@a"]);
+        let read = story.get(0, "u", Source::Shared, &[("@a", new), ("name", old)]);
+        story.written(new, Placement::Shared);
+        story.violates(Atomic, "shows half of upsert 2 on instance 1", &[old, new, read]);
+    }
+
+    #[test]
+    fn a_field_that_another_upsert_removed_is_no_half() {
+        let mut story = Story::new(&["p", "p"]);
+        let both = story.upsert(0, "u", &["name", "@a"], Placement::Shared);
+        story.upsert_begins(1, "u", &["-name"]);
+        story.get(0, "u", Source::Shared, &[("@a", both)]);
+        story.passes(Atomic);
     }
 
     #[test]

@@ -66,6 +66,9 @@ fn fault_of(run: &Operations<'_>, op: &Operation<'_>, end: End<'_>) -> Result<Op
     }
     let answer = match end.outcome {
         Outcome::Ok { answer } => answer,
+        Outcome::Fail { error } | Outcome::Info { error } if error.starts_with("not shared") => {
+            return not_shared(run, op, error);
+        }
         Outcome::Fail { error } | Outcome::Info { error } => return Ok(Some(format!("was refused ({error})"))),
     };
     let wrong = match answer {
@@ -85,7 +88,9 @@ fn fault_of(run: &Operations<'_>, op: &Operation<'_>, end: End<'_>) -> Result<Op
         }
         Answer::Synced { pending: 1.. } if owes(run, op) => return Err(Excuse::Contended),
         Answer::Synced { pending: 1.. } => Some("left writes pending"),
+        Answer::ReadMany { .. } => Some("left the record out"),
         Answer::Written { .. }
+        | Answer::Imported { .. }
         | Answer::Cleared { .. }
         | Answer::Read { .. }
         | Answer::Listed { .. }
@@ -94,11 +99,26 @@ fn fault_of(run: &Operations<'_>, op: &Operation<'_>, end: End<'_>) -> Result<Op
     Ok(wrong.map(str::to_owned))
 }
 
+/// A call that asked for Redis's word, and was told that there is none: it would have been answered `Merged`, or kept locally.
+fn not_shared(run: &Operations<'_>, op: &Operation<'_>, error: &str) -> Result<Option<String>, Excuse> {
+    if writes(op.call) {
+        return if is_outrun(run, op) { Err(Excuse::Contended) } else { Ok(Some(format!("was refused ({error})"))) };
+    }
+    match tells_again(run, op) {
+        _ if matches!(op.call, Call::Import { .. }) => Ok(Some(format!("was refused ({error})"))),
+        _ if owes(run, op) => Ok(None),
+        Some(excuse) => Err(excuse),
+        None => Ok(Some(format!("was refused ({error})"))),
+    }
+}
+
 /// Whether a call is of many records, or of a large one.
 fn is_much(op: &Operation<'_>) -> bool {
     match op.call {
-        Call::List | Call::Clear | Call::Sync => true,
-        Call::Upsert { patch, .. } => serde_json::to_vec(patch).is_ok_and(|patch| patch.len() > MUCH_BYTES),
+        Call::GetMany { .. } | Call::List | Call::Clear | Call::Sync => true,
+        Call::Upsert { patch, .. } | Call::Import { patch, .. } => {
+            serde_json::to_vec(patch).is_ok_and(|patch| patch.len() > MUCH_BYTES)
+        }
         Call::Get { .. } | Call::Remove { .. } => {
             op.values.iter().map(|(_, value)| value.to_string().len()).sum::<usize>() > MUCH_BYTES
         }

@@ -63,6 +63,13 @@ pub(super) fn of_patch(patch: &Patch) -> Result<Vec<Valued<'_>>, String> {
     Ok(cells)
 }
 
+/// The cells that `patch` removes.
+pub(super) fn removed_by(patch: &Patch) -> Vec<Cell<'_>> {
+    let contacts = patch.without_contacts.iter().map(|(kind, value)| Cell::Contact { kind, value });
+    let profile = patch.without_profile.iter().map(|field| Cell::Profile(field));
+    contacts.chain(profile).chain(patch.without_metadata.iter().map(|field| Cell::Metadata(field))).collect()
+}
+
 /// The cells that `record` shows, contact points first and in their order; existence, and what is no cell, is left out.
 pub(super) fn of_record(record: &Json) -> Vec<Valued<'_>> {
     let mut cells = Vec::new();

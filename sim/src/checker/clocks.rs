@@ -162,6 +162,15 @@ impl Clocks {
         self.redis.range(from_us, until_us.max(from_us), Leg::reading_at)
     }
 
+    /// How far the wall clock of an instance went at least, from some time at or before `since_us` to some time between `at_us`.
+    pub(super) fn wall_goes_at_least(&self, instance: u32, since_us: u64, at_us: (u64, u64)) -> i64 {
+        let Some(of) = self.instances.get(instance as usize) else { return -END_OF_TIME };
+        let now = of.wall.range(at_us.0, at_us.1, Leg::reading_at);
+        // A clock that stepped back later showed more at earlier times.
+        let then = of.wall.range(0, since_us, Leg::reading_at);
+        now.least - then.most - self.unknown_us
+    }
+
     /// When Redis's clock first shows `reading` or more, from this time on.
     pub(super) fn redis_reaches(&self, reading: i64, from_us: u64) -> u64 {
         self.redis.reaches(reading, from_us)
@@ -327,7 +336,9 @@ fn is_from_redis(op: &Operation<'_>) -> bool {
         // One that removed nothing need not have asked.
         Some(Answer::Cleared { placement, uids }) => *placement == Placement::Shared && !uids.is_empty(),
         Some(Answer::Read { source, .. } | Answer::Listed { source, .. }) => *source != Source::Local,
-        Some(Answer::Synced { .. }) | None => false,
+        Some(Answer::Imported { .. }) => true,
+        // Of a read of many each part is an operation of its own.
+        Some(Answer::Synced { .. } | Answer::ReadMany { .. }) | None => false,
     }
 }
 

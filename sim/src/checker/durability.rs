@@ -15,7 +15,7 @@ use super::{
     operations::{EXISTENCE, Operation, Operations, Record, Seen, numbers},
     order::certainly_below,
 };
-use crate::history::Call;
+use crate::history::{Answer, Call, Imported};
 
 pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
     let mut verdict = Verdict::Pass;
@@ -51,6 +51,9 @@ fn record_kept(run: &Operations<'_>, record: &Record<'_>, account: &mut Account)
         }
         judged.push(read);
     }
+    if let Some(violation) = judged.iter().find_map(|read| lost_import(run, record, read)) {
+        return violation;
+    }
     let is_crossed = kept::is_crossed(run, record);
     for write in record.upserts.iter().chain(&record.removals).map(|&op| &run.all[op]) {
         let is_upsert = matches!(write.call, Call::Upsert { .. });
@@ -83,8 +86,8 @@ fn lost<'a, 'h>(
     read: &'a Operation<'h>,
 ) -> impl Iterator<Item = &'a Operation<'h>> {
     let upserts = run.writers(record, cell).map(|(_, op)| op).filter(|op| op.acknowledged().is_some());
-    upserts.filter(|upsert| {
-        let mut removals = record.removals.iter().map(|&op| &run.all[op]);
+    upserts.filter(move |upsert| {
+        let mut removals = run.removers(record, cell);
         removals.all(|removal| certainly_below(run, removal, upsert).is_some())
             && !run.may_expire(record, Some(upsert), read, Knowledge::Redis)
     })
@@ -107,7 +110,7 @@ pub(super) fn excused<'a>(run: &'a Operations<'_>) -> Vec<&'a Operation<'a>> {
 fn wrongly_absent(run: &Operations<'_>, record: &Record<'_>, cell: usize, read: &Operation<'_>) -> Option<Verdict> {
     let below = |removal: &Operation<'_>, upsert: &Operation<'_>| certainly_below(run, removal, upsert);
     let lost = lost(run, record, cell, read).find(|upsert| run.must_stay(record, upsert))?;
-    let removal = record.removals.last().map(|&op| &run.all[op]);
+    let removal = run.removers(record, cell).next_back();
     let removed = match removal {
         None => "nobody removed the record".to_owned(),
         Some(removal) => {
@@ -121,14 +124,36 @@ fn wrongly_absent(run: &Operations<'_>, record: &Record<'_>, cell: usize, read: 
     Some(Verdict::Violation { message, ops: numbers(&ops) })
 }
 
+/// An import after which the record had all of it, or newer, and of which a cell is absent that nobody removed.
+fn lost_import(run: &Operations<'_>, record: &Record<'_>, read: &Operation<'_>) -> Option<Verdict> {
+    let is_taken = |op: &&Operation<'_>| {
+        matches!(op.answer(), Some(Answer::Imported { became }) if *became != Imported::Removed) && op.precedes(read)
+    };
+    for import in record.imports.iter().map(|&op| &run.all[op]).filter(is_taken) {
+        let mut cells = import.writes.iter().map(|write| write.cell).chain([EXISTENCE]);
+        let lost = cells.find(|&cell| {
+            read.shown[cell] == Seen::Absent
+                && run.removers(record, cell).next().is_none()
+                && !run.may_expire(record, None, read, Knowledge::Redis)
+        });
+        if let Some(cell) = lost {
+            let place = record.name(cell);
+            let message =
+                format!("{place}: final {read} shows none, although {import} brought one and nobody removed it");
+            return Some(Verdict::Violation { message, ops: numbers(&[import, read]) });
+        }
+    }
+    None
+}
+
 /// A final value with an acknowledged write that certainly lies above it.
 fn superseded(run: &Operations<'_>, record: &Record<'_>, cell: usize, read: &Operation<'_>) -> Option<Verdict> {
     let shown = read.shown[cell];
     let Seen::Tagged(tag) = shown else { return None };
     // A value that nobody wrote is for G1.
     let writer = &run.all[*record.writers.get(&(cell, tag))?];
-    let removals = record.removals.iter().map(|&op| &run.all[op]);
-    let others = run.writers(record, cell).map(|(_, op)| op).filter(|op| op.number != writer.number).chain(removals);
+    let others = run.writers(record, cell).map(|(_, op)| op).filter(|op| op.number != writer.number);
+    let others = others.chain(run.removers(record, cell));
     // One of a life that was over covers nothing.
     let expired = |op: &Operation<'_>| {
         matches!(op.call, Call::Upsert { .. }) && run.may_expire(record, Some(op), read, Knowledge::Redis)
@@ -185,7 +210,7 @@ mod tests {
     use crate::{
         checker::{Guarantee::Durability, fixture::Story},
         history::{
-            Phase,
+            Imported, Phase,
             Placement::{Local, Shared},
             Source, Stop,
         },
@@ -210,6 +235,67 @@ mod tests {
         story.loss();
         let read = finally(&mut story, &[("@a", kept)]);
         story.violates(Durability, "and nobody removed the record", &[lost, read]);
+    }
+
+    #[test]
+    fn a_removal_of_a_field_that_is_lost_is_a_violation() {
+        let mut story = Story::new(&["p"]);
+        let write = story.upsert(0, "u", &["name"], Shared);
+        let removal = story.upsert(0, "u", &["-name"], Local);
+        let read = finally(&mut story, &[("name", write)]);
+        story.violates(Durability, "lies above it", &[write, removal, read]);
+    }
+
+    #[test]
+    fn a_field_that_an_upsert_removed_is_not_lost_and_another_is() {
+        let mut story = Story::new(&["p", "p"]);
+        let write = story.upsert(0, "u", &["name", "@a"], Local);
+        story.upsert(1, "u", &["-name"], Local);
+        finally(&mut story, &[("@a", write)]);
+        story.passes(Durability);
+
+        let mut story = Story::new(&["p", "p"]);
+        let write = story.upsert(0, "u", &["name", "@a"], Local);
+        story.upsert(1, "u", &["-name"], Local);
+        let read = finally(&mut story, &[("name", write)]);
+        story.violates(Durability, "and nobody removed the record", &[write, read]);
+    }
+
+    #[test]
+    fn an_import_that_is_lost_is_a_violation() {
+        let mut story = Story::new(&["p"]);
+        let import = story.import(0, "u", &["name"], Imported::Created);
+        let read = finally_none(&mut story);
+        story.violates(Durability, "import 1 on instance 0 (events 0 to 1, Created) brought one", &[import, read]);
+
+        let mut story = Story::new(&["p", "p"]);
+        story.import(0, "u", &["name"], Imported::Created);
+        story.remove(1, "u", Local);
+        finally_none(&mut story);
+        story.passes(Durability);
+    }
+
+    #[test]
+    fn an_import_that_wins_over_another_write_is_a_violation() {
+        for is_removal in [false, true] {
+            let mut story = Story::new(&["p", "p"]);
+            let write = if is_removal { story.remove(1, "u", Shared) } else { story.upsert(1, "u", &["name"], Shared) };
+            let import = story.import(0, "u", &["name"], Imported::Joined);
+            let read = finally(&mut story, &[("name", import)]);
+            story.violates(Durability, "an import lies below every other write", &[write, import, read]);
+        }
+    }
+
+    #[test]
+    fn an_import_fills_what_is_missing() {
+        let mut story = Story::new(&["p", "p"]);
+        let write = story.upsert(1, "u", &["name"], Shared);
+        let import = story.import(0, "u", &["name", "title"], Imported::Joined);
+        let again = story.import(1, "v", &["title"], Imported::Created);
+        assert!(again > import);
+        finally(&mut story, &[("name", write), ("title", import)]);
+        story.get(0, "v", Source::Shared, &[("title", again)]);
+        story.passes(Durability);
     }
 
     #[test]

@@ -106,7 +106,10 @@ impl<'h> Operations<'h> {
         read: &'a Operation<'h>,
     ) -> Option<(usize, &'a Operation<'h>)> {
         let end_us = read.end?.at_us;
-        if self.expiry.lives.is_empty() || !matches!(read.call, Call::Get { .. }) || read.record_read().is_none() {
+        if self.expiry.lives.is_empty()
+            || !matches!(read.call, Call::Get { .. } | Call::GetMany { .. })
+            || read.record_read().is_none()
+        {
             return None;
         }
         let clocks = &self.expiry.clocks;

@@ -203,7 +203,7 @@ mod tests {
         shown["profile"] = json!({"name": {"tag": tag, "payload": number}});
         let patch = json!({"contacts": shown["contacts"], "profile": shown["profile"]});
         let patch = serde_json::from_value(patch).expect("a patch");
-        let write = story.begin(0, Call::Upsert { uid: "u".to_owned(), patch });
+        let write = story.begin(0, Call::upsert("u", patch));
         story.written(write, Shared);
         change(&mut shown);
         let read = story.get_begins(0, "u");

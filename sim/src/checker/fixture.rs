@@ -1,15 +1,15 @@
 //! Histories told by hand: a builder in which a test reads like the situation that it is about.
 //!
 //! A field is named by a text: `name` is a field of the profile, `#source` one of the metadata, `@a` the contact point
-//! `("email", "a")`. Its value is the tag of the operation that wrote it. Every event takes 100 µs.
+//! `("email", "a")`; with a `-` before it an upsert removes it. Its value is the tag of the operation that wrote it. Every event takes 100 µs.
 
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
 use super::{Guarantee, Verdict};
 use crate::faults::Fault;
 use crate::history::{
-    Answer, Call, Event, FORMAT, Header, History, Outcome, Patch, Phase, Placement, Source, Stop, StoredEntry,
-    StoredKey, StoredRecord, What,
+    Answer, Call, Event, FORMAT, Header, History, Imported, Outcome, Patch, Phase, Placement, Source, Stop,
+    StoredEntry, StoredKey, StoredRecord, What,
     contents::{Raw, StoredValue},
 };
 
@@ -139,7 +139,17 @@ impl Story {
     pub(super) fn upsert_begins(&mut self, instance: u32, uid: &str, fields: &[&str]) -> u64 {
         let prefix = self.history.header.prefixes[instance as usize].clone();
         let patch = patch(&prefix, uid, self.next_op, fields);
-        self.begin(instance, Call::Upsert { uid: uid.to_owned(), patch })
+        self.begin(instance, Call::upsert(uid, patch))
+    }
+
+    /// An import of these fields: what became of the record.
+    pub(super) fn import(&mut self, instance: u32, uid: &str, fields: &[&str], became: Imported) -> u64 {
+        let prefix = self.history.header.prefixes[instance as usize].clone();
+        let patch = patch(&prefix, uid, self.next_op, fields);
+        let call = Call::Import { uid: uid.to_owned(), patch, first_revealed_ms: 1, last_updated_ms: 2 };
+        let op = self.begin(instance, call);
+        self.ok(op, Answer::Imported { became });
+        op
     }
 
     pub(super) fn written(&mut self, op: u64, placement: Placement) {
@@ -157,7 +167,7 @@ impl Story {
     }
 
     pub(super) fn remove_begins(&mut self, instance: u32, uid: &str) -> u64 {
-        self.begin(instance, Call::Remove { uid: uid.to_owned() })
+        self.begin(instance, Call::remove(uid))
     }
 
     pub(super) fn remove(&mut self, instance: u32, uid: &str, placement: Placement) -> u64 {
@@ -184,7 +194,7 @@ impl Story {
     }
 
     pub(super) fn get_begins(&mut self, instance: u32, uid: &str) -> u64 {
-        self.begin(instance, Call::Get { uid: uid.to_owned() })
+        self.begin(instance, Call::get(uid))
     }
 
     /// A read that shows the fields as the given operations wrote them; none at all is an empty record.
@@ -263,10 +273,8 @@ impl Story {
             What::Invoke { instance, op, call } if *op == number => Some((*instance, &**call)),
             _ => None,
         });
-        match invoked.expect("an operation that was begun") {
-            (instance, Call::Upsert { uid, .. } | Call::Get { uid } | Call::Remove { uid }) => (instance, uid.clone()),
-            (instance, Call::List | Call::Clear | Call::Sync) => (instance, String::new()),
-        }
+        let (instance, call) = invoked.expect("an operation that was begun");
+        (instance, call.uids().first().cloned().unwrap_or_default())
     }
 }
 
@@ -293,9 +301,15 @@ pub(super) fn stored(prefix: &str, uid: &str, fields: &[(&str, u64)]) -> StoredR
 
 fn patch(prefix: &str, uid: &str, op: u64, fields: &[&str]) -> Patch {
     let tag = json!([prefix, uid, op]);
-    let mut patch = Patch { contacts: Vec::new(), profile: Map::new(), metadata: Map::new() };
+    let mut patch = Patch::default();
     for &field in fields {
-        if let Some(value) = field.strip_prefix('@') {
+        if let Some(field) = field.strip_prefix('-') {
+            match (field.strip_prefix('@'), field.strip_prefix('#')) {
+                (Some(value), _) => patch.without_contacts.push(("email".to_owned(), value.to_owned())),
+                (None, Some(field)) => patch.without_metadata.push(field.to_owned()),
+                (None, None) => patch.without_profile.push(field.to_owned()),
+            }
+        } else if let Some(value) = field.strip_prefix('@') {
             patch.contacts.push(json!({"type": "email", "value": value, "label": tag}));
         } else if let Some(field) = field.strip_prefix('#') {
             patch.metadata.insert(field.to_owned(), json!({"tag": tag, "payload": [null, {}]}));

@@ -1,5 +1,6 @@
 //! G7: a prefix never sees, changes or clears another's data, and an answer belongs to its question.
 //!
+//! A read of many answers for each record that it was asked for, once, and for no other.
 //! Every value read names in its tag the prefix of the instance and the uid that was asked for; `list` and `clear`
 //! name only uids that somebody under the prefix wrote; a record does not vanish while only others were removing; and what
 //! Redis and the local stores hold in the end was written under its prefix, each value to its record.
@@ -12,12 +13,12 @@ use super::{
     operations::{Operation, Operations, Record, Seen, numbers},
     stored::Showing,
 };
-use crate::history::{Answer, Call};
+use crate::history::{Answer, Call, ReadOfOne};
 
 pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
     let mut written = BTreeSet::new();
     for op in run.all.iter().filter(|op| op.may_have_effect()) {
-        if let Call::Upsert { uid, .. } | Call::Remove { uid } = op.call {
+        if let Call::Upsert { uid, .. } | Call::Remove { uid, .. } | Call::Import { uid, .. } = op.call {
             written.insert((op.prefix, uid.as_str()));
         }
     }
@@ -36,6 +37,9 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
         if matches!(op.answer(), Some(Answer::Read { .. } | Answer::Listed { .. } | Answer::Cleared { .. })) {
             account.count(None);
         }
+    }
+    if let Some(violation) = run.many.iter().find_map(|&(first, reads)| unasked(&run.all[first], reads)) {
+        return violation;
     }
     if let Some(violation) = run.records.iter().find_map(|record| stored(record, &written)) {
         return violation;
@@ -86,6 +90,19 @@ fn unheard_of(op: &Operation<'_>, uids: &[String], written: &BTreeSet<(&str, &st
     Some(Verdict::Violation { message, ops: vec![op.number] })
 }
 
+/// A read of many that leaves a record out, names one twice, or one that was not asked for.
+fn unasked(op: &Operation<'_>, reads: &[ReadOfOne]) -> Option<Verdict> {
+    let named: BTreeSet<_> = reads.iter().map(|read| &read.uid).collect();
+    let asked: BTreeSet<_> = op.call.uids().iter().collect();
+    let wrong = match (asked.difference(&named).next(), named.difference(&asked).next()) {
+        (Some(uid), _) => format!("does not say what became of {uid:?}"),
+        (None, Some(uid)) => format!("answers for {uid:?}, which it was not asked for"),
+        (None, None) if named.len() < reads.len() => "answers for a record twice".to_owned(),
+        (None, None) => return None,
+    };
+    Some(Verdict::Violation { message: format!("{op} {wrong}"), ops: vec![op.number] })
+}
+
 /// A record with an acknowledged upsert and no removal of its own that is gone in the end, after others had removed
 /// records under their prefixes. Without such others it is lost, which is for G5 to say.
 fn vanished(run: &Operations<'_>, record: &Record<'_>) -> Result<Option<Excuse>, Verdict> {
@@ -117,7 +134,7 @@ mod tests {
             Guarantee::Isolation,
             fixture::{Story, record, stored},
         },
-        history::{Phase, Placement::Shared, Source},
+        history::{Answer, Call, Freshness, Outcome, Phase, Placement::Shared, ReadOfOne, Source},
     };
 
     #[test]
@@ -127,6 +144,28 @@ mod tests {
         let read = story.get_begins(0, "u");
         story.got_record(read, Source::Shared, record("a:b", "u", &[("@x", write)]));
         story.violates(Isolation, "was written to record \"u\" under prefix \"a:b\"", &[read]);
+    }
+
+    #[test]
+    fn a_read_of_many_answers_for_each_record_once_and_for_no_other() {
+        let none = || Outcome::Ok { answer: Answer::Read { source: Source::Shared, record: None } };
+        let one = |uid: &str| ReadOfOne { uid: uid.to_owned(), outcome: none() };
+        let cases = [
+            (&["u", "v"][..], None),
+            (&["u"], Some("does not say what became of \"v\"")),
+            (&["u", "v", "w"], Some("answers for \"w\"")),
+            (&["u", "v", "u"], Some("for a record twice")),
+        ];
+        for (answered, wrong) in cases {
+            let mut story = Story::new(&["p"]);
+            let uids = vec!["u".to_owned(), "v".to_owned()];
+            let read = story.begin(0, Call::GetMany { uids, freshness: Freshness::Any });
+            story.ok(read, Answer::ReadMany { reads: answered.iter().map(|uid| one(uid)).collect() });
+            match wrong {
+                None => story.passes(Isolation),
+                Some(said) => story.violates(Isolation, said, &[read]),
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! G5 by stamps alone, for a subject that has them: a cross-check that needs neither time nor order.
 //!
-//! Every cell of an acknowledged upsert is in Redis in the end at its stamp or above, or lies at or below a removal, or its life
+//! Every cell of an acknowledged upsert, written or removed by it, is in Redis in the end at its stamp or above, or lies at or below a removal, or its life
 //! was over, or it may be lost because only a damaged store had it. What is not in Redis is counted by its reason: a pass says
 //! as much as was looked at. A tombstone in Redis has to be that of a removal in the history: lives end without one.
 
@@ -41,7 +41,8 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
         for upsert in record.upserts.iter().map(|&op| &run.all[op]) {
             let Some(stamp) = upsert.stamp().filter(|_| upsert.acknowledged().is_some()) else { continue };
             let mut worst = None;
-            for cell in upsert.writes.iter().map(|write| write.cell).chain([EXISTENCE]) {
+            let removes = upsert.removes.iter().copied();
+            for cell in upsert.writes.iter().map(|write| write.cell).chain(removes).chain([EXISTENCE]) {
                 match reason(run, record, upsert, (in_redis.of(&record.cells[cell]), stamp), noted_us) {
                     Some(reason) => {
                         *counts.entry(reason).or_default() += 1;

@@ -12,7 +12,7 @@ use super::{
     Account, Excuse, Verdict,
     operations::{Operation, Operations},
 };
-use crate::history::{Call, Outcome, What};
+use crate::history::{Call, Freshness, Outcome, What};
 
 /// What a call may take beyond its deadline: the simulated scheduler wakes a sleeper up to a tick late, and the answer
 /// passes through a few wake-ups before it is recorded.
@@ -55,7 +55,7 @@ fn judge(run: &Operations<'_>, op: &Operation<'_>) -> Result<Option<Excuse>, Ver
         return violation(format!("{op} took {took_us} us, its deadline is {deadline_us} us"));
     }
     // For what it may fail.
-    let excuse = if !matches!(op.call, Call::Get { .. } | Call::Upsert { .. } | Call::Remove { .. }) {
+    let excuse = if matches!(op.call, Call::List | Call::Clear | Call::Sync) {
         Some(Excuse::AnyError)
     } else if paused_us > 0 {
         Some(Excuse::Pause)
@@ -64,6 +64,7 @@ fn judge(run: &Operations<'_>, op: &Operation<'_>) -> Result<Option<Excuse>, Ver
     };
     match end.outcome {
         Outcome::Ok { .. } => Ok(None),
+        Outcome::Fail { error } | Outcome::Info { error } if is_demanded(op.call, error) => Ok(Some(Excuse::Demand)),
         // What it could not keep it does not know, and says so rather than go back.
         Outcome::Fail { error } if is_forgotten(run, op, error) => Ok(Some(Excuse::Limit)),
         // A limit of what may be pending was set, and is reached (G11): a write says so.
@@ -79,7 +80,21 @@ fn judge(run: &Operations<'_>, op: &Operation<'_>) -> Result<Option<Excuse>, Ver
 /// since its disk failed.
 fn is_forgotten(run: &Operations<'_>, op: &Operation<'_>, error: &str) -> bool {
     let may_forget = run.history.header.tuning.copies_bytes_max.is_some() || run.excuses.had_bad_disk(op);
-    may_forget && error.starts_with("forgotten") && matches!(op.call, Call::Get { .. })
+    may_forget && error.starts_with("forgotten") && matches!(op.call, Call::Get { .. } | Call::GetMany { .. })
+}
+
+/// Whether a call fails with what it asked for: Redis's word, or a copy that is not too old.
+fn is_demanded(call: &Call, error: &str) -> bool {
+    match call {
+        Call::Upsert { shared, .. } | Call::Remove { shared, .. } => *shared && error.starts_with("not shared"),
+        Call::Get { freshness, .. } | Call::GetMany { freshness, .. } => match freshness {
+            Freshness::Any => false,
+            Freshness::WithinMs(_) => error.starts_with("too old"),
+            Freshness::Shared => error.starts_with("not shared"),
+        },
+        Call::Import { .. } => error.starts_with("not shared"),
+        Call::List | Call::Clear | Call::Sync => false,
+    }
 }
 
 fn is_full(run: &Operations<'_>, op: &Operation<'_>, error: &str) -> bool {
@@ -178,6 +193,25 @@ mod tests {
         let upsert = story.upsert_begins(0, "u", &["name"]);
         story.info(upsert);
         story.violates(Latency, "gave up while its disk worked", &[upsert]);
+    }
+
+    #[test]
+    fn a_call_that_asked_for_redis_may_say_that_it_is_away_and_no_other_call_may() {
+        let said = "not shared: redis is away";
+        for (freshness, is_asked) in
+            [(Freshness::Shared, true), (Freshness::Any, false), (Freshness::WithinMs(9), false)]
+        {
+            let mut story = Story::new(&["p"]);
+            let get = story.begin(0, Call::GetMany { uids: vec!["u".to_owned()], freshness });
+            let outcome = Outcome::Fail { error: said.to_owned() };
+            let reads = vec![crate::history::ReadOfOne { uid: "u".to_owned(), outcome }];
+            story.ok(get, crate::history::Answer::ReadMany { reads });
+            if is_asked {
+                story.passes(Latency);
+            } else {
+                story.violates(Latency, said, &[get]);
+            }
+        }
     }
 
     fn stalls(instance: u32) -> What {

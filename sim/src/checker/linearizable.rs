@@ -6,7 +6,7 @@
 //! any later time or never, in a record perhaps only in some of their cells; and after each loss every write called
 //! before it may take effect once more, since some instance may hold a copy, of each cell another one. A record whose life may
 //! be over may be gone at any later time, and come back like that if its life goes on with a write of which Redis had not
-//! heard. Answers `Merged` and `Local` promise less and are not judged here,
+//! heard. An import fills what is missing, if anything: it may take effect like a write of unknown outcome. Answers `Merged` and `Local` promise less and are not judged here,
 //! nor are values that G7 judges.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -157,10 +157,11 @@ impl<'a, 'h> Part<'a, 'h> {
     /// The writes and removals of this part, with what they write; cells by their place in it.
     pub(super) fn writes(&self) -> Vec<(&'a Operation<'h>, Cells)> {
         let mut writes = Vec::new();
-        for &index in &self.record.upserts {
+        for &index in self.record.upserts.iter().chain(&self.record.imports) {
             let op = &self.run.all[index];
             let value = |&cell: &usize| match cell {
                 EXISTENCE => Some(Seen::Present),
+                cell if op.removes.contains(&cell) => Some(Seen::Absent),
                 cell => op.writes.iter().find(|write| write.cell == cell).map(|write| Seen::Tagged(write.tag)),
             };
             let written = self.cells.iter().enumerate().filter_map(|(place, cell)| Some((place, value(cell)?)));
@@ -176,7 +177,7 @@ impl<'a, 'h> Part<'a, 'h> {
     /// The same for a register; it finds the writers of a cell without looking at all writes.
     fn writes_to(&self, cell: usize) -> impl Iterator<Item = (Seen, &'a Operation<'h>)> {
         let (run, record) = (self.run, self.record);
-        let removals = record.removals.iter().map(|&op| (Seen::Absent, &run.all[op]));
+        let removals = run.removers(record, cell).map(|op| (Seen::Absent, op));
         let writes = run.writers(record, cell).chain(removals);
         writes.filter(|(_, op)| self.has(op) && op.called <= self.until)
     }
@@ -268,6 +269,46 @@ mod tests {
         let clear = story.clear(1, &["u"]);
         let read = story.get(0, "u", Source::Shared, &[("name", write)]);
         story.violates(Linearizable, "had written something else", &[write, clear, read]);
+    }
+
+    #[test]
+    fn a_field_that_was_removed_and_comes_back_is_a_violation() {
+        let mut story = Story::new(&["p", "p"]);
+        let write = story.upsert(0, "u", &["name", "@a"], Shared);
+        let removal = story.upsert(1, "u", &["-name"], Shared);
+        let read = story.get(0, "u", Source::Shared, &[("name", write), ("@a", write)]);
+        story.violates(Linearizable, "had written something else", &[write, removal, read]);
+
+        let mut story = Story::new(&["p", "p"]);
+        let write = story.upsert(0, "u", &["name", "@a"], Shared);
+        story.upsert(1, "u", &["-name"], Shared);
+        story.get(0, "u", Source::Shared, &[("@a", write)]);
+        story.passes(Linearizable);
+    }
+
+    #[test]
+    fn a_field_that_a_local_upsert_removes_may_go_once() {
+        let mut story = Story::new(&["p", "p"]);
+        let write = story.upsert(0, "u", &["@a"], Shared);
+        let removal = story.upsert(1, "u", &["-@a"], Local);
+        story.get(0, "u", Source::Shared, &[("@a", write)]);
+        story.get(0, "u", Source::Shared, &[]);
+        story.passes(Linearizable);
+        let again = story.upsert(0, "u", &["@a"], Shared);
+        let read = story.get(0, "u", Source::Shared, &[]);
+        story.violates(Linearizable, "no order of all operations", &[write, removal, read - 2, again, read]);
+    }
+
+    #[test]
+    fn an_import_shows_once_it_was_called_and_not_before() {
+        let mut story = Story::new(&["p", "p"]);
+        story.get_none(1, "u", Source::Shared);
+        let import = story.import(0, "u", &["name"], crate::history::Imported::Created);
+        story.get(1, "u", Source::Shared, &[("name", import)]);
+        story.passes(Linearizable);
+        let removal = story.remove(1, "u", Shared);
+        let read = story.get(1, "u", Source::Shared, &[("name", import)]);
+        story.violates(Linearizable, "had written something else", &[import, import + 1, removal, read]);
     }
 
     #[test]

@@ -116,7 +116,8 @@ fn wrongly_listed<'a>(
     list: &Operation<'_>,
     is_shared: bool,
 ) -> Option<(String, Option<&'a Operation<'a>>)> {
-    let upserts = || record.into_iter().flat_map(|record| &record.upserts).map(|&op| &run.all[op]);
+    let upserts = || record.into_iter().flat_map(|record| record.upserts.iter().chain(&record.imports));
+    let upserts = || upserts().map(|&op| &run.all[op]);
     let before = || upserts().filter(|op| op.called < list.returned());
     if before().next().is_none() {
         return Some((", which nobody had written".to_owned(), None));

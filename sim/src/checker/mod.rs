@@ -22,6 +22,7 @@ mod bounded;
 mod cells;
 mod clocks;
 mod convergence;
+mod demands;
 mod durability;
 mod evidence;
 mod excuses;
@@ -165,7 +166,7 @@ impl Guarantee {
     fn judge(self, run: &Operations<'_>, account: &mut Account) -> Verdict {
         match self {
             Self::Fidelity => fidelity::check(run, account),
-            Self::Linearizable => linearizable::check(run, account),
+            Self::Linearizable => demands::check(run, account).merge(linearizable::check(run, account)),
             Self::Atomic => atomic::check(run, account),
             Self::Convergence => convergence::check(run, account),
             Self::Durability => durability::check(run, account),
@@ -381,10 +382,10 @@ mod tests {
     fn writes_that_cannot_be_told_apart_leave_unknown_what_needs_it() {
         let mut story = eventful();
         let patch = serde_json::from_value(json!({"profile": {"name": "A"}})).expect("a patch");
-        let refused = story.begin(0, Call::Upsert { uid: "u".to_owned(), patch });
+        let refused = story.begin(0, Call::upsert("u", patch));
         let mut acknowledged = eventful();
         let patch = serde_json::from_value(json!({"profile": {"name": ["a", "u", 1]}})).expect("a patch");
-        let again = acknowledged.begin(0, Call::Upsert { uid: "u".to_owned(), patch });
+        let again = acknowledged.begin(0, Call::upsert("u", patch));
         acknowledged.written(again, Shared);
         acknowledged.leaves_unknown(Guarantee::Linearizable, "two upserts write the tag 1");
         acknowledged.passes(Guarantee::Convergence);

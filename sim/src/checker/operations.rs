@@ -2,23 +2,15 @@
 //!
 //! Built once for all checkers. What contradicts itself is not repaired: the history is then judged unknown.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+mod indexer;
+
+use std::{collections::BTreeMap, fmt};
 
 use serde_json::Value as Json;
 
-use super::{
-    cells::{self, Cell, Valued},
-    excuses::Excuses,
-    lives::Expiry,
-    stored::{Place, Stored},
-};
-use crate::history::{
-    Answer, Call, Event, FORMAT, History, Outcome, Patch, Phase, Placement, RecordName, Source, Stop, StoredRecord,
-    What,
-};
+use self::indexer::Indexer;
+use super::{cells::Cell, excuses::Excuses, lives::Expiry, stored::Stored};
+use crate::history::{Answer, Call, History, Outcome, Placement, ReadOfOne, RecordName, Source, Stop, What};
 
 /// A history, indexed. Operations, records and cells are known by their index.
 pub(super) struct Operations<'h> {
@@ -36,6 +28,8 @@ pub(super) struct Operations<'h> {
     pub(super) redis_noted: Option<(u64, u64)>,
     /// What stopped: ordinal, instance, how.
     pub(super) stops: Vec<(u64, u32, Stop)>,
+    /// What reads of many answered: the first operation of each, and all of its answer.
+    pub(super) many: Vec<(usize, &'h [ReadOfOne])>,
     /// Why the history cannot be judged at all.
     pub(super) malformed: Option<String>,
     /// Why writes cannot be told apart by their values.
@@ -57,10 +51,13 @@ pub(super) struct Operation<'h> {
     pub(super) is_cancelled: bool,
     /// Called in the phase of final reads.
     pub(super) is_final: bool,
-    /// The record that it is about; none for `list`, `clear` and `sync`.
+    /// The record that it is about; none for `list`, `clear` and `sync`. A read of many is one operation a record, all of them
+    /// of one number, call and return.
     pub(super) record: Option<usize>,
     /// What an upsert writes, existence left out.
     pub(super) writes: Vec<Write<'h>>,
+    /// The cells that an upsert removes.
+    pub(super) removes: Vec<usize>,
     /// What a get that answered showed, by index of the cell.
     pub(super) shown: Vec<Seen>,
     /// The same, as it stood in the record: cell and value, contact points first and in their order.
@@ -103,6 +100,8 @@ pub(super) struct Record<'h> {
     /// [`Cell::Existence`] is the first.
     pub(super) cells: Vec<Cell<'h>>,
     pub(super) upserts: Vec<usize>,
+    /// They lie below all other writes.
+    pub(super) imports: Vec<usize>,
     /// Every `remove` and `clear` that removed it or may have.
     pub(super) removals: Vec<usize>,
     /// Every get that answered, in the order of the calls.
@@ -115,6 +114,8 @@ pub(super) struct Record<'h> {
     read_last: Option<usize>,
     /// The upsert behind each cell and tag, here even those that answered `Fail`.
     pub(super) writers: BTreeMap<(usize, u64), usize>,
+    /// The upserts that remove a cell, or may have.
+    removers: BTreeMap<usize, Vec<usize>>,
     by_cell: BTreeMap<Cell<'h>, usize>,
 }
 
@@ -157,7 +158,7 @@ impl<'h> Operations<'h> {
         })
     }
 
-    /// The upserts that may have written a cell, with their tags; for existence all of them, without.
+    /// The upserts and imports that may have written a cell, with their tags; for existence all of them, without.
     pub(super) fn writers<'a>(
         &'a self,
         record: &'a Record<'h>,
@@ -165,12 +166,43 @@ impl<'h> Operations<'h> {
     ) -> impl Iterator<Item = (Seen, &'a Operation<'h>)> {
         let tagged = record.writers.range((cell, 0)..=(cell, u64::MAX));
         let tagged = tagged.map(|(&(_, tag), &op)| (Seen::Tagged(tag), &self.all[op]));
-        let existence = record.upserts.iter().filter(move |_| cell == EXISTENCE);
+        let existence = record.upserts.iter().chain(&record.imports).filter(move |_| cell == EXISTENCE);
         let existence = existence.map(|&op| (Seen::Present, &self.all[op]));
         existence.chain(tagged).filter(|(_, op)| op.may_have_effect())
     }
 
+    /// What removed a cell, or may have: removals of the record, and upserts that remove this cell of it.
+    pub(super) fn removers<'a>(
+        &'a self,
+        record: &'a Record<'h>,
+        cell: usize,
+    ) -> impl DoubleEndedIterator<Item = &'a Operation<'h>> {
+        let of_cell = record.removers.get(&cell).into_iter().flatten();
+        record.removals.iter().chain(of_cell).map(|&op| &self.all[op])
+    }
+
+    /// Notes who wrote each value. The same record may be imported again: of two such imports the first that may have had an
+    /// effect.
+    fn author(&mut self) {
+        for (index, op) in self.all.iter().enumerate() {
+            let Some(record) = op.record.map(|record| &mut self.records[record]) else { continue };
+            for write in &op.writes {
+                let author = record.writers.entry((write.cell, write.tag)).or_insert(index);
+                let other = &self.all[*author];
+                if *author != index && matches!(op.call, Call::Import { .. }) && other.call == op.call {
+                    if !other.may_have_effect() {
+                        *author = index;
+                    }
+                } else if *author != index {
+                    let tag = write.tag;
+                    self.untagged.get_or_insert_with(|| format!("two upserts write the tag {tag} to one cell"));
+                }
+            }
+        }
+    }
+
     fn attach(&mut self) {
+        self.author();
         let records = &mut self.records;
         for record in &mut *records {
             let cells = record.cells.len();
@@ -179,20 +211,15 @@ impl<'h> Operations<'h> {
         }
         for (index, op) in self.all.iter_mut().enumerate() {
             match (op.call, op.record) {
-                (Call::Upsert { .. }, Some(record)) => {
-                    for write in &op.writes {
-                        let other = records[record].writers.insert((write.cell, write.tag), index);
-                        if other.is_some_and(|other| other != index) {
-                            let tag = write.tag;
-                            self.untagged.get_or_insert_with(|| format!("two upserts write the tag {tag} to one cell"));
-                        }
-                    }
-                    if op.may_have_effect() {
-                        records[record].upserts.push(index);
+                (Call::Upsert { .. }, Some(record)) if op.may_have_effect() => {
+                    records[record].upserts.push(index);
+                    for &cell in &op.removes {
+                        records[record].removers.entry(cell).or_default().push(index);
                     }
                 }
+                (Call::Import { .. }, Some(record)) if op.may_have_effect() => records[record].imports.push(index),
                 (Call::Remove { .. }, Some(record)) if op.may_have_effect() => records[record].removals.push(index),
-                (Call::Get { .. }, Some(record)) if op.source().is_some() => {
+                (Call::Get { .. } | Call::GetMany { .. }, Some(record)) if op.source().is_some() => {
                     op.shown.resize(records[record].cells.len(), Seen::Absent);
                     records[record].reads.push(index);
                 }
@@ -236,7 +263,12 @@ impl<'h> Operation<'h> {
     pub(super) fn acknowledged(&self) -> Option<Placement> {
         match self.answer()? {
             Answer::Written { placement, .. } | Answer::Cleared { placement, .. } => Some(*placement),
-            Answer::Read { .. } | Answer::Listed { .. } | Answer::Synced { .. } => None,
+            // It lies below all that is there, so what became of its values is another matter.
+            Answer::Imported { .. }
+            | Answer::Read { .. }
+            | Answer::ReadMany { .. }
+            | Answer::Listed { .. }
+            | Answer::Synced { .. } => None,
         }
     }
 
@@ -275,7 +307,9 @@ impl<'h> Operation<'h> {
         match self.call {
             Call::Upsert { .. } => "upsert",
             Call::Get { .. } => "get",
+            Call::GetMany { .. } => "get of many",
             Call::Remove { .. } => "remove",
+            Call::Import { .. } => "import",
             Call::List => "list",
             Call::Clear => "clear",
             Call::Sync => "sync",
@@ -295,7 +329,8 @@ impl fmt::Display for Operation<'_> {
             Outcome::Ok { answer } => match answer {
                 Answer::Written { placement, .. } | Answer::Cleared { placement, .. } => write!(f, "{placement:?})"),
                 Answer::Read { source, .. } | Answer::Listed { source, .. } => write!(f, "{source:?})"),
-                Answer::Synced { .. } => f.write_str("Ok)"),
+                Answer::Imported { became } => write!(f, "{became:?})"),
+                Answer::Synced { .. } | Answer::ReadMany { .. } => f.write_str("Ok)"),
             },
         }
     }
@@ -321,264 +356,4 @@ impl fmt::Display for Record<'_> {
 pub(super) fn numbers(ops: &[&Operation<'_>]) -> Vec<u64> {
     let by_call: BTreeMap<u64, u64> = ops.iter().map(|op| (op.called, op.number)).collect();
     by_call.into_values().collect()
-}
-
-struct Indexer<'h> {
-    found: Operations<'h>,
-    by_number: BTreeMap<u64, usize>,
-    by_uid: BTreeMap<(&'h str, &'h str), usize>,
-    phase: Option<Phase>,
-}
-
-impl<'h> Indexer<'h> {
-    fn new(history: &'h History) -> Self {
-        let found = Operations {
-            history,
-            all: Vec::with_capacity(history.events.len() / 2),
-            records: Vec::new(),
-            losses: Vec::new(),
-            lost_records: BTreeMap::new(),
-            excuses: Excuses::of(&history.events),
-            expiry: Expiry::default(),
-            redis_noted: None,
-            stops: Vec::new(),
-            malformed: None,
-            untagged: None,
-        };
-        Self { found, by_number: BTreeMap::new(), by_uid: BTreeMap::new(), phase: None }
-    }
-
-    fn events(&mut self) {
-        let History { header, events } = self.found.history;
-        if header.format != FORMAT {
-            self.malformed(format!("it has format {}, this is a judge of format {FORMAT}", header.format));
-        }
-        if let Some(pair) = events.windows(2).find(|pair| pair[0].ordinal >= pair[1].ordinal) {
-            self.malformed(format!("the event after {} has ordinal {}", pair[0].ordinal, pair[1].ordinal));
-        }
-        for event in events {
-            let (ordinal, at_us) = (event.ordinal, event.at_us);
-            match &event.what {
-                What::Phase { phase } => self.phase = Some(*phase),
-                What::Stopped { instance, how } => self.found.stops.push((ordinal, *instance, *how)),
-                What::RedisLostData => self.found.losses.push(ordinal),
-                What::Invoke { instance, op, call } => self.invoke(ordinal, at_us, *instance, *op, call),
-                What::Complete { instance, op, outcome } => {
-                    self.complete(*instance, *op, End { ordinal, at_us, outcome });
-                }
-                What::RedisLostRecords { records } => {
-                    self.found.losses.push(ordinal);
-                    self.found.lost_records.insert(ordinal, records);
-                }
-                What::Cancelled { instance, op } => self.cancelled(ordinal, *instance, *op),
-                What::RedisHolds { .. } => self.found.redis_noted = Some((ordinal, at_us)),
-                What::Started { .. }
-                | What::State { .. }
-                | What::FaultBegin { .. }
-                | What::FaultEnd { .. }
-                | What::StoreDamaged { .. }
-                | What::StoreReport { .. }
-                | What::OpenFailed { .. }
-                | What::Holds { .. }
-                | What::Attempts { .. }
-                | What::StoreHolds { .. }
-                | What::Unquiet { .. } => {}
-            }
-        }
-        for index in 0..self.found.all.len() {
-            self.cells(index);
-        }
-        let mut damaged = BTreeSet::new();
-        for event in events {
-            match &event.what {
-                What::RedisHolds { keys } => {
-                    for record in keys.iter().flat_map(|key| &key.records) {
-                        let (record, stored) = self.stored(event, Place::Redis, record);
-                        record.stored.push(stored);
-                    }
-                }
-                What::StoreDamaged { instance } => drop(damaged.insert(instance)),
-                What::Started { instance } => drop(damaged.remove(instance)),
-                What::StoreHolds { instance, entries } => {
-                    for entry in entries {
-                        let (record, stored) = self.stored(event, Place::Store(*instance), &entry.record);
-                        let noted = if damaged.contains(instance) { &mut record.spared } else { &mut record.stored };
-                        noted.push(stored);
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn stored(&mut self, noted: &Event, place: Place, stored: &'h StoredRecord) -> (&mut Record<'h>, Stored<'h>) {
-        let index = self.record(&stored.prefix, &stored.uid);
-        let record = &mut self.found.records[index];
-        let (shown, values) = stored.shows.as_deref().map_or_else(Default::default, |json| shown(record, json));
-        (record, Stored { place, ordinal: noted.ordinal, at_us: noted.at_us, record: stored, shown, values })
-    }
-
-    fn malformed(&mut self, why: String) {
-        self.found.malformed.get_or_insert(why);
-    }
-
-    fn invoke(&mut self, ordinal: u64, at_us: u64, instance: u32, number: u64, call: &'h Call) {
-        let Some(prefix) = self.found.history.header.prefixes.get(instance as usize) else {
-            return self
-                .malformed(format!("event {ordinal} is of instance {instance}, which the header does not have"));
-        };
-        if self.by_number.insert(number, self.found.all.len()).is_some() {
-            return self.malformed(format!("operation {number} is invoked twice, the second time at event {ordinal}"));
-        }
-        let record = match call {
-            Call::Upsert { uid, .. } | Call::Get { uid } | Call::Remove { uid } => Some(self.record(prefix, uid)),
-            Call::List | Call::Clear | Call::Sync => None,
-        };
-        if let Some(record) = record {
-            self.found.records[record].is_asked_for = true;
-        }
-        self.found.all.push(Operation {
-            number,
-            instance,
-            prefix,
-            call,
-            called: ordinal,
-            called_at_us: at_us,
-            end: None,
-            is_cancelled: false,
-            is_final: self.phase == Some(Phase::FinalReads),
-            record,
-            writes: Vec::new(),
-            shown: Vec::new(),
-            values: Vec::new(),
-        });
-    }
-
-    fn complete(&mut self, instance: u32, number: u64, end: End<'h>) {
-        let ordinal = end.ordinal;
-        let op = self.by_number.get(&number).map(|&index| &mut self.found.all[index]);
-        let Some(op) = op.filter(|op| op.instance == instance && op.end.is_none()) else {
-            let why = format!("event {ordinal} completes operation {number}, which instance {instance} is not running");
-            return self.malformed(why);
-        };
-        op.end = Some(end);
-        if op.answer().is_some_and(|answer| !fits(op.call, answer)) {
-            self.malformed(format!("event {ordinal} answers operation {number} with what it did not ask for"));
-        }
-    }
-
-    fn cancelled(&mut self, ordinal: u64, instance: u32, number: u64) {
-        let op = self.by_number.get(&number).map(|&index| &mut self.found.all[index]);
-        match op.filter(|op| op.instance == instance && op.end.is_none()) {
-            Some(op) => op.is_cancelled = true,
-            None => self.malformed(format!("event {ordinal} cancels operation {number}, which is not running")),
-        }
-    }
-
-    fn record(&mut self, prefix: &'h str, uid: &'h str) -> usize {
-        let records = &mut self.found.records;
-        *self.by_uid.entry((prefix, uid)).or_insert_with(|| {
-            records.push(Record {
-                prefix,
-                uid,
-                is_asked_for: false,
-                cells: vec![Cell::Existence],
-                upserts: Vec::new(),
-                removals: Vec::new(),
-                reads: Vec::new(),
-                stored: Vec::new(),
-                spared: Vec::new(),
-                read_last: None,
-                writers: BTreeMap::new(),
-                by_cell: BTreeMap::new(),
-            });
-            records.len() - 1
-        })
-    }
-
-    fn cells(&mut self, index: usize) {
-        let (earlier, later) = self.found.all.split_at_mut(index);
-        let op = &mut later[0];
-        let Some(record) = op.record.map(|record| &mut self.found.records[record]) else { return };
-        if let Call::Upsert { patch, .. } = op.call {
-            match written(record, patch) {
-                Ok(writes) => op.writes = writes,
-                // What was refused had no effect, whatever it was.
-                Err(_) if !op.may_have_effect() => {}
-                Err(why) => {
-                    self.found.untagged.get_or_insert(format!("upsert {}: {why}", op.number));
-                }
-            }
-        } else if let Some(json) = op.record_read() {
-            let last = record.read_last.replace(index).map(|last| &earlier[last]);
-            // Most reads show what the last one showed, and share it.
-            if let Some(last) = last.filter(|last| last.record_read().is_some_and(|shown| std::ptr::eq(shown, json))) {
-                op.shown.clone_from(&last.shown);
-                op.values.clone_from(&last.values);
-                return;
-            }
-            (op.shown, op.values) = shown(record, json);
-        }
-    }
-}
-
-impl<'h> Record<'h> {
-    fn cell(&mut self, cell: Cell<'h>) -> usize {
-        let cells = &mut self.cells;
-        *self.by_cell.entry(cell).or_insert_with(|| {
-            cells.push(cell);
-            cells.len() - 1
-        })
-    }
-}
-
-/// What a record shows in each cell, and its values as they stand in it.
-fn shown<'h>(record: &mut Record<'h>, json: &'h Json) -> (Vec<Seen>, Vec<(usize, &'h Json)>) {
-    let mut shown = vec![Seen::Absent; record.cells.len()];
-    shown[EXISTENCE] = Seen::Present;
-    let cells = cells::of_record(json);
-    let mut values = Vec::with_capacity(cells.len());
-    for valued in cells {
-        let cell = record.cell(valued.cell);
-        if cell >= shown.len() {
-            shown.resize(cell + 1, Seen::Absent);
-        }
-        shown[cell] = seen(record, &valued);
-        values.push((cell, valued.value));
-    }
-    (shown, values)
-}
-
-fn written<'h>(record: &mut Record<'h>, patch: &'h Patch) -> Result<Vec<Write<'h>>, String> {
-    let cells = cells::of_patch(patch)?;
-    let mut writes: Vec<Write<'h>> = Vec::with_capacity(cells.len());
-    for valued in &cells {
-        let Seen::Tagged(tag) = seen(record, valued) else {
-            return Err(format!("{} is written without a tag of this record", valued.cell));
-        };
-        let cell = record.cell(valued.cell);
-        if writes.iter().any(|write| write.cell == cell && write.tag != tag) {
-            return Err(format!("{} is written twice, with two tags", valued.cell));
-        }
-        writes.push(Write { cell, tag, value: valued.value });
-    }
-    Ok(writes)
-}
-
-fn seen(record: &Record<'_>, valued: &Valued<'_>) -> Seen {
-    match valued.tag {
-        Some(tag) if tag.prefix == record.prefix && tag.uid == record.uid => Seen::Tagged(tag.op),
-        _ => Seen::Stray,
-    }
-}
-
-fn fits(call: &Call, answer: &Answer) -> bool {
-    matches!(
-        (call, answer),
-        (Call::Upsert { .. } | Call::Remove { .. }, Answer::Written { .. })
-            | (Call::Get { .. }, Answer::Read { .. })
-            | (Call::List, Answer::Listed { .. })
-            | (Call::Clear, Answer::Cleared { .. })
-            | (Call::Sync, Answer::Synced { .. })
-    )
 }

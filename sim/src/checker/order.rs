@@ -1,7 +1,7 @@
 //! Which of two writes certainly lies above the other, whatever the clocks of their instances show.
 
 use super::operations::{Operation, Operations};
-use crate::history::Placement;
+use crate::history::{Call, Placement};
 
 /// Why `lower` certainly lies below `upper`, both writes on one record: for a message, after "it lies below because".
 ///
@@ -13,6 +13,9 @@ pub(super) fn certainly_below(
     lower: &Operation<'_>,
     upper: &Operation<'_>,
 ) -> Option<&'static str> {
+    if matches!(lower.call, Call::Import { .. }) && upper.acknowledged().is_some() {
+        return Some("an import lies below every other write");
+    }
     let (below, above) = (lower.acknowledged()?, upper.acknowledged()?);
     // An instance whose store was damaged may have forgotten how far its clock was.
     let forgot = || run.excuses.is_damaged(lower.instance, lower.called, upper.returned());

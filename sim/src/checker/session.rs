@@ -92,8 +92,11 @@ impl<'a, 'h> Session<'a, 'h> {
                     for write in &op.writes {
                         memories[write.cell].learn(op, Seen::Tagged(write.tag));
                     }
+                    for &cell in &op.removes {
+                        memories[cell].learn(op, Seen::Absent);
+                    }
                 }
-                Call::Get { .. } => {
+                Call::Get { .. } | Call::GetMany { .. } => {
                     if let Some(violation) = self.overdue(op) {
                         return Some(violation);
                     }
@@ -112,7 +115,7 @@ impl<'a, 'h> Session<'a, 'h> {
                         memory.learn(op, Seen::Absent);
                     }
                 }
-                Call::List | Call::Sync => {}
+                Call::Import { .. } | Call::List | Call::Sync => {}
             }
             account.count(self.expired.take().then_some(Excuse::Expiry));
         }
@@ -140,7 +143,7 @@ impl<'a, 'h> Session<'a, 'h> {
                 Some(Verdict::Violation { message, ops: numbers(&[first, later, read]) })
             }
             Seen::Absent => {
-                let removals = || self.record.removals.iter().map(|&op| &self.run.all[op]);
+                let removals = || self.run.removers(self.record, cell);
                 let mut had = memory.had.iter().rev().filter(|had| had.precedes(read));
                 let had = had.find(|had| {
                     removals().filter(|op| op.called < read.returned()).all(|op| self.is_own_before(op, had))
@@ -291,6 +294,26 @@ mod tests {
         let removal = story.remove(0, "u", Shared);
         let read = story.get(0, "u", Source::Local, &[("name", write)]);
         story.violates(Session, "went back", &[write, removal, read]);
+    }
+
+    #[test]
+    fn a_removed_field_that_comes_back_is_a_violation() {
+        let mut story = Story::new(&["p"]);
+        let write = story.upsert(0, "u", &["name"], Shared);
+        let removal = story.upsert(0, "u", &["-name"], Local);
+        let read = story.get(0, "u", Source::Local, &[("name", write)]);
+        story.violates(Session, "went back", &[write, removal, read]);
+    }
+
+    #[test]
+    fn a_field_that_somebody_removed_may_be_gone_and_no_other() {
+        let mut story = Story::new(&["p", "p"]);
+        let write = story.upsert(0, "u", &["name", "title"], Shared);
+        story.upsert(1, "u", &["-name"], Shared);
+        story.get(0, "u", Source::Shared, &[("title", write)]);
+        story.passes(Session);
+        let read = story.get(0, "u", Source::Shared, &[]);
+        story.violates(Session, "nobody can have removed it since", &[write + 2, read]);
     }
 
     #[test]

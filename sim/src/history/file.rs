@@ -12,7 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 
 use super::{
-    Answer, Call, Event, FORMAT, Header, History, Outcome, Shown, What,
+    Answer, Event, FORMAT, Header, History, Outcome, Shown, What,
     lines::{FileError, Lines, Wrong, surplus},
 };
 
@@ -122,16 +122,24 @@ fn event_of(json: &Json) -> Result<Event, Wrong> {
     if let Some(empty) = skeleton.pointer_mut(FREE[0]) {
         *empty = Json::Object(serde_json::Map::new());
     }
+    let many = read_many(&mut skeleton);
     let mut stored = stored(&mut skeleton).into_iter().map(|json| (!json.is_null()).then(|| json.into()));
     let mut event: Event = understood(&skeleton, "event")?;
     match &mut event.what {
         What::Invoke { call, .. } => {
-            if let (Call::Upsert { patch, .. }, Some(json)) = (Arc::make_mut(call), patch) {
+            if let (Some(patch), Some(json)) = (Arc::make_mut(call).patch_mut(), patch) {
                 *patch = understood(&json, "patch")?;
             }
         }
         What::Complete { outcome: Outcome::Ok { answer: Answer::Read { record: read, .. } }, .. } => {
             *read = record.filter(|record| !record.is_null()).map(Shown::from);
+        }
+        What::Complete { outcome: Outcome::Ok { answer: Answer::ReadMany { reads } }, .. } => {
+            for (read, json) in reads.iter_mut().zip(many) {
+                if let Outcome::Ok { answer: Answer::Read { record, .. } } = &mut read.outcome {
+                    *record = Some(json).filter(|json| !json.is_null()).map(Shown::from);
+                }
+            }
         }
         What::RedisHolds { keys } => {
             let records = keys.iter_mut().flat_map(|key| &mut key.records);
@@ -143,6 +151,13 @@ fn event_of(json: &Json) -> Result<Event, Wrong> {
         _ => {}
     }
     Ok(event)
+}
+
+/// Takes out the records that a read of many shows, in their order.
+fn read_many(json: &mut Json) -> Vec<Json> {
+    let reads = json.pointer_mut("/outcome/answer/reads").and_then(Json::as_array_mut);
+    let take = |read: &mut Json| read.pointer_mut("/outcome/answer/record").map_or(Json::Null, Json::take);
+    reads.into_iter().flatten().map(take).collect()
 }
 
 /// Takes out what the records that are stored show, in their order.

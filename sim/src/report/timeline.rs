@@ -7,7 +7,7 @@ use crate::{
     checker::{Judgement, Verdict},
     explore::ending,
     faults::{Direction, Fault},
-    history::{Answer, Call, Event, History, Holding, Outcome, Patch, StoreReport, What},
+    history::{Answer, Call, Event, Freshness, History, Holding, Outcome, Patch, ReadOfOne, StoreReport, What},
 };
 
 /// Widest text of a call or an answer before it is cut; a replay file has all of it.
@@ -127,12 +127,30 @@ fn report_text(report: &StoreReport) -> String {
 
 fn call_text(call: &Call) -> String {
     match call {
-        Call::Upsert { uid, patch } => format!("upsert {uid:?} {}", cut(&patch_text(patch))),
-        Call::Get { uid } => format!("get {uid:?}"),
-        Call::Remove { uid } => format!("remove {uid:?}"),
+        Call::Upsert { uid, patch, shared } => {
+            format!("upsert{} {uid:?} {}", demand_text(*shared), cut(&patch_text(patch)))
+        }
+        Call::Get { uid, freshness } => format!("get{} {uid:?}", freshness_text(*freshness)),
+        Call::GetMany { uids, freshness } => {
+            format!("get of many{} {}", freshness_text(*freshness), cut(&format!("{uids:?}")))
+        }
+        Call::Remove { uid, shared } => format!("remove{} {uid:?}", demand_text(*shared)),
+        Call::Import { uid, patch, .. } => format!("import {uid:?} {}", cut(&patch_text(patch))),
         Call::List => "list".to_owned(),
         Call::Clear => "clear".to_owned(),
         Call::Sync => "sync".to_owned(),
+    }
+}
+
+fn demand_text(shared: bool) -> &'static str {
+    if shared { " (shared)" } else { "" }
+}
+
+fn freshness_text(freshness: Freshness) -> String {
+    match freshness {
+        Freshness::Any => String::new(),
+        Freshness::WithinMs(ms) => format!(" (within {ms} ms)"),
+        Freshness::Shared => " (shared)".to_owned(),
     }
 }
 
@@ -147,10 +165,16 @@ fn outcome_text(outcome: &Outcome) -> String {
             Answer::Written { stamp, .. } => stamp.clone().unwrap_or_default(),
             Answer::Read { record: None, .. } => "no record".to_owned(),
             Answer::Read { record: Some(record), .. } => cut(&record.to_string()),
+            Answer::ReadMany { reads } => cut(&reads.iter().map(of_one_text).collect::<Vec<_>>().join("; ")),
             Answer::Listed { uids, .. } | Answer::Cleared { uids, .. } => cut(&format!("{uids:?}")),
+            Answer::Imported { .. } => String::new(),
             Answer::Synced { pending } => format!("{pending} pending"),
         },
     }
+}
+
+fn of_one_text(read: &ReadOfOne) -> String {
+    format!("{:?}: {} ({})", read.uid, outcome_text(&read.outcome), ending(&read.outcome))
 }
 
 fn fault_text(fault: &Fault) -> String {

@@ -21,7 +21,7 @@ fn beside(other: Option<PlannedFault>, moment: Moment, fault: Fault) -> History 
     (scenario.prefixes, scenario.clock_offsets_ms, scenario.workers) = (vec!["p".to_owned()], vec![0], 1);
     let mut patch = Patch::default();
     patch.profile.insert("name".to_owned(), serde_json::json!(["p", "u", 0]));
-    let call = Arc::new(Call::Upsert { uid: "u".to_owned(), patch });
+    let call = Arc::new(Call::upsert("u", patch));
     scenario.operations = vec![PlannedCall { at_us: 2_000_000, instance: 0, call }];
     let at = Some(Trigger { moment, nth: 1, lasts_us: 2_000_000 });
     scenario.faults = other.into_iter().collect();

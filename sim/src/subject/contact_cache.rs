@@ -3,18 +3,21 @@
 pub(super) mod stored;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use contact_cache::{
-    CachedContact, Config, ContactCache, ContactPoint, Error, OpenError, Patch, Uid, env::Env, error::Effect,
+    CachedContact, Config, ContactCache, ContactPoint, Error, Freshness, OpenError, Patch, Read, Timestamp, Uid,
+    env::Env, error::Effect,
 };
 use tokio::sync::RwLock;
 
 use super::{Limits, Pending, Settings, Status, Subject, Tuning};
-use crate::history::{self, Answer, Call, Outcome, Placement, RecordName, Shown, Source, StoreReport};
+use crate::history::{
+    self, Answer, Call, Imported, Outcome, Placement, ReadOfOne, RecordName, Shown, Source, StoreReport,
+};
 
 /// A connection, and for a moment the one whose place it takes: a delay may be next to nothing, and a task ends when it
 /// is next polled; while it is opened, one to a second address of the name; beside them one each for large records, for large writes and for a record that is tried alone; the tasks
@@ -80,18 +83,48 @@ impl<E: Env> ContactCacheSubject<E> {
 
     async fn answer(&self, cache: &ContactCache<E>, call: &Call) -> Result<Outcome, Error> {
         let answer = match call {
-            Call::Upsert { uid, patch } => written(cache.upsert(&uid.parse()?, &patch_of(patch)).await?),
-            Call::Remove { uid } => written(cache.remove(&uid.parse()?).await?),
-            Call::Get { uid } => {
-                let read = cache.get(&uid.parse()?).await?;
-                Answer::Read { source: source(read.source), record: read.record.map(|record| self.shown.json(record)) }
+            Call::Upsert { uid, patch, shared: false } => written(cache.upsert(&uid.parse()?, &patch_of(patch)).await?),
+            Call::Upsert { uid, patch, shared: true } => {
+                written(cache.upsert_shared(&uid.parse()?, &patch_of(patch)).await?)
             }
-            // The two whose futures are large, apart: memory that every call would reserve and copy for them.
+            Call::Remove { uid, shared: false } => written(cache.remove(&uid.parse()?).await?),
+            Call::Remove { uid, shared: true } => written(cache.remove_shared(&uid.parse()?).await?),
+            Call::Get { uid, freshness: history::Freshness::Any } => self.read(cache.get(&uid.parse()?).await?),
+            Call::Get { uid, freshness: demand } => self.read(cache.get_with(&uid.parse()?, freshness(*demand)).await?),
+            Call::Import { uid, patch, first_revealed_ms, last_updated_ms } => {
+                let times = (*first_revealed_ms, *last_updated_ms);
+                imported(cache.import(&contact_of(uid.parse()?, patch, times)).await?)
+            }
+            // Those whose futures are large, apart: memory that every call would reserve and copy for them.
+            Call::GetMany { uids, freshness } => return Box::pin(self.read_many(cache, uids, *freshness)).await,
             Call::List => return Box::pin(list(cache)).await,
             Call::Clear => return Box::pin(clear(cache)).await,
             Call::Sync => Answer::Synced { pending: cache.sync().await },
         };
         Ok(Outcome::Ok { answer })
+    }
+
+    fn read(&self, read: Read) -> Answer {
+        Answer::Read { source: source(read.source), record: read.record.map(|record| self.shown.json(record)) }
+    }
+
+    /// Notes the answer as it is: that it has each record once is for the checkers to say.
+    async fn read_many(
+        &self,
+        cache: &ContactCache<E>,
+        uids: &[String],
+        demand: history::Freshness,
+    ) -> Result<Outcome, Error> {
+        let uids: BTreeSet<Uid> = uids.iter().map(|uid| uid.parse()).collect::<Result<_, _>>()?;
+        let reads = cache.get_many(&uids, freshness(demand)).await?;
+        let reads = reads.into_iter().map(|(uid, read)| {
+            let outcome = match read {
+                Ok(read) => Outcome::Ok { answer: self.read(read) },
+                Err(error) => failed(&error),
+            };
+            ReadOfOne { uid: uid.as_str().to_owned(), outcome }
+        });
+        Ok(Outcome::Ok { answer: Answer::ReadMany { reads: reads.collect() } })
     }
 }
 
@@ -100,21 +133,7 @@ impl<E: Env> Subject for ContactCacheSubject<E> {
         Box::pin(async {
             let guard = self.cache.read().await;
             let Some(cache) = &*guard else { return Outcome::Fail { error: "the cache is closed".to_owned() } };
-            match self.answer(cache, call).await {
-                Ok(outcome) => outcome,
-                Err(error) => {
-                    let kind = match error {
-                        Error::PendingFull { .. } => "full: ",
-                        Error::Forgotten => "forgotten: ",
-                        _ => "",
-                    };
-                    let said = format!("{kind}{error}");
-                    match error.effect() {
-                        Effect::None => Outcome::Fail { error: said },
-                        Effect::Unknown => Outcome::Info { error: said },
-                    }
-                }
-            }
+            self.answer(cache, call).await.unwrap_or_else(|error| failed(&error))
         })
     }
 
@@ -147,6 +166,22 @@ impl<E: Env> Subject for ContactCacheSubject<E> {
             copies_bytes: Some((health.copies_bytes, self.bytes_max.1)),
             store: Some(store),
         }
+    }
+}
+
+/// Says by its first word what the checkers excuse.
+fn failed(error: &Error) -> Outcome {
+    let kind = match error {
+        Error::PendingFull { .. } => "full: ",
+        Error::Forgotten => "forgotten: ",
+        Error::NotShared { .. } => "not shared: ",
+        Error::TooOld { .. } => "too old: ",
+        _ => "",
+    };
+    let said = format!("{kind}{error}");
+    match error.effect() {
+        Effect::None => Outcome::Fail { error: said },
+        Effect::Unknown => Outcome::Info { error: said },
     }
 }
 
@@ -197,7 +232,9 @@ pub(super) fn patch_of(patch: &history::Patch) -> Patch {
         contacts: patch.contacts.iter().map(contact).collect(),
         profile: patch.profile.clone(),
         metadata: patch.metadata.clone(),
-        ..Patch::default()
+        without_contacts: patch.without_contacts.clone(),
+        without_profile: patch.without_profile.clone(),
+        without_metadata: patch.without_metadata.clone(),
     }
 }
 
@@ -209,6 +246,37 @@ fn placement(placement: contact_cache::Placement) -> Placement {
     match placement {
         contact_cache::Placement::Shared => Placement::Shared,
         contact_cache::Placement::Local => Placement::Local,
+    }
+}
+
+/// A record as another cache kept it, with the times of its first and its last write.
+fn contact_of(uid: Uid, patch: &history::Patch, (first_ms, last_ms): (u64, u64)) -> CachedContact {
+    let Patch { contacts, profile, metadata, .. } = patch_of(patch);
+    CachedContact {
+        uid,
+        contacts,
+        profile,
+        metadata,
+        first_revealed_at: Timestamp::from_millis(first_ms),
+        last_updated_at: Timestamp::from_millis(last_ms),
+    }
+}
+
+fn imported(became: contact_cache::Imported) -> Answer {
+    let became = match became {
+        contact_cache::Imported::Created => Imported::Created,
+        contact_cache::Imported::Joined => Imported::Joined,
+        contact_cache::Imported::Present => Imported::Present,
+        contact_cache::Imported::Removed => Imported::Removed,
+    };
+    Answer::Imported { became }
+}
+
+fn freshness(freshness: history::Freshness) -> Freshness {
+    match freshness {
+        history::Freshness::Any => Freshness::Any,
+        history::Freshness::WithinMs(ms) => Freshness::Within(Duration::from_millis(ms)),
+        history::Freshness::Shared => Freshness::Shared,
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) fn plan(draw: &mut Stream) -> Plan {
         let (at_us, instance) =
             (planner.draw.random_range(0..length_us / 3), planner.draw.random_range(0..planner.instances()));
         let patch = fields(planner.draw, &planner.tag(instance, uid));
-        planner.push(at_us, instance, Call::Upsert { uid: uid.clone(), patch });
+        planner.push(at_us, instance, Call::upsert(uid, patch));
     }
     planner.mixed(count, length_us, &mix, &uids, fields);
     planner.finish(workers, length_us)

@@ -3,6 +3,7 @@
 //!
 //! Every value written carries a tag `[prefix, uid, number]`, unique in the run: checkers know a write by it.
 
+mod calls;
 mod cancelled;
 mod churn;
 mod consistency;
@@ -58,6 +59,8 @@ pub enum Workload {
     Large,
     /// Callers give up most of their calls.
     Cancelled,
+    /// Calls that ask for more than any answer.
+    Calls,
     /// Of everything something.
     Mixed,
     /// Faults strike between two certain steps.
@@ -65,7 +68,7 @@ pub enum Workload {
 }
 
 /// All workloads, in the order of reports: the validations first.
-pub const ALL: [Workload; 14] = [
+pub const ALL: [Workload; 15] = [
     Workload::Serialization,
     Workload::Fallback,
     Workload::Consistency,
@@ -78,6 +81,7 @@ pub const ALL: [Workload; 14] = [
     Workload::Listing,
     Workload::Large,
     Workload::Cancelled,
+    Workload::Calls,
     Workload::Mixed,
     Workload::Moments,
 ];
@@ -118,6 +122,7 @@ impl Workload {
             Self::Listing => listing::plan(draw),
             Self::Large => large::plan(draw),
             Self::Cancelled => cancelled::plan(draw),
+            Self::Calls => calls::plan(draw),
             Self::Mixed => mixed::plan(draw),
             Self::Moments => moments::plan(draw),
         }
@@ -143,6 +148,7 @@ impl Workload {
             Self::Listing => "listing",
             Self::Large => "large",
             Self::Cancelled => "cancelled",
+            Self::Calls => "calls",
             Self::Mixed => "mixed",
             Self::Moments => "moments",
         }
@@ -163,6 +169,7 @@ impl Workload {
             Self::Listing => "lists and clears beside writes, over several pages",
             Self::Large => "hundreds of contact points, values of 100 kB",
             Self::Cancelled => "callers give most calls up, Redis is slow",
+            Self::Calls => "calls that ask for Redis's word, a fresh copy, several records",
             Self::Mixed => "something of everything",
             Self::Moments => "faults strike between two steps of the protocol",
         }
@@ -263,10 +270,10 @@ impl<'a> Planner<'a> {
         let call = match kind {
             0 => {
                 let tag = self.tag(instance, &uid);
-                Call::Upsert { patch: patch(self.draw, &tag), uid }
+                Call::upsert(&uid, patch(self.draw, &tag))
             }
-            1 => Call::Get { uid },
-            2 => Call::Remove { uid },
+            1 => Call::get(&uid),
+            2 => Call::remove(&uid),
             3 => Call::List,
             _ => Call::Clear,
         };
@@ -324,7 +331,11 @@ mod tests {
                 let plan = workload.plan(Seed(seed));
                 let mut tags = BTreeSet::new();
                 for planned in &plan.operations {
-                    let Call::Upsert { uid, patch } = &*planned.call else { continue };
+                    let Call::Upsert { uid, patch, .. } = &*planned.call else { continue };
+                    if patch.contacts.is_empty() && patch.profile.is_empty() && patch.metadata.is_empty() {
+                        assert!(patch.removes_cells(), "{workload} {seed}: it writes nothing");
+                        continue;
+                    }
                     let prefix = &plan.prefixes[planned.instance as usize];
                     let text = serde_json::to_string(patch).unwrap();
                     let start = serde_json::to_string(&json!([prefix, uid])).unwrap();
@@ -348,7 +359,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(kinds.len(), 6, "{kinds:?}");
+        assert_eq!(kinds.len(), 8, "{kinds:?}");
     }
 
     #[test]

@@ -28,7 +28,7 @@ use tokio::sync::RwLock;
 pub(super) use self::client::FILE;
 use self::client::{From, RedisContactCache, Told};
 use super::{Pending, Settings, Status, Subject, contact_cache::patch_of};
-use crate::history::{Answer, Call, Outcome, Placement, RecordName, Source};
+use crate::history::{Answer, Call, Freshness, Outcome, Placement, RecordName, Source};
 
 /// A client, until it is closed.
 pub(super) struct LegacySubject<E: Env> {
@@ -45,11 +45,11 @@ impl<E: Env> LegacySubject<E> {
 
     async fn answer(&self, client: &RedisContactCache<E>, call: &Call) -> io::Result<Outcome> {
         let answer = match call {
-            Call::Upsert { uid, patch } => match uid.parse() {
+            Call::Upsert { uid, patch, shared: false } if !patch.removes_cells() => match uid.parse() {
                 Ok(uid) => written(client.upsert(&uid, patch_of(patch)).await?),
                 Err(error) => return Ok(Outcome::Fail { error: format!("refused: {error}") }),
             },
-            Call::Get { uid } => {
+            Call::Get { uid, freshness: Freshness::Any } => {
                 let (record, from) = client.get(uid).await;
                 let record = record.map(|record| serde_json::to_value(record).expect("a record becomes JSON").into());
                 let source = if from == From::Redis { Source::Shared } else { Source::Local };
@@ -67,7 +67,12 @@ impl<E: Env> LegacySubject<E> {
                     Told::Nobody => client.held(),
                 },
             },
-            Call::Remove { .. } | Call::List => {
+            Call::Upsert { .. }
+            | Call::Get { .. }
+            | Call::GetMany { .. }
+            | Call::Import { .. }
+            | Call::Remove { .. }
+            | Call::List => {
                 return Ok(Outcome::Fail { error: "refused: this client cannot do that".to_owned() });
             }
         };

@@ -31,12 +31,12 @@ async fn ask(client: &Client, call: Call) -> Answer {
 
 async fn upsert(client: &Client, uid: &str, patch: Json) -> Answer {
     let patch: Patch = serde_json::from_value(patch).expect("a patch");
-    ask(client, Call::Upsert { uid: uid.to_owned(), patch }).await
+    ask(client, Call::upsert(uid, patch)).await
 }
 
 /// Where the record came from, and its contacts, profile and metadata.
 async fn get(client: &Client, uid: &str) -> (Source, Option<[Json; 3]>) {
-    match ask(client, Call::Get { uid: uid.to_owned() }).await {
+    match ask(client, Call::get(uid)).await {
         Answer::Read { source, record } => {
             let part = |record: &Json, name: &str| record[name].clone();
             (source, record.map(|record| ["contacts", "profile", "metadata"].map(|name| part(&record, name))))
@@ -170,7 +170,7 @@ fn two_prefixes_can_mean_the_same_key() {
 fn what_the_client_cannot_do_is_refused() {
     simulate(1, async |world| {
         let client = open(world.boot(0), "crm").await;
-        for call in [Call::List, Call::Remove { uid: "u".to_owned() }] {
+        for call in [Call::List, Call::remove("u")] {
             let outcome = client.call(&call).await;
             assert!(matches!(&outcome, Outcome::Fail { error } if error.starts_with("refused")), "{outcome:?}");
         }
