@@ -424,6 +424,8 @@ fn wall_ms() -> u64 {
 
 #[path = "redis_parity/generate.rs"]
 mod generate;
+#[path = "redis_parity/limits.rs"]
+mod limits;
 #[path = "servers/program.rs"]
 mod program;
 #[path = "redis_parity/scripts.rs"]

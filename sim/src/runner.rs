@@ -220,3 +220,5 @@ fn hash(history: &History, trace: u64) -> u64 {
 
 #[cfg(test)]
 mod moments;
+#[cfg(test)]
+mod operator;

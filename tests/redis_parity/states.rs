@@ -241,24 +241,24 @@ const BROKEN: &[&str] = &[
     "#!lua",
 ];
 
-fn of(words: &[&str]) -> Words {
+pub(crate) fn of(words: &[&str]) -> Words {
     words.iter().map(|word| word.as_bytes().to_vec()).collect()
 }
 
-fn ask(real: &mut BufReader<UnixStream>, words: &[&str]) -> String {
+pub(crate) fn ask(real: &mut BufReader<UnixStream>, words: &[&str]) -> String {
     real.get_mut().write_all(&encode(&of(words))).expect("the server reads");
     let mut reply = Vec::new();
     read_reply(real, &mut reply);
     text(&reply)
 }
 
-fn ok(real: &mut BufReader<UnixStream>, words: &[&str]) {
+pub(crate) fn ok(real: &mut BufReader<UnixStream>, words: &[&str]) {
     assert_eq!(ask(real, words), "+OK\r\n", "{words:?}");
 }
 
 /// Asks again until it is so, for as long as a server may take.
 #[expect(clippy::disallowed_methods, reason = "the real server has the real clock")]
-fn until(mut is_so: impl FnMut() -> bool) {
+pub(crate) fn until(mut is_so: impl FnMut() -> bool) {
     let end = std::time::Instant::now() + Duration::from_secs(20);
     while !is_so() {
         assert!(std::time::Instant::now() < end, "the server does not come into its state");

@@ -152,6 +152,9 @@ fn victims(fault: &Fault) -> Vec<Victim> {
         | Fault::RedisFailover { .. }
         | Fault::RedisPause
         | Fault::RedisRefuses { .. }
+        | Fault::RedisDenies { .. }
+        | Fault::RedisLimits { .. }
+        | Fault::RedisBusyScript { .. }
         | Fault::ScriptFlush
         | Fault::FlushAll
         | Fault::Eviction { .. }

@@ -4,8 +4,8 @@
 use rand::{RngExt, seq::IndexedRandom};
 
 use super::{
-    BadWrite, Direction, DiskTrouble, Emphasis, Fault, NameAnswer, NetTrouble, Persistence, PlannedFault, REFUSALS,
-    budget, emphasis,
+    BadWrite, DENIALS, Direction, DiskTrouble, Emphasis, Fault, NameAnswer, NetTrouble, Persistence, PlannedFault,
+    REFUSALS, ServerLimit, budget, emphasis,
 };
 use crate::seed::{Seed, Stream};
 
@@ -114,6 +114,23 @@ const ADDRESS_KINDS: [Kind; 1] = [|draw, instances| Fault::BadNames {
 const SUSPEND_KINDS: [Kind; 1] =
     [|draw, instances| Fault::InstanceSuspend { instance: draw.random_range(0..instances) }];
 
+/// What an operator of Redis does to it while it runs, for runs with the emphasis on moments.
+const SERVER_KINDS: [Kind; 6] = [
+    |draw, _| Fault::RedisDenies { denied: *DENIALS.choose(draw).expect("six") },
+    // From below any record to above most.
+    |draw, _| Fault::RedisLimits {
+        to: ServerLimit::BulkBytes { bytes: *[20, 40, 60, 2_000].choose(draw).expect("four") },
+    },
+    |draw, _| Fault::RedisLimits {
+        to: ServerLimit::QueryBytes { bytes: *[30, 200, 1_500, 20_000].choose(draw).expect("four") },
+    },
+    |draw, _| Fault::RedisLimits { to: ServerLimit::Idle { seconds: draw.random_range(1..=3) } },
+    |draw, instances| Fault::RedisLimits {
+        to: ServerLimit::Clients { clients: draw.random_range(0..=u64::from(instances)) },
+    },
+    |draw, _| Fault::RedisBusyScript { silent_us: *[0, 100_000, 1_000_000, 5_000_000].choose(draw).expect("four") },
+];
+
 fn bad_disk(draw: &mut Stream, instances: u32) -> Fault {
     let instance = draw.random_range(0..instances);
     // A few errors, or nothing else until it ends.
@@ -174,6 +191,9 @@ pub fn generate(seed: Seed, frame: &Frame) -> Vec<PlannedFault> {
     add(&mut plan, &mut seed.stream("faults of several addresses"), (&ADDRESS_KINDS, 0.1), (instances, length_us));
     let chance = if frame.expires { 0.5 } else { 0.07 };
     add(&mut plan, &mut seed.stream("faults of machines that sleep"), (&SUSPEND_KINDS, chance), (instances, length_us));
+    if frame.emphasis == Emphasis::Moments {
+        add(&mut plan, &mut seed.stream("faults of an operator"), (&SERVER_KINDS, 0.1), (instances, length_us));
+    }
     emphasis::add(&mut plan, &mut seed.stream("faults of the workload"), frame);
     plan.sort_by_key(|planned| planned.start_us);
     if !frame.beyond_budget {
@@ -264,7 +284,8 @@ mod tests {
 
     fn plans() -> impl Iterator<Item = Vec<PlannedFault>> {
         let frame = Frame { instances: 4, length_us: 20_000_000, ..Frame::default() };
-        (0..4000).map(move |seed| generate(Seed(seed), &frame))
+        let moments = Frame { emphasis: Emphasis::Moments, ..frame };
+        (0..4000).flat_map(move |seed| [generate(Seed(seed), &frame), generate(Seed(seed), &moments)])
     }
 
     #[test]

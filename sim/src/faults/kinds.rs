@@ -1,6 +1,6 @@
 //! The kinds of faults by the names that reports give them.
 
-use super::{BadWrite, Direction, DiskTrouble, Fault, NameAnswer, NetTrouble, Persistence};
+use super::{BadWrite, Direction, DiskTrouble, Fault, NameAnswer, NetTrouble, Persistence, ServerLimit};
 
 impl Fault {
     /// The kind, as it is named in reports.
@@ -20,6 +20,12 @@ impl Fault {
             Self::RedisCrash { data: Persistence::Lost } => "Redis crash, data lost",
             Self::RedisPause => "Redis pause",
             Self::RedisRefuses { .. } => "Redis refuses",
+            Self::RedisDenies { .. } => "denied command",
+            Self::RedisLimits { to: ServerLimit::BulkBytes { .. } } => "limit of a word",
+            Self::RedisLimits { to: ServerLimit::QueryBytes { .. } } => "limit of a query",
+            Self::RedisLimits { to: ServerLimit::Idle { .. } } => "limit of idle time",
+            Self::RedisLimits { to: ServerLimit::Clients { .. } } => "limit of clients",
+            Self::RedisBusyScript { .. } => "endless script",
             Self::ScriptFlush => "script flush",
             Self::FlushAll => "FLUSHALL",
             Self::InstanceRestart { .. } => "instance restart",
@@ -85,7 +91,7 @@ impl DiskTrouble {
 }
 
 /// The kinds, as they are named in reports.
-pub const KIND_NAMES: [&str; 50] = [
+pub const KIND_NAMES: [&str; 56] = [
     "partition",
     "partition of requests",
     "partition of replies",
@@ -109,6 +115,12 @@ pub const KIND_NAMES: [&str; 50] = [
     "Redis crash, data lost",
     "Redis pause",
     "Redis refuses",
+    "denied command",
+    "limit of a word",
+    "limit of a query",
+    "limit of idle time",
+    "limit of clients",
+    "endless script",
     "script flush",
     "FLUSHALL",
     "instance restart",

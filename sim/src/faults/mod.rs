@@ -5,6 +5,7 @@
 //! - `generate`: how a plan grows from a seed; `emphasis`: what it has more of for some workloads.
 //! - `kinds`: how reports name them.
 //! - `moment`: the moments of the protocol that a fault can wait for.
+//! - `server`: what users of Redis are denied, and its limits.
 //! - `named`: the instances of a fault, for a shrinker to change.
 //! - `budget`: which of what was drawn stays, so that the plan is within what the guarantees promise to survive.
 
@@ -14,6 +15,7 @@ mod generate;
 mod kinds;
 mod moment;
 mod named;
+mod server;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +26,7 @@ pub use self::{
     kinds::KIND_NAMES,
     moment::{Moment, STEPS, Trigger},
     named::NamedInstances,
+    server::{DENIALS, Denied, ServerLimit},
 };
 
 /// One fault of a plan, with its times.
@@ -104,6 +107,21 @@ pub enum Fault {
     RedisRefuses {
         /// Which, and to which commands.
         with: Refusal,
+    },
+    /// Users of Redis are denied some commands, and may use all others.
+    RedisDenies {
+        /// Which.
+        denied: Denied,
+    },
+    /// A limit of Redis is set low.
+    RedisLimits {
+        /// Which, and how low.
+        to: ServerLimit,
+    },
+    /// Somebody else's script runs for long, and is killed at the end of the fault.
+    RedisBusyScript {
+        /// How long Redis answers nothing before it answers that it is busy (`busy-reply-threshold`), in microseconds.
+        silent_us: u64,
     },
     /// SCRIPT FLUSH: every cached script is forgotten.
     ScriptFlush,
@@ -395,6 +413,9 @@ impl Fault {
             | Self::RedisFailover { .. }
             | Self::RedisPause
             | Self::RedisRefuses { .. }
+            | Self::RedisDenies { .. }
+            | Self::RedisLimits { .. }
+            | Self::RedisBusyScript { .. }
             | Self::ScriptFlush
             | Self::FlushAll
             | Self::RollingRestart { .. }

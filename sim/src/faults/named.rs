@@ -39,6 +39,9 @@ impl Fault {
             | Self::RedisFailover { .. }
             | Self::RedisPause
             | Self::RedisRefuses { .. }
+            | Self::RedisDenies { .. }
+            | Self::RedisLimits { .. }
+            | Self::RedisBusyScript { .. }
             | Self::ScriptFlush
             | Self::FlushAll
             | Self::RollingRestart { .. }

@@ -34,7 +34,10 @@ impl Nemesis<'_> {
             | Fault::RedisRollback { .. } => world.net().counters().refused,
             // What arrives while Redis stands still, and is answered late.
             Fault::RedisPause => world.net().counters().segments,
-            Fault::RedisRefuses { .. } => self.redis.with_engine(|engine| engine.refusals()),
+            Fault::RedisRefuses { .. }
+            | Fault::RedisDenies { .. }
+            | Fault::RedisLimits { .. }
+            | Fault::RedisBusyScript { .. } => self.redis.with_engine(|engine| engine.refusals()),
             // Errors, waits, bad writes, flipped bits, locks refused.
             Fault::LockHeld { instance }
             | Fault::BadDisk { instance, .. }

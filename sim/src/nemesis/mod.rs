@@ -15,7 +15,7 @@ use madsim::task::JoinHandle;
 use self::links::Links;
 use crate::{
     contents,
-    faults::{DiskTrouble, Fault, PlannedFault},
+    faults::{DiskTrouble, Fault, PlannedFault, ServerLimit},
     history::{RecordName, Stop, What},
     holdings,
     instances::Instances,
@@ -149,6 +149,9 @@ impl Nemesis<'_> {
             | Fault::RedisFailover { .. }
             | Fault::RedisPause
             | Fault::RedisRefuses { .. }
+            | Fault::RedisDenies { .. }
+            | Fault::RedisLimits { .. }
+            | Fault::RedisBusyScript { .. }
             | Fault::ScriptFlush
             | Fault::FlushAll
             | Fault::Eviction { .. }
@@ -197,6 +200,21 @@ impl Nemesis<'_> {
             }
             Fault::RedisRefuses { with } => {
                 self.redis.with_engine(|engine| engine.refuse(Some(*with)));
+                0
+            }
+            Fault::RedisDenies { denied } => {
+                self.redis.with_engine(|engine| engine.deny(Some(*denied)));
+                0
+            }
+            Fault::RedisLimits { to } => {
+                self.redis.with_engine(|engine| engine.limit(*to));
+                if matches!(to, ServerLimit::Idle { .. }) {
+                    self.redis.watch_idle(self.world);
+                }
+                0
+            }
+            Fault::RedisBusyScript { silent_us } => {
+                self.redis.run_endless_script(self.world, *silent_us);
                 0
             }
             Fault::ScriptFlush => self.redis.with_engine(Engine::script_flush) as u64,
@@ -294,6 +312,12 @@ impl Nemesis<'_> {
             }
             Fault::RedisPause => world.resume(self.redis.host()),
             Fault::RedisRefuses { .. } => self.redis.with_engine(|engine| engine.refuse(None)),
+            Fault::RedisDenies { .. } => self.redis.with_engine(|engine| engine.deny(None)),
+            Fault::RedisLimits { .. } => self.redis.with_engine(Engine::lift_limits),
+            Fault::RedisBusyScript { .. } => {
+                let answer = self.redis.operate(self.world, "SCRIPT KILL");
+                assert_eq!(answer, "+OK\r\n", "it has written nothing");
+            }
             Fault::RedisClockStep { by_ms } => HOSTS.iter().for_each(|host| world.step_clock_ms(*host, -by_ms)),
             Fault::InstanceCrash { instance, .. } | Fault::InstanceRestart { instance } => self.start(*instance),
             Fault::CrashAtDisk { instance, .. } => {

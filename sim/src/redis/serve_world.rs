@@ -4,15 +4,21 @@
 //! for as long as it takes. What takes less than a millisecond takes no time here: it is less than links vary by.
 
 use std::{
+    collections::BTreeMap,
+    pin::pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use contact_cache::env::Env as _;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use futures_util::future::select;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::Notify,
+};
 
 use super::{ClientId, Engine, Flow};
 use crate::{
@@ -42,6 +48,8 @@ pub struct RedisHost {
     busy_until_us: Arc<AtomicU64>,
     /// What is damaged of the replies to come.
     flip: Arc<Mutex<Option<Flip>>>,
+    /// Ends the connections that are idle for too long.
+    ends: Arc<Mutex<BTreeMap<ClientId, Arc<Notify>>>>,
 }
 
 /// A bit of a reply that is flipped on its way, unnoticed by every checksum.
@@ -123,6 +131,45 @@ impl RedisHost {
         }
     }
 
+    /// A script runs from now on. Redis answers nothing for so many microseconds (`busy-reply-threshold`), and that it is busy
+    /// from then on, until the script is killed.
+    pub fn run_endless_script(&self, world: &World, silent_us: u64) {
+        self.busy_until_us.store(world.now_us() + silent_us, Ordering::Relaxed);
+        self.with_engine(Engine::run_endless_script);
+    }
+
+    /// What an operator is answered who asks this, on a connection of their own.
+    pub fn operate(&self, world: &World, line: &str) -> String {
+        let (operator, mut out) = (ClientId(u64::MAX), Vec::new());
+        let now_ms = world.wall_ms(self.host());
+        self.with_engine(|engine| {
+            engine.connect_at(operator, now_ms);
+            engine.feed(operator, format!("{line}\r\n").as_bytes(), now_ms, &mut out);
+            engine.disconnect(operator);
+        });
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    /// Closes idle connections while a limit is set, as the process that runs now does; it looks ten times a second.
+    pub fn watch_idle(&self, world: &World) {
+        let (redis, env) = (self.clone(), world.env(self.host()));
+        let clock = env.clone();
+        env.spawn(async move {
+            while let Some(idle) = redis.with_engine(|engine| engine.close_idle(clock.wall_ms())) {
+                for client in idle {
+                    if let Some(end) = redis.ends().get(&client) {
+                        end.notify_one();
+                    }
+                }
+                clock.sleep(Duration::from_millis(100)).await;
+            }
+        });
+    }
+
+    fn ends(&self) -> MutexGuard<'_, BTreeMap<ClientId, Arc<Notify>>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How many keys it holds.
     pub fn keys(&self, world: &World) -> u64 {
         let now_ms = world.wall_ms(self.host());
@@ -144,12 +191,16 @@ impl RedisHost {
                 continue;
             }
             let client = ClientId(number);
-            self.with_engine(|engine| engine.connect(client));
+            self.with_engine(|engine| engine.connect_at(client, env.wall_ms()));
             let redis = self.clone();
             let server = env.clone();
             let moments = moments.clone();
             env.spawn(async move {
-                redis.converse(&server, &moments, client, stream).await;
+                let end = Arc::new(Notify::new());
+                redis.ends().insert(client, Arc::clone(&end));
+                // The operator's limit of idle time ends a connection whatever it waits for.
+                select(pin!(redis.converse(&server, &moments, client, stream)), pin!(end.notified())).await;
+                redis.ends().remove(&client);
                 redis.with_engine(|engine| engine.disconnect(client));
             });
         }

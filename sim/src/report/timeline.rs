@@ -184,6 +184,11 @@ fn fault_text(fault: &Fault) -> String {
         Fault::Partition { instances, .. } | Fault::ResetConnections { instances } => on(instances),
         Fault::SlowLink { instances, extra_us } => format!("{}: +{} ms each way", on(instances), extra_us / 1_000),
         Fault::RedisRefuses { with } => format!("{}: {with:?}", fault.kind()),
+        Fault::RedisDenies { denied } => format!("{}: {}", fault.kind(), denied.commands().join(", ")),
+        Fault::RedisLimits { to } => format!("{}: {to:?}", fault.kind()),
+        Fault::RedisBusyScript { silent_us } => {
+            format!("{}: no answer for {} ms, then busy", fault.kind(), silent_us / 1_000)
+        }
         Fault::RedisClockStep { by_ms } => format!("{}: {by_ms:+} ms", fault.kind()),
         Fault::RedisRollback { age_us } => format!("{}: by {} ms", fault.kind(), age_us / 1_000),
         Fault::Eviction { keys, .. } => format!("{} of {keys} keys", fault.kind()),

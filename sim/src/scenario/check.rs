@@ -5,7 +5,7 @@
 
 use super::Scenario;
 use crate::{
-    faults::{DiskTrouble, Fault, Moment, NamedInstances, NetTrouble, PlannedFault, Trigger, colliding},
+    faults::{DiskTrouble, Fault, Moment, NamedInstances, NetTrouble, PlannedFault, ServerLimit, Trigger, colliding},
     marks, subject,
 };
 
@@ -149,6 +149,7 @@ fn check_amounts(place: &str, fault: &Fault) -> Result<(), String> {
         | Fault::BadNetwork { trouble: NetTrouble::Jitter { jitter_us: us }, .. }
         | Fault::RedisFailover { lag_us: us, .. }
         | Fault::RollingRestart { down_us: us }
+        | Fault::RedisBusyScript { silent_us: us }
         | Fault::RedisRollback { age_us: us } => {
             at_most(&format!("the time of {place} in microseconds"), *us, TIME_US_MAX)
         }
@@ -157,6 +158,9 @@ fn check_amounts(place: &str, fault: &Fault) -> Result<(), String> {
         }
         Fault::BadNetwork { trouble: NetTrouble::Narrow { bytes_per_s }, .. } => {
             within(&format!("bytes_per_s of {place}"), *bytes_per_s, 1, u64::MAX)
+        }
+        Fault::RedisLimits { to: ServerLimit::Idle { seconds } } => {
+            within(&format!("seconds of {place}"), *seconds, 1, TIME_US_MAX / 1_000_000)
         }
         Fault::CancelledCalls { polls_max, .. } => within(&format!("{place}.polls_max"), *polls_max, 1, u64::MAX),
         Fault::ClockStep { by_ms, .. } | Fault::RedisClockStep { by_ms } => {
@@ -173,6 +177,8 @@ fn check_amounts(place: &str, fault: &Fault) -> Result<(), String> {
         | Fault::RedisPowerLoss { .. }
         | Fault::RedisPause
         | Fault::RedisRefuses { .. }
+        | Fault::RedisDenies { .. }
+        | Fault::RedisLimits { .. }
         | Fault::ScriptFlush
         | Fault::FlushAll
         | Fault::InstanceRestart { .. }

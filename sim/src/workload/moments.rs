@@ -3,7 +3,7 @@
 
 use rand::RngExt;
 
-use super::{Mix, Plan, Planner, fields, numbered};
+use super::{Mix, Plan, Planner, fields, large, numbered};
 use crate::{history::Call, seed::Stream};
 
 pub(super) fn plan(draw: &mut Stream) -> Plan {
@@ -22,7 +22,10 @@ pub(super) fn plan(draw: &mut Stream) -> Plan {
         let patch = fields(planner.draw, &planner.tag(instance, uid));
         planner.push(at_us, instance, Call::upsert(uid, patch));
     }
-    planner.mixed(count, length_us, &mix, &uids, fields);
+    let has_large = planner.draw.random_bool(0.15);
+    planner.mixed(count, length_us, &mix, &uids, |draw, tag| {
+        if has_large && draw.random_bool(0.1) { large::large(draw, tag) } else { fields(draw, tag) }
+    });
     planner.syncs(3, length_us);
     planner.finish(workers, length_us)
 }

@@ -133,7 +133,7 @@ pub(super) fn execute(call: &mut Call<'_>, scripts: &mut Scripts, args: &Args<'_
         if !command.takes(args.len()) {
             return Err(wrong_arity(command.name));
         }
-        if let Some(refusal) = call.server.state.and_then(|state| state::refuses(state, command)) {
+        if let Some(refusal) = state::refuses(call.server, command) {
             return call.server.refuse(refusal);
         }
         call.server.commands += 1;
@@ -164,7 +164,7 @@ pub(super) fn execute_from_script(call: &mut Call<'_>, args: &Args<'_>, script: 
         Run::Data(run) if !command.flags.contains(&Flag::NoScript) => run,
         _ => return Err(Refusal::Fixed("ERR This Redis command is not allowed from script")),
     };
-    if let Some(refusal) = state::refuses_from_script(call.server.state, command, script.flags, script.wrote) {
+    if let Some(refusal) = state::refuses_from_script(call.server, command, script) {
         return call.server.refuse(refusal);
     }
     script.wrote |= command.flags.contains(&Flag::Write);

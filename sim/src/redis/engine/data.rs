@@ -11,10 +11,10 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{
     Content, Dumped,
     command::{Done, Refusal, WRONG_TYPE},
+    limits::Limits,
     reply,
-    request::BULK_BYTES_MAX,
 };
-use crate::faults::Refusal as State;
+use crate::faults::{Denied, Refusal as State};
 
 /// The number of databases, as in the default configuration.
 pub(super) const DATABASES: usize = 16;
@@ -33,10 +33,13 @@ pub(super) struct Server {
     pub(super) commands: u64,
     /// Words that scripts took and were answered so far.
     pub(super) script_words: u64,
-    /// `proto-max-bulk-len`.
-    pub(super) bulk_bytes_max: i64,
+    pub(super) limits: Limits,
+    /// The commands that no user may run at present.
+    pub(super) denied: Option<Denied>,
     /// Why it refuses some commands at present, if it does.
     pub(super) state: Option<State>,
+    /// Whether the script that keeps it busy can be killed: it has written nothing.
+    pub(super) is_killable: bool,
     /// Commands and clients refused for such a reason so far.
     pub(super) refusals: u64,
 }
@@ -76,18 +79,13 @@ pub(super) struct Hash {
 
 impl Server {
     pub(super) fn new(generation: u64) -> Self {
-        Self {
-            databases: vec![Database::default(); DATABASES],
-            generation,
-            bulk_bytes_max: BULK_BYTES_MAX,
-            ..Self::default()
-        }
+        Self { databases: vec![Database::default(); DATABASES], generation, ..Self::default() }
     }
 
     /// The next process: what it was configured with, and the data.
     pub(super) fn restarted(&self) -> Self {
-        let Self { bulk_bytes_max, databases, .. } = self;
-        Self { databases: databases.clone(), bulk_bytes_max: *bulk_bytes_max, ..Self::new(self.generation + 1) }
+        let Self { limits, denied, databases, .. } = self;
+        Self { databases: databases.clone(), limits: *limits, denied: *denied, ..Self::new(self.generation + 1) }
     }
 
     /// Holds what another held.

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `mod` | [`Engine`]: clients, their buffers, the loop from bytes to commands |
 //! | `state` | which commands a server refuses that is out of memory, read-only, loading.. |
+//! | `limits` | the limits of a server, and what it does to a connection that passes one |
 //! | `request` | the request parser, with Redis's limits and its protocol errors |
 //! | `command` | the table of commands, the checks before one runs, what a command sees |
 //! | `reply` | replies as bytes |
@@ -22,7 +23,7 @@
 //! * RESP3 is refused: `HELLO 3` answers `NOPROTO`, `redis.setresp(3)` fails.
 //! * `cjson`, `cmsgpack`, `bit` and `struct` are not provided: a script that touches one fails as on any other global
 //!   that does not exist.
-//! * A script cannot be killed, and one that loops forever hangs the engine.
+//! * One that loops forever hangs the engine: [`Engine::run_endless_script`] is a stand-in that can be killed.
 //! * Read-only tables are stand-ins: `pairs(_G)` sees nothing, `setmetatable(string, ..)` fails with Lua's own text, and
 //!   `table.insert(string, ..)` works.
 //! * `NOAUTH` and `NOPERM` meet clients that were connected before as well; in Redis a password that is set later does not.
@@ -40,6 +41,7 @@ mod data;
 mod glob;
 mod hash;
 mod keyspace;
+mod limits;
 mod lua;
 mod number;
 mod random;
@@ -61,7 +63,7 @@ use self::{
     request::Request,
     scripting::Scripts,
 };
-use crate::faults::Refusal;
+use crate::faults::{Refusal, ServerLimit};
 
 /// The data, script cache and clients of one redis-server process.
 #[derive(Debug)]
@@ -106,6 +108,8 @@ struct Client {
     session: Session,
     unread: Vec<u8>,
     open: bool,
+    /// When it last sent something, by the server's clock.
+    last_ms: u64,
 }
 
 impl Default for Engine {
@@ -144,16 +148,22 @@ impl Engine {
 
     /// What a new client is told before its connection is closed; none if it is taken.
     pub fn turns_away(&mut self) -> Option<&'static [u8]> {
-        let turned_away = self.server.state == Some(Refusal::MaxClients);
+        let is_full = self.server.limits.are_reached_by(self.clients.len());
+        let turned_away = is_full || self.server.state == Some(Refusal::MaxClients);
         self.server.refusals += u64::from(turned_away);
         turned_away.then_some(b"-ERR max number of clients reached\r\n")
     }
 
-    /// A client has connected. One that was connected under this number before is forgotten.
-    pub fn connect(&mut self, client: ClientId) {
+    /// A client has connected, at `now_ms`. One that was connected under this number before is forgotten.
+    pub fn connect_at(&mut self, client: ClientId, now_ms: u64) {
         let id = self.server.number_client();
         let session = Session { id, ..Session::default() };
-        self.clients.insert(client, Client { session, unread: Vec::new(), open: true });
+        self.clients.insert(client, Client { session, unread: Vec::new(), open: true, last_ms: now_ms });
+    }
+
+    /// As [`Self::connect_at`], for a server whose idle clients nobody closes.
+    pub fn connect(&mut self, client: ClientId) {
+        self.connect_at(client, 0);
     }
 
     /// A client is gone, with whatever it had sent in part.
@@ -165,8 +175,17 @@ impl Engine {
     /// epoch), executes what is complete, and appends the replies to `out`. Bytes of a client that is not connected, or
     /// whose connection was closed by an earlier answer, are ignored and answer [`Flow::Close`].
     pub fn feed(&mut self, client: ClientId, bytes: &[u8], now_ms: u64, out: &mut Vec<u8>) -> Flow {
-        let Some(Client { session, unread, open }) = self.clients.get_mut(&client) else { return Flow::Close };
+        let Some(Client { session, unread, open, last_ms }) = self.clients.get_mut(&client) else {
+            return Flow::Close;
+        };
         if !*open {
+            return Flow::Close;
+        }
+        *last_ms = now_ms;
+        let limits = self.server.limits;
+        if (bytes.len() + request::unparsed(unread, limits.bulk_bytes)) as u64 > limits.query_bytes {
+            self.server.refusals += 1;
+            *open = false;
             return Flow::Close;
         }
         // INFO counts clients, and runs below where the map is borrowed.
@@ -175,7 +194,7 @@ impl Engine {
         let mut used = 0;
         let mut call = Call::new(&mut self.server, session, now_ms, out);
         let flow = loop {
-            match request::parse(&input[used..], call.server.bulk_bytes_max) {
+            match request::parse(&input[used..], call.server.limits.bulk_bytes) {
                 Request::Incomplete => break Flow::Open,
                 Request::Nothing { length } => used += length,
                 Request::Command { args, length } => {
@@ -185,6 +204,7 @@ impl Engine {
                     }
                 }
                 Request::Invalid(error) => {
+                    call.server.refusals += u64::from(error == request::TOO_LONG);
                     reply::error_format(call.out, &[b"ERR Protocol error: ", &error]);
                     break Flow::Close;
                 }
@@ -203,7 +223,7 @@ impl Engine {
         let input = [unread, bytes].concat();
         let (mut used, mut commands) = (0, Vec::new());
         loop {
-            match request::parse(&input[used..], self.server.bulk_bytes_max) {
+            match request::parse(&input[used..], self.server.limits.bulk_bytes) {
                 Request::Nothing { length } => used += length,
                 Request::Command { args, length } => {
                     used += length;
@@ -227,7 +247,7 @@ impl Engine {
 
     /// Sets `proto-max-bulk-len`, in bytes: the connection of a request with a longer word is closed. A restart keeps it.
     pub fn set_bulk_bytes_max(&mut self, bytes: u64) {
-        self.server.bulk_bytes_max = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.limit(ServerLimit::BulkBytes { bytes });
     }
 
     /// Empties every database, as an operator's FLUSHALL does.
@@ -239,6 +259,7 @@ impl Engine {
     /// said by their flags, as in Redis.
     pub fn refuse(&mut self, with: Option<Refusal>) {
         self.server.state = with;
+        self.server.is_killable = false;
     }
 
     /// Commands and clients refused so far.

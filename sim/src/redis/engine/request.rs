@@ -12,6 +12,9 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 /// `proto-max-bulk-len`, as a server has it that was told no other.
 pub(super) const BULK_BYTES_MAX: i64 = 512 * 1024 * 1024;
 
+/// The error for a word that is too long, or whose length is no number.
+pub(super) const TOO_LONG: &[u8] = b"invalid bulk length";
+
 /// What the bytes hold.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Request<'a> {
@@ -43,6 +46,26 @@ pub(super) fn parse(input: &[u8], bulk_bytes_max: i64) -> Request<'_> {
     }
 }
 
+/// What is left of an incomplete request once its whole words have been taken out, in bytes: what Redis keeps in a client's
+/// query buffer.
+pub(super) fn unparsed(input: &[u8], bulk_bytes_max: i64) -> usize {
+    if input.first() != Some(&b'*') {
+        return input.len();
+    }
+    let Ok((count, mut at)) = line(input, 0, "") else { return input.len() };
+    for _ in 0..number::parse(&count[1..]).unwrap_or(0) {
+        let Ok((header, start)) = line(input, at, "") else { break };
+        let length = number::parse(&header[1..]).filter(|length| (0..=bulk_bytes_max).contains(length));
+        let Some(length) = length.and_then(|length| usize::try_from(length).ok()) else { break };
+        at = start;
+        if input.len() - start < length + 2 {
+            break;
+        }
+        at = start + length + 2;
+    }
+    input.len() - at
+}
+
 fn array(input: &[u8], bulk_bytes_max: i64) -> Result<Request<'_>, Request<'_>> {
     let (count, mut at) = line(input, 0, "too big mbulk count string")?;
     let count = match number::parse(&count[1..]) {
@@ -61,7 +84,7 @@ fn array(input: &[u8], bulk_bytes_max: i64) -> Result<Request<'_>, Request<'_>> 
         }
         let length = match number::parse(&header[1..]) {
             Some(length) if (0..=bulk_bytes_max).contains(&length) => usize::try_from(length).unwrap_or(usize::MAX),
-            _ => return Err(invalid("invalid bulk length")),
+            _ => return Err(Request::Invalid(TOO_LONG.to_vec())),
         };
         if input.len() - start < length + 2 {
             return Err(Request::Incomplete);

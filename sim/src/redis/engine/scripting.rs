@@ -114,6 +114,11 @@ fn script_flush(call: &mut Call<'_>, scripts: &mut Scripts, args: &Args<'_>) -> 
 }
 
 fn script_kill(call: &mut Call<'_>, _: &Args<'_>) -> Done {
+    if call.server.state == Some(State::Busy) && call.server.is_killable {
+        (call.server.state, call.server.is_killable) = (None, false);
+        reply::status(call.out, b"OK");
+        return Ok(());
+    }
     if call.server.state == Some(State::Busy) {
         return Err(Refusal::Fixed(
             "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the \

@@ -3,7 +3,10 @@
 //! A state is refused in three places, as in redis-server 7.0: before a command runs, before a script runs, and at each
 //! command that a script calls. `tests/redis_parity/states.rs` compares all three with a real server in each state.
 
-use super::command::{Command, Flag, Refusal};
+use super::{
+    command::{Command, Flag, Refusal, Running},
+    data::Server,
+};
 use crate::faults::Refusal as State;
 
 const READ_ONLY: Refusal = Refusal::Fixed("READONLY You can't write against a read only replica.");
@@ -29,15 +32,25 @@ pub(super) struct ScriptFlags {
     pub(super) allow_stale: bool,
 }
 
-/// Why a server in this state refuses a command of a client, if it does.
-pub(super) fn refuses(state: State, command: &Command) -> Option<Refusal> {
+/// Why a server refuses a command of a client, if it does.
+pub(super) fn refuses(server: &Server, command: &Command) -> Option<Refusal> {
+    let is_known = server.state != Some(State::NoAuth);
+    if is_known && server.denied.is_some_and(|denied| denied.commands().contains(&command.name)) {
+        return Some(no_permission(command));
+    }
+    server.state.and_then(|state| refuses_in(state, command))
+}
+
+fn no_permission(command: &Command) -> Refusal {
+    let name = command.name;
+    Refusal::Formatted(format!("NOPERM this user has no permissions to run the '{name}' command").into_bytes())
+}
+
+fn refuses_in(state: State, command: &Command) -> Option<Refusal> {
     let has = |flag| command.flags.contains(&flag);
     match state {
         State::NoAuth => (!has(Flag::NoAuth)).then_some(NO_AUTH),
-        State::NoPermission => (!has(Flag::NoAuth)).then(|| {
-            let name = command.name;
-            Refusal::Formatted(format!("NOPERM this user has no permissions to run the '{name}' command").into_bytes())
-        }),
+        State::NoPermission => (!has(Flag::NoAuth)).then(|| no_permission(command)),
         State::OutOfMemory => has(Flag::DenyOom).then_some(OUT_OF_MEMORY),
         // Whoever asks whether the server is well hears of it too.
         State::Misconfigured => (has(Flag::Write) || command.name == "ping").then_some(MISCONFIGURED),
@@ -63,15 +76,14 @@ pub(super) fn refuses_script(state: State, flags: Option<ScriptFlags>) -> Option
     }
 }
 
-/// Why it refuses a command that a script calls, if so. `wrote`: the script called a command that writes before; it is
-/// not stopped halfway then.
-pub(super) fn refuses_from_script(
-    state: Option<State>,
-    command: &Command,
-    flags: Option<ScriptFlags>,
-    wrote: bool,
-) -> Option<Refusal> {
-    let flags = flags.unwrap_or_default();
+/// Why it refuses a command that a script calls, if so. One that called a command that writes before is not stopped
+/// halfway, except by what its user is denied.
+pub(super) fn refuses_from_script(server: &Server, command: &Command, script: &Running) -> Option<Refusal> {
+    let Running { flags, wrote } = *script;
+    let (state, flags) = (server.state, flags.unwrap_or_default());
+    if server.denied.is_some_and(|denied| denied.commands().contains(&command.name)) {
+        return Some(Refusal::Fixed("ERR The user executing the script can't run this command or subcommand"));
+    }
     let has = |flag| command.flags.contains(&flag);
     if state == Some(State::MasterDown) && !has(Flag::Stale) {
         return Some(Refusal::Fixed("ERR Can not execute the command on a stale replica"));

@@ -52,7 +52,7 @@ fn strlen(call: &mut Call<'_>, args: &Args<'_>) -> Done {
 
 fn append(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     let now_ms = call.now_ms;
-    let bytes_max = usize::try_from(call.server.bulk_bytes_max).unwrap_or(usize::MAX);
+    let bytes_max = usize::try_from(call.server.limits.bulk_bytes).unwrap_or(usize::MAX);
     let database = call.database();
     let length = if let Some(bytes) = database.string(&args[1], now_ms)? {
         if bytes.len() + args[2].len() > bytes_max {
