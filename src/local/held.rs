@@ -298,7 +298,9 @@ impl Held {
         }
         let mut reclaimed = Reclaimed::default();
         // Also of a removed record: its times show again with the next upsert.
-        if !reply.times.covers(asked.record().times) && !self.times_pending {
+        let lacks_times = !reply.times.covers(asked.record().times) && !self.times_pending;
+        let times_yield = lacks_times && asked.newest_confirmed_ms() < asking.republish_since_ms;
+        if lacks_times && !times_yield {
             (self.times_pending, reclaimed.marked) = (true, true);
         }
         for life in self.earlier.iter_mut().chain([&mut self.latest]) {
@@ -308,6 +310,10 @@ impl Held {
             }
         }
         reclaimed.marked |= self.latest.reclaim_life(&asked.latest, reply, asking.republish_since_ms);
+        // R9: times have no age of their own, so they are as old as the cells. They stay if anything is pending, or newer.
+        if times_yield && !self.is_pending() && self.record().times == asked.record().times {
+            self.latest.yield_times(reply.times);
+        }
         self.drop_empty();
         if self.record().cells().is_empty() && self.earlier.is_empty() {
             *self = Self::default();

@@ -163,6 +163,11 @@ impl Lived {
         self.record.join_times(times);
     }
 
+    /// These are the times, whatever they were.
+    pub(super) fn yield_times(&mut self, times: Times) {
+        self.record.times = times;
+    }
+
     /// Takes cells in. Says whether a removal was among them that is news.
     pub(super) fn join(&mut self, other: &Record, note: Note) -> bool {
         self.record.join_times(other.times);

@@ -410,6 +410,20 @@ fn r9_a_copy_confirmed_too_long_ago_yields_to_redis() {
 }
 
 #[test]
+fn r9_the_times_of_copies_that_yield_do_so_too() {
+    for (republish_since_ms, is_told_again) in [(100, true), (101, false), (u64::MAX, false)] {
+        let mut held = confirmed(5, 100);
+        let asked = held.clone();
+        // Redis lost the record; all that it has since is a removal.
+        let mut reply = Record::default();
+        reply.join_cell(&CellName::tombstone(), &Cell { stamp: stamp(7), value: None });
+        held.take_reply(&asked, &reply, Asking { republish_since_ms, ..NEVER });
+        assert_eq!(held.is_pending(), is_told_again, "{republish_since_ms}");
+        assert_eq!(reply.covers(held.record()), !is_told_again, "{republish_since_ms}");
+    }
+}
+
+#[test]
 fn r9_a_pending_cell_is_published_however_old() {
     let mut held = pending(5);
     held.reclaim_all(u64::MAX);
