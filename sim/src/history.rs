@@ -70,6 +70,11 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
 /// What a run sets its instances to, where that is not the default. A subject that has no such setting goes without.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -86,6 +91,12 @@ pub struct Tuning {
     /// Bytes of copies of what Redis holds that an instance may keep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copies_bytes_max: Option<u64>,
+    /// Every write is synced on its instance before it answers, those that answer `Shared` too.
+    #[serde(skip_serializing_if = "is_false")]
+    pub syncs_every_write: bool,
+    /// What Redis lost is not told again by those who hold copies.
+    #[serde(skip_serializing_if = "is_false")]
+    pub accepts_losses: bool,
 }
 
 impl Tuning {

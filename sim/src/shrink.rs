@@ -238,13 +238,15 @@ impl Shrinker<'_> {
 
     /// One worker, right clocks, default settings.
     fn simplify_world(&mut self) {
-        let simplifications: [fn(&mut Scenario); 6] = [
+        let simplifications: [fn(&mut Scenario); 8] = [
             |scenario| scenario.workers = 1,
             |scenario| scenario.clock_offsets_ms.fill(0),
             |scenario| scenario.tuning.record_ttl_ms = None,
             |scenario| scenario.tuning.tombstone_ttl_ms = None,
             |scenario| scenario.tuning.pending_bytes_max = None,
             |scenario| scenario.tuning.copies_bytes_max = None,
+            |scenario| scenario.tuning.syncs_every_write = false,
+            |scenario| scenario.tuning.accepts_losses = false,
         ];
         for simplify in simplifications {
             let mut candidate = self.best.clone();

@@ -3,7 +3,8 @@
 //! The final read of each record is held against all acknowledged writes. A cell may be absent only if some removal may
 //! lie above its acknowledged upserts; a value may stand only if no acknowledged write lies above it for certain; a
 //! record may be there only if some upsert may lie above its acknowledged removals. A loss of Redis's data excuses
-//! nothing: it only makes the order of Redis uncertain across it (see [`certainly_below`]). Damage to the store of an
+//! nothing: it only makes the order of Redis uncertain across it (see [`certainly_below`]), but where instances are set to
+//! accept losses: then what was written before it may be gone. Damage to the store of an
 //! instance excuses the local writes that Redis never had and the damage took, and no others: an upsert that can still be
 //! read there has to stay. G10 demands that the instance says so. What may have expired may be absent. A subject with stamps is
 //! held to them as well, see `kept`.
@@ -71,7 +72,9 @@ fn record_kept(run: &Operations<'_>, record: &Record<'_>, account: &mut Account)
 /// Why a write is not held against a read. That a life is over for certain is no excuse: then the write must not show.
 fn excuse(run: &Operations<'_>, record: &Record<'_>, write: &Operation<'_>, read: &Operation<'_>) -> Option<Excuse> {
     let read_us = read.end.map_or(u64::MAX, |end| end.at_us);
-    if run.must_stay(record, write) {
+    if run.is_given_up(record, write) {
+        Some(Excuse::LostData)
+    } else if run.must_stay(record, write) {
         matches!(run.standing(write, read_us), Standing::MayBeOver(_)).then_some(Excuse::Expiry)
     } else {
         Some(Excuse::Damage)
@@ -127,7 +130,9 @@ fn wrongly_absent(run: &Operations<'_>, record: &Record<'_>, cell: usize, read: 
 /// An import after which the record had all of it, or newer, and of which a cell is absent that nobody removed.
 fn lost_import(run: &Operations<'_>, record: &Record<'_>, read: &Operation<'_>) -> Option<Verdict> {
     let is_taken = |op: &&Operation<'_>| {
-        matches!(op.answer(), Some(Answer::Imported { became }) if *became != Imported::Removed) && op.precedes(read)
+        !run.is_given_up(record, op)
+            && matches!(op.answer(), Some(Answer::Imported { became }) if *became != Imported::Removed)
+            && op.precedes(read)
     };
     for import in record.imports.iter().map(|&op| &run.all[op]).filter(is_taken) {
         let mut cells = import.writes.iter().map(|write| write.cell).chain([EXISTENCE]);

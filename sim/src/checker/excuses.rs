@@ -132,8 +132,11 @@ impl Excuses {
 }
 
 impl<'h> Operations<'h> {
-    /// Whether an acknowledged write must stay: not if only a store held it that was damaged, and it itself there.
+    /// Whether an acknowledged write must stay: not if Redis lost it and copies yield, nor if only a store held it that was damaged, and it itself there.
     pub(super) fn must_stay(&self, record: &Record<'h>, write: &Operation<'h>) -> bool {
+        if self.is_given_up(record, write) {
+            return false;
+        }
         match (write.acknowledged(), self.excuses.damaged_after(write.instance, write.called)) {
             (None, _) => false,
             (Some(Placement::Local), Some(damaged)) => {

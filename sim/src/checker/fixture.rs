@@ -61,6 +61,14 @@ impl Story {
         self.history.header.tuning.copies_bytes_max = Some(bytes);
     }
 
+    pub(super) fn syncs_every_write(&mut self) {
+        self.history.header.tuning.syncs_every_write = true;
+    }
+
+    pub(super) fn accepts_losses(&mut self) {
+        self.history.header.tuning.accepts_losses = true;
+    }
+
     pub(super) fn told(&self) -> History {
         self.history.clone()
     }
@@ -146,7 +154,8 @@ impl Story {
     pub(super) fn import(&mut self, instance: u32, uid: &str, fields: &[&str], became: Imported) -> u64 {
         let prefix = self.history.header.prefixes[instance as usize].clone();
         let patch = patch(&prefix, uid, self.next_op, fields);
-        let call = Call::Import { uid: uid.to_owned(), patch, first_revealed_ms: 1, last_updated_ms: 2 };
+        let call =
+            Call::Import { uid: uid.to_owned(), patch, first_revealed_ms: 1, last_updated_ms: 2, preview: false };
         let op = self.begin(instance, call);
         self.ok(op, Answer::Imported { became });
         op

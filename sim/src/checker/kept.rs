@@ -26,6 +26,7 @@ enum Reason {
     LifeOver,
     LifeMayBeOver(Doubt),
     StoreDamaged,
+    GivenUp,
 }
 
 /// The stamps of the cells of one record in Redis; of none if Redis has no such key.
@@ -95,6 +96,7 @@ fn reason(
     match run.standing(upsert, noted_us) {
         Standing::Over => Some(Reason::LifeOver),
         Standing::MayBeOver(doubt) => Some(Reason::LifeMayBeOver(doubt)),
+        Standing::Lives if run.is_given_up(record, upsert) => Some(Reason::GivenUp),
         Standing::Lives => (!run.must_stay(record, upsert)).then_some(Reason::StoreDamaged),
     }
 }
@@ -144,6 +146,7 @@ impl Reason {
             Self::AtItsStamp | Self::BelowALargerStamp | Self::Removed | Self::LifeOver => None,
             Self::LifeMayBeOver(_) => Some(Excuse::Expiry),
             Self::StoreDamaged => Some(Excuse::Damage),
+            Self::GivenUp => Some(Excuse::LostData),
         }
     }
 
@@ -158,6 +161,7 @@ impl Reason {
             Self::LifeMayBeOver(Doubt::RedisStepped) => "not in Redis: written while Redis's clock stepped",
             Self::LifeMayBeOver(Doubt::NotRenewed) => "not in Redis: what renewed its life may be lost or removed",
             Self::StoreDamaged => "not in Redis: only a damaged store had it",
+            Self::GivenUp => "not in Redis: lost there, and copies are set to yield",
         }
     }
 }

@@ -95,6 +95,7 @@ fn held_throughout<'a>(
     };
     let mut own = record.upserts.iter().map(|&op| &run.all[op]).filter(|op| op.instance == list.instance);
     own.find(|upsert| {
+        let syncs_all = run.history.header.tuning.syncs_every_write;
         let is_local = upsert.acknowledged() == Some(Placement::Local);
         let data_gone = || source != Source::Local && run.lost_between(upsert.called, list.returned());
         let is_damaged = || run.excuses.is_damaged(list.instance, upsert.called, list.returned());
@@ -102,7 +103,7 @@ fn held_throughout<'a>(
             && upsert.precedes(list)
             && removals().all(|removal| certainly_below(run, removal, upsert).is_some())
             && !excused(taken, Excuse::Damage, !run.must_stay(record, upsert) || is_damaged())
-            && !excused(taken, Excuse::Crash, !is_local && crashed(upsert))
+            && !excused(taken, Excuse::Crash, !is_local && !syncs_all && crashed(upsert))
             && !excused(taken, Excuse::Disk, !is_local && run.excuses.kept_no_copy(upsert))
             // A list that Redis answers shows what Redis has, and what it is known to lack.
             && !excused(taken, Excuse::LostData, data_gone())

@@ -28,6 +28,8 @@ pub(super) struct Operations<'h> {
     pub(super) redis_noted: Option<(u64, u64)>,
     /// What stopped: ordinal, instance, how.
     pub(super) stops: Vec<(u64, u32, Stop)>,
+    /// Copies of what Redis had acknowledged yield to its losses, and it never went back to an older state.
+    pub(super) copies_yield: bool,
     /// What reads of many answered: the first operation of each, and all of its answer.
     pub(super) many: Vec<(usize, &'h [ReadOfOne])>,
     /// Why the history cannot be judged at all.
@@ -150,6 +152,11 @@ impl<'h> Operations<'h> {
         self.losses.iter().any(|&loss| from < loss && loss < to)
     }
 
+    /// Whether a write may be given up, since Redis lost the record after it was called and copies yield to such a loss.
+    pub(super) fn is_given_up(&self, record: &Record<'h>, write: &Operation<'h>) -> bool {
+        self.history.header.tuning.accepts_losses && self.losses_of(record).any(|loss| write.called < loss)
+    }
+
     /// The reason that an instance gave for not coming to rest.
     pub(super) fn unquiet(&self) -> Option<String> {
         self.history.events.iter().find_map(|event| match &event.what {
@@ -189,7 +196,7 @@ impl<'h> Operations<'h> {
             for write in &op.writes {
                 let author = record.writers.entry((write.cell, write.tag)).or_insert(index);
                 let other = &self.all[*author];
-                if *author != index && matches!(op.call, Call::Import { .. }) && other.call == op.call {
+                if *author != index && imports_the_same(op.call, other.call) {
                     if !other.may_have_effect() {
                         *author = index;
                     }
@@ -257,6 +264,7 @@ impl<'h> Operation<'h> {
 
     pub(super) fn may_have_effect(&self) -> bool {
         !matches!(self.outcome(), Some(Outcome::Fail { .. }))
+            && !matches!(self.call, Call::Import { preview: true, .. })
     }
 
     /// Where a write was acknowledged, if it was.
@@ -333,6 +341,16 @@ impl fmt::Display for Operation<'_> {
                 Answer::Synced { .. } | Answer::ReadMany { .. } => f.write_str("Ok)"),
             },
         }
+    }
+}
+
+/// Whether both import, or would import, the same record.
+fn imports_the_same(one: &Call, other: &Call) -> bool {
+    match (one, other) {
+        (Call::Import { uid, patch, .. }, Call::Import { uid: other_uid, patch: other_patch, .. }) => {
+            uid == other_uid && patch == other_patch
+        }
+        _ => false,
     }
 }
 

@@ -15,7 +15,8 @@
 //! While the store of an instance is damaged it is not judged, and afterwards it begins anew.
 //!
 //! A crash takes away what the instance had seen and what it wrote to Redis alone; its acknowledged local writes were
-//! synced, and still bind it. An orderly stop and a loss of Redis's data take nothing away.
+//! synced, and still bind it; where the run syncs every write, so do those that Redis acknowledged. Where instances are set to
+//! accept losses, a record is not judged after Redis lost it. An orderly stop and a loss of Redis's data take nothing away.
 
 use std::cell::Cell;
 
@@ -79,21 +80,27 @@ impl<'a, 'h> Session<'a, 'h> {
             if run.excuses.is_damaged(self.instance, since, op.returned()) {
                 memories.fill_with(Memory::default);
             }
+            if run.history.header.tuning.accepts_losses && run.losses_of(record).any(|loss| loss < op.returned()) {
+                account.count(Some(Excuse::LostData));
+                continue;
+            }
             if run.excuses.is_damaged(self.instance, op.called, op.returned()) {
                 account.count(Some(Excuse::Damage));
                 continue;
             }
             while crashes.next_if(|&crash| crash < op.returned()).is_some() {
-                memories.iter_mut().for_each(Memory::crash);
+                for memory in &mut memories {
+                    memory.crash(run);
+                }
             }
             match op.call {
                 Call::Upsert { .. } => {
-                    memories[EXISTENCE].learn(op, Seen::Present);
+                    memories[EXISTENCE].learn(run, op, Seen::Present);
                     for write in &op.writes {
-                        memories[write.cell].learn(op, Seen::Tagged(write.tag));
+                        memories[write.cell].learn(run, op, Seen::Tagged(write.tag));
                     }
                     for &cell in &op.removes {
-                        memories[cell].learn(op, Seen::Absent);
+                        memories[cell].learn(run, op, Seen::Absent);
                     }
                 }
                 Call::Get { .. } | Call::GetMany { .. } => {
@@ -106,13 +113,13 @@ impl<'a, 'h> Session<'a, 'h> {
                             return Some(violation);
                         }
                         if op.shown[cell] != Seen::Absent || !may_expire {
-                            memory.learn(op, op.shown[cell]);
+                            memory.learn(run, op, op.shown[cell]);
                         }
                     }
                 }
                 Call::Remove { .. } | Call::Clear => {
                     for memory in &mut memories {
-                        memory.learn(op, Seen::Absent);
+                        memory.learn(run, op, Seen::Absent);
                     }
                 }
                 Call::Import { .. } | Call::List | Call::Sync => {}
@@ -196,21 +203,21 @@ impl<'a, 'h> Session<'a, 'h> {
             && removal.acknowledged().is_some()
             && removal.precedes(had)
             && !self.run.excuses.is_damaged(self.instance, removal.called, had.called)
-            && (is_synced(removal) || !crashed())
+            && (is_synced(self.run, removal) || !crashed())
     }
 }
 
 impl<'a, 'h> Memory<'a, 'h> {
     /// Takes in what an operation read or wrote. Operations come in the order of their returns, so the first proof of a
     /// fact is the one that holds earliest.
-    fn learn(&mut self, op: &'a Operation<'h>, value: Seen) {
+    fn learn(&mut self, run: &Operations<'_>, op: &'a Operation<'h>, value: Seen) {
         if value == Seen::Stray {
             return;
         }
         for known in self.values.iter_mut().filter(|known| known.value != value) {
             if let Some(first) = known.first.into_iter().flatten().find(|first| first.precedes(op)) {
                 known.superseded[THIS_LIFE].get_or_insert((first, op));
-                if is_synced(op) {
+                if is_synced(run, op) {
                     known.superseded[DURABLE].get_or_insert((first, op));
                 }
             }
@@ -225,24 +232,30 @@ impl<'a, 'h> Memory<'a, 'h> {
             });
             let first = &mut self.values[place].first;
             first[THIS_LIFE].get_or_insert(op);
-            if is_synced(op) {
+            if is_synced(run, op) {
                 first[DURABLE].get_or_insert(op);
             }
         }
     }
 
-    fn crash(&mut self) {
+    fn crash(&mut self, run: &Operations<'_>) {
         for known in &mut self.values {
             known.first[THIS_LIFE] = None;
             known.superseded[THIS_LIFE] = None;
         }
-        self.had.retain(|op| is_synced(op));
+        self.had.retain(|op| is_synced(run, op));
     }
 }
 
-/// A local write is synced before it is acknowledged. Some removals of a clear may be in Redis alone.
-fn is_synced(op: &Operation<'_>) -> bool {
-    op.acknowledged() == Some(Placement::Local) && !matches!(op.call, Call::Clear)
+/// A local write is synced before it is acknowledged, and any where the run says so. Some removals of a clear may be in Redis
+/// alone.
+fn is_synced(run: &Operations<'_>, op: &Operation<'_>) -> bool {
+    let is_synced = match op.acknowledged() {
+        Some(Placement::Local) => true,
+        Some(Placement::Shared) => run.history.header.tuning.syncs_every_write,
+        None => false,
+    };
+    is_synced && !matches!(op.call, Call::Clear)
 }
 
 #[cfg(test)]
@@ -330,6 +343,29 @@ mod tests {
         story.stop(0, Stop::PowerLost);
         let read = story.get_none(0, "u", Source::Local);
         story.violates(Session, "nobody can have removed it since", &[write, read]);
+    }
+
+    #[test]
+    fn an_own_shared_write_binds_across_a_crash_where_every_write_is_synced() {
+        let mut story = Story::new(&["p"]);
+        let old = story.upsert(0, "u", &["name"], Local);
+        let new = story.upsert(0, "u", &["name"], Shared);
+        story.stop(0, Stop::PowerLost);
+        let read = story.get(0, "u", Source::Local, &[("name", old)]);
+        story.passes(Session);
+        story.syncs_every_write();
+        story.violates(Session, "went back", &[old, new, read]);
+    }
+
+    #[test]
+    fn a_copy_may_yield_to_a_loss_only_where_losses_are_accepted() {
+        let mut story = Story::new(&["p"]);
+        let write = story.upsert(0, "u", &["name"], Shared);
+        story.loss();
+        let read = story.get_none(0, "u", Source::Shared);
+        story.violates(Session, "nobody can have removed it since", &[write, read]);
+        story.accepts_losses();
+        story.passes(Session);
     }
 
     #[test]

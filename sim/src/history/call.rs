@@ -4,6 +4,8 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value as Json;
 
+use super::is_false;
+
 /// What is asked of an instance. Everything happens under the instance's own prefix.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "call", rename_all = "snake_case", deny_unknown_fields, remote = "Self")]
@@ -52,6 +54,9 @@ pub enum Call {
         first_revealed_ms: u64,
         /// When it was last updated, in milliseconds since 1970: of two imports the one updated later wins.
         last_updated_ms: u64,
+        /// Say what would become of it, and write nothing.
+        #[serde(default, skip_serializing_if = "is_false")]
+        preview: bool,
     },
     /// List the uids under the prefix.
     List,
@@ -78,11 +83,6 @@ impl Freshness {
     fn is_any(&self) -> bool {
         *self == Self::Any
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-fn is_false(flag: &bool) -> bool {
-    !*flag
 }
 
 impl Call {

@@ -135,7 +135,9 @@ fn call_text(call: &Call) -> String {
             format!("get of many{} {}", freshness_text(*freshness), cut(&format!("{uids:?}")))
         }
         Call::Remove { uid, shared } => format!("remove{} {uid:?}", demand_text(*shared)),
-        Call::Import { uid, patch, .. } => format!("import {uid:?} {}", cut(&patch_text(patch))),
+        Call::Import { uid, patch, preview, .. } => {
+            format!("import{} {uid:?} {}", if *preview { " (preview)" } else { "" }, cut(&patch_text(patch)))
+        }
         Call::List => "list".to_owned(),
         Call::Clear => "clear".to_owned(),
         Call::Sync => "sync".to_owned(),

@@ -9,8 +9,8 @@ use std::{
 };
 
 use contact_cache::{
-    CachedContact, Config, ContactCache, ContactPoint, Error, Freshness, OpenError, Patch, Read, Timestamp, Uid,
-    env::Env, error::Effect,
+    CachedContact, Config, ContactCache, ContactPoint, Durability, Error, Freshness, OnLoss, OpenError, Patch, Read,
+    Timestamp, Uid, env::Env, error::Effect,
 };
 use tokio::sync::RwLock;
 
@@ -61,7 +61,20 @@ pub(super) fn config(settings: &Settings) -> Config {
     config.compact_bytes = 16 << 10;
     config.backoff_max = settings.backoff_max;
     config.backoff_first = config.backoff_first.min(config.backoff_max);
-    let Tuning { record_ttl_ms, tombstone_ttl_ms, pending_bytes_max, copies_bytes_max } = settings.tuning;
+    let Tuning {
+        record_ttl_ms,
+        tombstone_ttl_ms,
+        pending_bytes_max,
+        copies_bytes_max,
+        syncs_every_write,
+        accepts_losses,
+    } = settings.tuning;
+    if syncs_every_write {
+        config.durability = Durability::Always;
+    }
+    if accepts_losses {
+        config.on_loss = OnLoss::Accept;
+    }
     config.record_ttl = record_ttl_ms.map(Duration::from_millis);
     if let Some(tombstone_ttl) = tombstone_ttl_ms.map(Duration::from_millis) {
         config.tombstone_ttl = tombstone_ttl;
@@ -91,9 +104,9 @@ impl<E: Env> ContactCacheSubject<E> {
             Call::Remove { uid, shared: true } => written(cache.remove_shared(&uid.parse()?).await?),
             Call::Get { uid, freshness: history::Freshness::Any } => self.read(cache.get(&uid.parse()?).await?),
             Call::Get { uid, freshness: demand } => self.read(cache.get_with(&uid.parse()?, freshness(*demand)).await?),
-            Call::Import { uid, patch, first_revealed_ms, last_updated_ms } => {
-                let times = (*first_revealed_ms, *last_updated_ms);
-                imported(cache.import(&contact_of(uid.parse()?, patch, times)).await?)
+            Call::Import { uid, patch, first_revealed_ms, last_updated_ms, preview } => {
+                let contact = contact_of(uid.parse()?, patch, (*first_revealed_ms, *last_updated_ms));
+                imported(if *preview { cache.preview_import(&contact).await? } else { cache.import(&contact).await? })
             }
             // Those whose futures are large, apart: memory that every call would reserve and copy for them.
             Call::GetMany { uids, freshness } => return Box::pin(self.read_many(cache, uids, *freshness)).await,

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::{Mix, Plan, Planner, fields, numbered};
 use crate::{
-    history::{Call, Freshness, Patch},
+    history::{Call, Freshness, Patch, Tuning},
     seed::Stream,
 };
 
@@ -36,7 +36,20 @@ pub(super) fn plan(draw: &mut Stream) -> Plan {
         }
     }
     imports(&mut planner, length_us, &uids);
-    planner.finish(workers, length_us)
+    let tuning = settings(planner.draw);
+    Plan { tuning, ..planner.finish(workers, length_us) }
+}
+
+/// Each setting in some of the runs.
+fn settings(draw: &mut Stream) -> Tuning {
+    Tuning {
+        pending_bytes_max: draw.random_bool(0.15).then(|| draw.random_range(600..3_000)),
+        // Room for a few records.
+        copies_bytes_max: draw.random_bool(0.15).then(|| draw.random_range(1_000..4_000)),
+        syncs_every_write: draw.random_bool(0.3),
+        accepts_losses: draw.random_bool(0.2),
+        ..Tuning::default()
+    }
 }
 
 /// Fields that are written, and others that are removed.
@@ -79,7 +92,7 @@ fn imports(planner: &mut Planner<'_>, length_us: u64, uids: &[String]) {
             // From long before the run to long after it: the stamps of imports lie below all others all the same.
             let last_updated_ms = planner.draw.random_range(0..100 * YEAR_MS);
             let first_revealed_ms = planner.draw.random_range(0..=last_updated_ms);
-            Call::Import { uid, patch, first_revealed_ms, last_updated_ms }
+            Call::Import { uid, patch, first_revealed_ms, last_updated_ms, preview: planner.draw.random_bool(0.2) }
         });
         imported.push(call.clone());
         planner.push(at_us, instance, call);

@@ -15,6 +15,7 @@ use crate::{
         lives::Expiry,
         stored::{Place, Stored},
     },
+    faults::Fault,
     history::{Answer, Call, Event, FORMAT, History, Outcome, Patch, Phase, StoredRecord, What},
 };
 
@@ -38,6 +39,7 @@ impl<'h> Indexer<'h> {
             expiry: Expiry::default(),
             redis_noted: None,
             stops: Vec::new(),
+            copies_yield: copies_yield(history),
             many: Vec::new(),
             malformed: None,
             untagged: None,
@@ -291,6 +293,14 @@ fn seen(record: &Record<'_>, valued: &Valued<'_>) -> Seen {
         Some(tag) if tag.prefix == record.prefix && tag.uid == record.uid => Seen::Tagged(tag.op),
         _ => Seen::Stray,
     }
+}
+
+fn copies_yield(history: &History) -> bool {
+    let goes_back = |event: &Event| {
+        let What::FaultBegin { what, .. } = &event.what else { return false };
+        matches!(what, Fault::RedisRollback { .. } | Fault::RedisFailover { .. })
+    };
+    history.header.tuning.accepts_losses && !history.events.iter().any(goes_back)
 }
 
 /// What an outcome says of the record at this place in its call: of a read of many that answered, the part about that record.
