@@ -429,3 +429,29 @@ fn parent(path: &Path) -> &Path {
 fn naming(path: &Path) -> impl Fn(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_monotonic_clock_begins_with_the_environment_and_knows_no_date() {
+        let before = Instant::now();
+        let env = TokioEnv::new();
+        env.sleep(Duration::from_millis(20)).await;
+        let now = env.now();
+        assert!(now >= Duration::from_millis(20) && now <= before.elapsed(), "{now:?}");
+    }
+
+    /// The kernel's own file system takes no sync of a directory or a file: an error shows that it was asked.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_directory_or_a_file_that_the_system_does_not_sync_is_an_error_that_names_it() {
+        let (dir, file) = (Path::new("/proc/self"), Path::new("/proc/self/comm"));
+        let error = TokioDisk.sync_dir(dir).expect_err("it cannot be synced");
+        assert!(error.to_string().contains("/proc/self"), "{error}");
+        TokioDisk.open(file).expect("it is there").sync().expect_err("it cannot be synced");
+        TokioDisk.sync_dir(Path::new("/proc/self/no such directory")).expect_err("it is not there");
+        TokioDisk.sync_dir(&std::env::temp_dir()).expect("it can be synced");
+    }
+}

@@ -247,3 +247,6 @@ pub(super) fn lacks_room<D: Disk>(disk: &D, dir: &Path, bytes: u64) -> Result<Op
         )
     }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,3 +97,40 @@ pub(super) fn mark_all(index: &mut BTreeMap<Uid, Slot>, pending: &mut BTreeSet<U
         pending.insert(uid.clone());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        local::state::{encode, encode_record},
+        record::Record,
+        stamp::Stamp,
+    };
+
+    fn written(at: u64) -> Vec<u8> {
+        let stamp: Stamp = format!("{at:016x}{:016x}", 7).parse().unwrap();
+        let mut held = Held::default();
+        held.join_pending(&Record::tombstone(stamp), None);
+        encode_record(&"u".parse().unwrap(), &held)
+    }
+
+    fn ceiling_of(payloads: &[Vec<u8>]) -> Head {
+        let mut contents = Contents::default();
+        for payload in payloads {
+            contents.take(Location { offset: 0, len: 0 }, payload);
+        }
+        assert!(contents.unreadable.is_empty());
+        contents.ceiling
+    }
+
+    #[test]
+    fn r4_the_clock_begins_no_lower_than_any_ceiling_or_stamp_of_the_log_in_any_order() {
+        let ceiling = |head| encode(&[Entry::Ceiling { head }]).remove(0);
+        assert_eq!(ceiling_of(&[ceiling(9), written(5)]), Head(9));
+        assert_eq!(ceiling_of(&[ceiling(9), ceiling(5)]), Head(9));
+        // The ceiling under which it was written is damaged.
+        assert_eq!(ceiling_of(&[ceiling(5), written(9)]), Head(9));
+        assert_eq!(ceiling_of(&[written(9), ceiling(5)]), Head(9));
+        assert_eq!(ceiling_of(&[written(9), written(5)]), Head(9));
+    }
+}

@@ -566,3 +566,6 @@ fn take<E: Env>(state: &mut State<E>, uid: &Uid) -> Result<(Option<Arc<Held>>, H
     };
     Ok((before, held))
 }
+
+#[cfg(test)]
+mod tests;
