@@ -155,6 +155,7 @@ fn victims(fault: &Fault) -> Vec<Victim> {
         | Fault::RedisDenies { .. }
         | Fault::RedisLimits { .. }
         | Fault::RedisBusyScript { .. }
+        | Fault::ForeignKeys { .. }
         | Fault::ScriptFlush
         | Fault::FlushAll
         | Fault::Eviction { .. }

@@ -115,7 +115,13 @@ const SUSPEND_KINDS: [Kind; 1] =
     [|draw, instances| Fault::InstanceSuspend { instance: draw.random_range(0..instances) }];
 
 /// What an operator of Redis does to it while it runs, for runs with the emphasis on moments.
-const SERVER_KINDS: [Kind; 6] = [
+const SERVER_KINDS: [Kind; 7] = [
+    |draw, _| Fault::ForeignKeys {
+        spellings: draw.random_range(1..5),
+        strings: draw.random_range(0..5),
+        // More than a page of SCAN, in some runs.
+        crowd: *[0, 10, 1_500].choose(draw).expect("three"),
+    },
     |draw, _| Fault::RedisDenies { denied: *DENIALS.choose(draw).expect("six") },
     // From below any record to above most.
     |draw, _| Fault::RedisLimits {

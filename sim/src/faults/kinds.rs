@@ -26,6 +26,7 @@ impl Fault {
             Self::RedisLimits { to: ServerLimit::Idle { .. } } => "limit of idle time",
             Self::RedisLimits { to: ServerLimit::Clients { .. } } => "limit of clients",
             Self::RedisBusyScript { .. } => "endless script",
+            Self::ForeignKeys { .. } => "foreign keys",
             Self::ScriptFlush => "script flush",
             Self::FlushAll => "FLUSHALL",
             Self::InstanceRestart { .. } => "instance restart",
@@ -91,7 +92,7 @@ impl DiskTrouble {
 }
 
 /// The kinds, as they are named in reports.
-pub const KIND_NAMES: [&str; 56] = [
+pub const KIND_NAMES: [&str; 57] = [
     "partition",
     "partition of requests",
     "partition of replies",
@@ -121,6 +122,7 @@ pub const KIND_NAMES: [&str; 56] = [
     "limit of idle time",
     "limit of clients",
     "endless script",
+    "foreign keys",
     "script flush",
     "FLUSHALL",
     "instance restart",

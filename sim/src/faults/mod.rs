@@ -123,6 +123,15 @@ pub enum Fault {
         /// How long Redis answers nothing before it answers that it is busy (`busy-reply-threshold`), in microseconds.
         silent_us: u64,
     },
+    /// Another service writes keys beside those of a prefix, and beside its records.
+    ForeignKeys {
+        /// Copies of a record under names in another spelling than the client's.
+        spellings: u32,
+        /// Strings under such names.
+        strings: u32,
+        /// Hashes of another prefix that begins as this one does.
+        crowd: u32,
+    },
     /// SCRIPT FLUSH: every cached script is forgotten.
     ScriptFlush,
     /// FLUSHALL: an operator deletes everything.
@@ -416,6 +425,7 @@ impl Fault {
             | Self::RedisDenies { .. }
             | Self::RedisLimits { .. }
             | Self::RedisBusyScript { .. }
+            | Self::ForeignKeys { .. }
             | Self::ScriptFlush
             | Self::FlushAll
             | Self::RollingRestart { .. }
@@ -471,6 +481,7 @@ impl Fault {
                 | Self::ScriptFlush
                 | Self::FlushAll
                 | Self::Eviction { .. }
+                | Self::ForeignKeys { .. }
                 | Self::RollingRestart { .. }
         )
     }

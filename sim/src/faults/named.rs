@@ -42,6 +42,7 @@ impl Fault {
             | Self::RedisDenies { .. }
             | Self::RedisLimits { .. }
             | Self::RedisBusyScript { .. }
+            | Self::ForeignKeys { .. }
             | Self::ScriptFlush
             | Self::FlushAll
             | Self::RollingRestart { .. }

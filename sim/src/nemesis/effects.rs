@@ -48,6 +48,7 @@ impl Nemesis<'_> {
             Fault::ClockStep { instance, .. } | Fault::ClockDrift { instance, .. } => world.clock_readings(*instance),
             Fault::RedisClockStep { .. } => HOSTS.iter().map(|host| world.clock_readings(*host)).sum(),
             Fault::ResetConnections { .. }
+            | Fault::ForeignKeys { .. }
             | Fault::ScriptFlush
             | Fault::FlushAll
             | Fault::Eviction { .. }

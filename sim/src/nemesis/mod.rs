@@ -4,6 +4,7 @@
 //! between them stay. What a fault did is measured in the world (`effects`) and noted when it ends.
 
 mod effects;
+mod foreign;
 mod links;
 mod moments;
 mod network;
@@ -152,6 +153,7 @@ impl Nemesis<'_> {
             | Fault::RedisDenies { .. }
             | Fault::RedisLimits { .. }
             | Fault::RedisBusyScript { .. }
+            | Fault::ForeignKeys { .. }
             | Fault::ScriptFlush
             | Fault::FlushAll
             | Fault::Eviction { .. }
@@ -217,6 +219,7 @@ impl Nemesis<'_> {
                 self.redis.run_endless_script(self.world, *silent_us);
                 0
             }
+            Fault::ForeignKeys { spellings, strings, crowd } => self.write_foreign(*spellings, *strings, *crowd),
             Fault::ScriptFlush => self.redis.with_engine(Engine::script_flush) as u64,
             Fault::FlushAll => {
                 let keys = self.redis.keys(self.world);
@@ -298,6 +301,7 @@ impl Nemesis<'_> {
             | Fault::ScriptFlush
             | Fault::FlushAll
             | Fault::Eviction { .. }
+            | Fault::ForeignKeys { .. }
             | Fault::RollingRestart { .. } => {}
             Fault::BadNetwork { instances, trouble } => {
                 self.change_network(instances, *trouble, Edge::End);

@@ -191,6 +191,9 @@ fn fault_text(fault: &Fault) -> String {
         Fault::RedisBusyScript { silent_us } => {
             format!("{}: no answer for {} ms, then busy", fault.kind(), silent_us / 1_000)
         }
+        Fault::ForeignKeys { spellings, strings, crowd } => {
+            format!("{}: {spellings} other spellings, {strings} strings, {crowd} of another prefix", fault.kind())
+        }
         Fault::RedisClockStep { by_ms } => format!("{}: {by_ms:+} ms", fault.kind()),
         Fault::RedisRollback { age_us } => format!("{}: by {} ms", fault.kind(), age_us / 1_000),
         Fault::Eviction { keys, .. } => format!("{} of {keys} keys", fault.kind()),

@@ -52,6 +52,14 @@ fn where_scan_is_denied_lists_are_local_and_writes_and_reads_are_shared() {
 }
 
 #[test]
+fn keys_of_another_service_are_in_no_list() {
+    let history = played(Fault::ForeignKeys { spellings: 3, strings: 3, crowd: 600 });
+    assert_eq!(effects(&history), 606);
+    let ours = |answer: &Answer| matches!(answer, Answer::Listed { source: Source::Shared, uids } if uids == &["u"]);
+    assert_eq!(answers(&history, ours), 10);
+}
+
+#[test]
 fn a_script_without_end_is_silent_then_busy_and_killed_at_the_end() {
     let history = played(Fault::RedisBusyScript { silent_us: 2_000_000 });
     assert!(effects(&history) > 0, "it answered that it was busy");

@@ -22,6 +22,9 @@ const DRIFT_PPM_MAX: u64 = 1_000_000;
 /// Instances of a run, and workers of an instance. Each worker is a task.
 const COUNT_MAX: usize = 1_024;
 
+/// Keys of another service, in one fault.
+const FOREIGN_KEYS_MAX: u64 = 100_000;
+
 /// Ten years: the longest that a setting of the client may be, in milliseconds.
 const SETTING_MS_MAX: u64 = 10 * 366 * 24 * 3_600 * 1_000;
 
@@ -161,6 +164,10 @@ fn check_amounts(place: &str, fault: &Fault) -> Result<(), String> {
         }
         Fault::RedisLimits { to: ServerLimit::Idle { seconds } } => {
             within(&format!("seconds of {place}"), *seconds, 1, TIME_US_MAX / 1_000_000)
+        }
+        Fault::ForeignKeys { spellings, strings, crowd } => {
+            let keys = u64::from(*spellings) + u64::from(*strings) + u64::from(*crowd);
+            within(&format!("the number of keys of {place}"), keys, 1, FOREIGN_KEYS_MAX)
         }
         Fault::CancelledCalls { polls_max, .. } => within(&format!("{place}.polls_max"), *polls_max, 1, u64::MAX),
         Fault::ClockStep { by_ms, .. } | Fault::RedisClockStep { by_ms } => {

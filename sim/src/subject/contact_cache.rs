@@ -230,7 +230,12 @@ fn unescaped(escaped: &str) -> Option<String> {
     let mut bytes = parts.next()?.as_bytes().to_vec();
     for part in parts {
         let (code, rest) = part.split_at_checked(2)?;
-        bytes.push(u8::from_str_radix(code, 16).ok()?);
+        let byte = u8::from_str_radix(code, 16).ok()?;
+        // A name in another spelling is no name of a record.
+        if byte.is_ascii_alphanumeric() || code.bytes().any(|digit| digit.is_ascii_lowercase()) {
+            return None;
+        }
+        bytes.push(byte);
         bytes.extend_from_slice(rest.as_bytes());
     }
     String::from_utf8(bytes).ok()

@@ -242,6 +242,20 @@ impl Database {
 }
 
 impl Entry {
+    pub(super) fn of(dumped: &Dumped) -> Self {
+        let value = match &dumped.content {
+            Content::String(bytes) => Value::String(bytes.clone()),
+            Content::Hash(fields) => {
+                let mut hash = Hash::default();
+                for (field, value) in fields {
+                    hash.set(field, value);
+                }
+                Value::Hash(hash)
+            }
+        };
+        Self { value, expires_at_ms: dumped.expires_at_ms.and_then(|at_ms| i64::try_from(at_ms).ok()) }
+    }
+
     pub(super) fn is_expired(&self, now_ms: i64) -> bool {
         self.expires_at_ms.is_some_and(|at| at <= now_ms)
     }

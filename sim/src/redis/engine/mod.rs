@@ -282,6 +282,11 @@ impl Engine {
         keys
     }
 
+    /// Holds this under a key of database 0 from now on.
+    pub fn store(&mut self, key: &[u8], dumped: &Dumped) {
+        self.server.database(0).put(key, data::Entry::of(dumped));
+    }
+
     /// Every live key of database 0 at `now_ms`, which is the one that clients of the bed use.
     pub fn dump(&self, now_ms: u64) -> BTreeMap<Vec<u8>, Dumped> {
         self.server.dump(0, now_ms)

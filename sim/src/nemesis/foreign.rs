@@ -1,0 +1,35 @@
+//! Keys of another service beside those of the client.
+
+use super::Nemesis;
+use crate::redis::{Content, Dumped};
+
+/// A letter that the client never escapes (docs/FORMATS.md), escaped: such a name is in another spelling than its own.
+const OTHER_SPELLING: &str = "%66oreign";
+
+impl Nemesis<'_> {
+    /// Writes keys beside those of the first record that Redis holds, with what that holds. Answers how many: none if there is no record.
+    pub(super) fn write_foreign(&self, spellings: u32, strings: u32, crowd: u32) -> u64 {
+        let now_ms = self.world.wall_ms(self.redis.host());
+        let dump = self.redis.with_engine(|engine| engine.dump(now_ms));
+        let is_record = |key: &[u8], dumped: &Dumped| {
+            matches!(dumped.content, Content::Hash(_)) && !self.instances.records_of_key(key).is_empty()
+        };
+        let Some((key, record)) = dump.into_iter().find(|(key, dumped)| is_record(key, dumped)) else { return 0 };
+        let Some(end) = key.iter().rposition(|byte| *byte == b':') else { return 0 };
+        let (beside, ours) = (&key[..end], &key[..=end]);
+        let string = Dumped { content: Content::String(b"of another service".to_vec()), expires_at_ms: None };
+        let named = |start: &[u8], name: String| [start, name.as_bytes()].concat();
+        self.redis.with_engine(|engine| {
+            for number in 0..spellings {
+                engine.store(&named(ours, format!("{OTHER_SPELLING}{number}")), &record);
+            }
+            for number in 0..strings {
+                engine.store(&named(ours, format!("{OTHER_SPELLING}-string{number}")), &string);
+            }
+            for number in 0..crowd {
+                engine.store(&named(beside, format!("-{number}")), &record);
+            }
+        });
+        u64::from(spellings) + u64::from(strings) + u64::from(crowd)
+    }
+}
