@@ -28,7 +28,7 @@
 //! | `an-upsert-after-the-clock-of-redis-went-back` | a bug of the client: Redis went back to an older save and its clock by a quarter of an hour, so that the life it told with an upsert was over before the one that the instance held. That passed for a reply that was overtaken, and the next read lacked the upsert. A reply to a later request is never that. |
 //! | `a-replay-of-what-was-over` | a bug of the client: a pending write whose time was over came into the record that another instance had begun since, and showed again (L4). |
 //! | `a-write-in-the-microsecond-of-its-crash` | a bug of the bed: a process ended in the microsecond in which it was asked to write, and the checker went by the clock of the next process. |
-//! | `times-that-came-back-after-an-accepted-loss` | a bug of the client, seed 27 of `calls`: set to take Redis's word for a loss, an instance gave up the cells of its copy and published the times of the record again, so that its read answered `Merged` for a record that nobody held. Times yield with the cells now (R9). |
+//! | `times-that-came-back-after-an-accepted-loss` | a bug of the client, found by `calls`: set to take Redis's word for a loss, an instance gave up the cells of its copy and published the times of the record again, so that its read answered `Merged` for a record that nobody held. Times yield with the cells now (R9). |
 
 use std::{fs, path::Path};
 

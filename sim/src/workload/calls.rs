@@ -88,7 +88,11 @@ fn imports(planner: &mut Planner<'_>, length_us: u64, uids: &[String]) {
         let call = again.unwrap_or_else(|| {
             let uid = uids.choose(planner.draw).expect("at least one uid").clone();
             let tag = planner.tag(instance, &uid);
-            let patch = fields(planner.draw, &tag);
+            let mut patch = fields(planner.draw, &tag);
+            if planner.draw.random_bool(0.6) {
+                // No upsert writes or removes it: it stays, unless the record is removed.
+                patch.profile.insert("company".to_owned(), tag);
+            }
             // From long before the run to long after it: the stamps of imports lie below all others all the same.
             let last_updated_ms = planner.draw.random_range(0..100 * YEAR_MS);
             let first_revealed_ms = planner.draw.random_range(0..=last_updated_ms);
