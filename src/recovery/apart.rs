@@ -33,6 +33,9 @@ const BACKOFF_MAX: Duration = Duration::from_mins(5);
 /// follow each other without a wait while somebody asks for them.
 const OPEN_BACKOFF_MS: u64 = 1000;
 
+/// The wait after a record that a connection ended on, before another is tried alone: so much, and up to as much again, drawn.
+const CULPRIT_BACKOFF_MS: u64 = 50;
+
 /// The longest that a record may take, however often it was not merged in less, unless its bytes alone take longer.
 const LIMIT_MAX: Duration = Duration::from_mins(1);
 
@@ -301,7 +304,12 @@ pub(super) async fn try_suspects<E: Env>(inner: &Inner<E>) {
             }
             // It does no more harm than that: it goes with the others again.
             Tried::PutOff(reason) => apart.lock().settle(&uid, Some(reason)),
-            Tried::Blamed(reason) => apart.lock().blame(&uid, bytes, failures + 1, &reason, inner.env.now()),
+            Tried::Blamed(reason) => {
+                apart.lock().blame(&uid, bytes, failures + 1, &reason, inner.env.now());
+                // Each culprit costs a connection: where Redis takes none of many records, the next is not opened at once.
+                let wait_ms = CULPRIT_BACKOFF_MS + inner.env.random() % CULPRIT_BACKOFF_MS;
+                inner.env.sleep(Duration::from_millis(wait_ms)).await;
+            }
             // A pass begins with every connection, and wakes this.
             Tried::Interrupted => apart.suspect_work.notified().await,
         }
