@@ -8,7 +8,7 @@
 //! | [`answers`] | how fresh an answer is, how long it may take, and what it leaves out of account |
 //! | [`kept`] | what the local store keeps through a rewrite, a failure of the disk, and its limits |
 //!
-//! Each was seen failing with its rule taken out of the client.
+//! docs/PLANTED.md names those that were seen failing with a bug planted; the others try the siblings of their rules.
 
 mod stage;
 
