@@ -397,6 +397,9 @@ pub enum Answer {
         placement: Placement,
         /// The uids that were removed.
         uids: Vec<String>,
+        /// Redis was asked what there is, and all of it was removed.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        complete: bool,
     },
     /// Of a sync.
     Synced {

@@ -33,8 +33,6 @@ pub enum Excuse {
     Disk,
     /// A limit that was set was reached, or may have been.
     Limit,
-    /// The call was refused for what it asked.
-    Refused,
     /// The process was paused.
     Pause,
     /// The process was stopped, or the caller gave the call up.
@@ -133,7 +131,6 @@ impl fmt::Display for Excuse {
             Self::GivenUp => "search given up",
             Self::Disk => "disk in trouble",
             Self::Limit => "limit",
-            Self::Refused => "refused",
             Self::Pause => "pause",
             Self::Stopped => "stopped",
             Self::AnyError => "may answer any error",

@@ -78,6 +78,7 @@ fn fault_of(run: &Operations<'_>, op: &Operation<'_>, end: End<'_>) -> Result<Op
             }
             Some("was kept locally")
         }
+        Answer::Cleared { complete: false, .. } => Some("did not clear everything"),
         Answer::Read { source: Source::Merged, .. } if owes(run, op) => None,
         Answer::Read { source: Source::Merged, .. } => match tells_again(run, op) {
             Some(excuse) => return Err(excuse),
@@ -154,12 +155,29 @@ fn owes(run: &Operations<'_>, op: &Operation<'_>) -> bool {
     run.all.iter().any(|other| other.instance == op.instance && other.called < op.returned() && is_owed(other))
 }
 
-/// Why a read tells Redis of a record again, if it may: Redis lost the record, or forgot that it was removed.
+/// Why a read tells Redis of a record again, if it may: Redis lost the record, or forgot that it was removed, or when it was
+/// first revealed.
 fn tells_again(run: &Operations<'_>, op: &Operation<'_>) -> Option<Excuse> {
     if finds_a_loss(run, op) {
         return Some(Excuse::LostData);
     }
-    was_removed(run, op).then_some(Excuse::ToldAgain)
+    (was_removed(run, op) || was_over(run, op)).then_some(Excuse::ToldAgain)
+}
+
+/// Whether a life of the record may have ended since the instance last met the record in Redis, which forgot with it when the record
+/// was first revealed. That is told again when the record lives again.
+fn was_over(run: &Operations<'_>, op: &Operation<'_>) -> bool {
+    let (Some(ttl_ms), Some(end)) = (run.history.header.tuning.record_ttl_ms, op.end) else { return false };
+    let is_by_redis = |met: &Operation<'_>| {
+        met.acknowledged() == Some(Placement::Shared) || met.source().is_some_and(|source| source != Source::Local)
+    };
+    let met = run.all.iter().filter(|met| met.instance == op.instance && met.record == op.record && met.precedes(op));
+    let Some(met_us) = met.filter(|met| is_by_redis(met)).filter_map(|met| met.end).map(|met| met.at_us).max() else {
+        return false;
+    };
+    let clock = |from_us: u64, until_us: u64| run.expiry.clocks.redis(from_us, until_us);
+    let gone_us = clock(met_us, end.at_us).most - clock(met_us, met_us).least;
+    gone_us / 900 >= i64::try_from(ttl_ms).unwrap_or(i64::MAX)
 }
 
 /// Whether Redis lost the record, and the instance has not read it from Redis since.
@@ -376,6 +394,23 @@ mod tests {
             story.remove(1, "u", Placement::Shared);
             let get = story.get_none(0, "u", Source::Merged);
             if is_excused {
+                story.passes(Availability);
+            } else {
+                story.violates(Availability, "was merged with", &[get]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_read_tells_again_when_a_record_was_first_revealed_once_its_life_may_be_over() {
+        for is_over in [false, true] {
+            let mut story = quiet();
+            story.expires_after_ms(2_000);
+            story.upsert(0, "u", &["name"], Placement::Shared);
+            story.now_us += if is_over { 1_900_000 } else { 1_500_000 };
+            let again = story.upsert(1, "u", &["name"], Placement::Shared);
+            let get = story.get(0, "u", Source::Merged, &[("name", again)]);
+            if is_over {
                 story.passes(Availability);
             } else {
                 story.violates(Availability, "was merged with", &[get]);

@@ -7,7 +7,10 @@
 //! the drift since. That an instance had met Redis shows where it said that it was connected, and where a call was answered
 //! from there.
 
-use super::operations::Operation;
+use super::{
+    cuts::{Cuts, ON_ITS_WAY_US},
+    operations::Operation,
+};
 use crate::{
     faults::Fault,
     history::{Answer, History, Placement, Source, What},
@@ -19,9 +22,6 @@ pub(super) const ESTIMATE_US: i64 = 300_000;
 /// How long before an answer of Redis an instance may have asked for its clock: it probes each second, and waits for the reply.
 const PROBED_US: u64 = 3_000_000;
 
-/// How late a reply may arrive that was on its way when the network was cut.
-const ON_ITS_WAY_US: u64 = 1_000_000;
-
 const STANDS_STILL_PPM: i64 = -1_000_000;
 
 /// Sums of it stay within their type.
@@ -32,7 +32,7 @@ const END_OF_TIME: i64 = i64::MAX / 8;
 pub(super) struct Clocks {
     redis: Course,
     instances: Vec<InstanceClocks>,
-    cuts: Vec<Cut>,
+    cuts: Cuts,
     /// How wrong wall clocks may be beyond what the history tells.
     unknown_us: i64,
     /// When the history ends.
@@ -78,15 +78,6 @@ struct Process {
     met: Vec<(u64, u64)>,
 }
 
-/// A time in which some instances cannot have heard from Redis, or none can.
-struct Cut {
-    fault: u32,
-    /// All if empty.
-    instances: Vec<u32>,
-    from_us: u64,
-    until_us: u64,
-}
-
 /// When an instance can have heard of Redis's clock last.
 struct Heard {
     since_us: u64,
@@ -121,21 +112,18 @@ impl Clocks {
         let unknown_us = i64::try_from(header.clock_error_ms).unwrap_or(i64::MAX).saturating_mul(1_000);
         let ends_us = history.events.last().map_or(0, |last| last.at_us);
         let (redis, instances) = (Course::default(), instances.collect());
-        let mut clocks = Self { redis, instances, cuts: Vec::new(), unknown_us, ends_us };
+        let mut clocks = Self { redis, instances, cuts: Cuts::of(&history.events), unknown_us, ends_us };
         let mut begun: Vec<(u32, &Fault)> = Vec::new();
         for event in &history.events {
             match &event.what {
                 What::FaultBegin { fault, what, .. } => {
                     begun.push((*fault, what));
                     clocks.change(what, event.at_us, 1);
-                    clocks.cuts.extend(Cut::of(*fault, what, event.at_us));
                 }
                 What::FaultEnd { fault, .. } => {
                     if let Some((_, what)) = begun.iter().find(|(number, _)| number == fault) {
                         clocks.change(what, event.at_us, -1);
                     }
-                    let ended = clocks.cuts.iter_mut().filter(|cut| cut.fault == *fault);
-                    ended.for_each(|cut| cut.until_us = event.at_us);
                 }
                 What::Stopped { instance, .. } => {
                     let Some(of) = clocks.instances.get_mut(*instance as usize) else { continue };
@@ -272,8 +260,7 @@ impl Clocks {
     fn heard(&self, instance: u32, process: &Process, (from_us, until_us): (u64, u64)) -> Heard {
         let met = process.met.iter().take_while(|(_, returned_us)| *returned_us <= from_us).last();
         let since_us = met.map_or(0, |(called_us, _)| called_us.saturating_sub(PROBED_US)).max(process.from_us);
-        let cuts = self.cuts.iter().filter(|cut| cut.instances.is_empty() || cut.instances.contains(&instance));
-        let cut = cuts.filter(|cut| cut.from_us <= from_us && until_us <= cut.until_us).map(|cut| cut.from_us).min();
+        let cut = self.cuts.around(instance, from_us, until_us);
         let heard_us = cut.map_or(until_us, |cut_us| cut_us.saturating_add(ON_ITS_WAY_US).min(until_us));
         Heard { since_us, until_us: heard_us.max(since_us), is_certain: met.is_some() }
     }
@@ -334,7 +321,7 @@ fn is_from_redis(op: &Operation<'_>) -> bool {
     match op.answer() {
         Some(Answer::Written { placement, .. }) => *placement == Placement::Shared,
         // One that removed nothing need not have asked.
-        Some(Answer::Cleared { placement, uids }) => *placement == Placement::Shared && !uids.is_empty(),
+        Some(Answer::Cleared { placement, uids, .. }) => *placement == Placement::Shared && !uids.is_empty(),
         Some(Answer::Read { source, .. } | Answer::Listed { source, .. }) => *source != Source::Local,
         Some(Answer::Imported { .. }) => true,
         // Of a read of many each part is an operation of its own.
@@ -367,19 +354,6 @@ impl InstanceClocks {
     fn slept_us(&self, from_us: u64, until_us: u64) -> i64 {
         self.monotonic.range(from_us, from_us, Leg::offset_at).most
             - self.monotonic.range(until_us, until_us, Leg::offset_at).least
-    }
-}
-
-impl Cut {
-    /// What a fault that begins now cuts off, if it does.
-    fn of(number: u32, fault: &Fault, at_us: u64) -> Option<Self> {
-        let instances = match fault {
-            Fault::Partition { instances, .. } => instances.clone(),
-            Fault::InstanceSuspend { instance } => vec![*instance],
-            Fault::RedisCrash { .. } | Fault::RedisPowerLoss { .. } | Fault::RedisPause => Vec::new(),
-            _ => return None,
-        };
-        Some(Self { fault: number, instances, from_us: at_us, until_us: u64::MAX })
     }
 }
 

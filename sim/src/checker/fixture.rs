@@ -188,7 +188,7 @@ impl Story {
     pub(super) fn clear(&mut self, instance: u32, uids: &[&str]) -> u64 {
         let op = self.begin(instance, Call::Clear);
         let uids = uids.iter().map(|&uid| uid.to_owned()).collect();
-        self.ok(op, Answer::Cleared { placement: Placement::Shared, uids });
+        self.ok(op, Answer::Cleared { placement: Placement::Shared, uids, complete: true });
         op
     }
 

@@ -1,22 +1,32 @@
 //! G8: every call returns within its deadline, and what needs only the local disk succeeds.
 //!
-//! `get`, `upsert` and `remove` must not fail while the disk of their instance works, except that a record which cannot be
-//! kept exactly is refused, and a write that there is no room for where the run set a limit; nor may an instance fail to open its cache then. While the disk is in trouble they may fail, in
-//! time, and a `get` may do so later while Redis is away (the instance may miss what it could not keep); a write that did
-//! nothing for certain says so, since G1 and G2 hold it to that. `list`, `clear` and `sync` may answer any error, in time.
+//! `get`, `upsert` and `remove` must not fail while the disk of their instance works, nor may an instance fail to open its
+//! cache then. While the disk is in trouble they may fail, in time; a write that did nothing for certain says so, since G1 and
+//! G2 hold it to that. `list`, `clear` and `sync` may answer any error, in time. No workload asks for what an instance has to
+//! refuse.
+//!
+//! Where a run sets a limit, a write may find no room, and a `get` a record forgotten, if what the instance has written and
+//! read may add up to the limit by the count of this checker. A `get` may also find a record forgotten once the instance had
+//! something in hand while its disk was in trouble.
 //!
 //! A pause of the process, or the sleep of its machine, does not count (a call that it cuts in two may find its deadline gone),
 //! nor does a call that its caller gave up.
+
+use std::collections::BTreeMap;
 
 use super::{
     Account, Excuse, Verdict,
     operations::{Operation, Operations},
 };
-use crate::history::{Call, Freshness, Outcome, What};
+use crate::history::{Answer, Call, Freshness, Outcome, Placement, What};
 
 /// What a call may take beyond its deadline: the simulated scheduler wakes a sleeper up to a tick late, and the answer
 /// passes through a few wake-ups before it is recorded.
 const SLACK_US: u64 = 2_000;
+
+/// What a client may count for a record with its existence and its life, and for a cell, beside the values: names, stamps.
+const BYTES_A_RECORD: usize = 300;
+const BYTES_A_CELL: usize = 120;
 
 pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
     let calls = run.all.iter().fold(Verdict::Pass, |verdict, op| match judge(run, op) {
@@ -70,17 +80,24 @@ fn judge(run: &Operations<'_>, op: &Operation<'_>) -> Result<Option<Excuse>, Ver
         // A limit of what may be pending was set, and is reached (G11): a write says so.
         Outcome::Fail { error } | Outcome::Info { error } if is_full(run, op, error) => Ok(Some(Excuse::Limit)),
         Outcome::Fail { .. } | Outcome::Info { .. } if excuse.is_some() => Ok(excuse),
-        Outcome::Fail { error } if error.starts_with("refused") => Ok(Some(Excuse::Refused)),
         Outcome::Fail { error } => violation(format!("{op} failed while its disk worked: {error}")),
         Outcome::Info { error } => violation(format!("{op} gave up while its disk worked: {error}")),
     }
 }
 
-/// Whether a read fails since the instance has forgotten the record, or could not keep a copy: for a limit of copies, or
-/// since its disk failed.
+/// Whether a read may fail since the instance has forgotten the record: for a limit of copies, or since its disk failed
+/// when it was to keep one.
 fn is_forgotten(run: &Operations<'_>, op: &Operation<'_>, error: &str) -> bool {
-    let may_forget = run.history.header.tuning.copies_bytes_max.is_some() || run.excuses.had_bad_disk(op);
-    may_forget && error.starts_with("forgotten") && matches!(op.call, Call::Get { .. } | Call::GetMany { .. })
+    if !error.starts_with("forgotten") || !matches!(op.call, Call::Get { .. } | Call::GetMany { .. }) {
+        return false;
+    }
+    let before = || run.all.iter().filter(|other| other.instance == op.instance && other.called < op.returned());
+    // What was pending may have been published at any later time. An instance does not know which copies it could not keep:
+    // from then on it may have forgotten any record.
+    let had_in_hand = |other: &Operation<'_>| is_pending(other) || run.excuses.kept_no_copy(other);
+    let limit = run.history.header.tuning.copies_bytes_max;
+    limit.is_some_and(|limit| bytes_of(run, before(), None) > limit)
+        || run.excuses.had_bad_disk(op) && before().any(had_in_hand)
 }
 
 /// Whether a call fails with what it asked for: Redis's word, or a copy that is not too old.
@@ -97,9 +114,51 @@ fn is_demanded(call: &Call, error: &str) -> bool {
     }
 }
 
+/// Whether a write may find no room: what is pending has a limit (G11), and what the instance was asked to write may reach it.
 fn is_full(run: &Operations<'_>, op: &Operation<'_>, error: &str) -> bool {
-    let limited = run.history.header.tuning.pending_bytes_max.is_some();
-    limited && error.starts_with("full") && matches!(op.call, Call::Upsert { .. } | Call::Remove { .. })
+    if !error.starts_with("full") || !matches!(op.call, Call::Upsert { .. } | Call::Remove { .. }) {
+        return false;
+    }
+    let mine = || run.all.iter().filter(|other| other.instance == op.instance && other.called < op.returned());
+    let drained =
+        mine().filter(|sync| sync.precedes(op) && matches!(sync.answer(), Some(Answer::Synced { pending: 0 })));
+    let since = drained.map(|sync| sync.called).max().unwrap_or(0);
+    // What Redis lost is pending again.
+    let is_lost = run.lost_between(0, op.returned());
+    let may_be_pending = |other: &&Operation<'_>| is_lost || is_pending(other) && other.returned() > since;
+    let limit = run.history.header.tuning.pending_bytes_max;
+    let by = (!is_lost).then_some(op.instance);
+    limit.is_some_and(|limit| bytes_of(run, mine().filter(may_be_pending), by) > limit)
+}
+
+/// Whether an operation may have left something that Redis does not have yet.
+fn is_pending(op: &Operation<'_>) -> bool {
+    let is_write = matches!(op.call, Call::Upsert { .. } | Call::Remove { .. } | Call::Clear);
+    // One that was refused says so here: it asked for the room that is looked for.
+    is_write && op.acknowledged() != Some(Placement::Shared)
+}
+
+/// How many bytes an instance holds, at most, of the records that these operations are about. Of each cell the longest value
+/// counts, of those by one instance or of all: a merge answers with the whole record.
+fn bytes_of<'a>(run: &Operations<'_>, ops: impl Iterator<Item = &'a Operation<'a>>, by: Option<u32>) -> u64 {
+    let is_of = |op: &Operation<'_>, record: usize| match op.record {
+        Some(of) => of == record,
+        None => matches!(op.call, Call::Clear) && op.prefix == run.records[record].prefix,
+    };
+    let ops: Vec<_> = ops.collect();
+    let records = (0..run.records.len()).filter(|&record| ops.iter().any(|op| is_of(op, record)));
+    let of_record = |record: usize| {
+        let mut cells: BTreeMap<usize, usize> = BTreeMap::new();
+        let writers = run.records[record].writers.values().map(|&upsert| &run.all[upsert]);
+        for write in
+            writers.filter(|upsert| by.is_none_or(|by| upsert.instance == by)).flat_map(|upsert| &upsert.writes)
+        {
+            let longest = cells.entry(write.cell).or_default();
+            *longest = write.value.to_string().len().max(*longest);
+        }
+        BYTES_A_RECORD + cells.values().map(|bytes| BYTES_A_CELL + bytes).sum::<usize>()
+    };
+    records.map(of_record).sum::<usize>() as u64
 }
 
 fn unanswered(run: &Operations<'_>, op: &Operation<'_>) -> Result<Option<Excuse>, Verdict> {
@@ -284,15 +343,15 @@ mod tests {
     }
 
     #[test]
-    fn a_write_may_find_no_room_only_where_a_limit_was_set_and_a_read_never() {
-        for (limited, reads) in [(true, false), (false, false), (true, true)] {
+    fn a_write_may_find_no_room_only_where_a_limit_may_be_reached_and_a_read_never() {
+        for (limit, reads) in [(Some(300), false), (Some(1_000), false), (None, false), (Some(300), true)] {
             let mut story = Story::new(&["p"]);
-            if limited {
-                story.limits_pending_to(1_000);
+            if let Some(limit) = limit {
+                story.limits_pending_to(limit);
             }
             let op = if reads { story.get_begins(0, "u") } else { story.upsert_begins(0, "u", &["name"]) };
-            story.fail(op, "full: pending writes have reached 1000 bytes");
-            if limited && !reads {
+            story.fail(op, "full: pending writes have reached their limit");
+            if limit == Some(300) && !reads {
                 story.passes(Latency);
             } else {
                 story.violates(Latency, "failed while its disk worked", &[op]);
@@ -301,20 +360,86 @@ mod tests {
     }
 
     #[test]
-    fn a_read_may_find_its_copy_forgotten_only_where_copies_are_limited_and_a_write_never() {
-        for (limited, reads, said) in [
-            (true, true, "forgotten: raise copies_bytes_max"),
-            (false, true, "forgotten: raise copies_bytes_max"),
-            (true, false, "forgotten: raise copies_bytes_max"),
-            (true, true, "the disk is away"),
+    fn what_a_clear_may_have_removed_takes_room_too() {
+        let mut story = Story::new(&["p"]);
+        story.limits_pending_to(1_100);
+        for uid in ["u", "v", "w"] {
+            story.upsert(0, uid, &["name"], Placement::Shared);
+        }
+        let clear = story.begin(0, Call::Clear);
+        let uids = ["u", "v", "w"].map(str::to_owned).to_vec();
+        story.ok(clear, Answer::Cleared { placement: Placement::Local, uids, complete: false });
+        let upsert = story.upsert_begins(0, "u", &["name"]);
+        story.fail(upsert, "full: pending writes have reached their limit");
+        story.passes(Latency);
+    }
+
+    #[test]
+    fn a_disk_in_trouble_excuses_a_forgotten_record_only_if_something_was_in_hand() {
+        for in_hand in [true, false] {
+            let mut story = Story::new(&["p"]);
+            story.event(What::FaultBegin {
+                fault: 0,
+                what: Fault::BadDisk { instance: 0, trouble: DiskTrouble::Full },
+                at: None,
+            });
+            if in_hand {
+                story.get_none(0, "v", Source::Shared);
+            }
+            story.event(What::FaultEnd { fault: 0, effects: 1 });
+            story.now_us += 1_000_000;
+            let get = story.get_begins(0, "u");
+            story.fail(get, "forgotten: redis is away, and what is held may not be all of it");
+            if in_hand {
+                story.passes(Latency);
+            } else {
+                story.violates(Latency, "failed while its disk worked: forgotten", &[get]);
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_synced_takes_no_room_any_more() {
+        for is_synced in [true, false] {
+            let mut story = Story::new(&["p"]);
+            story.limits_pending_to(1_100);
+            for uid in ["u", "v"] {
+                story.upsert(0, uid, &["name"], Placement::Local);
+            }
+            if is_synced {
+                let sync = story.begin(0, Call::Sync);
+                story.ok(sync, Answer::Synced { pending: 0 });
+            }
+            let upsert = story.upsert_begins(0, "w", &["name"]);
+            story.fail(upsert, "full: pending writes have reached their limit");
+            if is_synced {
+                story.violates(Latency, "failed while its disk worked", &[upsert]);
+            } else {
+                story.passes(Latency);
+            }
+        }
+    }
+
+    #[test]
+    fn a_read_may_find_its_copy_forgotten_only_where_copies_may_reach_their_limit_and_a_write_never() {
+        let forgotten = "forgotten: raise copies_bytes_max";
+        for (limit, reads, said, is_legal) in [
+            (Some(600), true, forgotten, true),
+            (Some(2_000), true, forgotten, false),
+            (None, true, forgotten, false),
+            (Some(600), false, forgotten, false),
+            (Some(600), true, "the disk is away", false),
         ] {
             let mut story = Story::new(&["p"]);
-            if limited {
-                story.limits_copies_to(1_000);
+            if let Some(limit) = limit {
+                story.limits_copies_to(limit);
+            }
+            for uid in ["u", "v"] {
+                story.upsert(0, uid, &["name"], Placement::Shared);
             }
             let op = if reads { story.get_begins(0, "u") } else { story.upsert_begins(0, "u", &["name"]) };
             story.fail(op, said);
-            if limited && reads && said.starts_with("forgotten") {
+            if is_legal {
                 story.passes(Latency);
             } else {
                 story.violates(Latency, "failed while its disk worked", &[op]);
@@ -323,13 +448,14 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_and_an_incomplete_list_are_legal() {
+    fn an_incomplete_list_is_legal_and_a_refusal_is_not() {
         let mut story = Story::new(&["p"]);
-        let upsert = story.upsert_begins(0, "u", &["name"]);
-        story.fail(upsert, "refused: nesting deeper than 64");
         let list = story.begin(0, Call::List);
         story.info(list);
         story.upsert(0, "u", &["name"], Placement::Local);
         story.passes(Latency);
+        let upsert = story.upsert_begins(0, "u", &["name"]);
+        story.fail(upsert, "refused: nesting deeper than 64");
+        story.violates(Latency, "failed while its disk worked: refused", &[upsert]);
     }
 }

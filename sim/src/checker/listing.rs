@@ -2,10 +2,12 @@
 //!
 //! There throughout, for certain: Redis had acknowledged an upsert before the list was called, every removal called
 //! before the list returned lies below it, and Redis kept its data in between. Absent throughout: nobody had written
-//! the uid, or, the other way round, a removal lies above every upsert. Only lists answered from Redis alone are held
-//! to what Redis has; no list may name a uid twice, or one that nobody had written.
+//! the uid, or, the other way round, a removal lies above every upsert. Only lists that Redis answered are held
+//! to what it has; no list may name a uid twice, or one that nobody had written.
 //!
 //! And whatever the source, an instance lists what it wrote itself and still holds (R2): as a `get` of it shows it.
+//!
+//! A `clear` removes what it lists. One that says that it is complete is held to the same; any other only to what it names.
 
 use std::{
     cell::Cell,
@@ -26,13 +28,18 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
         by_uid.insert((record.prefix, record.uid), record);
     }
     for list in &run.all {
-        let Some(Answer::Listed { source, uids }) = list.answer() else { continue };
+        // None where it may have left out anything.
+        let (source, uids) = match list.answer() {
+            Some(Answer::Listed { source, uids }) => (Some(*source), uids),
+            Some(Answer::Cleared { uids, complete, .. }) => (complete.then_some(Source::Merged), uids),
+            _ => continue,
+        };
         let mut listed = BTreeSet::new();
         account.count_many(None, uids.len() as u64);
         for uid in uids {
             let record = by_uid.get(&(list.prefix, uid.as_str()));
             let wrong = if listed.insert(uid.as_str()) {
-                wrongly_listed(run, record.copied(), list, *source == Source::Shared)
+                wrongly_listed(run, record.copied(), list, source == Some(Source::Shared))
             } else {
                 Some((" a second time".to_owned(), None))
             };
@@ -44,11 +51,15 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
         }
         for record in run.records.iter().filter(|record| record.prefix == list.prefix && !listed.contains(record.uid)) {
             let taken = Cell::new(None);
-            if let Some(upsert) = held_throughout(run, record, list, (*source, &taken)) {
+            let Some(source) = source else {
+                account.note("records that a clear did not name which says that it is not complete", 1);
+                continue;
+            };
+            if let Some(upsert) = held_throughout(run, record, list, (source, &taken)) {
                 let message = format!("{list} does not name {record}, which its instance held since {upsert}");
                 return Verdict::Violation { message, ops: numbers(&[list, upsert]) };
             }
-            let there = (*source == Source::Shared).then(|| there_throughout(run, record, list, &taken)).flatten();
+            let there = (source != Source::Local).then(|| there_throughout(run, record, list, &taken)).flatten();
             if let Some(upsert) = there {
                 let message = format!("{list} does not name {record}, which was there throughout since {upsert}");
                 return Verdict::Violation { message, ops: numbers(&[list, upsert]) };

@@ -22,6 +22,7 @@ mod bounded;
 mod cells;
 mod clocks;
 mod convergence;
+mod cuts;
 mod demands;
 mod durability;
 mod evidence;

@@ -322,7 +322,7 @@ impl Model {
             self.instances[3].held.clear();
             self.instances[3].pending.clear();
         }
-        Answer::Cleared { placement, uids }
+        Answer::Cleared { placement, uids, complete: self.instances[instance].connected }
     }
 
     fn get(&mut self, instance: usize, uid: &'static str) -> Answer {

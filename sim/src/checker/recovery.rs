@@ -4,13 +4,20 @@
 //! last state that an instance reported must be `connected`. An instance that has reported none since it was last
 //! started is judged by its rest alone.
 //!
+//! A `sync` that answers that nothing is pending has heard so from Redis: it is a violation where the instance was cut off from a
+//! local write before it until it returned.
+//!
 //! And without a stampede: of N instances at most N/4, or ten, ask for a connection within any 100 ms. An instance that
 //! is being started asks at once, and is not counted until it has opened its cache: when it starts is not its choice.
 //! All else is, also what it does when a fault ends for everybody in one moment: its first delay is drawn from at least a
 //! second.
 
-use super::{Account, Excuse, Verdict, operations::Operations};
-use crate::history::{Event, Phase, What};
+use super::{
+    Account, Excuse, Verdict,
+    cuts::{Cuts, ON_ITS_WAY_US},
+    operations::{Operation, Operations},
+};
+use crate::history::{Answer, Event, Phase, Placement, What};
 
 /// The window in which attempts to connect are counted, in simulated microseconds.
 const WINDOW_US: u64 = 100_000;
@@ -55,7 +62,34 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
             return Verdict::Violation { message, ops: Vec::new() };
         }
     }
+    if let Some(verdict) = synced_unheard(run, account) {
+        return verdict;
+    }
     stampede(run, account).map_or(Verdict::Pass, |message| Verdict::Violation { message, ops: Vec::new() })
+}
+
+/// A sync that has nothing pending, although Redis cannot have acknowledged a local write before it.
+fn synced_unheard(run: &Operations<'_>, account: &mut Account) -> Option<Verdict> {
+    let cuts = Cuts::of(&run.history.events);
+    for sync in &run.all {
+        let (Some(Answer::Synced { pending: 0 }), Some(end)) = (sync.answer(), sync.end) else { continue };
+        account.note("syncs that left nothing pending", 1);
+        let is_kept = |write: &&Operation<'_>| {
+            write.instance == sync.instance
+                && write.acknowledged() == Some(Placement::Local)
+                && write.precedes(sync)
+                && !run.excuses.is_damaged(write.instance, write.called, sync.returned())
+        };
+        let is_unheard = |write: &&Operation<'_>| {
+            let cut = cuts.around(write.instance, write.called_at_us, end.at_us);
+            cut.is_some_and(|cut_us| cut_us.saturating_add(ON_ITS_WAY_US) < write.called_at_us)
+        };
+        if let Some(write) = run.all.iter().filter(is_kept).find(is_unheard) {
+            let message = format!("{sync} left nothing pending, but its instance was cut off from Redis since {write}");
+            return Some(Verdict::Violation { message, ops: vec![write.number, sync.number] });
+        }
+    }
+    None
 }
 
 /// Too many attempts to connect within one window.

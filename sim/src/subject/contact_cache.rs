@@ -214,6 +214,7 @@ async fn clear<E: Env>(cache: &ContactCache<E>) -> Result<Outcome, Error> {
     let answer = Answer::Cleared {
         placement: placement(lowest.unwrap_or(contact_cache::Placement::Shared)),
         uids: texts(cleared.removed.keys()),
+        complete: cleared.complete,
     };
     Ok(Outcome::Ok { answer })
 }

@@ -1,6 +1,8 @@
 //! What is under test, behind one trait: the bed knows no more of it than this. docs/TESTING-YOUR-CLIENT.md tells how to
 //! add one.
 
+#[cfg(test)]
+mod cheating;
 mod contact_cache;
 mod legacy;
 
@@ -116,6 +118,15 @@ pub enum SubjectKind {
     ContactCache,
     /// The Python cache that came before, in Rust.
     Legacy,
+    /// The contact cache with a habit that the checkers must catch.
+    #[cfg(test)]
+    Cheating(cheating::Cheat),
+}
+
+/// Whose form it has what a subject keeps in Redis and on disk, and whose limits it has.
+enum Form {
+    ContactCache,
+    Legacy,
 }
 
 /// All subjects, in the order of reports.
@@ -136,31 +147,36 @@ impl SubjectKind {
                 Ok(subject) => Ok(Arc::new(subject)),
                 Err(error) => Err(error.to_string()),
             },
+            #[cfg(test)]
+            Self::Cheating(cheat) => match cheating::CheatingSubject::open(env, settings, cheat).await {
+                Ok(subject) => Ok(Arc::new(subject)),
+                Err(error) => Err(error.to_string()),
+            },
         }
     }
 
     /// The file that holds the local store, for faults that damage it.
     pub fn store(self, settings: &Settings) -> PathBuf {
-        settings.directory.join(match self {
-            Self::ContactCache => "store.log",
-            Self::Legacy => legacy::FILE,
+        settings.directory.join(match self.form() {
+            Form::ContactCache => "store.log",
+            Form::Legacy => legacy::FILE,
         })
     }
 
     /// What an instance of it promises never to pass.
     pub fn limits(self) -> Limits {
-        match self {
-            Self::ContactCache => contact_cache::LIMITS,
-            Self::Legacy => Limits::default(),
+        match self.form() {
+            Form::ContactCache => contact_cache::LIMITS,
+            Form::Legacy => Limits::default(),
         }
     }
 
     /// The records behind a key of Redis, in a run of these prefixes: none if it is no record's, several if the subject's
     /// keys are ambiguous.
     pub fn records_of_key(self, key: &[u8], prefixes: &[&str]) -> Vec<RecordName> {
-        match self {
-            Self::ContactCache => contact_cache::record_of_key(key).into_iter().collect(),
-            Self::Legacy => legacy::records_of_key(key, prefixes),
+        match self.form() {
+            Form::ContactCache => contact_cache::record_of_key(key).into_iter().collect(),
+            Form::Legacy => legacy::records_of_key(key, prefixes),
         }
     }
 
@@ -172,9 +188,9 @@ impl SubjectKind {
                 StoredValue::Hash(fields.into_iter().map(|(field, value)| (Raw(field), Raw(value))).collect())
             }
         };
-        let record = |name| match self {
-            Self::ContactCache => contact_cache::stored::in_redis(name, &value, now_ms),
-            Self::Legacy => legacy::stored::in_redis(name, &value),
+        let record = |name| match self.form() {
+            Form::ContactCache => contact_cache::stored::in_redis(name, &value, now_ms),
+            Form::Legacy => legacy::stored::in_redis(name, &value),
         };
         let records = self.records_of_key(&key, prefixes).into_iter().map(record).collect();
         StoredKey { key: Raw(key), value, expires_at_ms: dumped.expires_at_ms, records }
@@ -182,9 +198,18 @@ impl SubjectKind {
 
     /// What the file of a local store holds, at this time of Redis's clock.
     pub fn stored_entries(self, file: &[u8], settings: &Settings, now_ms: u64) -> Vec<StoredEntry> {
+        match self.form() {
+            Form::ContactCache => contact_cache::stored::in_file(file, &settings.prefix, now_ms),
+            Form::Legacy => legacy::stored::in_file(file, &settings.prefix),
+        }
+    }
+
+    fn form(self) -> Form {
         match self {
-            Self::ContactCache => contact_cache::stored::in_file(file, &settings.prefix, now_ms),
-            Self::Legacy => legacy::stored::in_file(file, &settings.prefix),
+            Self::ContactCache => Form::ContactCache,
+            Self::Legacy => Form::Legacy,
+            #[cfg(test)]
+            Self::Cheating(_) => Form::ContactCache,
         }
     }
 
@@ -193,6 +218,8 @@ impl SubjectKind {
         match self {
             Self::ContactCache => "contact-cache",
             Self::Legacy => "legacy",
+            #[cfg(test)]
+            Self::Cheating(_) => "cheating",
         }
     }
 
@@ -200,6 +227,8 @@ impl SubjectKind {
     pub fn about(self) -> &'static str {
         match self {
             Self::ContactCache => "the client of this workspace",
+            #[cfg(test)]
+            Self::Cheating(_) => "the client of this workspace with a habit that the checkers must catch",
             Self::Legacy => "the Python client that came before, which a mock-based report had passed",
         }
     }

@@ -59,7 +59,8 @@ impl<E: Env> LegacySubject<E> {
                 let (keys, forgotten, told) = client.clear().await?;
                 let mut uids: BTreeSet<_> = keys.iter().map(|key| self.uid_of_key(key)).collect();
                 uids.extend(forgotten);
-                Answer::Cleared { placement: placement(told), uids: uids.into_iter().collect() }
+                let (placement, uids) = (placement(told), uids.into_iter().collect());
+                Answer::Cleared { placement, uids, complete: placement == Placement::Shared }
             }
             Call::Sync => Answer::Synced {
                 pending: match client.save().await? {

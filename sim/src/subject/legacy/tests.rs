@@ -148,7 +148,10 @@ fn a_clear_takes_a_prefix_for_a_pattern_and_deletes_the_keys_of_others() {
         upsert(&star, "mine", json!({"profile": {"name": "A"}})).await;
         upsert(&plain, "theirs", json!({"profile": {"name": "B"}})).await;
         let uids = vec!["mine".to_owned(), "user:theirs".to_owned()];
-        assert_eq!(ask(&star, Call::Clear).await, Answer::Cleared { placement: Placement::Shared, uids });
+        assert_eq!(
+            ask(&star, Call::Clear).await,
+            Answer::Cleared { placement: Placement::Shared, uids, complete: true }
+        );
         assert_eq!(get(&star, "mine").await, (Source::Shared, None));
         assert_eq!(get(&plain, "theirs").await, (Source::Local, Some(named("B"))), "redis does not have it any more");
     });
