@@ -168,13 +168,18 @@ fn tells_again(run: &Operations<'_>, op: &Operation<'_>) -> Option<Excuse> {
 /// was first revealed. That is told again when the record lives again.
 fn was_over(run: &Operations<'_>, op: &Operation<'_>) -> bool {
     let (Some(ttl_ms), Some(end)) = (run.history.header.tuning.record_ttl_ms, op.end) else { return false };
-    let is_by_redis = |met: &Operation<'_>| {
-        met.acknowledged() == Some(Placement::Shared) || met.source().is_some_and(|source| source != Source::Local)
-    };
-    let met = run.all.iter().filter(|met| met.instance == op.instance && met.record == op.record && met.precedes(op));
-    let Some(met_us) = met.filter(|met| is_by_redis(met)).filter_map(|met| met.end).map(|met| met.at_us).max() else {
-        return false;
-    };
+    let earlier =
+        run.all.iter().filter(|met| met.instance == op.instance && met.record == op.record && met.precedes(op));
+    // An acknowledgement does not tell when the record was first revealed; a reply to a read does.
+    let (mut read_us, mut written_us) = (None, None);
+    for (met, end) in earlier.filter_map(|met| Some((met, met.end?))) {
+        match met.source() {
+            Some(Source::Shared | Source::Merged) => read_us = read_us.max(Some(end.at_us)),
+            None if met.acknowledged().is_some() => written_us = written_us.or(Some(end.at_us)),
+            Some(Source::Local) | None => {}
+        }
+    }
+    let Some(met_us) = read_us.or(written_us) else { return false };
     let clock = |from_us: u64, until_us: u64| run.expiry.clocks.redis(from_us, until_us);
     let gone_us = clock(met_us, end.at_us).most - clock(met_us, met_us).least;
     gone_us / 900 >= i64::try_from(ttl_ms).unwrap_or(i64::MAX)
@@ -408,6 +413,7 @@ mod tests {
             story.expires_after_ms(2_000);
             story.upsert(0, "u", &["name"], Placement::Shared);
             story.now_us += if is_over { 1_900_000 } else { 1_500_000 };
+            story.upsert(0, "u", &["name"], Placement::Shared);
             let again = story.upsert(1, "u", &["name"], Placement::Shared);
             let get = story.get(0, "u", Source::Merged, &[("name", again)]);
             if is_over {
