@@ -7,8 +7,9 @@
 //! - while the instance last asked about the record: later it cannot have heard of it;
 //! - before a later write had taken effect in Redis: from then on it confirms that one.
 //!
-//! What an instance wrote itself and may not have merged needs no confirmation, so such cells are left out; so are cells of
-//! which it holds none, and all of a record that Redis lost, or whose time may be over.
+//! A write that the instance may not have merged yet needs no confirmation, so its cells are left out. Cells that the copy lacks are
+//! left out too, and so is a record that Redis lost or whose time may be over. After any loss of data the first bound does not
+//! hold: the marker of the generation may be lost too, and then an instance publishes all its copies again (R6).
 
 use super::{
     Account, Excuse, Verdict,
@@ -54,8 +55,10 @@ fn not_shared(op: &Operation<'_>) -> Option<Verdict> {
         Answer::Read { source, .. } => *source == Source::Shared,
         _ => true,
     };
-    let message = format!("{op} asked for Redis's word, and was not given it");
-    (asked && !given).then(|| Verdict::Violation { message, ops: vec![op.number] })
+    (asked && !given).then(|| Verdict::Violation {
+        message: format!("{op} asked for Redis's word, and was not given it"),
+        ops: vec![op.number],
+    })
 }
 
 /// A read that answered from a copy that had to be confirmed within some time.
@@ -80,7 +83,8 @@ impl<'a, 'h> Copied<'a, 'h> {
         if run.excuses.was_damaged(read.instance, read.returned()) {
             return Ok(Some(Excuse::Damage));
         }
-        if !self.may_be_pending() {
+        let is_told_again = run.losses.iter().any(|&loss| loss < read.returned());
+        if !self.may_be_pending() && !is_told_again {
             let (heard_us, by) = self.heard();
             self.held_against(heard_us, by, || match by {
                 Some(by) => format!("{record}: {read}, and {by} was the last to ask Redis about it"),
@@ -95,7 +99,7 @@ impl<'a, 'h> Copied<'a, 'h> {
                 })?;
             }
         }
-        Ok(None)
+        Ok(is_told_again.then_some(Excuse::LostData))
     }
 
     /// Redis cannot have confirmed it after this time.
@@ -164,7 +168,10 @@ impl<'a, 'h> Copied<'a, 'h> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::{Guarantee::Linearizable, fixture::Story};
+    use crate::{
+        checker::{Guarantee::Linearizable, fixture::Story},
+        history::{RecordName, What},
+    };
 
     fn within(ms: u64) -> Call {
         Call::Get { uid: "u".to_owned(), freshness: Freshness::WithinMs(ms) }
@@ -205,6 +212,25 @@ mod tests {
         let (story, ops) = copied(1_100_000);
         story.violates(Linearizable, "was the last to ask Redis about it", &ops);
         copied(900_000).0.passes(Linearizable);
+    }
+
+    #[test]
+    fn a_copy_may_be_confirmed_in_the_background_after_redis_lost_other_data_and_not_once_it_was_written_over() {
+        let loss =
+            || What::RedisLostRecords { records: vec![RecordName { prefix: "p".to_owned(), uid: "v".to_owned() }] };
+        let mut story = Story::new(&["p", "p"]);
+        let old = story.upsert(1, "u", &["name"], Placement::Shared);
+        story.get(0, "u", Source::Shared, &[("name", old)]);
+        story.event(loss());
+        story.now_us += 2_000_000;
+        let read = story.begin(0, within(1_000));
+        story.got(read, Source::Local, &[("name", old)]);
+        story.passes(Linearizable);
+        let new = story.upsert(1, "u", &["name"], Placement::Shared);
+        story.now_us += 2_000_000;
+        let late = story.begin(0, within(1_000));
+        story.got(late, Source::Local, &[("name", old)]);
+        story.violates(Linearizable, "had written over", &[new, late]);
     }
 
     #[test]
