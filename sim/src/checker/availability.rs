@@ -57,12 +57,8 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
 
 /// What is wrong with the answer to a quiet call, if anything is; an error is what excuses it.
 fn fault_of(run: &Operations<'_>, op: &Operation<'_>, end: End<'_>) -> Result<Option<String>, Excuse> {
-    let took_us = end.at_us.saturating_sub(op.called_at_us);
-    let round_trips = if is_much(op) { ROUND_TRIPS_OF_MUCH } else { ROUND_TRIPS };
-    if let Some(limit_us) = run.history.header.round_trip_us.map(|slowest_us| slowest_us * round_trips)
-        && took_us > limit_us
-    {
-        return Ok(Some(format!("took {took_us} us, more than {round_trips} slow round trips ({limit_us} us)")));
+    if let Some(late) = lateness(run, op, end) {
+        return Ok(Some(late));
     }
     let answer = match end.outcome {
         Outcome::Ok { answer } => answer,
@@ -98,6 +94,19 @@ fn fault_of(run: &Operations<'_>, op: &Operation<'_>, end: End<'_>) -> Result<Op
         | Answer::Synced { pending: 0 } => None,
     };
     Ok(wrong.map(str::to_owned))
+}
+
+/// How much longer a call took than it may, if it did. How large its record is, is only looked at then: that takes as long as
+/// all other judging of the call.
+fn lateness(run: &Operations<'_>, op: &Operation<'_>, end: End<'_>) -> Option<String> {
+    let slowest_us = run.history.header.round_trip_us?;
+    let took_us = end.at_us.saturating_sub(op.called_at_us);
+    if took_us <= slowest_us * ROUND_TRIPS {
+        return None;
+    }
+    let round_trips = if is_much(op) { ROUND_TRIPS_OF_MUCH } else { ROUND_TRIPS };
+    let limit_us = slowest_us * round_trips;
+    (took_us > limit_us).then(|| format!("took {took_us} us, more than {round_trips} slow round trips ({limit_us} us)"))
 }
 
 /// A call that asked for Redis's word, and was told that there is none: it would have been answered `Merged`, or kept locally.

@@ -5,7 +5,6 @@
 
 use std::{
     collections::BTreeMap,
-    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -14,11 +13,8 @@ use std::{
 };
 
 use contact_cache::env::Env as _;
-use futures_util::future::select;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    sync::Notify,
-};
+use futures_util::future::{AbortHandle, abortable};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{ClientId, Engine, Flow};
 use crate::{
@@ -49,7 +45,7 @@ pub struct RedisHost {
     /// What is damaged of the replies to come.
     flip: Arc<Mutex<Option<Flip>>>,
     /// Ends the connections that are idle for too long.
-    ends: Arc<Mutex<BTreeMap<ClientId, Arc<Notify>>>>,
+    ends: Arc<Mutex<BTreeMap<ClientId, AbortHandle>>>,
 }
 
 /// A bit of a reply that is flipped on its way, unnoticed by every checksum.
@@ -158,7 +154,7 @@ impl RedisHost {
             while let Some(idle) = redis.with_engine(|engine| engine.close_idle(clock.wall_ms())) {
                 for client in idle {
                     if let Some(end) = redis.ends().get(&client) {
-                        end.notify_one();
+                        end.abort();
                     }
                 }
                 clock.sleep(Duration::from_millis(100)).await;
@@ -166,7 +162,7 @@ impl RedisHost {
         });
     }
 
-    fn ends(&self) -> MutexGuard<'_, BTreeMap<ClientId, Arc<Notify>>> {
+    fn ends(&self) -> MutexGuard<'_, BTreeMap<ClientId, AbortHandle>> {
         self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -196,10 +192,11 @@ impl RedisHost {
             let server = env.clone();
             let moments = moments.clone();
             env.spawn(async move {
-                let end = Arc::new(Notify::new());
-                redis.ends().insert(client, Arc::clone(&end));
                 // The operator's limit of idle time ends a connection whatever it waits for.
-                select(pin!(redis.converse(&server, &moments, client, stream)), pin!(end.notified())).await;
+                let (conversation, end) = abortable(redis.converse(&server, &moments, client, stream));
+                redis.ends().insert(client, end);
+                // Ended by the limit or not, it is over.
+                let _ = conversation.await;
                 redis.ends().remove(&client);
                 redis.with_engine(|engine| engine.disconnect(client));
             });
@@ -213,11 +210,15 @@ impl RedisHost {
             output.clear();
             self.idle(env).await;
             let steps = if moments.is_awaited() { self.steps(client, &input[..length]) } else { Vec::new() };
-            strike(env, moments, steps.iter().filter_map(|(before, _)| before.as_ref()), stream.peer()).await;
+            for (before, _) in &steps {
+                strike(env, moments, before.as_ref(), stream.peer()).await;
+            }
             let flow = self.feed(env, client, &input[..length], &mut output);
             // The replies leave when the work is done.
             self.idle(env).await;
-            strike(env, moments, steps.iter().filter_map(|(_, after)| after.as_ref()), stream.peer()).await;
+            for (_, after) in &steps {
+                strike(env, moments, after.as_ref(), stream.peer()).await;
+            }
             self.damage(&mut output);
             if stream.write_all(&output).await.is_err() || flow == Flow::Close {
                 return;
@@ -269,12 +270,10 @@ fn moments_of(words: &[Vec<u8>]) -> (Option<Moment>, Option<Moment>) {
     }
 }
 
-/// Tells of moments that have come on a host. If a fault strikes, waits until it has begun.
-async fn strike(env: &SimEnv, moments: &Moments, come: impl Iterator<Item = &Moment>, host: Host) {
-    for moment in come {
-        if moments.come(moment, host) {
-            env.sleep(Duration::from_micros(1)).await;
-        }
+/// Tells of a moment that has come on a host. If a fault strikes, waits until it has begun.
+async fn strike(env: &SimEnv, moments: &Moments, moment: Option<&Moment>, host: Host) {
+    if moment.is_some_and(|moment| moments.come(moment, host)) {
+        env.sleep(Duration::from_micros(1)).await;
     }
 }
 

@@ -131,12 +131,13 @@ impl<'h> Indexer<'h> {
         if self.by_number.insert(number, first..first + count).is_some() {
             return self.malformed(format!("operation {number} is invoked twice, the second time at event {ordinal}"));
         }
-        let names_once = call.uids().iter().collect::<BTreeSet<_>>().len() == call.uids().len();
+        let uids = call.uids();
+        let names_once = uids.len() < 2 || uids.iter().collect::<BTreeSet<_>>().len() == uids.len();
         if !names_once || count == 0 {
             return self.malformed(format!("operation {number} asks for a record twice, or for no record"));
         }
         for index in 0..count {
-            let record = call.uids().get(index).map(|uid| self.record(prefix, uid));
+            let record = uids.get(index).map(|uid| self.record(prefix, uid));
             if let Some(record) = record {
                 self.found.records[record].is_asked_for = true;
             }
