@@ -7,10 +7,10 @@ mod stage;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use contact_cache::{Config, Patch, Placement, Source, State};
+use contact_cache::{Config, Freshness, Patch, Placement, Read, Source, State};
 use seedbed::{faults::Refusal, history::Stop, world::Host};
 use serde_json::json;
-use stage::{Stage, config, field, play, play_seed, profile, uid};
+use stage::{Cache, Stage, config, field, play, play_seed, profile, uid};
 
 const QUARTER_MS: i64 = 15 * 60 * 1000;
 
@@ -180,7 +180,7 @@ fn r6_a_success_from_before_the_loss_counts_for_nothing() {
 /// The replies to a read and to a later write arrive together; either task may go on first.
 #[test]
 fn r7_what_came_while_a_read_was_under_way_is_not_taken_for_lost() {
-    for seed in 0..100 {
+    for (seed, among_several) in (0..100).flat_map(|seed| [(seed, false), (seed, true)]) {
         play_seed(seed, async move |stage| {
             let cache = Arc::new(stage.open(1).await);
             stage.at_rest(&cache).await;
@@ -188,7 +188,7 @@ fn r7_what_came_while_a_read_was_under_way_is_not_taken_for_lost() {
             stage.at_rest(&cache).await;
             stage.cut_from_redis(1, true);
             let (reader, writer) = (cache.clone(), cache.clone());
-            let read = stage.spawn(1, async move { reader.get(&uid("u")).await.expect("redis") });
+            let read = stage.spawn(1, async move { read(&reader, among_several).await });
             // Behind the read, on the same connection.
             stage.sleep(Duration::from_millis(1)).await;
             let written =
@@ -202,6 +202,16 @@ fn r7_what_came_while_a_read_was_under_way_is_not_taken_for_lost() {
             assert_eq!(profile(&cache, "u").await, (Source::Shared, Some(json!({"v": "1"}))));
         });
     }
+}
+
+/// Reads the record `u`, alone or together with another.
+async fn read(cache: &Cache, among_several: bool) -> Read {
+    if !among_several {
+        return cache.get(&uid("u")).await.expect("redis");
+    }
+    let names = [uid("u"), uid("warm")].into();
+    let mut reads = cache.get_many(&names, Freshness::Any).await.expect("in time");
+    reads.remove(&uid("u")).expect("it was asked for").expect("redis")
 }
 
 /// The acknowledgement of a replay and the news that Redis lost it again arrive together; either task may go on first.
