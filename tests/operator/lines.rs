@@ -41,7 +41,7 @@ pub(crate) fn what_would_change_a_terminal_is_escaped_everywhere(kind: Kind) {
         note(tool(&at(&["inspect", name])).ended(2, &["no local store at"]));
         note(tool(&at(&["drain", "--within", name])).ended(2, &["--within"]));
         note(tool(&["--redis", &format!("redis://{name}:x@h:y/"), "--prefix", "p", "list"]).ended(2, &[]));
-        note(&tool(&["--redis", &format!("unix:///tmp/{name}"), "--prefix", "p", "health"]));
+        note(&tool(&["--redis", &format!("unix://{}/{name}", text(store.path())), "--prefix", "p", "health"]));
         let mut variable = Command::new(env!("CARGO_BIN_EXE_contact-cache"));
         note(run("", variable.env_clear().env(format!("CONTACT_CACHE_{name}"), "x").arg("list")).ended(2, &[]));
         // What is pending is shown by `inspect`.
