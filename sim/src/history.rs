@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     call::{Call, Freshness, Patch},
-    contents::{Stamps, StoredEntry, StoredKey, StoredRecord},
+    contents::{Raw, Stamps, StoredEntry, StoredKey, StoredMarker, StoredRecord},
     lines::FileError,
     shown::Shown,
 };
@@ -63,6 +63,10 @@ pub struct Header {
     /// held to it (G13); not, if it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub round_trip_us: Option<u64>,
+    /// What a right clock shows at the start, in milliseconds since 1970. The times in records and of keys are held to the clocks
+    /// by it (G1); not, if it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starts_at_ms: Option<u64>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -188,6 +192,16 @@ pub enum What {
     RedisLostRecords {
         /// Which.
         records: Vec<RecordName>,
+    },
+    /// Redis lost these keys, which are another service's.
+    RedisLostKeys {
+        /// Which.
+        keys: Vec<Raw>,
+    },
+    /// Another service wrote these keys to Redis, whatever they held before.
+    OthersWrote {
+        /// As Redis holds them now; no record is in them.
+        keys: Vec<StoredKey>,
     },
     /// The caller of an operation gave it up: it will not complete.
     Cancelled {

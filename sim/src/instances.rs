@@ -162,6 +162,11 @@ impl Instances {
         self.shared.subject.stored_key(key, dumped, &self.prefixes(), now_ms)
     }
 
+    /// Whether a key of Redis is another service's.
+    pub fn is_of_others(&self, key: &[u8]) -> bool {
+        self.shared.subject.is_of_others(key, &self.prefixes())
+    }
+
     /// What the file of an instance's local store holds, at this time of Redis's clock.
     pub fn stored_entries(&self, instance: u32, file: &[u8], now_ms: u64) -> Vec<StoredEntry> {
         self.shared.subject.stored_entries(file, self.settings(instance), now_ms)

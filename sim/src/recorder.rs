@@ -84,6 +84,7 @@ impl Recorder {
             clock_offsets_ms: scenario.clock_offsets_ms.clone(),
             clock_error_ms: 0,
             round_trip_us: None,
+            starts_at_ms: None,
         };
         History { header, events: std::mem::take(&mut self.lock().events) }
     }

@@ -19,6 +19,7 @@ use crate::{
     subject::{Settings, Tuning},
     world::{
         World,
+        clock::WALL_BASE_MS,
         moments::Moments,
         net::{Capture, SLOWEST_SEGMENT_US},
     },
@@ -161,6 +162,7 @@ async fn play(scenario: &Scenario, moments: Moments, capture: Option<Capture>) -
     let deadline_us = u64::try_from(instances.settings(0).op_deadline().as_micros()).expect("seconds");
     let mut history = recorder.finish(scenario, deadline_us);
     history.header.round_trip_us = Some(2 * SLOWEST_SEGMENT_US);
+    history.header.starts_at_ms = Some(WALL_BASE_MS);
     let hash = hash(&history, world.trace());
     let simulated_us = world.now_us();
     drop(instances);

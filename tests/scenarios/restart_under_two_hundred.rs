@@ -89,6 +89,7 @@ fn history(stage: &Stage, started_us: u64) -> History {
         clock_offsets_ms: Vec::new(),
         clock_error_ms: 0,
         round_trip_us: None,
+        starts_at_ms: None,
     };
     History { header, events: events.map(|((at_us, what), ordinal)| Event { ordinal, at_us, what }).collect() }
 }

@@ -15,8 +15,12 @@ use super::{
     operations::{EXISTENCE, Operation, Operations, Record, Seen, numbers},
     stored::Showing,
 };
+use crate::history::What;
 
 pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
+    if let Some(violation) = run.history.events.iter().find_map(|event| wrong_marker(&event.what)) {
+        return violation;
+    }
     for record in &run.records {
         let mut right: Option<(&Json, u64)> = None;
         for read in record.reads.iter().map(|&op| &run.all[op]) {
@@ -44,6 +48,15 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
         }
     }
     Verdict::Pass
+}
+
+fn wrong_marker(what: &What) -> Option<Verdict> {
+    let What::RedisHolds { keys } = what else { return None };
+    let wrong =
+        keys.iter().filter_map(|key| key.marker.as_ref()).find_map(|marker| Some((marker, marker.wrong.as_ref()?)));
+    let (marker, wrong) = wrong?;
+    let message = format!("in the end the marker of prefix {:?} is not of the documented form: {wrong}", marker.prefix);
+    Some(Verdict::Violation { message, ops: Vec::new() })
 }
 
 fn wrong<'h>(run: &Operations<'h>, record: &Record<'h>, showing: &Showing<'_, 'h>) -> Option<Verdict> {

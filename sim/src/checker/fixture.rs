@@ -40,8 +40,14 @@ impl Story {
             clock_offsets_ms: Vec::new(),
             clock_error_ms: 0,
             round_trip_us: Some(ROUND_TRIP_US),
+            starts_at_ms: None,
         };
         Self { history: History { header, events: Vec::new() }, next_op: 1, now_us: 0 }
+    }
+
+    /// What a right clock shows at the start.
+    pub(super) fn starts_at_ms(&mut self, ms: u64) {
+        self.history.header.starts_at_ms = Some(ms);
     }
 
     /// Records live for so long from now on.
@@ -240,6 +246,7 @@ impl Story {
             value: StoredValue::String(Raw(b"bytes".to_vec())),
             expires_at_ms: None,
             records: vec![record.clone()],
+            marker: None,
         };
         self.event(What::RedisHolds { keys: records.iter().map(key).collect() });
     }

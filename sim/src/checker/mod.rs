@@ -40,6 +40,7 @@ mod lives;
 mod object;
 mod operations;
 mod order;
+mod others;
 mod placed;
 mod recovery;
 mod register;
@@ -172,7 +173,7 @@ impl Guarantee {
             Self::Convergence => convergence::check(run, account),
             Self::Durability => durability::check(run, account),
             Self::Session => session::check(run, account),
-            Self::Isolation => isolation::check(run, account),
+            Self::Isolation => others::check(run, account).merge(isolation::check(run, account)),
             Self::Latency => latency::check(run, account),
             Self::Recovery => recovery::check(run, account),
             Self::Integrity => integrity::check(run, account),

@@ -25,6 +25,19 @@ pub struct StoredKey {
     pub expires_at_ms: Option<u64>,
     /// The records that it holds: none if it holds something else, several if the subject's keys are ambiguous.
     pub records: Vec<StoredRecord>,
+    /// That it is the marker of the data of a prefix, if the subject has such keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub marker: Option<StoredMarker>,
+}
+
+/// A key that tells one state of Redis's data from the next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredMarker {
+    /// The key prefix whose it is.
+    pub prefix: String,
+    /// Why it is not of the documented form, if it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrong: Option<String>,
 }
 
 /// What a key of Redis holds.

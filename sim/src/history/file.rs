@@ -108,6 +108,8 @@ fn instance(what: &What) -> Option<u32> {
         | What::FaultEnd { .. }
         | What::RedisLostData
         | What::RedisLostRecords { .. }
+        | What::RedisLostKeys { .. }
+        | What::OthersWrote { .. }
         | What::RedisHolds { .. } => None,
     }
 }

@@ -1,7 +1,10 @@
 //! Keys of another service beside those of the client.
 
 use super::Nemesis;
-use crate::redis::{Content, Dumped};
+use crate::{
+    history::What,
+    redis::{Content, Dumped},
+};
 
 /// A letter that the client never escapes (docs/FORMATS.md), escaped: such a name is in another spelling than its own.
 const OTHER_SPELLING: &str = "%66oreign";
@@ -19,17 +22,14 @@ impl Nemesis<'_> {
         let (beside, ours) = (&key[..end], &key[..=end]);
         let string = Dumped { content: Content::String(b"of another service".to_vec()), expires_at_ms: None };
         let named = |start: &[u8], name: String| [start, name.as_bytes()].concat();
-        self.redis.with_engine(|engine| {
-            for number in 0..spellings {
-                engine.store(&named(ours, format!("{OTHER_SPELLING}{number}")), &record);
-            }
-            for number in 0..strings {
-                engine.store(&named(ours, format!("{OTHER_SPELLING}-string{number}")), &string);
-            }
-            for number in 0..crowd {
-                engine.store(&named(beside, format!("-{number}")), &record);
-            }
-        });
-        u64::from(spellings) + u64::from(strings) + u64::from(crowd)
+        let spelled = (0..spellings).map(|number| (named(ours, format!("{OTHER_SPELLING}{number}")), &record));
+        let texts = (0..strings).map(|number| (named(ours, format!("{OTHER_SPELLING}-string{number}")), &string));
+        let beside = (0..crowd).map(|number| (named(beside, format!("-{number}")), &record));
+        let written: Vec<_> = spelled.chain(texts).chain(beside).collect();
+        self.redis.with_engine(|engine| written.iter().for_each(|(key, held)| engine.store(key, held)));
+        let count = written.len() as u64;
+        let keys = written.into_iter().map(|(key, held)| self.instances.stored_key(key, held.clone(), now_ms));
+        self.recorder.note(What::OthersWrote { keys: keys.collect() });
+        count
     }
 }

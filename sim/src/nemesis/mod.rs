@@ -17,7 +17,7 @@ use self::links::Links;
 use crate::{
     contents,
     faults::{DiskTrouble, Fault, PlannedFault, ServerLimit},
-    history::{RecordName, Stop, What},
+    history::{Raw, RecordName, Stop, What},
     holdings,
     instances::Instances,
     recorder::Recorder,
@@ -234,6 +234,11 @@ impl Nemesis<'_> {
                     evicted.iter().flat_map(|key| self.instances.records_of_key(key)).collect();
                 if !records.is_empty() {
                     self.recorder.note(What::RedisLostRecords { records });
+                }
+                let others: Vec<Raw> =
+                    evicted.iter().filter(|key| self.instances.is_of_others(key)).cloned().map(Raw).collect();
+                if !others.is_empty() {
+                    self.recorder.note(What::RedisLostKeys { keys: others });
                 }
                 evicted.len() as u64
             }

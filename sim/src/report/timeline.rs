@@ -77,6 +77,8 @@ fn line(text: &mut String, event: &Event) {
             let uids: Vec<_> = records.iter().map(|record| (&record.prefix, &record.uid)).collect();
             (None, None, "redis lost records", cut(&format!("{uids:?}")))
         }
+        What::RedisLostKeys { keys } => (None, None, "redis lost keys", format!("{} of another service", keys.len())),
+        What::OthersWrote { keys } => (None, None, "others wrote", format!("{} keys", keys.len())),
         What::Cancelled { instance, op } => (Some(instance), Some(op), "given up by caller", String::new()),
         What::StoreDamaged { instance } => (Some(instance), None, "store is damaged", String::new()),
         What::StoreReport { instance, report } => (Some(instance), None, "store", report_text(report)),

@@ -232,6 +232,11 @@ pub(super) fn record_of_key(key: &[u8]) -> Option<RecordName> {
     Some(RecordName { prefix: unescaped(prefix)?, uid: unescaped(uid)? })
 }
 
+/// The prefix whose marker a key of Redis is.
+pub(super) fn prefix_of_marker(key: &[u8]) -> Option<String> {
+    unescaped(std::str::from_utf8(key).ok()?.strip_prefix("cc1g:")?)
+}
+
 fn unescaped(escaped: &str) -> Option<String> {
     let mut parts = escaped.split('%');
     let mut bytes = parts.next()?.as_bytes().to_vec();

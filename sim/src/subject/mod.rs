@@ -180,6 +180,15 @@ impl SubjectKind {
         }
     }
 
+    /// Whether a key of Redis is neither a record's nor anything else of the subject's.
+    pub fn is_of_others(self, key: &[u8], prefixes: &[&str]) -> bool {
+        let is_marker = match self.form() {
+            Form::ContactCache => contact_cache::prefix_of_marker(key).is_some(),
+            Form::Legacy => false,
+        };
+        !is_marker && self.records_of_key(key, prefixes).is_empty()
+    }
+
     /// A key of Redis with what the bed makes of it, in a run of these prefixes, at this time of Redis's clock.
     pub fn stored_key(self, key: Vec<u8>, dumped: Dumped, prefixes: &[&str], now_ms: u64) -> StoredKey {
         let value = match dumped.content {
@@ -193,7 +202,12 @@ impl SubjectKind {
             Form::Legacy => legacy::stored::in_redis(name, &value),
         };
         let records = self.records_of_key(&key, prefixes).into_iter().map(record).collect();
-        StoredKey { key: Raw(key), value, expires_at_ms: dumped.expires_at_ms, records }
+        let expires_at_ms = dumped.expires_at_ms;
+        let marker = match self.form() {
+            Form::ContactCache => contact_cache::stored::marker(&key, &value, expires_at_ms),
+            Form::Legacy => None,
+        };
+        StoredKey { key: Raw(key), value, expires_at_ms, records, marker }
     }
 
     /// What the file of a local store holds, at this time of Redis's clock.

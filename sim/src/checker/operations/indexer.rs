@@ -77,6 +77,8 @@ impl<'h> Indexer<'h> {
                 | What::FaultEnd { .. }
                 | What::StoreDamaged { .. }
                 | What::StoreReport { .. }
+                | What::RedisLostKeys { .. }
+                | What::OthersWrote { .. }
                 | What::OpenFailed { .. }
                 | What::Holds { .. }
                 | What::Attempts { .. }

@@ -9,8 +9,9 @@ use contact_cache::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
+use super::prefix_of_marker;
 use crate::history::{
-    RecordName, Stamps, StoredEntry, StoredRecord,
+    RecordName, Stamps, StoredEntry, StoredMarker, StoredRecord,
     contents::{Raw, StampedContact, StoredValue},
 };
 
@@ -39,6 +40,22 @@ pub(in crate::subject) fn in_redis(name: RecordName, value: &StoredValue, now_ms
     let shows = cells.as_ref().map_err(Clone::clone).and_then(|cells| shown(&name.uid, cells, now_ms));
     let stamps = cells.ok().as_ref().and_then(stamps).filter(|_| shows.is_ok());
     StoredRecord { stamps, ..record(name, shows, false) }
+}
+
+/// The marker of the data of a prefix, if this key is one.
+pub(in crate::subject) fn marker(key: &[u8], value: &StoredValue, expires_at_ms: Option<u64>) -> Option<StoredMarker> {
+    let prefix = prefix_of_marker(key)?;
+    let is_generation =
+        |text: &[u8]| text.len() == 16 && text.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    let wrong = match (value, expires_at_ms) {
+        (StoredValue::Hash(_), _) => Some("it is a hash, and a marker is a string".to_owned()),
+        (StoredValue::String(text), _) if !is_generation(&text.0) => {
+            Some(format!("{:?} is no 16 hexadecimal digits", String::from_utf8_lossy(&text.0)))
+        }
+        (StoredValue::String(_), Some(at_ms)) => Some(format!("it expires, at {at_ms}, and a marker does not")),
+        (StoredValue::String(_), None) => None,
+    };
+    Some(StoredMarker { prefix, wrong })
 }
 
 /// The stamps of a hash of the documented form.
@@ -283,6 +300,18 @@ mod tests {
             None => Ok(stored.shows.map(|shows| (*shows).clone())),
             Some(wrong) => Err(wrong),
         }
+    }
+
+    #[test]
+    fn a_marker_is_a_generation_that_never_expires() {
+        let text = |text: &str| StoredValue::String(Raw(text.as_bytes().to_vec()));
+        let read = |value: &StoredValue, expires| marker(b"cc1g:p%3A", value, expires).expect("it is a marker");
+        let right = text("0123456789abcdef");
+        assert_eq!(read(&right, None), StoredMarker { prefix: "p:".to_owned(), wrong: None });
+        assert!(read(&right, Some(1)).wrong.unwrap().contains("it expires, at 1"));
+        assert!(read(&text("0123456789ABCDEF"), None).wrong.unwrap().contains("no 16 hexadecimal digits"));
+        assert!(read(&StoredValue::Hash(Vec::new()), None).wrong.unwrap().contains("it is a hash"));
+        assert_eq!(marker(b"cc1:p:u", &right, None), None);
     }
 
     /// Fields as the client writes them, the stamp of each by its number.
