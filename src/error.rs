@@ -37,9 +37,11 @@ pub enum Error {
     /// this is one of them, or not all of it.
     #[error("redis is away, and what is held locally of the record may not be all of it: raise copies_bytes_max")]
     Forgotten,
-    /// Pending writes have reached their limit while Redis is away.
+    /// Redis did not take the write, and pending writes have reached their limit. Mostly Redis is away; a write that others outran
+    /// again and again may meet the limit as well.
     #[error(
-        "redis is away, and pending writes have reached {limit_bytes} bytes: bring it back, or raise pending_bytes_max"
+        "redis did not take the write, and those kept locally have reached {limit_bytes} bytes: \
+         see health() for why redis is away, or raise pending_bytes_max"
     )]
     PendingFull {
         /// The limit.

@@ -66,6 +66,12 @@ fn fault_of(run: &Operations<'_>, op: &Operation<'_>, end: End<'_>) -> Result<Op
         Outcome::Fail { error } | Outcome::Info { error } if error.starts_with("not shared") => {
             return not_shared(run, op, error);
         }
+        // It was to be kept locally. Whether there really was no room, G8 judges.
+        Outcome::Fail { error } | Outcome::Info { error }
+            if error.starts_with("full") && writes(op.call) && is_outrun(run, op) =>
+        {
+            return Err(Excuse::Contended);
+        }
         Outcome::Fail { error } | Outcome::Info { error } => return Ok(Some(format!("was refused ({error})"))),
     };
     let wrong = match answer {
@@ -184,9 +190,11 @@ fn was_over(run: &Operations<'_>, op: &Operation<'_>) -> bool {
     let (mut read_us, mut written_us) = (None, None);
     for (met, end) in earlier.filter_map(|met| Some((met, met.end?))) {
         match met.source() {
-            Some(Source::Shared | Source::Merged) => read_us = read_us.max(Some(end.at_us)),
+            Some(Source::Shared | Source::Merged) if !writes_meanwhile(run, met) => {
+                read_us = read_us.max(Some(end.at_us));
+            }
             None if met.acknowledged().is_some() => written_us = written_us.or(Some(end.at_us)),
-            Some(Source::Local) | None => {}
+            Some(_) | None => {}
         }
     }
     let Some(met_us) = read_us.or(written_us) else { return false };
@@ -200,7 +208,17 @@ fn finds_a_loss(run: &Operations<'_>, op: &Operation<'_>) -> bool {
     let Some(record) = op.record.map(|record| &run.records[record]) else { return false };
     let Some(lost) = run.losses_of(record).filter(|&loss| loss < op.called).max() else { return false };
     let mut reads = record.reads.iter().map(|&read| &run.all[read]).filter(|read| read.instance == op.instance);
-    !reads.any(|read| lost < read.called && read.precedes(op) && read.source() == Some(Source::Shared))
+    !reads.any(|read| {
+        let is_after = lost < read.called && read.precedes(op) && read.source() == Some(Source::Shared);
+        is_after && !writes_meanwhile(run, read)
+    })
+}
+
+/// Whether the instance wrote to the record while it read it: its reply then says nothing of what was held before the write, and
+/// that stays as it was.
+fn writes_meanwhile(run: &Operations<'_>, read: &Operation<'_>) -> bool {
+    let is_its = |op: &Operation<'_>| op.instance == read.instance && (op.record.is_none() || op.record == read.record);
+    run.all.iter().any(|op| writes(op.call) && is_its(op) && !op.precedes(read) && !read.precedes(op))
 }
 
 /// Whether the record was removed, and the instance may tell Redis of that again: where Redis forgets removals in their
@@ -430,6 +448,42 @@ mod tests {
                 story.passes(Availability);
             } else {
                 story.violates(Availability, "was merged with", &[get]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_read_beside_a_write_of_its_instance_leaves_what_is_told_again_to_the_next() {
+        for (writer, writes_meanwhile) in [(1, false), (0, true)] {
+            let mut story = quiet();
+            story.expires_after_ms(2_000);
+            story.upsert(0, "u", &["name"], Placement::Shared);
+            story.now_us += 1_900_000;
+            let read = story.get_begins(0, "u");
+            let again = story.upsert(writer, "u", &["name"], Placement::Shared);
+            story.got(read, Source::Shared, &[("name", again)]);
+            let get = story.get(0, "u", Source::Merged, &[("name", again)]);
+            if writes_meanwhile {
+                story.passes(Availability);
+            } else {
+                story.violates(Availability, "was merged with", &[get]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_write_that_others_outran_may_find_no_room_and_another_may_not() {
+        for writes_beside in [WRITES_BESIDE - 1, WRITES_BESIDE] {
+            let mut story = quiet();
+            let full = story.upsert_begins(0, "u", &["name"]);
+            for _ in 0..writes_beside {
+                story.upsert(1, "u", &["name"], Placement::Shared);
+            }
+            story.fail(full, "full: there is no room");
+            if writes_beside == WRITES_BESIDE {
+                story.passes(Availability);
+            } else {
+                story.violates(Availability, "was refused (full: there is no room)", &[full]);
             }
         }
     }

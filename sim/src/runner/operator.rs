@@ -13,12 +13,20 @@ use crate::{
 
 /// One instance that reads, lists and writes every second for ten seconds, and this fault from the second to the eighth.
 fn played(fault: Fault) -> History {
+    played_with(fault, 0)
+}
+
+/// The same with so many bytes more in each write.
+fn played_with(fault: Fault, more_bytes: usize) -> History {
     let mut scenario = Scenario::generate(Workload::Consistency, Seed(1));
     (scenario.prefixes, scenario.clock_offsets_ms, scenario.workers) = (vec!["p".to_owned()], vec![0], 1);
     scenario.operations.clear();
     for second in 0..10 {
         let mut patch = Patch::default();
         patch.profile.insert("name".to_owned(), serde_json::json!(["p", "u", second]));
+        if more_bytes > 0 {
+            patch.profile.insert("notes".to_owned(), serde_json::json!(["p", "u", second, "x".repeat(more_bytes)]));
+        }
         for call in [Call::upsert("u", patch), Call::get("u"), Call::List] {
             scenario.operations.push(PlannedCall { at_us: second * 1_000_000, instance: 0, call: Arc::new(call) });
         }
@@ -57,6 +65,13 @@ fn keys_of_another_service_are_in_no_list() {
     assert_eq!(effects(&history), 606);
     let ours = |answer: &Answer| matches!(answer, Answer::Listed { source: Source::Shared, uids } if uids == &["u"]);
     assert_eq!(answers(&history, ours), 10);
+}
+
+#[test]
+fn a_crowd_of_keys_beside_a_large_record_is_a_small_one() {
+    // A thousand copies of it would be a hundred megabytes, in Redis and in the history.
+    let history = played_with(Fault::ForeignKeys { spellings: 1, strings: 1, crowd: 1_000 }, 100_000);
+    assert_eq!(effects(&history), 2 + 83);
 }
 
 #[test]
