@@ -215,6 +215,13 @@ pub enum What {
         /// Which.
         instance: u32,
     },
+    /// Somebody else changed the directory of an instance's store, and in it there was something.
+    StoreChanged {
+        /// Whose.
+        instance: u32,
+        /// What it is now.
+        now: StoreNow,
+    },
     /// What an instance says of its store: when it opened it, or later because more damage was met.
     StoreReport {
         /// Which.
@@ -267,6 +274,24 @@ pub enum What {
     },
 }
 
+/// What has become of a store that somebody else changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoreNow {
+    /// Its directory is gone, or empty: what could tell that there was a store is gone with it.
+    Gone,
+    /// Its log is gone.
+    LogGone,
+    /// Its directory is elsewhere.
+    Away,
+    /// Its directory is back where it was, as it was.
+    Back,
+    /// A copy of it stands in its place, made earlier.
+    Copy,
+    /// The end of its log is gone.
+    Cut,
+}
+
 /// A record, by its names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RecordName {
@@ -307,6 +332,7 @@ pub enum Resource {
 }
 
 /// What an instance says of its store.
+#[expect(clippy::struct_excessive_bools, reason = "each says of itself what was found")]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreReport {
     /// It had been closed in order.
@@ -317,6 +343,12 @@ pub struct StoreReport {
     pub set_aside: bool,
     /// Records that turned out to be damaged since it was opened.
     pub damaged_records: u64,
+    /// There had been a log, and it was gone.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub lost_log: bool,
+    /// It was a copy of what was last open.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_copy: bool,
 }
 
 /// The phases of a run, in order.

@@ -347,6 +347,11 @@ impl Instances {
         in_hand.filter(|position| start_us + queue[**position].at_us <= now_us).count() as u64
     }
 
+    /// Whether its cache is open.
+    pub fn is_open(&self, instance: u32) -> bool {
+        self.with(instance, |state| state.subject.is_some())
+    }
+
     /// The bed's own tasks in its process.
     pub fn workers(&self, instance: u32) -> Count {
         self.with(instance, |state| Count { now: state.workers.0.strong_count() as u64, most: state.workers.1 })

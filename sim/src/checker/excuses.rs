@@ -1,6 +1,8 @@
 //! What the faults of a run excuse, and for how long: the history names them, with the instance that suffers each.
 //!
 //! - A disk in trouble excuses failed calls of its instance, and failed openings, while it lasts.
+//! - A store that somebody else removed, or put a copy in the place of, excuses the loss of what only it held and was asked for
+//!   before: what was acknowledged later was acknowledged by a store that can know that it is not where it was.
 //! - A damaged store excuses the loss of what only it held, unless that is seen to be whole in there: from the fault to
 //!   the first opening after it, at which everything is read and verified.
 //! - A process that is paused, or whose machine sleeps, answers later by that time.
@@ -11,7 +13,7 @@ use super::{
 };
 use crate::{
     faults::Fault,
-    history::{Answer, Event, Placement, Source, What},
+    history::{Answer, Event, Placement, Source, StoreNow, What},
 };
 
 /// How long after its disk works again an instance may take to find that out: it tries five times a second.
@@ -34,7 +36,8 @@ struct Stretch {
 pub(super) struct Excuses {
     troubles: Vec<Stretch>,
     unopenable: Vec<Stretch>,
-    damages: Vec<Stretch>,
+    /// With the ordinal before which a write was called that may be lost.
+    damages: Vec<(Stretch, u64)>,
     pauses: Vec<Stretch>,
 }
 
@@ -65,7 +68,16 @@ impl Excuses {
                         |event: &&Event| matches!(event.what, What::Started { instance: of } if of == instance);
                     let opened = end.and_then(|end| rest[end..].iter().find(starts));
                     let until = opened.map_or((u64::MAX, u64::MAX), at);
-                    excuses.damages.push(Stretch { until, ..stretch });
+                    let of_store = Stretch { until, ..stretch };
+                    match what {
+                        // What was acknowledged after it is not excused: the instance can know that its store is gone.
+                        Fault::StoreChange { .. } => {
+                            let taken =
+                                rest[..end.unwrap_or(rest.len())].iter().find_map(|event| taken(event, instance));
+                            excuses.damages.extend(taken.map(|taken| (of_store, taken.min(until.0))));
+                        }
+                        _ => excuses.damages.push((of_store, until.0)),
+                    }
                 }
             }
         }
@@ -104,7 +116,7 @@ impl Excuses {
 
     /// Whether the store of an instance was damaged at any time between two ordinals.
     pub(super) fn is_damaged(&self, instance: u32, from: u64, to: u64) -> bool {
-        self.damages.iter().any(|stretch| stretch.instance == instance && stretch.meets(from, to))
+        self.damages.iter().any(|(stretch, _)| stretch.instance == instance && stretch.meets(from, to))
     }
 
     /// Whether the store of an instance was damaged at any time before this ordinal.
@@ -120,14 +132,24 @@ impl Excuses {
     /// Of each damage to the store of an instance after a local write was called: between which ordinals it came and was
     /// met.
     pub(super) fn damages_after(&self, instance: u32, called: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
-        let after = move |stretch: &&Stretch| stretch.instance == instance && called < stretch.until.0;
-        self.damages.iter().filter(after).map(|stretch| (stretch.from.0, stretch.until.0))
+        let after = move |(stretch, before): &&(Stretch, u64)| stretch.instance == instance && called < *before;
+        self.damages.iter().filter(after).map(|(stretch, _)| (stretch.from.0, stretch.until.0))
     }
 
     /// How long an instance was paused between two times.
     pub(super) fn paused_us(&self, instance: u32, from_us: u64, to_us: u64) -> u64 {
         let pauses = self.pauses.iter().filter(|stretch| stretch.instance == instance);
         pauses.map(|stretch| stretch.until.1.min(to_us).saturating_sub(stretch.from.1.max(from_us))).sum()
+    }
+}
+
+/// Of a change to the store of this instance, the ordinal from which on that can know of it; the last if it cannot.
+fn taken(event: &Event, instance: u32) -> Option<u64> {
+    match event.what {
+        What::StoreChanged { instance: of, now } if of == instance => {
+            Some(if now == StoreNow::Cut { u64::MAX } else { event.ordinal })
+        }
+        _ => None,
     }
 }
 

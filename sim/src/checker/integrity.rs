@@ -5,14 +5,15 @@
 //! entries and what a crash cut short cannot be told apart). A loss comes with the damaged file set aside, and only where
 //! a fault did damage: what a crash or a failed sync leaves is no damage. A store that was closed in order, and that nothing
 //! did damage to, is known as that. And where the loss of a write is excused by damage (G5), its instance must have said
-//! something. That nothing damaged is served shows in the values (G1, G7). An instance that never says anything of its store
+//! something, unless its directory was gone: then nothing is left that could tell. What an instance must say of a store that
+//! somebody else removed, moved or put a copy in the place of, see `changed.rs`. That nothing damaged is served shows in the values (G1, G7). An instance that never says anything of its store
 //! cannot be judged once that was damaged.
 
 use super::{
-    Account, Excuse, Verdict, durability,
+    Account, Excuse, Verdict, changed, durability,
     operations::{Operation, Operations},
 };
-use crate::history::{Stop, StoreReport, What};
+use crate::history::{Stop, StoreNow, StoreReport, What};
 
 pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
     let mut damaged = vec![false; run.history.header.prefixes.len()];
@@ -26,6 +27,11 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
             What::StoreDamaged { instance } => {
                 let in_order = closed.get(*instance as usize).copied().unwrap_or_default();
                 set(&mut damaged, *instance, in_order);
+                None
+            }
+            // The damaged file is in its place no more.
+            What::StoreChanged { instance, now: StoreNow::Gone | StoreNow::LogGone | StoreNow::Copy } => {
+                set(&mut damaged, *instance, false);
                 None
             }
             What::StoreReport { instance, report } => {
@@ -43,6 +49,9 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
             return Verdict::Violation { message, ops: Vec::new() };
         }
     }
+    if let Some(violation) = changed::check(run) {
+        return violation;
+    }
     let lost = durability::excused(run);
     account.note("cells of final reads that damage took", lost.len() as u64);
     let violation = lost.into_iter().find_map(|op| silent(run, op));
@@ -55,7 +64,9 @@ fn unheard(run: &Operations<'_>) -> Verdict {
     let speaks =
         |instance| events().any(|event| matches!(event.what, What::StoreReport { instance: of, .. } if of == instance));
     let damaged = events().find_map(|event| match event.what {
-        What::StoreDamaged { instance } if !speaks(instance) => Some((instance, event.ordinal)),
+        What::StoreDamaged { instance } | What::StoreChanged { instance, .. } if !speaks(instance) => {
+            Some((instance, event.ordinal))
+        }
         _ => None,
     });
     match damaged {
@@ -95,8 +106,11 @@ fn wrong(report: &StoreReport, damaged: bool, in_order: bool, excused: bool) -> 
 fn silent(run: &Operations<'_>, lost: &Operation<'_>) -> Option<Verdict> {
     let says = |event: &What| match event {
         What::StoreReport { instance, report } => {
-            *instance == lost.instance && (report.lost || !report.clean_end || report.damaged_records > 0)
+            let StoreReport { clean_end, lost: is_loss, lost_log, is_copy, damaged_records, .. } = *report;
+            *instance == lost.instance && (is_loss || !clean_end || lost_log || is_copy || damaged_records > 0)
         }
+        // What could tell is gone too; what can be told while it runs, `changed` demands.
+        What::StoreChanged { instance, now: StoreNow::Gone } => *instance == lost.instance,
         _ => false,
     };
     let since = run.excuses.damaged_after(lost.instance, lost.called)?;
@@ -116,7 +130,7 @@ mod tests {
             Guarantee::{Durability, Integrity, Session},
             fixture::{Story, stored},
         },
-        faults::Fault,
+        faults::{Fault, StoreChange},
         history::{
             Phase,
             Placement::{Local, Shared},
@@ -141,7 +155,7 @@ mod tests {
     }
 
     fn salvaged() -> StoreReport {
-        StoreReport { clean_end: true, lost: true, set_aside: true, damaged_records: 0 }
+        StoreReport { clean_end: true, lost: true, set_aside: true, ..StoreReport::default() }
     }
 
     #[test]
@@ -174,6 +188,19 @@ mod tests {
                 story.violates(Integrity, "was not closed in order, which it was", &[]);
             }
         }
+    }
+
+    #[test]
+    fn damage_of_a_store_that_was_removed_before_it_was_opened_again_is_met_by_no_opening() {
+        let mut story = Story::new(&["p"]);
+        rots(&mut story);
+        let what = Fault::StoreChange { instance: 0, change: StoreChange::Removed, running: false };
+        story.event(What::FaultBegin { fault: 1, what, at: None });
+        story.event(What::Stopped { instance: 0, how: Stop::Killed });
+        story.event(What::StoreChanged { instance: 0, now: StoreNow::Gone });
+        story.event(What::FaultEnd { fault: 1, effects: 1 });
+        opens(&mut story, clean());
+        story.passes(Integrity);
     }
 
     #[test]

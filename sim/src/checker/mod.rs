@@ -20,6 +20,7 @@ mod atomic;
 mod availability;
 mod bounded;
 mod cells;
+mod changed;
 mod clocks;
 mod convergence;
 mod cuts;

@@ -8,9 +8,11 @@
 //!   with it what was written behind: errors of a disk count as a crash.
 //! - Where Redis loses data, no process ends while its disk is in trouble or it is paused or sleeps, nor within that margin after:
 //!   its copies may not have reached the disk.
-//! - What damages a store (bit rot, writes that are lost or misdirected) may take copies and acknowledged local writes with
+//! - What damages a store (bit rot, writes that are lost or misdirected, a directory or a log that is removed, cut, or
+//!   an older copy of itself) may take copies and acknowledged local writes with
 //!   it. Redis then keeps its data, so that only the writes which that instance alone held can be lost; those are outside
 //!   of G5 and G6, and the history names the instance (G10 demands that it noticed).
+//! - An instance whose store is moved away keeps no copies until it is back: that counts as a crash too.
 //! - Clocks may step and drift as they like: by far less than `tombstone_ttl`, which promises are measured by. Where that is
 //!   set short, clocks are right, and no instance can be away for half of it: a removal that is forgotten may be undone.
 //! - Where instances may keep few copies, and forget the others, Redis keeps its data: nobody else may have it.
@@ -113,7 +115,7 @@ pub fn colliding(plan: &[PlannedFault]) -> Option<(usize, usize)> {
 /// Whether an instance may lose what it had not synced, or keep no copy of what it wrote to Redis.
 fn forgets(fault: &Fault) -> bool {
     match fault {
-        Fault::InstanceCrash { .. } | Fault::CrashAtDisk { .. } => true,
+        Fault::InstanceCrash { .. } | Fault::CrashAtDisk { .. } | Fault::StoreChange { .. } => true,
         Fault::BadDisk { trouble, .. } => !matches!(trouble, DiskTrouble::SlowSync { .. } | DiskTrouble::Stalled),
         _ => false,
     }
@@ -126,7 +128,7 @@ fn restarts(fault: &Fault) -> bool {
 
 /// Whether copies may stay in memory for as long as it lasts.
 fn keeps_copies_from_disk(fault: &Fault) -> bool {
-    matches!(fault, Fault::BadDisk { .. }) || fault.stops_process()
+    matches!(fault, Fault::BadDisk { .. } | Fault::StoreChange { .. }) || fault.stops_process()
 }
 
 /// Whether two faults concern one instance.
@@ -166,9 +168,10 @@ fn victims(fault: &Fault) -> Vec<Victim> {
         | Fault::InstancePause { instance }
         | Fault::InstanceSuspend { instance } => vec![Victim::Process(*instance)],
         Fault::RollingRestart { .. } => vec![Victim::EveryProcess],
-        Fault::LockHeld { instance } | Fault::BitRot { instance, .. } | Fault::BadWrites { instance, .. } => {
-            vec![Victim::Process(*instance), Victim::Disk(*instance)]
-        }
+        Fault::LockHeld { instance }
+        | Fault::BitRot { instance, .. }
+        | Fault::BadWrites { instance, .. }
+        | Fault::StoreChange { instance, .. } => vec![Victim::Process(*instance), Victim::Disk(*instance)],
         Fault::BadDisk { instance, .. } => vec![Victim::Disk(*instance)],
         Fault::CancelledCalls { instance, .. } => vec![Victim::Calls(*instance)],
         Fault::ClockStep { instance, .. } | Fault::ClockDrift { instance, .. } => vec![Victim::Clock(*instance)],

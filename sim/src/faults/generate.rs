@@ -5,7 +5,7 @@ use rand::{RngExt, seq::IndexedRandom};
 
 use super::{
     BadWrite, DENIALS, Direction, DiskTrouble, Emphasis, Fault, NameAnswer, NetTrouble, Persistence, PlannedFault,
-    REFUSALS, ServerLimit, budget, emphasis,
+    REFUSALS, ServerLimit, budget, emphasis, stores,
 };
 use crate::seed::{Seed, Stream};
 
@@ -200,6 +200,7 @@ pub fn generate(seed: Seed, frame: &Frame) -> Vec<PlannedFault> {
     if frame.emphasis == Emphasis::Moments {
         add(&mut plan, &mut seed.stream("faults of an operator"), (&SERVER_KINDS, 0.1), (instances, length_us));
     }
+    stores::add(&mut plan, &mut seed.stream("faults of directories"), frame);
     emphasis::add(&mut plan, &mut seed.stream("faults of the workload"), frame);
     plan.sort_by_key(|planned| planned.start_us);
     if !frame.beyond_budget {

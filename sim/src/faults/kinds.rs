@@ -1,6 +1,6 @@
 //! The kinds of faults by the names that reports give them.
 
-use super::{BadWrite, Direction, DiskTrouble, Fault, NameAnswer, NetTrouble, Persistence, ServerLimit};
+use super::{BadWrite, Direction, DiskTrouble, Fault, NameAnswer, NetTrouble, Persistence, ServerLimit, StoreChange};
 
 impl Fault {
     /// The kind, as it is named in reports.
@@ -43,6 +43,7 @@ impl Fault {
             Self::BitRot { running: true, .. } => "bit rot while running",
             Self::BadWrites { how: BadWrite::Lost, .. } => "lost write",
             Self::BadWrites { how: BadWrite::Misdirected, .. } => "misdirected write",
+            Self::StoreChange { change, .. } => change.kind(),
             Self::ClockStep { .. } => "clock step",
             Self::ClockDrift { .. } => "clock drift",
             Self::RedisClockStep { .. } => "Redis clock step",
@@ -91,8 +92,21 @@ impl DiskTrouble {
     }
 }
 
+impl StoreChange {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Removed => "store removed",
+            Self::Emptied => "store emptied",
+            Self::LogRemoved => "log removed",
+            Self::MovedAway => "store moved away",
+            Self::CopiedBack { .. } => "store copied back",
+            Self::Cut { .. } => "log cut",
+        }
+    }
+}
+
 /// The kinds, as they are named in reports.
-pub const KIND_NAMES: [&str; 57] = [
+pub const KIND_NAMES: [&str; 63] = [
     "partition",
     "partition of requests",
     "partition of replies",
@@ -145,6 +159,12 @@ pub const KIND_NAMES: [&str; 57] = [
     "bit rot while running",
     "lost write",
     "misdirected write",
+    "store removed",
+    "store emptied",
+    "log removed",
+    "store moved away",
+    "store copied back",
+    "log cut",
     "clock step",
     "clock drift",
     "Redis clock step",

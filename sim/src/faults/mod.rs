@@ -16,6 +16,7 @@ mod kinds;
 mod moment;
 mod named;
 mod server;
+mod stores;
 
 use serde::{Deserialize, Serialize};
 
@@ -208,6 +209,16 @@ pub enum Fault {
         /// How many.
         writes: u32,
     },
+    /// The directory of an instance's store is changed by somebody else. Where the instance runs, it restarts in order at the end
+    /// of the fault; else it is down for the time of the fault.
+    StoreChange {
+        /// Whose.
+        instance: u32,
+        /// How.
+        change: StoreChange,
+        /// Whether it is running.
+        running: bool,
+    },
     /// The wall clock of an instance steps, and steps back at the end of the fault.
     ClockStep {
         /// Whose.
@@ -337,6 +348,30 @@ pub enum BadWrite {
     Misdirected,
 }
 
+/// What somebody else does to the directory of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "store", rename_all = "snake_case", deny_unknown_fields)]
+pub enum StoreChange {
+    /// It is removed, with all in it.
+    Removed,
+    /// An empty one takes its place.
+    Emptied,
+    /// The log in it is removed.
+    LogRemoved,
+    /// It is moved away, and back at the end of the fault, before the instance starts again.
+    MovedAway,
+    /// A copy of itself takes its place.
+    CopiedBack {
+        /// How long before the fault the copy was made, in microseconds.
+        age_us: u64,
+    },
+    /// The log in it is cut.
+    Cut {
+        /// So many of a thousand bytes are left.
+        per_mille: u32,
+    },
+}
+
 /// Which way a partition cuts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -415,6 +450,7 @@ impl Fault {
             | Self::BadDisk { instance, .. }
             | Self::BitRot { instance, .. }
             | Self::BadWrites { instance, .. }
+            | Self::StoreChange { instance, .. }
             | Self::ClockStep { instance, .. }
             | Self::ClockDrift { instance, .. } => std::slice::from_ref(instance),
             Self::RedisCrash { .. }
@@ -460,12 +496,24 @@ impl Fault {
 
     /// Whether the store of an instance is other afterwards than the instance wrote it.
     pub fn damages_store(&self) -> bool {
-        matches!(self, Self::BitRot { .. } | Self::BadWrites { .. })
+        match self {
+            Self::BitRot { .. } | Self::BadWrites { .. } => true,
+            Self::StoreChange { change, .. } => *change != StoreChange::MovedAway,
+            _ => false,
+        }
+    }
+
+    /// How long before the fault a copy of an instance's store was made that takes its place, if one does.
+    pub fn copy_age_us(&self) -> Option<u64> {
+        match self {
+            Self::StoreChange { change: StoreChange::CopiedBack { age_us }, .. } => Some(*age_us),
+            _ => None,
+        }
     }
 
     /// Whether calls of the instance may fail meanwhile, since its disk does not work.
     pub fn troubles_disk(&self) -> bool {
-        matches!(self, Self::BadDisk { .. }) || self.damages_store()
+        matches!(self, Self::BadDisk { .. } | Self::StoreChange { .. }) || self.damages_store()
     }
 
     /// Whether the process of an instance stands still meanwhile.

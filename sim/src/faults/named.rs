@@ -32,6 +32,7 @@ impl Fault {
             | Self::BadDisk { instance, .. }
             | Self::BitRot { instance, .. }
             | Self::BadWrites { instance, .. }
+            | Self::StoreChange { instance, .. }
             | Self::ClockStep { instance, .. }
             | Self::ClockDrift { instance, .. } => NamedInstances::One(instance),
             Self::RedisCrash { .. }

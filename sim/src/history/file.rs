@@ -97,6 +97,7 @@ fn instance(what: &What) -> Option<u32> {
         | What::Complete { instance, .. }
         | What::Cancelled { instance, .. }
         | What::StoreDamaged { instance }
+        | What::StoreChanged { instance, .. }
         | What::StoreReport { instance, .. }
         | What::OpenFailed { instance, .. }
         | What::Holds { instance, .. }

@@ -57,7 +57,8 @@ impl Nemesis<'_> {
             | Fault::CrashAtDisk { .. }
             | Fault::RollingRestart { .. }
             | Fault::InstancePause { .. }
-            | Fault::InstanceSuspend { .. } => 0,
+            | Fault::InstanceSuspend { .. }
+            | Fault::StoreChange { .. } => 0,
         }
     }
 }

@@ -8,6 +8,7 @@ mod foreign;
 mod links;
 mod moments;
 mod network;
+mod stores;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -55,7 +56,7 @@ pub struct Nemesis<'a> {
 /// A moment of a fault. One of a time: in the order of the plan, and of these.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Edge {
-    /// Redis saves its data, for a rollback to come.
+    /// Redis saves its data, for a rollback to come, or a store is copied, to be put back.
     Save,
     Begin,
     End,
@@ -95,9 +96,10 @@ impl Nemesis<'_> {
             base_us += self.world.now_us() - due_us;
             let planned = &plan[number as usize];
             match (edge, &planned.at) {
-                (Edge::Save, _) => {
-                    playing.saves.insert(number, self.redis.save());
-                }
+                (Edge::Save, _) => match planned.fault.copy_age_us() {
+                    Some(_) => self.copy_store(number, planned.fault.instances()[0]),
+                    None => drop(playing.saves.insert(number, self.redis.save())),
+                },
                 (Edge::Begin, None) => {
                     self.note_and_begin(number, planned, &planned.fault, base_us + planned.end_us, &mut playing).await;
                 }
@@ -179,6 +181,7 @@ impl Nemesis<'_> {
             | Fault::BadDisk { .. }
             | Fault::BitRot { .. }
             | Fault::BadWrites { .. }
+            | Fault::StoreChange { .. }
             | Fault::ClockStep { .. }
             | Fault::ClockDrift { .. } => {
                 return self.begin_on_instance(number, fault.instances()[0], fault, ends_us, playing).await;
@@ -290,6 +293,9 @@ impl Nemesis<'_> {
                 disk.rot(&self.instances.store(instance));
             }
             Fault::BadWrites { how, writes, .. } => disk.spoil_writes(*how, *writes),
+            Fault::StoreChange { change, running, .. } => {
+                return self.change_store(number, instance, *change, *running).await;
+            }
             Fault::ClockStep { by_ms, .. } => world.step_clock_ms(instance, *by_ms),
             Fault::ClockDrift { ppm, .. } => world.set_drift_ppm(instance, *ppm),
             _ => unreachable!("only faults of one instance come here"),
@@ -356,6 +362,13 @@ impl Nemesis<'_> {
                 self.stop_in_order(*instance).await;
                 self.start(*instance);
             }
+            Fault::StoreChange { instance, change, running } => {
+                if *running {
+                    self.stop_in_order(*instance).await;
+                }
+                self.change_store_back(*instance, *change);
+                self.start(*instance);
+            }
             Fault::ClockStep { instance, by_ms } => world.step_clock_ms(*instance, -by_ms),
             Fault::ClockDrift { instance, .. } => world.set_drift_ppm(*instance, 0),
         }
@@ -419,7 +432,7 @@ impl Nemesis<'_> {
 fn edges(plan: &[PlannedFault]) -> BTreeSet<(u64, u32, Edge)> {
     let mut edges = BTreeSet::new();
     for (number, planned) in (0..).zip(plan) {
-        if let Some(age_us) = planned.fault.save_age_us() {
+        if let Some(age_us) = planned.fault.save_age_us().or(planned.fault.copy_age_us()) {
             edges.insert((planned.start_us.saturating_sub(age_us), number, Edge::Save));
         }
         edges.insert((planned.start_us, number, Edge::Begin));

@@ -81,6 +81,7 @@ fn line(text: &mut String, event: &Event) {
         What::OthersWrote { keys } => (None, None, "others wrote", format!("{} keys", keys.len())),
         What::Cancelled { instance, op } => (Some(instance), Some(op), "given up by caller", String::new()),
         What::StoreDamaged { instance } => (Some(instance), None, "store is damaged", String::new()),
+        What::StoreChanged { instance, now } => (Some(instance), None, "store is changed", format!("{now:?}")),
         What::StoreReport { instance, report } => (Some(instance), None, "store", report_text(report)),
         What::OpenFailed { instance, error } => (Some(instance), None, "failed to open", error.clone()),
         What::Holds { instance, closed, what } => {
@@ -119,10 +120,12 @@ fn holdings_text(what: &[Holding]) -> String {
 }
 
 fn report_text(report: &StoreReport) -> String {
-    let StoreReport { clean_end, lost, set_aside, damaged_records } = report;
+    let StoreReport { clean_end, lost, set_aside, damaged_records, lost_log, is_copy } = report;
     let mut said = vec![if *clean_end { "closed in order" } else { "not closed in order" }.to_owned()];
     said.extend(lost.then(|| "something is lost".to_owned()));
     said.extend(set_aside.then(|| "the damaged file is set aside".to_owned()));
+    said.extend(lost_log.then(|| "the log is gone".to_owned()));
+    said.extend(is_copy.then(|| "it is a copy".to_owned()));
     said.extend((*damaged_records > 0).then(|| format!("{damaged_records} records turned out to be damaged")));
     said.join(", ")
 }
@@ -216,6 +219,13 @@ fn fault_text(fault: &Fault) -> String {
         | Fault::BadDisk { instance, .. }
         | Fault::BitRot { instance, .. }
         | Fault::BadWrites { instance, .. } => format!("{} of instance {instance}", fault.kind()),
+        Fault::StoreChange { instance, running, .. } => {
+            format!(
+                "{} of instance {instance}, {}",
+                fault.kind(),
+                if *running { "which runs" } else { "which is down" }
+            )
+        }
         Fault::RedisFailover { lag_us, .. } => format!("{}: {} ms behind", fault.kind(), lag_us / 1_000),
         Fault::BadNetwork { instances, trouble } => format!("{}: {trouble:?}", on(instances)),
         Fault::BadNames { instances, delay_us, answer } => {

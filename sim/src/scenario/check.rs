@@ -197,6 +197,7 @@ fn check_amounts(place: &str, fault: &Fault) -> Result<(), String> {
         | Fault::BadDisk { .. }
         | Fault::BitRot { .. }
         | Fault::BadWrites { .. }
+        | Fault::StoreChange { .. }
         | Fault::Eviction { .. } => Ok(()),
     }
 }

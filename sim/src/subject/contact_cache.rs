@@ -176,6 +176,8 @@ impl<E: Env> Subject for ContactCacheSubject<E> {
             lost: opened.damage.is_loss(),
             set_aside: opened.set_aside.is_some(),
             damaged_records: health.damaged_records,
+            lost_log: opened.lost_log,
+            is_copy: opened.is_copy,
         };
         Status {
             state: health.state.to_string(),

@@ -16,7 +16,7 @@ use crate::{
         stored::{Place, Stored},
     },
     faults::Fault,
-    history::{Answer, Call, Event, FORMAT, History, Outcome, Patch, Phase, StoredRecord, What},
+    history::{Answer, Call, Event, FORMAT, History, Outcome, Patch, Phase, StoreNow, StoredRecord, What},
 };
 
 pub(super) struct Indexer<'h> {
@@ -79,6 +79,7 @@ impl<'h> Indexer<'h> {
                 | What::StoreReport { .. }
                 | What::RedisLostKeys { .. }
                 | What::OthersWrote { .. }
+                | What::StoreChanged { .. }
                 | What::OpenFailed { .. }
                 | What::Holds { .. }
                 | What::Attempts { .. }
@@ -98,7 +99,9 @@ impl<'h> Indexer<'h> {
                         record.stored.push(stored);
                     }
                 }
-                What::StoreDamaged { instance } => drop(damaged.insert(instance)),
+                What::StoreDamaged { instance } | What::StoreChanged { instance, now: StoreNow::Copy } => {
+                    damaged.insert(instance);
+                }
                 What::Started { instance } => drop(damaged.remove(instance)),
                 What::StoreHolds { instance, entries } => {
                     for entry in entries {

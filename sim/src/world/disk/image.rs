@@ -41,6 +41,8 @@ pub(super) struct Content {
     unsynced: Sectors,
     /// Where the file is other than its writers made it.
     damaged: Vec<Range<usize>>,
+    /// Somebody else has taken its end away, ever.
+    is_cut: bool,
     /// Who holds the lock on the file: a number that is drawn for each lock.
     pub(super) locked_by: Option<u64>,
 }
@@ -79,9 +81,9 @@ impl Content {
         self.damaged.push(offset..end);
     }
 
-    /// Whether the file holds what no process has written there.
+    /// Whether the file holds what no process has written there, or lacks what one has.
     pub(super) fn is_damaged(&self) -> bool {
-        self.damaged.iter().any(|damaged| damaged.start < self.cached.len())
+        self.is_cut || self.damaged.iter().any(|damaged| damaged.start < self.cached.len())
     }
 
     pub(super) fn set_len(&mut self, len: usize) {
@@ -89,6 +91,13 @@ impl Content {
         self.cached.resize(len, 0);
         self.unsynced.insert(old.min(len)..len);
         self.damaged.retain(|damaged| damaged.start < len);
+    }
+
+    /// Somebody else takes the end of the file away, durably.
+    pub(super) fn cut(&mut self, len: usize) {
+        self.is_cut |= len < self.cached.len();
+        self.set_len(len);
+        self.sync();
     }
 
     pub(super) fn sync(&mut self) {

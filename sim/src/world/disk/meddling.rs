@@ -16,6 +16,16 @@ impl Disk {
         self.state().image.used_bytes()
     }
 
+    /// Whether there is such a directory.
+    pub fn has_dir(&self, path: &Path) -> bool {
+        self.state().image.is_dir(path)
+    }
+
+    /// Makes a directory.
+    pub fn create_dir(&self, path: &Path) {
+        self.state().image.create_dir_all(path);
+    }
+
     /// Removes a file, or a directory with all in it. Who has a file open goes on with it.
     pub fn remove(&self, path: &Path) {
         let mut state = self.state();
@@ -41,8 +51,7 @@ impl Disk {
         state.trouble.effects += 1;
         if let Some(file) = state.image.file(path) {
             let mut content = file.content();
-            content.set_len(len);
-            content.sync();
+            content.cut(len);
         }
     }
 }

@@ -1,0 +1,294 @@
+//! G10 of a store that somebody else removed, moved away, or put a copy in the place of. What its instance can know of it, it must
+//! say:
+//!
+//! - While it runs, each sync can see that the store is not where it was. No write that is called later is acknowledged `Local`
+//!   before the cache is opened again, and closing does not pass for an orderly end.
+//! - At the next opening, a log that is gone from a directory that had one is told, and so is a copy.
+//! - Neither is told where it was not done.
+//! - If all of the directory is gone, an opening has nothing to tell it by.
+//!
+//! An opening that is cut short may have been the one that met it. Of an instance that never says anything of its store only what
+//! shows is judged (G5, G6).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Verdict, operations::Operations};
+use crate::history::{Placement, Stop, StoreNow, StoreReport, What};
+
+/// What is known of the store of an instance.
+#[derive(Default)]
+struct Known {
+    runs: bool,
+    /// Since when the store of the running process is not where it was.
+    taken: Option<u64>,
+    /// What the next opening must tell, and since when.
+    untold: Option<(StoreNow, u64)>,
+    /// What an opening may tell.
+    had: BTreeSet<Told>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    LogGone,
+    Copy,
+}
+
+/// A stretch between a change and the end of the process.
+struct Taken {
+    instance: u32,
+    from: u64,
+    until: u64,
+}
+
+pub(super) fn check(run: &Operations<'_>) -> Option<Verdict> {
+    let speaking: BTreeSet<u32> = run.history.events.iter().filter_map(|event| speaker(&event.what)).collect();
+    let mut each = BTreeMap::<u32, Known>::new();
+    let mut stretches = Vec::new();
+    for event in &run.history.events {
+        let found = match &event.what {
+            What::Started { instance } => {
+                each.entry(*instance).or_default().runs = true;
+                None
+            }
+            What::Stopped { instance, how } => {
+                let known = each.entry(*instance).or_default();
+                let taken = known.stops();
+                stretches.extend(taken.map(|from| Taken { instance: *instance, from, until: event.ordinal }));
+                taken.filter(|_| *how == Stop::Closed).map(|since| {
+                    (*instance, format!("closed its store in order, which was not where it was since event {since}"))
+                })
+            }
+            What::StoreChanged { instance, now } => {
+                each.entry(*instance).or_default().changes(*now, event.ordinal);
+                None
+            }
+            What::StoreReport { instance, report } => {
+                let said = each.entry(*instance).or_default().hears(report);
+                said.map(|what| (*instance, what))
+            }
+            _ => None,
+        };
+        if let Some((instance, what)) = found.filter(|(instance, _)| speaking.contains(instance)) {
+            let message = format!("instance {instance} {what} (event {})", event.ordinal);
+            return Some(Verdict::Violation { message, ops: Vec::new() });
+        }
+    }
+    let running = each.into_iter().filter_map(|(instance, known)| Some((instance, known.taken?)));
+    stretches.extend(running.map(|(instance, from)| Taken { instance, from, until: u64::MAX }));
+    stretches.retain(|taken| speaking.contains(&taken.instance));
+    stretches.iter().find_map(|taken| acknowledged_within(run, taken))
+}
+
+fn speaker(what: &What) -> Option<u32> {
+    match what {
+        What::StoreReport { instance, .. } => Some(*instance),
+        _ => None,
+    }
+}
+
+/// A write that was called after its store was taken away, and acknowledged to be in there.
+fn acknowledged_within(run: &Operations<'_>, taken: &Taken) -> Option<Verdict> {
+    let is_within = |called, returned| taken.from < called && returned < taken.until;
+    let op = run.all.iter().find(|op| {
+        op.instance == taken.instance
+            && op.acknowledged() == Some(Placement::Local)
+            && is_within(op.called, op.returned())
+    })?;
+    let message = format!(
+        "{op} is acknowledged to be in a store that is not where it was (event {}): nobody would find it there",
+        taken.from
+    );
+    Some(Verdict::Violation { message, ops: vec![op.number] })
+}
+
+impl Known {
+    /// Its process ends. Answers since when its store was not where it was.
+    fn stops(&mut self) -> Option<u64> {
+        if !self.runs {
+            self.untold = None;
+        }
+        self.runs = false;
+        self.taken.take()
+    }
+
+    fn changes(&mut self, now: StoreNow, ordinal: u64) {
+        if self.runs && now != StoreNow::Cut {
+            self.taken.get_or_insert(ordinal);
+        }
+        self.untold = match now {
+            StoreNow::LogGone | StoreNow::Copy => Some((now, ordinal)),
+            StoreNow::Gone => None,
+            StoreNow::Away | StoreNow::Back | StoreNow::Cut => self.untold,
+        };
+        match now {
+            StoreNow::LogGone => drop(self.had.insert(Told::LogGone)),
+            StoreNow::Copy => drop(self.had.insert(Told::Copy)),
+            _ => {}
+        }
+    }
+
+    /// What is wrong with what it says of its store. Only an opening meets what was done to it before.
+    fn hears(&mut self, report: &StoreReport) -> Option<String> {
+        if report.lost_log && !self.had.contains(&Told::LogGone) {
+            return Some("says that its log is gone, which nobody had removed".to_owned());
+        }
+        if report.is_copy && !self.had.contains(&Told::Copy) {
+            return Some("says that its store is a copy, which it is not".to_owned());
+        }
+        if self.runs {
+            return None;
+        }
+        match self.untold.take()? {
+            (StoreNow::LogGone, since) if !report.lost_log => {
+                Some(format!("does not say that its log is gone since event {since}"))
+            }
+            (StoreNow::Copy, since) if !report.is_copy => {
+                Some(format!("does not say that its store is a copy since event {since}"))
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        checker::{
+            Guarantee::{Durability, Integrity},
+            fixture::Story,
+        },
+        faults::{Fault, StoreChange},
+        history::{Phase, Placement::Local, Source},
+    };
+
+    fn opens(story: &mut Story, report: StoreReport) {
+        story.event(What::StoreReport { instance: 0, report });
+        story.event(What::Started { instance: 0 });
+    }
+
+    fn clean() -> StoreReport {
+        StoreReport { clean_end: true, ..StoreReport::default() }
+    }
+
+    /// A fault that begins with a change, while the instance runs or after it was closed.
+    fn begins(story: &mut Story, change: StoreChange, now: StoreNow, running: bool) {
+        let what = Fault::StoreChange { instance: 0, change, running };
+        story.event(What::FaultBegin { fault: 0, what, at: None });
+        if !running {
+            story.event(What::Stopped { instance: 0, how: Stop::Closed });
+        }
+        story.event(What::StoreChanged { instance: 0, now });
+    }
+
+    fn ends(story: &mut Story, how: Option<Stop>) {
+        if let Some(how) = how {
+            story.event(What::Stopped { instance: 0, how });
+        }
+        story.event(What::FaultEnd { fault: 0, effects: 1 });
+    }
+
+    fn finally_lost(story: &mut Story) -> u64 {
+        story.phase(Phase::FinalReads);
+        story.get_none(0, "u", Source::Shared)
+    }
+
+    #[test]
+    fn a_directory_that_is_gone_between_two_openings_may_be_met_in_silence_and_takes_what_only_it_held() {
+        let mut story = Story::new(&["p"]);
+        opens(&mut story, clean());
+        story.upsert(0, "u", &["name"], Local);
+        begins(&mut story, StoreChange::Removed, StoreNow::Gone, false);
+        ends(&mut story, None);
+        opens(&mut story, clean());
+        finally_lost(&mut story);
+        story.passes(Integrity);
+        story.passes(Durability);
+    }
+
+    #[test]
+    fn a_write_that_is_acknowledged_after_the_store_is_gone_is_a_violation_and_is_not_excused() {
+        for (change, now) in [
+            (StoreChange::Removed, StoreNow::Gone),
+            (StoreChange::LogRemoved, StoreNow::LogGone),
+            (StoreChange::MovedAway, StoreNow::Away),
+            (StoreChange::CopiedBack { age_us: 1 }, StoreNow::Copy),
+        ] {
+            let mut story = Story::new(&["p"]);
+            opens(&mut story, clean());
+            begins(&mut story, change, now, true);
+            let write = story.upsert(0, "u", &["name"], Local);
+            ends(&mut story, Some(Stop::Killed));
+            let [lost_log, is_copy] = [StoreNow::LogGone, StoreNow::Copy].map(|of| of == now);
+            opens(&mut story, StoreReport { lost_log, is_copy, ..StoreReport::default() });
+            let read = finally_lost(&mut story);
+            story.violates(Integrity, "nobody would find it there", &[write]);
+            story.violates(Durability, "although upsert 1", &[write, read]);
+        }
+    }
+
+    #[test]
+    fn a_store_that_is_gone_is_not_closed_in_order() {
+        for (how, passes) in [(Stop::Closed, false), (Stop::Killed, true)] {
+            let mut story = Story::new(&["p"]);
+            opens(&mut story, clean());
+            begins(&mut story, StoreChange::Emptied, StoreNow::Gone, true);
+            ends(&mut story, Some(how));
+            opens(&mut story, clean());
+            if passes {
+                story.passes(Integrity);
+            } else {
+                story.violates(Integrity, "closed its store in order, which was not where it was", &[]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_log_that_is_gone_and_a_copy_must_be_told_at_the_next_opening_that_is_not_cut_short() {
+        let log_gone = StoreReport { lost_log: true, ..StoreReport::default() };
+        let copy = StoreReport { is_copy: true, ..StoreReport::default() };
+        let each = [
+            (StoreChange::LogRemoved, StoreNow::LogGone, log_gone, "does not say that its log is gone"),
+            (StoreChange::CopiedBack { age_us: 1 }, StoreNow::Copy, copy, "does not say that its store is a copy"),
+        ];
+        for (change, now, told, violation) in each {
+            for (cut_short, report, passes) in [
+                (false, told.clone(), true),
+                (false, StoreReport::default(), false),
+                (true, StoreReport::default(), true),
+            ] {
+                let mut story = Story::new(&["p"]);
+                opens(&mut story, clean());
+                begins(&mut story, change, now, false);
+                ends(&mut story, None);
+                if cut_short {
+                    story.event(What::Stopped { instance: 0, how: Stop::Killed });
+                }
+                opens(&mut story, report);
+                if passes {
+                    story.passes(Integrity);
+                } else {
+                    story.violates(Integrity, violation, &[]);
+                }
+            }
+            let mut story = Story::new(&["p"]);
+            opens(&mut story, told);
+            story.violates(Integrity, "says that its", &[]);
+        }
+    }
+
+    #[test]
+    fn what_was_in_a_store_that_was_moved_away_is_there_when_it_is_back() {
+        let mut story = Story::new(&["p"]);
+        opens(&mut story, clean());
+        let write = story.upsert(0, "u", &["name"], Local);
+        begins(&mut story, StoreChange::MovedAway, StoreNow::Away, true);
+        story.event(What::Stopped { instance: 0, how: Stop::Killed });
+        story.event(What::StoreChanged { instance: 0, now: StoreNow::Back });
+        ends(&mut story, None);
+        opens(&mut story, StoreReport::default());
+        let read = finally_lost(&mut story);
+        story.passes(Integrity);
+        story.violates(Durability, "although upsert 1", &[write, read]);
+    }
+}
