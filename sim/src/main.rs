@@ -173,7 +173,7 @@ struct Catches {
     #[command(flatten)]
     explore: Explore,
     #[command(flatten)]
-    until: mutants::CatchArguments,
+    until: mutants::catches::Until,
 }
 
 #[derive(Args)]
@@ -385,6 +385,11 @@ fn compare(arguments: &Determinism) -> Result<ExitCode, BadInput> {
 }
 
 fn plant(arguments: &mutants::Arguments) -> Result<ExitCode, BadInput> {
+    if let Some(bases) = arguments.speed {
+        let speeds = mutants::measure(arguments, bases, |how_far| tell!("{how_far}"))?;
+        say!("{}", mutants::speed::table(&speeds).trim_end());
+        return Ok(ExitCode::Held);
+    }
     let tried = mutants::try_all(arguments, |how_far| tell!("{how_far}"))?;
     if arguments.markdown {
         say!("{}", mutants::table::markdown(&tried).trim_end());
@@ -396,8 +401,8 @@ fn plant(arguments: &mutants::Arguments) -> Result<ExitCode, BadInput> {
 }
 
 fn catches(Catches { explore, until }: &Catches) -> Result<ExitCode, BadInput> {
-    let (wanted, options) = ((until.expected, until.further), explore.workers.options());
-    mutants::catches::find(&explore.tasks(), wanted, explore.jobs(), &options, |line| {
+    let options = explore.workers.options();
+    mutants::catches::find(&explore.tasks(), until, explore.jobs(), &options, |line| {
         say!("{}", serde_json::to_string(line).expect("plain data becomes JSON"));
     })?;
     Ok(ExitCode::Held)

@@ -13,9 +13,11 @@ use crate::{
 
 /// The source, version 2. It reads what version 1 wrote; a client of that version answers an error to what this one writes, and
 /// leaves it alone. A change that older clients cannot live with needs another key space than `cc1:`.
-pub(super) const MERGE: &str = include_str!("merge.lua");
+pub(super) fn source() -> &'static str {
+    include_str!("merge.lua")
+}
 
-static SHA: LazyLock<String> = LazyLock::new(|| sha1_smol::Sha1::from(MERGE).digest().to_string());
+static SHA: LazyLock<String> = LazyLock::new(|| sha1_smol::Sha1::from(source()).digest().to_string());
 
 /// How cells are joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +103,7 @@ pub(super) async fn merge(
     let reply = match query(connection, &call("EVALSHA", &SHA)).await {
         Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
             scripts_sent.increment(1);
-            query(connection, &call("EVAL", MERGE)).await
+            query(connection, &call("EVAL", source())).await
         }
         reply => reply,
     };

@@ -8,8 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use super::patch::number;
 use crate::{
     checker::{Guarantee, Verdict},
     explore::{Common, Task, Tasks, Unjudged, explore},
@@ -58,14 +60,41 @@ pub struct Catch {
     pub message: String,
 }
 
-/// Makes runs, and tells each first catch. With `expected`, no more than `further` runs after that has caught the bug.
+/// How long runs are made.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Until {
+    /// The number of the guarantee that is to catch it
+    #[arg(long, value_name = "G", value_parser = expected)]
+    pub expected: Option<Guarantee>,
+    /// How many runs after that
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub further: u64,
+    /// Until the first catch of any guarantee
+    #[arg(long)]
+    pub first: bool,
+}
+
+fn expected(text: &str) -> Result<Guarantee, String> {
+    let found = Guarantee::ALL.into_iter().find(|&guarantee| number(guarantee) == text);
+    found.ok_or_else(|| format!("there are {}", Guarantee::ALL.map(number).join(", ")))
+}
+
+impl Until {
+    /// Whether so many runs are enough, with these first catches.
+    fn is_enough(&self, run: u64, first: &BTreeMap<Guarantee, u64>) -> bool {
+        let caught = self.expected.and_then(|expected| first.get(&expected));
+        self.first && !first.is_empty() || caught.is_some_and(|caught| run >= caught + self.further)
+    }
+}
+
+/// Makes runs, and tells each first catch.
 #[expect(clippy::disallowed_methods, reason = "outside of any run: how long the runs take")]
 ///
 /// # Errors
 /// A worker process cannot be started, or a run spins: of a bug that makes one spin there will be more.
 pub fn find(
     tasks: &Tasks,
-    (expected, further): (Option<Guarantee>, u64),
+    until: &Until,
     jobs: usize,
     options: &Options,
     mut tell: impl FnMut(&Line),
@@ -75,10 +104,7 @@ pub fn find(
     let mut stuck = None;
     let mut left = tasks.clone();
     while left.count() > 0 {
-        let enough = |first: &BTreeMap<Guarantee, u64>| {
-            expected.and_then(|expected| first.get(&expected)).is_some_and(|caught| run >= caught + further)
-        };
-        if enough(&first) {
+        if until.is_enough(run, &first) {
             break;
         }
         let (chunk, rest) = left.split_at(CHUNK);
@@ -130,6 +156,18 @@ fn caught(guarantee: Guarantee, (workload, seed): Task, run: u64, at: Duration, 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_are_made_until_the_first_catch_or_so_many_after_the_one_expected() {
+        let first = BTreeMap::from([(Guarantee::Session, 7)]);
+        let any = Until { first: true, ..Until::default() };
+        assert!(any.is_enough(7, &first) && !any.is_enough(40, &BTreeMap::new()));
+        let expected = |guarantee| Until { expected: Some(guarantee), further: 3, first: false };
+        assert!(
+            expected(Guarantee::Session).is_enough(10, &first) && !expected(Guarantee::Session).is_enough(9, &first)
+        );
+        assert!(!expected(Guarantee::Durability).is_enough(40, &first) && !Until::default().is_enough(40, &first));
+    }
 
     #[test]
     fn a_line_comes_back_from_its_text() {

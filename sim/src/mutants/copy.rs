@@ -1,14 +1,9 @@
-//! A copy of the tree in which bugs are planted one after the other, with a target directory of its own: what one build
-//! left behind makes the next one quick.
-//!
-//! The client and the bed are built without optimisation, everything else as in a release, and taken from there if there
-//! is one: a bug is built in half a minute of one core instead of two, and caught at a quarter of the speed. Most are
-//! caught in a hundred runs, which take some seconds either way.
+//! A copy of the tree in which bugs are planted, with a target directory of its own: what one build left behind makes the
+//! next one quick. It takes the dependencies from the tree's own release, if there is one.
 
 use std::{
-    collections::BTreeSet,
-    fs::{self, File},
-    io,
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -21,19 +16,29 @@ const RELEASE: &str = "target/release";
 /// What it keeps of the crates that others have written.
 const DEPENDENCIES: [&str; 3] = ["deps", "build", ".fingerprint"];
 
-/// What is built once for every bug.
+/// What is built again with the bugs.
 const OURS: [&str; 2] = ["seedbed", "contact-cache"];
+
+/// How the client and the bed are built. All else is optimised in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Build {
+    /// As a release: in a minute and a half of one core, and quick to run.
+    Optimised,
+    /// In a quarter of a minute, and run at a quarter of the speed: for one bug, which is caught within a hundred runs.
+    Quick,
+}
 
 /// The files of a tree that git tracks, elsewhere.
 pub(super) struct TreeCopy {
     tree: PathBuf,
     dir: PathBuf,
+    target: PathBuf,
     files: BTreeSet<PathBuf>,
 }
 
 impl TreeCopy {
-    /// Copies the tree, or what has changed in it since.
-    pub(super) fn of(tree: &Path, dir: &Path) -> Result<Self, Trouble> {
+    /// A place for the tree's files; nothing is copied before [`Self::hold`].
+    pub(super) fn of(tree: &Path, dir: PathBuf, target: PathBuf) -> Result<Self, Trouble> {
         let mut git = git(tree);
         let listed = output(git.args(["ls-files", "-z"]))?;
         if !listed.status.success() {
@@ -43,15 +48,14 @@ impl TreeCopy {
         let files = names.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from);
         // Deleted and not committed yet.
         let files = files.filter(|file| tree.join(file).is_file()).collect();
-        let copy = Self { tree: tree.to_owned(), dir: dir.to_owned(), files };
-        copy.restore()?;
+        let copy = Self { tree: tree.to_owned(), dir, target, files };
         copy.take_dependencies()?;
         Ok(copy)
     }
 
     /// Dependencies that the tree has built already, with their times, by which Cargo knows that they are good.
     fn take_dependencies(&self) -> Result<(), Trouble> {
-        let (from, to) = (self.tree.join(RELEASE), self.dir.join(RELEASE));
+        let (from, to) = (self.tree.join(RELEASE), self.target.join("release"));
         if to.exists() || DEPENDENCIES.iter().any(|name| !from.join(name).is_dir()) {
             return Ok(());
         }
@@ -65,68 +69,105 @@ impl TreeCopy {
         Ok(())
     }
 
-    /// Makes every file what it is in the tree. One that is that already is not touched: it would be built again.
-    pub(super) fn restore(&self) -> Result<(), Trouble> {
-        for file in &self.files {
+    /// Makes every file what it is in the tree, or in `changed`. One that is that already is not touched: it would be built
+    /// again.
+    pub(super) fn hold(&self, changed: &BTreeMap<PathBuf, String>) -> Result<(), Trouble> {
+        for file in self.files.iter().filter(|file| !changed.contains_key(*file)) {
             let (from, to) = (self.tree.join(file), self.dir.join(file));
             let bytes = read(&from).map_err(Trouble::io("read", &from))?;
             if read(&to).is_ok_and(|there| there == bytes) {
                 continue;
             }
-            let parent = to.parent().expect("a file of the copy is in its directory");
-            fs::create_dir_all(parent).map_err(Trouble::io("create", parent))?;
+            create_parent(&to)?;
             // With its permissions, and with the time of now: Cargo looks at it.
             fs::copy(&from, &to).map_err(Trouble::io("write", &to))?;
+        }
+        for (file, text) in changed {
+            let to = self.dir.join(file);
+            if read(&to).is_ok_and(|there| there == text.as_bytes()) {
+                continue;
+            }
+            create_parent(&to)?;
+            write(&to, text).map_err(Trouble::io("write", &to))?;
         }
         Ok(())
     }
 
-    /// Applies a patch.
-    pub(super) fn apply(&self, name: &str, patch: &Path) -> Result<(), Trouble> {
+    /// The files that a patch changes, as it has them. The copy is not touched.
+    pub(super) fn patched(&self, name: &str, patch: &Path) -> Result<BTreeMap<PathBuf, String>, Trouble> {
         let patch = fs::canonicalize(patch).map_err(Trouble::io("find", patch))?;
-        let mut git = git(&self.dir);
-        // A repository around the copy is none of its business.
-        git.env("GIT_CEILING_DIRECTORIES", self.dir.parent().unwrap_or(&self.dir));
-        let applied = output(git.args(["apply", "--whitespace=nowarn"]).arg(patch))?;
-        if applied.status.success() {
-            return Ok(());
+        let text = fs::read_to_string(&patch).map_err(Trouble::io("read", &patch))?;
+        let files: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("+++ b/")).map(PathBuf::from).collect();
+        let aside = self.dir.with_extension("patched");
+        for file in files.iter().filter(|file| self.tree.join(file).is_file()) {
+            let to = aside.join(file);
+            create_parent(&to)?;
+            fs::copy(self.tree.join(file), &to).map_err(Trouble::io("write", &to))?;
         }
-        Err(Trouble::Applies { name: name.to_owned(), said: said(&applied) })
+        fs::create_dir_all(&aside).map_err(Trouble::io("create", &aside))?;
+        let mut git = git(&aside);
+        // A repository around the copy is none of its business.
+        git.env("GIT_CEILING_DIRECTORIES", aside.parent().unwrap_or(&aside));
+        let applied = output(git.args(["apply", "--whitespace=nowarn"]).arg(patch))?;
+        if !applied.status.success() {
+            return Err(Trouble::Applies { name: name.to_owned(), said: said(&applied) });
+        }
+        let read = |file: PathBuf| {
+            let text = fs::read_to_string(aside.join(&file)).map_err(Trouble::io("read", &file))?;
+            Ok((file, text))
+        };
+        let patched = files.into_iter().map(read).collect::<Result<_, Trouble>>()?;
+        fs::remove_dir_all(&aside).map_err(Trouble::io("remove", &aside))?;
+        Ok(patched)
     }
 
-    /// Builds the bed, and gives its program; or what the compiler said.
-    pub(super) fn build(&self) -> Result<Result<PathBuf, String>, Trouble> {
-        let offline = output(self.cargo().arg("--offline"))?;
+    /// Builds the bed, and gives its program, under a name of its own; or what the compiler said, an error a line.
+    pub(super) fn build(&self, how: Build) -> Result<Result<PathBuf, String>, Trouble> {
+        let offline = output(self.cargo(how).arg("--offline"))?;
         let built = if !offline.status.success() && String::from_utf8_lossy(&offline.stderr).contains("offline") {
-            output(&mut self.cargo())?
+            output(&mut self.cargo(how))?
         } else {
             offline
         };
         if !built.status.success() {
             return Ok(Err(said(&built)));
         }
-        Ok(Ok(self.dir.join(RELEASE).join("seedbed")))
+        // Another copy's build has the same name in the target directory.
+        let (from, to) = (self.target.join("release").join("seedbed"), self.dir.join("seedbed"));
+        let _ = fs::remove_file(&to);
+        fs::copy(&from, &to).map_err(Trouble::io("write", &to))?;
+        Ok(Ok(to))
     }
 
-    /// The file for what the bed complains about, and its name.
-    #[expect(clippy::disallowed_methods, reason = "outside of any run")]
-    pub(super) fn said(&self) -> Result<(File, PathBuf), Trouble> {
-        let path = self.dir.join("target").join("bed.stderr");
-        Ok((File::create(&path).map_err(Trouble::io("create", &path))?, path))
+    /// The target directory.
+    pub(super) fn target(&self) -> &Path {
+        &self.target
     }
 
-    fn cargo(&self) -> Command {
+    fn cargo(&self, how: Build) -> Command {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-        cargo.current_dir(&self.dir).env("CARGO_TARGET_DIR", self.dir.join("target")).env("CARGO_INCREMENTAL", "1");
+        cargo.current_dir(&self.dir).env("CARGO_TARGET_DIR", &self.target);
         // Not `--package`: with it the features of dependencies would be others than the tree's own build has.
-        cargo.args(["build", "--release", "--locked", "--quiet", "--bin", "seedbed"]);
+        cargo.args(["build", "--release", "--locked", "--quiet", "--message-format=short", "--bin", "seedbed"]);
+        let settings: &[&str] = match how {
+            Build::Optimised => &["debug=false"],
+            Build::Quick => &["opt-level=0", "debug=false", "codegen-units=256"],
+        };
+        if how == Build::Quick {
+            cargo.env("CARGO_INCREMENTAL", "1");
+        }
         for ours in OURS {
-            for setting in ["opt-level=0", "debug=false", "codegen-units=256"] {
+            for setting in settings {
                 cargo.arg("--config").arg(format!("profile.release.package.{ours}.{setting}"));
             }
         }
         cargo
     }
+}
+
+fn create_parent(path: &Path) -> Result<(), Trouble> {
+    let parent = path.parent().expect("a file is in a directory");
+    fs::create_dir_all(parent).map_err(Trouble::io("create", parent))
 }
 
 fn git(dir: &Path) -> Command {
@@ -141,15 +182,20 @@ fn output(command: &mut Command) -> Result<Output, Trouble> {
     command.stdin(Stdio::null()).output().map_err(|cause| Trouble::Start { program, cause })
 }
 
-/// The end of what a program complained about.
+/// The end of what a program complained about, without the warnings of a compiler.
 fn said(output: &Output) -> String {
-    const LINES: usize = 30;
+    const LINES: usize = 100;
     let said = String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<_> = said.trim_end().lines().collect();
+    let lines: Vec<_> = said.trim_end().lines().filter(|line| !line.contains(": warning: ")).collect();
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
 #[expect(clippy::disallowed_methods, reason = "outside of any run")]
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     fs::read(path)
+}
+
+#[expect(clippy::disallowed_methods, reason = "outside of any run")]
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    fs::write(path, text)
 }

@@ -1,13 +1,17 @@
 //! Planted bugs: what proves the checkers. Each patch in `mutants/` plants one bug in the client; the bed is built with it,
 //! in a copy of the tree, and has to catch it by the guarantee that the patch names.
 
+mod beds;
 pub mod catches;
 mod copy;
+mod joined;
 pub mod patch;
+pub mod speed;
+mod switch;
 pub mod table;
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{self, BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -17,15 +21,18 @@ use std::{
 use clap::Args;
 
 use self::{
+    beds::{Bed, Beds},
     catches::Line,
-    copy::TreeCopy,
     patch::{Patch, PatchError, number},
+    speed::{Search, Speed},
     table::Tried,
 };
-use crate::checker::Guarantee;
 
 /// Where the patches are, below the root of the tree.
 const PATCHES: &str = "mutants";
+
+/// Seeds of each workload that are run without a bug, to see that none is caught.
+const SEEDS_WITHOUT: u64 = 10;
 
 /// Which bugs, and how long each is looked for.
 #[derive(Args, Clone, Debug)]
@@ -48,6 +55,9 @@ pub struct Arguments {
     /// Where the tree is copied to and built; kept, and used again. A temporary directory if not given
     #[arg(long, value_name = "DIR")]
     pub work: Option<PathBuf>,
+    /// Measure how soon each is found instead: runs and processor time until the first catch, from so many base seeds
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..))]
+    pub speed: Option<u64>,
     /// Print the table as docs/GUARANTEES.md has it
     #[arg(long)]
     pub markdown: bool,
@@ -136,6 +146,12 @@ pub enum Trouble {
         /// What the compiler said.
         said: String,
     },
+    /// The tree is blamed without any bug in force.
+    #[error("the bed finds a violation without any bug in force, so that it can catch none: see to that first\n{said}")]
+    Blamed {
+        /// What it said.
+        said: String,
+    },
     /// A program cannot be started.
     #[error("failed to start {program:?}: {cause}; install it, or put it on the PATH")]
     Start {
@@ -162,46 +178,13 @@ impl Trouble {
     }
 }
 
-/// What the bed with a bug is asked.
-#[derive(Args, Clone, Debug)]
-pub struct CatchArguments {
-    /// The number of the guarantee that is to catch it
-    #[arg(long, value_name = "G", value_parser = expected)]
-    pub expected: Option<Guarantee>,
-    /// How many runs after that
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub further: u64,
-}
-
-fn expected(text: &str) -> Result<Guarantee, String> {
-    let found = Guarantee::ALL.into_iter().find(|&guarantee| number(guarantee) == text);
-    found.ok_or_else(|| format!("there are {}", Guarantee::ALL.map(number).join(", ")))
-}
-
 /// Plants each bug and looks for it. `tell` is told how far it is.
 pub fn try_all(arguments: &Arguments, mut tell: impl FnMut(&str)) -> Result<Vec<Tried>, Trouble> {
-    let tree = tree()?;
-    let all = read_patches(&tree.join(PATCHES))?;
-    let patches = chosen(arguments, all.clone())?;
-    let temporary;
-    let dir = if let Some(work) = &arguments.work {
-        fs::create_dir_all(work).map_err(Trouble::io("create", work))?;
-        fs::canonicalize(work).map_err(Trouble::io("find", work))?
-    } else {
-        temporary = Temporary::new()?;
-        temporary.0.clone()
-    };
-    let copy = TreeCopy::of(&tree, &dir)?;
-    for (patch, path) in &all {
-        // Of all, whatever is chosen: one that the code has left behind is known at once, and not some commits later.
-        copy.apply(&patch.name, path)?;
-        copy.restore()?;
-    }
-    tell("Building the bed without a bug");
-    copy.build()?.map_err(|said| Trouble::TreeBuilds { said })?;
+    let place = Place::of(arguments)?;
+    let (beds, patches) = plant(arguments, &place, &mut tell)?;
     let mut tried = Vec::new();
-    for (number, (patch, path)) in (1..).zip(&patches) {
-        let one = try_one(arguments, &copy, patch, path)?;
+    for (number, (patch, _)) in (1..).zip(&patches) {
+        let one = watch(arguments, &beds, &beds.with(&patch.name)?, patch)?;
         let caught = one.wrong().unwrap_or_else(|| match one.catches.first() {
             Some(first) => {
                 let others = one.catches[1..].iter().map(|catch| format!(", {} {}", number_of(catch), catch.run));
@@ -221,53 +204,138 @@ pub fn try_all(arguments: &Arguments, mut tell: impl FnMut(&str)) -> Result<Vec<
     Ok(tried)
 }
 
+/// Plants each bug and measures how soon it is found, from so many base seeds.
+pub fn measure(arguments: &Arguments, bases: u64, mut tell: impl FnMut(&str)) -> Result<Vec<Speed>, Trouble> {
+    let place = Place::of(arguments)?;
+    let (beds, patches) = plant(arguments, &place, &mut tell)?;
+    let mut speeds = Vec::new();
+    for (number, (patch, _)) in (1..).zip(&patches).filter(|(_, (patch, _))| patch.expected().is_some()) {
+        let bed = beds.with(&patch.name)?;
+        let mut speed = Speed { patch: patch.clone(), searches: Vec::new() };
+        for base in (0..bases).map(speed::base) {
+            let mut command = asked(arguments, &bed, arguments.seeds);
+            command.args(["--first", "--seed", &base.to_string()]);
+            let before = speed::cpu_seconds_of_children()?;
+            let heard = hear(command, &beds.complaints())?;
+            let cpu_seconds = speed::cpu_seconds_of_children()? - before;
+            let made = if heard.trouble.is_some() && heard.catches.is_empty() { arguments.seeds } else { heard.runs };
+            speed.searches.push(Search::of(heard.catches.first(), made, cpu_seconds));
+        }
+        let (runs, seconds) = (speed.runs(), speed.cpu_seconds());
+        tell(&format!("{number}/{}  {}: {runs} runs, {seconds:.1} s", patches.len(), patch.name));
+        speeds.push(speed);
+    }
+    Ok(speeds)
+}
+
+/// The tree, and where it is copied to.
+struct Place {
+    tree: PathBuf,
+    dir: PathBuf,
+    /// Gone with this.
+    _temporary: Option<Temporary>,
+}
+
+impl Place {
+    fn of(arguments: &Arguments) -> Result<Self, Trouble> {
+        let tree = tree()?;
+        if let Some(work) = &arguments.work {
+            fs::create_dir_all(work).map_err(Trouble::io("create", work))?;
+            let dir = fs::canonicalize(work).map_err(Trouble::io("find", work))?;
+            return Ok(Self { tree, dir, _temporary: None });
+        }
+        let temporary = Temporary::new()?;
+        Ok(Self { tree, dir: temporary.0.clone(), _temporary: Some(temporary) })
+    }
+}
+
+/// The programs with the bugs, and those that are asked for.
+fn plant(
+    arguments: &Arguments,
+    place: &Place,
+    tell: &mut dyn FnMut(&str),
+) -> Result<(Beds, Vec<(Patch, PathBuf)>), Trouble> {
+    let all = read_patches(&place.tree.join(PATCHES))?;
+    let patches = chosen(arguments, all.clone())?;
+    let beds = Beds::build(&place.tree, &place.dir, &all, tell)?;
+    see_that_it_blames_no_one(arguments, &beds)?;
+    Ok((beds, patches))
+}
+
 fn number_of(catch: &catches::Catch) -> String {
     patch::number(catch.guarantee)
 }
 
-fn try_one(arguments: &Arguments, copy: &TreeCopy, patch: &Patch, file: &Path) -> Result<Tried, Trouble> {
-    copy.restore()?;
-    copy.apply(&patch.name, file)?;
-    let built = copy.build();
-    // Whatever becomes of it: the next one begins with the tree as it is.
-    let bed = built.and_then(|built| built.map_err(|said| Trouble::Builds { name: patch.name.clone(), said }));
-    copy.restore()?;
-    watch(arguments, copy, patch, &bed?)
+/// Runs the bed without a bug: what it blames then says no word on a bug.
+fn see_that_it_blames_no_one(arguments: &Arguments, beds: &Beds) -> Result<(), Trouble> {
+    let command = asked(arguments, &beds.without(), SEEDS_WITHOUT);
+    let heard = hear(command, &beds.complaints())?;
+    let caught = heard.catches.first().map(|catch| format!("{}: {}", number_of(catch), catch.message));
+    caught.or(heard.trouble).map_or(Ok(()), |said| Err(Trouble::Blamed { said }))
 }
 
-/// Runs the bed with a bug, and notes what it tells.
-fn watch(arguments: &Arguments, copy: &TreeCopy, patch: &Patch, bed: &Path) -> Result<Tried, Trouble> {
+/// Runs the bed with a bug.
+fn watch(arguments: &Arguments, beds: &Beds, bed: &Bed, patch: &Patch) -> Result<Tried, Trouble> {
     let mut tried = Tried { patch: patch.clone(), catches: Vec::new(), runs: 0, seconds: 0.0, trouble: None };
     let Some(expected) = patch.expected() else { return Ok(tried) };
-    // To a file: a run that panics says so, and a pipe that nobody reads would be full after some hundreds of them.
-    let (said, file) = copy.said()?;
-    let mut command = Command::new(bed);
-    command.args(["catches", "--seeds", &arguments.seeds.to_string()]);
+    let mut command = asked(arguments, bed, arguments.seeds);
     command.args(["--expected", &number(expected), "--further", &arguments.further.to_string()]);
+    let heard = hear(command, &beds.complaints())?;
+    (tried.catches, tried.runs, tried.seconds, tried.trouble) =
+        (heard.catches, heard.runs, heard.seconds, heard.trouble);
+    Ok(tried)
+}
+
+/// The command that makes runs of so many seeds of each workload, and tells what they catch.
+fn asked(arguments: &Arguments, bed: &Bed, seeds: u64) -> Command {
+    let mut command = bed.command();
+    command.args(["catches", "--seeds", &seeds.to_string()]);
     command.args(arguments.jobs.iter().flat_map(|jobs| ["--jobs".to_owned(), jobs.to_string()]));
+    command
+}
+
+/// What a bed told.
+#[derive(Default)]
+struct Heard {
+    catches: Vec<catches::Catch>,
+    runs: u64,
+    seconds: f64,
+    trouble: Option<String>,
+}
+
+/// Starts a bed, and listens until it ends.
+fn hear(mut command: Command, complaints: &Path) -> Result<Heard, Trouble> {
+    let mut heard = Heard::default();
+    // To a file: a run that panics says so, and a pipe that nobody reads would be full after some hundreds of them.
+    let said = create(complaints).map_err(Trouble::io("create", complaints))?;
+    let program = command.get_program().to_string_lossy().into_owned();
     let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(said).spawn();
-    let program = bed.display().to_string();
     let mut child = started.map_err(|cause| Trouble::Start { program, cause })?;
     let out = BufReader::new(child.stdout.take().expect("a pipe was asked for"));
     let mut ended = false;
     for line in out.lines().map_while(Result::ok) {
         match serde_json::from_str(&line) {
-            Ok(Line::Catch(catch)) => tried.catches.push(catch),
-            Ok(Line::Panic { message }) => tried.trouble = Some(message),
-            Ok(Line::End { runs, seconds }) => (tried.runs, tried.seconds, ended) = (runs, seconds, true),
-            Err(error) => tried.trouble = Some(format!("the bed said what cannot be read: {error}: {line}")),
+            Ok(Line::Catch(catch)) => heard.catches.push(catch),
+            Ok(Line::Panic { message }) => heard.trouble = Some(message),
+            Ok(Line::End { runs, seconds }) => (heard.runs, heard.seconds, ended) = (runs, seconds, true),
+            Err(error) => heard.trouble = Some(format!("the bed said what cannot be read: {error}: {line}")),
         }
     }
     let _ = child.wait();
     if !ended {
-        let said = fs::read_to_string(&file).map_err(Trouble::io("read", &file))?;
+        let said = fs::read_to_string(complaints).map_err(Trouble::io("read", complaints))?;
         let said = said.lines().find(|line| line.starts_with("error: ")).unwrap_or("no word");
-        tried.trouble = Some(format!("the bed did not come to its end: {said}"));
-        if let Some(last) = tried.catches.last() {
-            (tried.runs, tried.seconds) = (last.run, last.seconds);
+        heard.trouble = Some(format!("the bed did not come to its end: {said}"));
+        if let Some(last) = heard.catches.last() {
+            (heard.runs, heard.seconds) = (last.run, last.seconds);
         }
     }
-    Ok(tried)
+    Ok(heard)
+}
+
+#[expect(clippy::disallowed_methods, reason = "outside of any run")]
+fn create(path: &Path) -> io::Result<File> {
+    File::create(path)
 }
 
 /// The directory with the patches is at its root.
@@ -328,6 +396,7 @@ impl Drop for Temporary {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checker::Guarantee;
 
     #[test]
     fn the_parts_are_all_of_it_and_each_once() {
