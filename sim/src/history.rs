@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     call::{Call, Freshness, Patch},
-    contents::{Raw, Stamps, StoredEntry, StoredKey, StoredMarker, StoredRecord},
+    contents::{Raw, Stamps, StoredEntry, StoredKey, StoredLife, StoredMarker, StoredRecord},
     lines::FileError,
     shown::Shown,
 };

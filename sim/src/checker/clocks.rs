@@ -150,6 +150,14 @@ impl Clocks {
         self.redis.range(from_us, until_us.max(from_us), Leg::reading_at)
     }
 
+    /// What the wall clock of an instance shows at some time between these.
+    pub(super) fn wall(&self, instance: u32, from_us: u64, until_us: u64) -> Range {
+        let known = self.instances.get(instance as usize);
+        let shown = known.map(|known| known.wall.range(from_us, until_us.max(from_us), Leg::reading_at));
+        let shown = shown.unwrap_or(Range { least: -END_OF_TIME, most: END_OF_TIME });
+        Range { least: shown.least - self.unknown_us, most: shown.most + self.unknown_us }
+    }
+
     /// How far the wall clock of an instance went at least, from some time at or before `since_us` to some time between `at_us`.
     pub(super) fn wall_goes_at_least(&self, instance: u32, since_us: u64, at_us: (u64, u64)) -> i64 {
         let Some(of) = self.instances.get(instance as usize) else { return -END_OF_TIME };

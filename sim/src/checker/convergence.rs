@@ -8,7 +8,7 @@
 use serde_json::Value as Json;
 
 use super::{
-    Account, Excuse, Verdict,
+    Account, Excuse, Verdict, deadlines,
     operations::{Operation, Operations, Record, numbers},
     stored::{Place, Showing, Stored},
 };
@@ -83,7 +83,8 @@ fn stored_otherwise(
     account: &mut Account,
 ) -> Option<Verdict> {
     let (_, noted_us) = run.redis_noted?;
-    let in_redis = record.stored.iter().find(|stored| stored.place == Place::Redis).and_then(Stored::showing);
+    let present = record.stored.iter().find(|stored| stored.place == Place::Redis);
+    let in_redis = present.and_then(Stored::showing);
     let holds_other = |other: Option<&Showing<'_, '_>>, by_us| differ(run, record, (in_redis.as_ref(), other), by_us);
     // Where one of them is none, and that is no violation, both agree or the record may have expired in between.
     let expired = |other: Option<&Showing<'_, '_>>| (other.is_some() != in_redis.is_some()).then_some(Excuse::Expiry);
@@ -109,6 +110,9 @@ fn stored_otherwise(
         if holds_other(stored.showing().as_ref(), stored.at_us) {
             let (holds, other) = (text(stored.json()), in_redis_text());
             return violation(format!("{record}: {stored} holds {holds}, but Redis holds {other}"), Vec::new());
+        }
+        if let Some(message) = present.and_then(|present| deadlines::told_otherwise(stored, present)) {
+            return violation(format!("{record}: {message}"), Vec::new());
         }
         account.count(expired(stored.showing().as_ref()));
     }

@@ -312,7 +312,15 @@ pub(super) fn record(prefix: &str, uid: &str, fields: &[(&str, u64)]) -> Json {
 /// The same, as it is stored.
 pub(super) fn stored(prefix: &str, uid: &str, fields: &[(&str, u64)]) -> StoredRecord {
     let shows = Some(record(prefix, uid, fields).into());
-    StoredRecord { prefix: prefix.to_owned(), uid: uid.to_owned(), shows, wrong: None, pending: false, stamps: None }
+    StoredRecord {
+        prefix: prefix.to_owned(),
+        uid: uid.to_owned(),
+        shows,
+        wrong: None,
+        pending: false,
+        life: None,
+        stamps: None,
+    }
 }
 
 fn patch(prefix: &str, uid: &str, op: u64, fields: &[&str]) -> Patch {

@@ -11,6 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::history::History;
+use clocks::Clocks;
 use operations::Operations;
 
 pub use account::{Account, Excuse};
@@ -24,6 +25,7 @@ mod changed;
 mod clocks;
 mod convergence;
 mod cuts;
+mod deadlines;
 mod demands;
 mod durability;
 mod evidence;
@@ -48,6 +50,7 @@ mod register;
 mod session;
 mod sources;
 mod stored;
+mod times;
 mod zones;
 
 #[cfg(test)]
@@ -168,7 +171,12 @@ impl Guarantee {
 
     fn judge(self, run: &Operations<'_>, account: &mut Account) -> Verdict {
         match self {
-            Self::Fidelity => fidelity::check(run, account),
+            Self::Fidelity => {
+                // Records have the documented form before their times are looked at.
+                let formed = fidelity::check(run, account);
+                let clocks = Clocks::of(run.history, &run.all);
+                formed.merge(times::check(run, &clocks, account)).merge(deadlines::check(run, &clocks, account))
+            }
             Self::Linearizable => demands::check(run, account).merge(linearizable::check(run, account)),
             Self::Atomic => atomic::check(run, account),
             Self::Convergence => convergence::check(run, account),

@@ -3,7 +3,7 @@
 //! The bed reads the bytes by the documented form of what it finds there, with code of its own: the subject's code would
 //! agree with its own mistakes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -74,9 +74,32 @@ pub struct StoredRecord {
     /// It holds a write that Redis does not have, by its own word.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pending: bool,
+    /// The life in it, if it has one, over or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub life: Option<StoredLife>,
     /// Under which stamps Redis holds it, if it has stamps there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stamps: Option<Stamps>,
+}
+
+/// From when until when a record lives, in milliseconds since 1970 of Redis's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredLife {
+    /// The first moment of it.
+    pub begins_ms: u64,
+    /// The first moment after it; none if it has no end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_ms: Option<u64>,
+}
+
+impl fmt::Display for StoredLife {
+    /// `from 17 to 20`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.ends_ms {
+            Some(ends_ms) => write!(f, "from {} to {ends_ms}", self.begins_ms),
+            None => write!(f, "from {} on", self.begins_ms),
+        }
+    }
 }
 
 /// The stamps of a record in Redis: text that compares as the stamps do. Cells without a value have theirs as well.

@@ -11,7 +11,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::prefix_of_marker;
 use crate::history::{
-    RecordName, Stamps, StoredEntry, StoredMarker, StoredRecord,
+    RecordName, Stamps, StoredEntry, StoredLife, StoredMarker, StoredRecord,
     contents::{Raw, StampedContact, StoredValue},
 };
 
@@ -38,8 +38,17 @@ pub(in crate::subject) fn in_redis(name: RecordName, value: &StoredValue, now_ms
         StoredValue::Hash(fields) => texts(fields),
     };
     let shows = cells.as_ref().map_err(Clone::clone).and_then(|cells| shown(&name.uid, cells, now_ms));
-    let stamps = cells.ok().as_ref().and_then(stamps).filter(|_| shows.is_ok());
-    StoredRecord { stamps, ..record(name, shows, false) }
+    let cells = cells.ok().filter(|_| shows.is_ok());
+    let stamps = cells.as_ref().and_then(stamps);
+    StoredRecord { stamps, life: cells.as_ref().and_then(life), ..record(name, shows, false) }
+}
+
+/// The life in these cells, if there is one of the documented form.
+fn life(cells: &BTreeMap<&str, &str>) -> Option<StoredLife> {
+    let lifetime = stamped(cells.get("e")?)?.1;
+    let ends_ms = until_ms(lifetime)?;
+    let begins_ms = lifetime.strip_prefix('3').and_then(|life| millis(life.get(..MILLIS_LEN)?)).unwrap_or(0);
+    Some(StoredLife { begins_ms, ends_ms: (ends_ms != u64::MAX).then_some(ends_ms) })
 }
 
 /// The marker of the data of a prefix, if this key is one.
@@ -108,7 +117,8 @@ pub(in crate::subject) fn in_file(file: &[u8], prefix: &str, now_ms: u64) -> Vec
         let is_pending = |life: &Life| !life.pending.is_empty();
         let pending = held.times_pending || is_pending(&held.latest) || held.earlier.iter().any(is_pending);
         let name = RecordName { prefix: prefix.to_owned(), uid };
-        StoredEntry { bytes: Raw(bytes.to_vec()), record: record(name, shows, pending) }
+        let life = life(&texts_of(&held.latest));
+        StoredEntry { bytes: Raw(bytes.to_vec()), record: StoredRecord { life, ..record(name, shows, pending) } }
     };
     entries.into_iter().map(entry).collect()
 }
@@ -191,7 +201,7 @@ fn entry<'a>(bytes: &'a [u8], prefix: &str) -> Option<(u64, &'a [u8])> {
 fn record(name: RecordName, shows: Result<Option<Json>, String>, pending: bool) -> StoredRecord {
     let RecordName { prefix, uid } = name;
     let (shows, wrong) = shows.map_or_else(|wrong| (None, Some(wrong)), |shows| (shows.map(Json::into), None));
-    StoredRecord { prefix, uid, shows, wrong, pending, stamps: None }
+    StoredRecord { prefix, uid, shows, wrong, pending, life: None, stamps: None }
 }
 
 fn texts(fields: &[(Raw, Raw)]) -> Result<BTreeMap<&str, &str>, String> {

@@ -36,5 +36,5 @@ pub(in crate::subject) fn in_file(file: &[u8], prefix: &str) -> Vec<StoredEntry>
 fn record(name: RecordName, shows: Result<Json, String>) -> StoredRecord {
     let RecordName { prefix, uid } = name;
     let (shows, wrong) = shows.map_or_else(|wrong| (None, Some(wrong)), |shows| (Some(shows.into()), None));
-    StoredRecord { prefix, uid, shows, wrong, pending: false, stamps: None }
+    StoredRecord { prefix, uid, shows, wrong, pending: false, life: None, stamps: None }
 }

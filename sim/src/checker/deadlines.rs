@@ -1,0 +1,333 @@
+//! When the keys of records go in Redis, and until when the lives in them last. Part of G1: it is of the documented form too.
+//!
+//! | the record | the key goes |
+//! | --- | --- |
+//! | lives without an end | never |
+//! | lives with an end | at the end, or when removals before it are forgotten, if that is later |
+//! | was removed, or is over | when its removal is forgotten |
+//!
+//! A removal is forgotten `tombstone_ttl` after the last merge into its key. When that was is known to within bounds: no earlier than
+//! the last write that Redis acknowledged, if it lost nothing since, and no later than now. A life ends no earlier than the least
+//! that a write in it asked for, and no later than the most that any write of the record can have asked for (see `lives`).
+
+use super::{
+    Account, Excuse, Verdict,
+    clocks::{Clocks, Range},
+    operations::{Operation, Operations, Record, numbers},
+    order::certainly_below,
+    stored::{Place, Stored},
+    times::TOMBSTONE_TTL_MS,
+};
+use crate::history::{Call, Placement, StoredKey, StoredLife, What};
+
+/// Clocks show whole milliseconds, and what they show is added up.
+const ROUNDING_MS: i64 = 2;
+
+struct Judge<'a, 'h> {
+    run: &'a Operations<'h>,
+    clocks: &'a Clocks,
+    starts_at_ms: i64,
+    /// When the contents of Redis were noted.
+    noted_us: u64,
+}
+
+pub(super) fn check(run: &Operations<'_>, clocks: &Clocks, account: &mut Account) -> Verdict {
+    let starts_at_ms = run.history.header.starts_at_ms.and_then(|ms| i64::try_from(ms).ok());
+    let (Some(starts_at_ms), Some((_, noted_us))) = (starts_at_ms, run.redis_noted) else { return Verdict::Pass };
+    let judge = Judge { run, clocks, starts_at_ms, noted_us };
+    let keys = run.history.events.iter().filter_map(|event| match &event.what {
+        What::RedisHolds { keys } => Some(keys),
+        _ => None,
+    });
+    for key in keys.flatten() {
+        // One whose form is another says so itself.
+        let [stored] = key.records.as_slice() else { continue };
+        let is_its = |record: &&Record<'_>| record.prefix == stored.prefix && record.uid == stored.uid;
+        if stored.stamps.is_none() || stored.wrong.is_some() {
+            continue;
+        }
+        let Some(record) = run.records.iter().find(is_its) else { continue };
+        match judge.key(record, key, stored.life) {
+            Ok(excuse) => account.count(excuse),
+            Err((wrong, by)) => {
+                let message = format!("{record}: in the end {wrong}");
+                return Verdict::Violation { message, ops: numbers(&by.into_iter().collect::<Vec<_>>()) };
+            }
+        }
+    }
+    Verdict::Pass
+}
+
+/// What is wrong, and the write that shows it.
+type Wrong<'a, 'h> = (String, Option<&'a Operation<'h>>);
+
+impl<'a, 'h> Judge<'a, 'h> {
+    fn key(
+        &self,
+        record: &Record<'h>,
+        key: &StoredKey,
+        life: Option<StoredLife>,
+    ) -> Result<Option<Excuse>, Wrong<'a, 'h>> {
+        let expires = key.expires_at_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX));
+        let life_end = life.and_then(|life| life.ends_ms).map(|ms| i64::try_from(ms).unwrap_or(i64::MAX));
+        let excuse = match life {
+            Some(_) => self.life(record, life_end)?,
+            None => None,
+        };
+        let expires = match (expires, life, life_end) {
+            (None, Some(_), None) => return Ok(excuse),
+            (Some(at), Some(_), None) => {
+                return Err((format!("its key expires at {at}, although its life has no end"), None));
+            }
+            (None, _, Some(end)) => {
+                return Err((format!("its key never expires, although its life ends at {end}"), None));
+            }
+            (None, None, None) => return Err(("its key never expires, although it holds no life".to_owned(), None)),
+            (Some(at), _, _) => at,
+        };
+        let kept_ms = self.tombstone_ttl_ms();
+        if let Some(end) = life_end.filter(|&end| expires < end) {
+            return Err((format!("its key expires at {expires}, before its life ends at {end}"), None));
+        }
+        let latest =
+            self.redis_ms(0, self.noted_us).most.saturating_add(kept_ms).max(life_end.unwrap_or(0)) + ROUNDING_MS;
+        if expires > latest {
+            let said =
+                format!("its key expires at {expires}, and should by {latest}: no removal is remembered for longer");
+            return Err((said, None));
+        }
+        let Some((merged, by)) = self.last_merge(record) else { return Ok(excuse) };
+        let earliest = merged.least.saturating_add(kept_ms) - ROUNDING_MS;
+        if expires < earliest {
+            let said = format!(
+                "its key expires at {expires}, but {by} was merged at {} or later, and is remembered until {earliest}",
+                merged.least
+            );
+            return Err((said, Some(by)));
+        }
+        Ok(excuse)
+    }
+
+    /// Whether the end of the life in a key is one that its writes can have asked for. Answers what excuses that they did not, if it had to.
+    fn life(&self, record: &Record<'h>, ends: Option<i64>) -> Result<Option<Excuse>, Wrong<'a, 'h>> {
+        let run = self.run;
+        let lives = &run.expiry.lives;
+        let Some(ends) = ends else {
+            let has_end = run.history.header.tuning.record_ttl_ms.is_some();
+            return if has_end {
+                Err(("its life has no end, and records have a time to live".to_owned(), None))
+            } else {
+                Ok(None)
+            };
+        };
+        let Some(ttl_ms) = run.history.header.tuning.record_ttl_ms else {
+            return Err((format!("its life ends at {ends}, and records have no time to live"), None));
+        };
+        // Redis allows no more than a whole time to live from the merge.
+        let ttl_ms = i64::try_from(ttl_ms).unwrap_or(i64::MAX);
+        let allowed = self.redis_ms(0, self.noted_us).most.saturating_add(ttl_ms);
+        let asked = |op: &Operation<'h>| lives.get(&op.number).map(|life| self.ms(life.ends));
+        let most = run.upserts(record).filter_map(|upsert| Some(asked(upsert)?.most)).max();
+        let most = most.filter(|_| record.imports.is_empty()).map_or(allowed, |most| most.min(allowed));
+        if ends > most + ROUNDING_MS {
+            return Err((format!("its life ends at {ends}, and its writes were given {most} at the most"), None));
+        }
+        let mut excuse = None;
+        for &index in &record.upserts {
+            let upsert = &run.all[index];
+            let Some(least) = asked(upsert).map(|asked| asked.least).filter(|&least| ends < least - ROUNDING_MS) else {
+                continue;
+            };
+            if upsert.acknowledged() != Some(Placement::Shared) {
+                continue;
+            }
+            let removed =
+                || !record.removals.iter().all(|&removal| certainly_below(run, &run.all[removal], upsert).is_some());
+            excuse = if run.losses_of(record).any(|loss| upsert.called < loss) {
+                Some(Excuse::LostData)
+            } else if self.clocks.redis_goes_back(upsert.called_at_us) {
+                Some(Excuse::Expiry)
+            } else if removed() {
+                // Its life was another one.
+                continue;
+            } else {
+                return Err((
+                    format!("its life ends at {ends}, but {upsert} asked for {least} at the least"),
+                    Some(upsert),
+                ));
+            };
+        }
+        Ok(excuse)
+    }
+
+    /// Between when Redis certainly merged something into the key of a record for the last time, by its clock.
+    fn last_merge(&self, record: &Record<'h>) -> Option<(Range, &'a Operation<'h>)> {
+        let run = self.run;
+        let lost = run.losses_of(record).last();
+        let writes = record.upserts.iter().chain(&record.removals).map(|&op| &run.all[op]);
+        let is_merged = |op: &&Operation<'h>| {
+            let is_of_record = matches!(op.call, Call::Upsert { .. } | Call::Remove { .. });
+            is_of_record && op.acknowledged() == Some(Placement::Shared) && lost.is_none_or(|loss| loss < op.called)
+        };
+        let merges = writes.filter(is_merged).map(|op| {
+            let until_us = op.end.map_or(u64::MAX, |end| end.at_us);
+            (self.redis_ms(op.called_at_us, until_us), op)
+        });
+        // The last by time: Redis's clock may have been set back since.
+        merges.max_by_key(|(_, op)| op.returned()).filter(|(_, op)| !self.clocks.redis_goes_back(op.called_at_us))
+    }
+
+    fn tombstone_ttl_ms(&self) -> i64 {
+        i64::try_from(self.run.history.header.tuning.tombstone_ttl_ms.unwrap_or(TOMBSTONE_TTL_MS)).unwrap_or(i64::MAX)
+    }
+
+    fn redis_ms(&self, from_us: u64, until_us: u64) -> Range {
+        self.ms(self.clocks.redis(from_us, until_us))
+    }
+
+    /// A reading of Redis's clock as that shows it.
+    fn ms(&self, reading: Range) -> Range {
+        let shown = |us: i64| self.starts_at_ms.saturating_add(us.div_euclid(1_000));
+        Range { least: shown(reading.least), most: shown(reading.most) }
+    }
+}
+
+/// What every copy of a record in a store knows of its life, if Redis told it: what Redis holds.
+pub(super) fn told_otherwise(stored: &Stored<'_>, in_redis: &Stored<'_>) -> Option<String> {
+    let (Place::Store(_), Some(told), Some(present)) = (stored.place, stored.record.life, in_redis.record.life) else {
+        return None;
+    };
+    (told != present).then(|| format!("{stored} has the life {told}, but Redis holds {present}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        checker::{
+            Guarantee::{Convergence, Fidelity},
+            fixture::{Story, stored},
+        },
+        history::{
+            Phase,
+            Placement::{Local, Shared},
+            Raw, Source, Stamps, StoredKey, StoredLife, StoredRecord, What,
+            contents::StoredValue,
+        },
+    };
+
+    const START_MS: u64 = 1_000_000_000;
+    const DAY_MS: u64 = 24 * 3_600 * 1_000;
+    const TTL_MS: u64 = 20_000;
+    const KEPT_MS: u64 = 120_000;
+
+    /// A key of Redis with this life, that goes then.
+    fn key(life: Option<StoredLife>, expires_at_ms: Option<u64>) -> StoredKey {
+        let record = StoredRecord { life, shows: None, stamps: Some(Stamps::default()), ..stored("p", "u", &[]) };
+        let value = StoredValue::String(Raw(Vec::new()));
+        StoredKey { key: Raw(b"key".to_vec()), value, expires_at_ms, records: vec![record], marker: None }
+    }
+
+    fn until(ends_ms: Option<u64>) -> StoredLife {
+        StoredLife { begins_ms: START_MS, ends_ms }
+    }
+
+    /// An upsert just after the start, and Redis ten seconds later.
+    fn told(record_ttl_ms: Option<u64>, then: impl FnOnce(&mut Story)) -> Story {
+        let mut story = Story::new(&["p"]);
+        story.starts_at_ms(START_MS);
+        story.forgets_removals_after_ms(KEPT_MS);
+        if let Some(ttl_ms) = record_ttl_ms {
+            story.expires_after_ms(ttl_ms);
+        }
+        story.upsert(0, "u", &["name"], Shared);
+        then(&mut story);
+        story.now_us = 10_000_000;
+        story
+    }
+
+    fn holds(mut story: Story, key: StoredKey) -> Story {
+        story.event(What::RedisHolds { keys: vec![key] });
+        story
+    }
+
+    #[test]
+    fn a_key_whose_life_has_no_end_never_goes() {
+        let lasting = || told(None, |_| ());
+        holds(lasting(), key(Some(until(None)), None)).passes(Fidelity);
+        let goes = holds(lasting(), key(Some(until(None)), Some(START_MS + 30 * DAY_MS)));
+        goes.violates(Fidelity, "although its life has no end", &[]);
+        let ends = holds(lasting(), key(Some(until(Some(START_MS + TTL_MS))), Some(START_MS + KEPT_MS)));
+        ends.violates(Fidelity, "and records have no time to live", &[]);
+    }
+
+    #[test]
+    fn a_removed_record_goes_when_removals_are_forgotten() {
+        let removed = || {
+            told(None, |story| {
+                story.remove(0, "u", Shared);
+            })
+        };
+        let at = |ms: u64| key(None, Some(START_MS + ms));
+        holds(removed(), at(KEPT_MS)).passes(Fidelity);
+        holds(removed(), at(KEPT_MS + 10_000)).passes(Fidelity);
+        holds(removed(), key(None, None)).violates(Fidelity, "never expires, although it holds no life", &[]);
+        holds(removed(), at(KEPT_MS + 10_500)).violates(Fidelity, "no removal is remembered for longer", &[]);
+        holds(removed(), at(KEPT_MS - 100)).violates(Fidelity, "and is remembered until", &[2]);
+        let mut lost = removed();
+        lost.loss();
+        holds(lost, at(KEPT_MS - 100)).passes(Fidelity);
+    }
+
+    #[test]
+    fn a_key_with_a_life_that_ends_outlives_that_and_what_is_remembered() {
+        let expiring = || told(Some(TTL_MS), |_| ());
+        let held = |end: u64, goes: u64| key(Some(until(Some(START_MS + end))), Some(START_MS + goes));
+        holds(expiring(), held(TTL_MS, KEPT_MS)).passes(Fidelity);
+        let with_its_life = holds(expiring(), held(TTL_MS, TTL_MS));
+        with_its_life.violates(Fidelity, "and is remembered until", &[1]);
+        holds(expiring(), held(TTL_MS, TTL_MS - 1)).violates(Fidelity, "before its life ends", &[]);
+        holds(expiring(), held(TTL_MS, KEPT_MS + 10_500)).violates(Fidelity, "remembered for longer", &[]);
+        let never = holds(expiring(), key(Some(until(None)), None));
+        never.violates(Fidelity, "its life has no end, and records have a time to live", &[]);
+    }
+
+    #[test]
+    fn a_life_ends_within_what_its_writes_asked_for() {
+        let held = |end: u64| key(Some(until(Some(START_MS + end))), Some(START_MS + KEPT_MS));
+        let told = || told(Some(TTL_MS), |_| ());
+        holds(told(), held(TTL_MS * 9 / 10)).passes(Fidelity);
+        holds(told(), held(TTL_MS * 8 / 10)).violates(Fidelity, "asked for", &[1]);
+        holds(told(), held(TTL_MS * 12 / 10)).violates(Fidelity, "its writes were given", &[]);
+        // One that was never acknowledged asks for no less, and a lost one may be gone.
+        let mut lost = told();
+        lost.loss();
+        holds(lost, held(TTL_MS * 8 / 10)).passes(Fidelity);
+    }
+
+    #[test]
+    fn a_copy_knows_the_life_that_redis_holds() {
+        let end = START_MS + TTL_MS;
+        for (in_store, is_right) in [(end, true), (end + 1, false)] {
+            let mut story = told(Some(TTL_MS), |_| ());
+            story.phase(Phase::FinalReads);
+            story.get(0, "u", Source::Shared, &[("name", 1)]);
+            let record = |ends| StoredRecord { life: Some(until(Some(ends))), ..stored("p", "u", &[("name", 1)]) };
+            story.redis_holds(&[record(end)]);
+            story.store_holds(0, &[record(in_store)]);
+            if is_right {
+                story.passes(Convergence);
+            } else {
+                story.violates(Convergence, "but Redis holds from", &[]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_write_that_redis_never_acknowledged_says_nothing_of_the_last_merge() {
+        let local = told(None, |story| {
+            story.upsert(0, "u", &["name"], Local);
+        });
+        let removed = holds(local, key(None, Some(START_MS + KEPT_MS)));
+        removed.passes(Fidelity);
+    }
+}
