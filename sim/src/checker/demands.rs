@@ -36,11 +36,19 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
         let copy = Copied { run, record: &run.records[record], read: op, clocks, within_ms };
         match copy.judge() {
             Ok(None) => account.note("copies that had to be confirmed within some time", 1),
-            Ok(Some(_)) => account.note("copies that had to be confirmed within some time, excused", 1),
+            Ok(Some(excuse)) => account.note(excused(excuse), 1),
             Err(violation) => return violation,
         }
     }
     Verdict::Pass
+}
+
+fn excused(excuse: Excuse) -> &'static str {
+    match excuse {
+        Excuse::Expiry => "copies whose age was not judged: a life may be over",
+        Excuse::LostData => "copies whose age was not judged, but whether they were written over: Redis lost data",
+        _ => "copies whose age was not judged: the store was damaged",
+    }
 }
 
 /// An answer from elsewhere to a call that asked for Redis's word.

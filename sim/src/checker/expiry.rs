@@ -1,14 +1,14 @@
 //! When the records of a run may have expired, and when they must have.
 //!
 //! In Redis by the bounds of each upsert's life (see `lives`). A read without Redis goes by the clock of its instance, and by the
-//! lives that this knows of: it may hide what Redis still has. No read shows what is over for all.
+//! lives that this knows of: it may hide what Redis still has. No read shows what is over for all (`overdue`).
 
 use super::{
     lives::{Doubt, Expiry, Life},
-    operations::{EXISTENCE, Operation, Operations, Record, Seen},
+    operations::{Operation, Operations, Record, Seen},
     order::certainly_below,
 };
-use crate::history::{Answer, Call, Placement, Source, Stop};
+use crate::history::{Answer, Placement, Source, Stop};
 
 /// How a life stands at some time of Redis's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,33 +99,6 @@ impl<'h> Operations<'h> {
         (before + 1 < events.len()).then(|| events[before].ordinal.max(upsert.called))
     }
 
-    /// What a read shows although its life was over for all before it was called: who wrote it, and in which cell.
-    pub(super) fn overdue<'a>(
-        &'a self,
-        record: &'a Record<'h>,
-        read: &'a Operation<'h>,
-    ) -> Option<(usize, &'a Operation<'h>)> {
-        let end_us = read.end?.at_us;
-        if self.expiry.lives.is_empty()
-            || !matches!(read.call, Call::Get { .. } | Call::GetMany { .. })
-            || read.record_read().is_none()
-        {
-            return None;
-        }
-        let clocks = &self.expiry.clocks;
-        let estimated = clocks.estimated_for_a_read(read, end_us);
-        let by_redis = clocks.redis(read.called_at_us, end_us);
-        let is_local = read.source() == Some(Source::Local);
-        let now = if is_local { estimated.least } else { estimated.least.min(by_redis.least) };
-        let is_over =
-            |upsert: &Operation<'h>| self.expiry.lives.get(&upsert.number).is_some_and(|life| life.over < now);
-        let shown = self.writers_of(record, &read.shown).find(|(_, writer)| is_over(writer));
-        // Which upsert it is that a record without values rests on is not known.
-        let last = || self.upserts(record).filter(|upsert| upsert.called < read.returned()).last();
-        let all = || self.upserts(record).filter(|upsert| upsert.called < read.returned()).all(is_over);
-        shown.or_else(|| last().filter(|_| all()).map(|last| (EXISTENCE, last)))
-    }
-
     /// Whether an instance may take the life of a write for over when it answers without Redis: by its clock, and by what
     /// it has itself written while that went on.
     fn is_over_to_instance(&self, record: &Record<'h>, write: &Operation<'h>, by: &Operation<'h>) -> bool {
@@ -164,7 +137,7 @@ impl<'h> Operations<'h> {
     }
 
     /// The upserts that wrote what is shown of a record, with the cells.
-    fn writers_of<'a>(
+    pub(super) fn writers_of<'a>(
         &'a self,
         record: &'a Record<'h>,
         shown: &'a [Seen],
@@ -320,6 +293,7 @@ mod tests {
         story.passes(Durability);
         let read = story.get(0, "u", Source::Shared, &[("name", cut_off), ("title", later)]);
         story.violates(Session, "in a life that was over", &[cut_off, read]);
+        story.violates(Linearizable, "in a life that was over", &[cut_off, read]);
     }
 
     #[test]

@@ -45,24 +45,27 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
                 }
             }
         }
-        reads(run, record, given_up, account);
+        verdict = verdict.merge(reads(run, record, given_up, account));
     }
     verdict
 }
 
-/// Counts the reads of a record that was judged, unless the search was given up.
-fn reads(run: &Operations<'_>, record: &Record<'_>, given_up: Option<Excuse>, account: &mut Account) {
+/// Counts the reads of a record that was judged, unless the search was given up, and judges those that show what was over for all.
+fn reads(run: &Operations<'_>, record: &Record<'_>, given_up: Option<Excuse>, account: &mut Account) -> Verdict {
+    let mut verdict = Verdict::Pass;
     let expires = run.expirations(record).min().unwrap_or(u64::MAX);
     for read in record.reads.iter().map(|&op| &run.all[op]).filter(|op| op.source().is_some()) {
         if read.source() != Some(Source::Shared) {
             account.note("reads answered Merged or Local, which are not promised this", 1);
             continue;
         }
+        verdict = verdict.merge(run.overdue(record, read).unwrap_or(Verdict::Pass));
         let stray = read.shown.contains(&Seen::Stray).then_some(Excuse::MissingTag);
-        // That a life may be over explains that there is none, whatever was written.
-        let expiry = (read.record_read().is_none() && expires < read.returned()).then_some(Excuse::Expiry);
-        account.count(given_up.or(stray).or(expiry));
+        // That a life may be over explains that there is none, whatever was written; once all of it is over, nothing else may be said.
+        let may_be_over = read.record_read().is_none() && expires < read.returned() && !run.must_be_over(record, read);
+        account.count(given_up.or(stray).or(may_be_over.then_some(Excuse::Expiry)));
     }
+    verdict
 }
 
 /// A part of what happened to a record.

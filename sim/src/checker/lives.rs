@@ -12,7 +12,7 @@
 //! Both go by what is known of the author's clock when it wrote (see `clocks`): in Redis, the clock of an instance ends nobody
 //! else's life.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     clocks::{Clocks, Range},
@@ -78,9 +78,10 @@ impl Expiry {
                     life.doubt = Doubt::NotRenewed;
                 }
             }
+            let outlasted = expiry.outlasted(run, record);
             for (number, over) in expiry.over(run, record, ttl_us) {
                 let life = expiry.lives.get_mut(&number).expect("it was just inserted");
-                let goes_on = over > life.over;
+                let goes_on = over > life.over || outlasted.contains(&number);
                 (life.may_return, life.over) = (goes_on || expiry.clocks.redis_goes_back(life.may_end_us), over);
             }
         }
@@ -163,6 +164,18 @@ impl Expiry {
             may_end_us = reaches_us;
         }
         Known { may_end_us, least: ends.least, most: ends.most, is_disturbed: false }
+    }
+
+    /// The upserts of a record whose life may be over before one that Redis told earlier, before its clock was set back. An instance that
+    /// has not heard of a removal between the two takes both for one life, and tells Redis so.
+    fn outlasted(&self, run: &Operations<'_>, record: &Record<'_>) -> BTreeSet<u64> {
+        let of_before = run.upserts(record).filter(|upsert| self.clocks.redis_goes_back(upsert.called_at_us));
+        let told: Vec<_> = of_before.map(|upsert| (upsert.called, self.lives[&upsert.number].ends.most)).collect();
+        let is_outlasted = |upsert: &&Operation<'_>| {
+            let least = self.lives[&upsert.number].ends.least;
+            told.iter().any(|&(called, most)| called < upsert.called && least < most)
+        };
+        run.upserts(record).filter(is_outlasted).map(|upsert| upsert.number).collect()
     }
 
     /// For each upsert of a record, by its number, the reading of Redis's clock at which its life is over for all.

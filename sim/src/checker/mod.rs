@@ -44,6 +44,7 @@ mod object;
 mod operations;
 mod order;
 mod others;
+mod overdue;
 mod placed;
 mod recovery;
 mod register;

@@ -104,7 +104,7 @@ impl<'a, 'h> Session<'a, 'h> {
                     }
                 }
                 Call::Get { .. } | Call::GetMany { .. } => {
-                    if let Some(violation) = self.overdue(op) {
+                    if let Some(violation) = run.overdue(self.record, op) {
                         return Some(violation);
                     }
                     let may_expire = run.may_expire(record, None, op, Knowledge::Instance);
@@ -187,13 +187,6 @@ impl<'a, 'h> Session<'a, 'h> {
             _ => had.shown.get(cell).and_then(of_tag),
         };
         self.run.may_expire(self.record, writer, read, Knowledge::Instance)
-    }
-
-    fn overdue(&self, read: &Operation<'h>) -> Option<Verdict> {
-        let (cell, writer) = self.run.overdue(self.record, read)?;
-        let place = self.record.name(cell);
-        let message = format!("{place}: {read} shows what {writer} wrote, in a life that was over");
-        Some(Verdict::Violation { message, ops: numbers(&[writer, read]) })
     }
 
     /// Whether `had` is above this removal because the instance itself had made it before, and still knew.
