@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     LocalStore, Ticket,
-    state::{Entry, FileOf, LOG, LockOf, Phase, Slot, encode, encode_record, read_record},
+    state::{Entry, FileOf, LOG, LockOf, Phase, Slot, encode, encode_record, is_record, read_record},
     storage::{self, Location, Log, Seed},
 };
 use crate::{
@@ -20,6 +20,15 @@ use crate::{
 
 /// Records copied, or relocated, at a time: about a millisecond of work.
 pub(super) const PAGE: usize = 512;
+
+/// Which client wrote the records of a log.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    /// One that wrote them as this one does.
+    InThisForm,
+    /// Perhaps an older one.
+    InAnyForm,
+}
 
 /// A new log beside the old one.
 pub(super) struct Rewritten<E: Env> {
@@ -41,12 +50,17 @@ impl<E: Env> Rewritten<E> {
     }
 
     /// Copies records from the old log. Damaged ones stay behind.
-    pub(super) fn copy(&mut self, old: &Log<FileOf<E>>, page: Vec<(Uid, Slot)>) -> Result<(), StoreError> {
+    pub(super) fn copy(
+        &mut self,
+        old: &Log<FileOf<E>>,
+        page: Vec<(Uid, Slot)>,
+        written: Written,
+    ) -> Result<(), StoreError> {
         let (mut uids, mut entries) = (Vec::with_capacity(page.len()), Vec::with_capacity(page.len()));
         for (uid, slot) in page {
-            match read_record(old, &uid, slot) {
-                Ok(held) => {
-                    entries.push(encode_record(&uid, &held));
+            match entry_of(old, &uid, slot, written) {
+                Ok(entry) => {
+                    entries.push(entry);
                     uids.push(uid);
                 }
                 Err(StoreError::Damaged { .. }) => self.damaged.push(uid),
@@ -57,6 +71,18 @@ impl<E: Env> Rewritten<E> {
         self.locations.extend(uids.into_iter().zip(locations));
         Ok(())
     }
+}
+
+/// An entry of a new log that says what the slot does.
+fn entry_of<F: DiskFile>(old: &Log<F>, uid: &Uid, slot: Slot, written: Written) -> Result<Vec<u8>, StoreError> {
+    // What a generation marked is written with its marks.
+    if written == Written::InThisForm && slot.reclaim_since_ms.is_none() {
+        let payload = old.read(slot.location)?;
+        if is_record(&payload, uid) {
+            return Ok(payload);
+        }
+    }
+    read_record(old, uid, slot).map(|held| encode_record(uid, &held))
 }
 
 impl<E: Env> LocalStore<E> {
@@ -164,7 +190,7 @@ impl<E: Env> LocalStore<E> {
         page: Vec<(Uid, Slot)>,
     ) -> Result<Rewritten<E>, StoreError> {
         let old = old.clone();
-        self.blocking(move || rewritten.copy(&old, page).map(|()| rewritten)).await
+        self.blocking(move || rewritten.copy(&old, page, Written::InThisForm).map(|()| rewritten)).await
     }
 
     /// Puts the new log in the place of the old one.

@@ -8,7 +8,7 @@ use std::{
 use super::{
     held::Held,
     scan::{Damage, Take},
-    state::{Clocks, Entry, Slot},
+    state::{Clocks, Entry, Slot, decode},
     storage::Location,
 };
 use crate::{key::Uid, record::NotARecord, stamp::Head};
@@ -33,7 +33,7 @@ pub(super) struct Contents {
 
 impl Take for Contents {
     fn take(&mut self, location: Location, payload: &[u8]) {
-        let taken = serde_json::from_slice(payload).ok().and_then(|entry| self.take_entry(location, entry).ok());
+        let taken = decode(payload).and_then(|entry| self.take_entry(location, entry).ok());
         if taken.is_none() {
             self.unreadable.push((location.offset, location.bytes()));
         }
@@ -121,6 +121,18 @@ mod tests {
         }
         assert!(contents.unreadable.is_empty());
         contents.ceiling
+    }
+
+    #[test]
+    fn a_record_is_read_in_whatever_order_its_members_stand() {
+        let written = written(9);
+        let members: serde_json::Value = serde_json::from_slice(&written).unwrap();
+        let turned = format!(r#"{{"held":{},"uid":"u","entry":"record","later":[1]}}"#, members["held"]);
+        for payload in [written, turned.into_bytes()] {
+            let mut contents = Contents::default();
+            contents.take(Location { offset: 0, len: 0 }, &payload);
+            assert!(contents.unreadable.is_empty() && contents.index.contains_key(&"u".parse().unwrap()));
+        }
     }
 
     #[test]

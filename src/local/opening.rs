@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    compaction::{self, Rewritten},
+    compaction::{self, Rewritten, Written},
     contents::Contents,
     note::{Extent, LOCK, Note, Remembered},
     scan::Damage,
@@ -230,7 +230,7 @@ impl<E: Env> State<E> {
             let page = self.page(after.as_ref());
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
-            rewritten.copy(&self.log, page)?;
+            rewritten.copy(&self.log, page, Written::InAnyForm)?;
         }
         rewritten.log.sync()?;
         Ok(rewritten)

@@ -168,6 +168,9 @@ pub(super) enum Entry {
     Record { uid: Uid, held: HeldText },
 }
 
+/// How a record begins, as [`encode_record`] writes it.
+const RECORD_BEGINS: &[u8] = br#"{"entry":"record","uid":"#;
+
 /// How clocks of caches that were opened on this store compare with Redis's.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Clocks {
@@ -536,6 +539,28 @@ pub(super) fn encode(entries: &[Entry]) -> Vec<Vec<u8>> {
     entries.iter().map(|entry| serde_json::to_vec(entry).expect("maps with text for keys become JSON")).collect()
 }
 
+/// Reads an entry; none if it makes no sense. To tell entries apart by a member, serde keeps all members aside first, and
+/// copies them: records, which are most of a log and can be large, are read without that.
+pub(super) fn decode(payload: &[u8]) -> Option<Entry> {
+    #[derive(Deserialize)]
+    struct Record {
+        uid: Uid,
+        held: HeldText,
+    }
+    if !payload.starts_with(RECORD_BEGINS) {
+        return serde_json::from_slice(payload).ok();
+    }
+    let Record { uid, held } = serde_json::from_slice(payload).ok()?;
+    Some(Entry::Record { uid, held })
+}
+
+/// Whether it is an entry of this record, as [`encode_record`] writes it: it may be copied as it is.
+pub(super) fn is_record(payload: &[u8], uid: &Uid) -> bool {
+    let uid = serde_json::to_vec(uid).expect("a text becomes JSON");
+    let behind = payload.strip_prefix(RECORD_BEGINS).and_then(|payload| payload.strip_prefix(uid.as_slice()));
+    behind.is_some_and(|payload| payload.starts_with(br#","held":"#))
+}
+
 /// An entry [`Entry::Record`].
 pub(super) fn encode_record(uid: &Uid, held: &Held) -> Vec<u8> {
     #[derive(Serialize)]
@@ -550,9 +575,9 @@ pub(super) fn encode_record(uid: &Uid, held: &Held) -> Vec<u8> {
 /// Reads a record of the index. What verifies and is not that record is as good as damaged.
 pub(super) fn read_record<F: DiskFile>(log: &Log<F>, uid: &Uid, slot: Slot) -> Result<Held, StoreError> {
     let payload = log.read(slot.location)?;
-    let held = match serde_json::from_slice(&payload) {
-        Ok(Entry::Record { uid: found, held }) if found == *uid => Held::try_from(held).ok(),
-        Ok(_) | Err(_) => None,
+    let held = match decode(&payload) {
+        Some(Entry::Record { uid: found, held }) if found == *uid => Held::try_from(held).ok(),
+        Some(_) | None => None,
     };
     let mut held = held.ok_or_else(|| log.damaged(slot.location))?;
     if let Some(since_ms) = slot.reclaim_since_ms {

@@ -7,8 +7,9 @@ use proptest::prelude::*;
 use super::PAGE;
 use crate::{
     env::{Disk as _, DiskFile as _, Env as _, yield_now},
+    key::Uid,
     local::{
-        state::LOG,
+        state::{Entry, LOG, decode, encode_record, is_record},
         storage::beside,
         tests::{Stand, choices, fill, on_a_runtime},
     },
@@ -51,6 +52,31 @@ fn r6_a_log_whose_first_page_was_copied_before_redis_lost_its_data_is_not_taken(
         assert_eq!(stand.state().pending.len(), PAGE + 11);
         assert_eq!(stand.reopen().await.picture(), left);
     });
+}
+
+/// The bytes of each record in the log, by its name.
+fn entries(stand: &Stand) -> Vec<(Uid, Vec<u8>)> {
+    let state = stand.state();
+    state.index.iter().map(|(uid, slot)| (uid.clone(), state.log.read(slot.location).unwrap())).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// They are copied undecoded. Were they not what would be written now, logs would differ by how often they were rewritten.
+    #[test]
+    fn records_are_rewritten_as_they_would_be_written_now(choices in choices(0..40)) {
+        on_a_runtime(async {
+            let stand = Stand::new().await;
+            fill(&stand, &choices).await;
+            assert!(rewrite(&stand).await);
+            for (uid, entry) in entries(&stand) {
+                let Some(Entry::Record { held, .. }) = decode(&entry) else { panic!("{uid:?} is no record") };
+                assert!(is_record(&entry, &uid));
+                assert_eq!(encode_record(&uid, &held.try_into().unwrap()), entry);
+            }
+        });
+    }
 }
 
 proptest! {

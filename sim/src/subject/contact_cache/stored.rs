@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use contact_cache::Timestamp;
 use serde::Deserialize;
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Map, Value as Json, json, value::RawValue};
 
 use super::prefix_of_marker;
 use crate::history::{
@@ -102,46 +102,50 @@ pub(in crate::subject) fn in_file(file: &[u8], prefix: &str, now_ms: u64) -> Vec
         rest = &rest[ENTRY_HEADER_LEN + payload.len()..];
     }
     verified.sort_by_key(|(number, ..)| *number);
-    let mut held: BTreeMap<String, (usize, &[u8], Held)> = BTreeMap::new();
+    // Only the last of a record is read in full, unless it is of another form.
+    let mut held: BTreeMap<String, Vec<(usize, &[u8], &RawValue)>> = BTreeMap::new();
     for (_, place, payload) in verified {
         match serde_json::from_slice(payload) {
-            Ok(Entry::Record { uid, held: now }) => drop(held.insert(uid, (place, payload, now))),
-            Ok(Entry::Forget { uid }) => drop(held.remove(&uid)),
-            Ok(Entry::Other) | Err(_) => {}
+            Ok(Entry { entry: "record", uid: Some(uid), held: Some(now) }) => {
+                held.entry(uid).or_default().push((place, payload, now));
+            }
+            Ok(Entry { entry: "forget", uid: Some(uid), .. }) => drop(held.remove(&uid)),
+            Ok(_) | Err(_) => {}
         }
     }
-    let mut entries: Vec<_> = held.into_iter().collect();
+    let last = held.into_iter().filter_map(|(uid, all)| Some((uid, last_of(all)?)));
+    let mut entries: Vec<(String, (usize, &[u8], Held))> = last.collect();
     entries.sort_unstable_by_key(|(_, (place, ..))| *place);
     let entry = |(uid, (_, bytes, held)): (String, (usize, &[u8], Held))| {
         let shows = shown(&uid, &held.joined(now_ms), now_ms);
-        let is_pending = |life: &Life| !life.pending.is_empty();
-        let pending = held.times_pending || is_pending(&held.latest) || held.earlier.iter().any(is_pending);
         let name = RecordName { prefix: prefix.to_owned(), uid };
-        let life = life(&texts_of(&held.latest));
-        StoredEntry { bytes: Raw(bytes.to_vec()), record: StoredRecord { life, ..record(name, shows, pending) } }
+        let life = life(&texts_of(&held.cells));
+        let record = StoredRecord { life, ..record(name, shows, held.is_pending()) };
+        StoredEntry { bytes: Raw(bytes.to_vec()), record }
     };
     entries.into_iter().map(entry).collect()
 }
 
+/// The last of them that is of the documented form.
+fn last_of<'a>(all: Vec<(usize, &'a [u8], &RawValue)>) -> Option<(usize, &'a [u8], Held)> {
+    all.into_iter().rev().find_map(|(place, bytes, held)| Some((place, bytes, serde_json::from_str(held.get()).ok()?)))
+}
+
+/// An entry of the log, whatever it is.
 #[derive(Deserialize)]
-#[serde(tag = "entry", rename_all = "snake_case")]
-enum Entry {
-    Record {
-        uid: String,
-        held: Held,
-    },
-    Forget {
-        uid: String,
-    },
-    #[serde(other)]
-    Other,
+struct Entry<'a> {
+    entry: &'a str,
+    uid: Option<String>,
+    #[serde(borrow)]
+    held: Option<&'a RawValue>,
 }
 
 /// The latest life of a record, and those before it that may be one with it (from format 4 on).
 #[derive(Deserialize)]
 struct Held {
-    #[serde(flatten)]
-    latest: Life,
+    cells: Cells,
+    #[serde(default)]
+    pending: Vec<String>,
     #[serde(default)]
     earlier: Vec<Life>,
     #[serde(default)]
@@ -150,17 +154,23 @@ struct Held {
 
 #[derive(Deserialize)]
 struct Life {
-    cells: BTreeMap<String, String>,
+    cells: Cells,
     #[serde(default)]
     pending: Vec<String>,
 }
 
+type Cells = BTreeMap<String, String>;
+
 impl Held {
+    fn is_pending(&self) -> bool {
+        self.times_pending || !self.pending.is_empty() || self.earlier.iter().any(|life| !life.pending.is_empty())
+    }
+
     /// The cells of all lives that are not over, of each the one with the larger stamp, and the life that ends last.
     fn joined(&self, now_ms: u64) -> BTreeMap<&str, &str> {
-        let mut joined = texts_of(&self.latest);
+        let mut joined = texts_of(&self.cells);
         for life in &self.earlier {
-            let cells = texts_of(life);
+            let cells = texts_of(&life.cells);
             let Some(existence) = cells.get("e").filter(|existence| ends_ms(existence) > Some(now_ms)) else {
                 continue;
             };
@@ -176,8 +186,8 @@ impl Held {
     }
 }
 
-fn texts_of(life: &Life) -> BTreeMap<&str, &str> {
-    life.cells.iter().map(|(field, cell)| (field.as_str(), cell.as_str())).collect()
+fn texts_of(cells: &Cells) -> BTreeMap<&str, &str> {
+    cells.iter().map(|(field, cell)| (field.as_str(), cell.as_str())).collect()
 }
 
 /// When the life in an existence cell ends.
