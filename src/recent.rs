@@ -7,30 +7,40 @@ use crate::key::Uid;
 /// Records of one generation; there are two.
 const GENERATION: usize = 1024;
 
-/// Larger records are decoded every time: what is held here takes at most some 8 MiB, as bytes before decoding.
-const BYTES_MAX: usize = 4 << 10;
+/// Bytes of one generation, before decoding.
+const GENERATION_BYTES: usize = 4 << 20;
 
-/// Holds the last thousand records at least, and twice as many at most: what was not asked for during a whole generation
-/// is dropped with it.
+/// Larger records are decoded every time: four would be a generation.
+const BYTES_MAX: usize = 1 << 20;
+
+/// Holds the last thousand records, or the last 4 MiB of them, and twice as much at most: what was not asked for during a whole
+/// generation is dropped with it.
 pub(crate) struct Recent<T> {
-    young: BTreeMap<Uid, Arc<T>>,
-    old: BTreeMap<Uid, Arc<T>>,
+    young: BTreeMap<Uid, Decoded<T>>,
+    young_bytes: usize,
+    old: BTreeMap<Uid, Decoded<T>>,
+}
+
+struct Decoded<T> {
+    decoded: Arc<T>,
+    bytes: usize,
 }
 
 impl<T> Default for Recent<T> {
     fn default() -> Self {
-        Self { young: BTreeMap::new(), old: BTreeMap::new() }
+        Self { young: BTreeMap::new(), young_bytes: 0, old: BTreeMap::new() }
     }
 }
 
 impl<T> Recent<T> {
     pub(crate) fn get(&mut self, uid: &Uid) -> Option<Arc<T>> {
         if let Some(recent) = self.young.get(uid) {
-            return Some(recent.clone());
+            return Some(recent.decoded.clone());
         }
         let recent = self.old.remove(uid)?;
-        self.push(uid, recent.clone());
-        Some(recent)
+        let decoded = recent.decoded.clone();
+        self.push(uid, recent);
+        Some(decoded)
     }
 
     /// Takes in what was decoded from so many bytes.
@@ -38,23 +48,32 @@ impl<T> Recent<T> {
         if bytes > BYTES_MAX {
             return self.remove(uid);
         }
-        self.push(uid, decoded);
+        self.push(uid, Decoded { decoded, bytes });
     }
 
-    fn push(&mut self, uid: &Uid, decoded: Arc<T>) {
+    fn push(&mut self, uid: &Uid, recent: Decoded<T>) {
         if let Some(before) = self.young.get_mut(uid) {
-            *before = decoded;
+            self.young_bytes = self.young_bytes - before.bytes + recent.bytes;
+            *before = recent;
+            if self.young_bytes > GENERATION_BYTES {
+                self.old = std::mem::take(&mut self.young);
+                self.young_bytes = 0;
+            }
             return;
         }
-        if self.young.len() >= GENERATION {
+        if self.young.len() >= GENERATION || self.young_bytes + recent.bytes > GENERATION_BYTES {
             self.old = std::mem::take(&mut self.young);
+            self.young_bytes = 0;
         }
-        self.young.insert(uid.clone(), decoded);
+        self.young_bytes += recent.bytes;
+        self.young.insert(uid.clone(), recent);
     }
 
     /// What it was decoded from has changed, or is gone.
     pub(crate) fn remove(&mut self, uid: &Uid) {
-        self.young.remove(uid);
+        if let Some(recent) = self.young.remove(uid) {
+            self.young_bytes -= recent.bytes;
+        }
         self.old.remove(uid);
     }
 
@@ -90,5 +109,20 @@ mod tests {
         assert_eq!(recent.get(&uid(0)).as_deref(), Some(&2));
         recent.insert(&uid(0), BYTES_MAX + 1, Arc::new(3));
         assert_eq!(recent.get(&uid(0)), None);
+    }
+
+    #[test]
+    fn a_generation_of_large_ones_has_fewer() {
+        let mut recent = Recent::default();
+        for number in 0..20 {
+            recent.insert(&uid(number), BYTES_MAX, Arc::new(number));
+            let held: usize =
+                [&recent.young, &recent.old].into_iter().flat_map(BTreeMap::values).map(|it| it.bytes).sum::<usize>();
+            assert!(held <= 2 * GENERATION_BYTES, "{held}");
+        }
+        assert!((16..20).all(|number| recent.get(&uid(number)).is_some()) && recent.get(&uid(11)).is_none());
+        recent.insert(&uid(19), 1, Arc::new(0));
+        recent.remove(&uid(19));
+        assert_eq!(recent.young_bytes, recent.young.values().map(|it| it.bytes).sum::<usize>());
     }
 }
