@@ -25,7 +25,7 @@ enum By {
 use By::{Call as InCall, File, Tuning as InTuning};
 
 /// The public functions of `ContactCache`.
-const CALLS: [(&str, By); 16] = [
+const CALLS: [(&str, By); 17] = [
     ("open", File("sim/src/subject/contact_cache.rs", "ContactCache::open(", "the bed opens each instance")),
     ("open_report", File("sim/src/subject/contact_cache.rs", ".open_report(", "the bed notes it at each opening")),
     ("get", InCall(|call| matches!(call, Call::Get { freshness: Freshness::Any, .. }))),
@@ -43,6 +43,10 @@ const CALLS: [(&str, By); 16] = [
     ("list", InCall(|call| matches!(call, Call::List))),
     ("clear", InCall(|call| matches!(call, Call::Clear))),
     ("sync", InCall(|call| matches!(call, Call::Sync))),
+    (
+        "connected",
+        File("sim/src/subject/contact_cache.rs", ".connected()", "the bed notes when an instance first meets Redis"),
+    ),
     ("health", File("sim/src/subject/contact_cache.rs", ".health()", "the bed asks after each call")),
     ("close", File("sim/src/subject/contact_cache.rs", ".close()", "the bed closes instances in order")),
 ];

@@ -3,12 +3,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::Poll,
     time::Duration,
 };
 
 use contact_cache::env::Env;
+use futures_util::future::select;
 use tokio::sync::Notify;
 
 use crate::{
@@ -34,6 +36,8 @@ struct Shared {
     queues: Vec<Vec<PlannedCall>>,
     state: Mutex<State>,
     gate: Notify,
+    /// Wakes whoever waits until all have opened, or all is done.
+    changed: Notify,
 }
 
 #[derive(Default)]
@@ -109,13 +113,21 @@ impl Instance {
             self.in_hand.remove(&position);
         }
     }
+
+    /// Whether nothing is left of a queue of so many calls.
+    fn is_done(&self, count: usize) -> bool {
+        self.in_hand.is_empty() && self.put_back.is_empty() && self.next >= count
+    }
 }
 
 /// How long whoever runs an instance waits before it is started again after its cache could not be opened.
 const OPEN_AGAIN: Duration = Duration::from_millis(300);
 
-/// How often an instance that has not met Redis yet is looked at.
+/// How often an instance that has not met Redis yet is looked at, if it does not tell when it does.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// How often it is looked at if it tells: it may have ended instead.
+const LOOK_FOR_ITS_END: Duration = Duration::from_secs(5);
 
 impl Instances {
     /// None of them lives yet. `settings` has those of each.
@@ -133,6 +145,7 @@ impl Instances {
             queues,
             state: Mutex::new(State { start_us: None, instances }),
             gate: Notify::new(),
+            changed: Notify::new(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -206,6 +219,7 @@ impl Instances {
             state.reported = report;
             state.life
         });
+        self.shared.changed.notify_waiters();
         let token = Arc::new(());
         self.with(instance, |state| state.workers = (Arc::downgrade(&token), u64::from(self.shared.workers) + 1));
         for _ in 0..self.shared.workers {
@@ -236,7 +250,10 @@ impl Instances {
             if state == "connected" {
                 return self.shared.recorder.state(instance, state);
             }
-            env.sleep(LOOK_AGAIN).await;
+            match subject.connects() {
+                Some(connects) => drop(select(connects, pin!(env.sleep(LOOK_FOR_ITS_END))).await),
+                None => env.sleep(LOOK_AGAIN).await,
+            }
         }
     }
 
@@ -271,6 +288,7 @@ impl Instances {
             (state.calls, state.pending_bytes_most) = (0, 0);
             state.put_back_in_hand();
         });
+        self.shared.changed.notify_waiters();
         self.shared.recorder.note(What::Stopped { instance, how });
     }
 
@@ -291,7 +309,13 @@ impl Instances {
                 return;
             }
             self.call(instance, &*subject, &planned.call, &alive).await;
-            self.with(instance, |state| state.end(life, position));
+            let is_done = self.with(instance, |state| {
+                state.end(life, position);
+                state.is_done(queue.len())
+            });
+            if is_done {
+                self.shared.changed.notify_waiters();
+            }
         }
     }
 
@@ -383,7 +407,7 @@ impl Instances {
 
     async fn gate_opened(&self) -> u64 {
         loop {
-            let mut opened = std::pin::pin!(self.shared.gate.notified());
+            let mut opened = pin!(self.shared.gate.notified());
             opened.as_mut().enable();
             if let Some(start_us) = self.lock().start_us {
                 return start_us;
@@ -398,18 +422,29 @@ impl Instances {
         self.shared.gate.notify_waiters();
     }
 
-    /// Whether each has opened its cache.
-    pub fn all_open(&self) -> bool {
-        self.lock().instances.iter().all(|instance| instance.subject.is_some())
+    /// Completes when each has opened its cache.
+    pub async fn all_open(&self) {
+        self.wait_until(|state| state.instances.iter().all(|instance| instance.subject.is_some())).await;
     }
 
-    /// Whether nothing is left to do.
-    pub fn all_done(&self) -> bool {
-        let state = self.lock();
-        let mut each = state.instances.iter().zip(&self.shared.queues);
-        each.all(|(instance, queue)| {
-            instance.in_hand.is_empty() && instance.put_back.is_empty() && instance.next >= queue.len()
+    /// Completes when nothing is left to do.
+    pub async fn all_done(&self) {
+        let queues = &self.shared.queues;
+        self.wait_until(|state| {
+            state.instances.iter().zip(queues).all(|(instance, queue)| instance.is_done(queue.len()))
         })
+        .await;
+    }
+
+    async fn wait_until(&self, over: impl Fn(&State) -> bool) {
+        loop {
+            let mut changed = pin!(self.shared.changed.notified());
+            changed.as_mut().enable();
+            if over(&self.lock()) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Whether each is connected and has nothing pending.

@@ -3,9 +3,10 @@
 //! Nothing here replays. It is the proof that what is simulated is what is shipped: the tests of the real world play
 //! workloads through this, while they kill and stop the server.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, pin::pin, time::Duration};
 
 use contact_cache::env::{Env, TokioEnv};
+use futures_util::future::select;
 
 use crate::{
     history::{History, Phase, What},
@@ -42,16 +43,16 @@ pub async fn run<F: Future<Output = ()>>(
     for instance in 0..instances.count() {
         env.spawn(instances.clone().live(env.clone(), instance, || true));
     }
-    wait_until(&env, || instances.all_open()).await;
+    in_patience(&env, instances.all_open()).await;
     recorder.note(What::Phase { phase: Phase::Faults });
     instances.open_gate();
     chaos(recorder.clone()).await;
     recorder.note(What::Phase { phase: Phase::Heal });
-    wait_until(&env, || instances.all_done()).await;
+    in_patience(&env, instances.all_done()).await;
     recorder.note(What::Phase { phase: Phase::Quiesce });
     // As in the simulated world: an instance looks for lost data once a second.
     env.sleep(Duration::from_secs(2)).await;
-    wait_until(&env, || instances.all_at_rest()).await;
+    in_patience(&env, at_rest(&env, &instances)).await;
     instances.note_states();
     recorder.note(What::Phase { phase: Phase::FinalReads });
     instances.read_everything(scenario, async || {}).await;
@@ -65,9 +66,12 @@ fn settings(redis: &str, prefix: &str, directory: &Path, number: u32) -> Setting
     settings
 }
 
-async fn wait_until(env: &TokioEnv, mut over: impl FnMut() -> bool) {
-    let end = env.now() + PATIENCE;
-    while !over() && env.now() < end {
+async fn in_patience(env: &TokioEnv, over: impl Future<Output = ()>) {
+    select(pin!(over), pin!(env.sleep(PATIENCE))).await;
+}
+
+async fn at_rest(env: &TokioEnv, instances: &Instances) {
+    while !instances.all_at_rest() {
         env.sleep(Duration::from_millis(10)).await;
     }
 }

@@ -49,10 +49,7 @@ const WRITTEN_BEHIND_US: u64 = 500_000;
 /// kernel to give up each of its connections.
 const READS_US_MAX: u64 = 3_600_000_000;
 
-/// A workload that goes on for longer is not looked after before its last so many microseconds.
-const LONG_US: u64 = 120_000_000;
-
-/// How often the runner looks whether a phase is over.
+/// How often the runner looks whether the instances have come to rest.
 const LOOK_US: u64 = 10_000;
 
 /// What a run left behind.
@@ -119,7 +116,7 @@ async fn play(scenario: &Scenario, moments: Moments, capture: Option<Capture>) -
         world.set_offset_ms(instance, *offset_ms);
         start_instance(&world, &instances, instance);
     }
-    wait_until(&world, QUIESCE_US_MAX, || instances.all_open()).await;
+    world.within_us(QUIESCE_US_MAX, instances.all_open()).await;
 
     phase(&recorder, Phase::Faults);
     instances.open_gate();
@@ -127,21 +124,18 @@ async fn play(scenario: &Scenario, moments: Moments, capture: Option<Capture>) -
     nemesis.play(&scenario.faults, world.now_us()).await;
     phase(&recorder, Phase::Heal);
     let last_us = scenario.operations.last().map_or(0, |planned| planned.at_us);
-    if last_us > LONG_US + world.now_us() {
-        world.sleep_us(last_us - LONG_US - world.now_us()).await;
-    }
-    wait_until(&world, last_us + HEAL_US_MAX, || instances.all_done()).await;
+    world.within_us(last_us + HEAL_US_MAX, instances.all_done()).await;
 
     phase(&recorder, Phase::Quiesce);
     world.sleep_us(QUIESCE_US_MIN).await;
-    wait_until(&world, QUIESCE_US_MAX, || instances.all_at_rest()).await;
+    until_at_rest(&world, &instances).await;
     let Tuning { record_ttl_ms, tombstone_ttl_ms, .. } = &scenario.tuning;
     let forgets = record_ttl_ms.is_some() || tombstone_ttl_ms.is_some();
     if forgets || scenario.faults.iter().any(|planned| planned.fault.loses_records()) {
         // R5: a record that Redis lost alone, a removal that it has forgotten in its time, or what expired there although its
         // life goes on with a write that came late, comes back when it is read by an instance that holds it, and no sooner.
         read_everything(&world, &instances, scenario).await;
-        wait_until(&world, QUIESCE_US_MAX, || instances.all_at_rest()).await;
+        until_at_rest(&world, &instances).await;
     }
     instances.note_states();
     phase(&recorder, Phase::FinalReads);
@@ -157,7 +151,7 @@ async fn play(scenario: &Scenario, moments: Moments, capture: Option<Capture>) -
     holdings::note_attempts(&world, &instances, &recorder);
     // What a crash left in a store that was closed since shows when that is opened again (G10).
     (0..instances.count()).for_each(|instance| nemesis.start(instance));
-    wait_until(&world, QUIESCE_US_MAX, || instances.all_open()).await;
+    world.within_us(QUIESCE_US_MAX, instances.all_open()).await;
 
     let deadline_us = u64::try_from(instances.settings(0).op_deadline().as_micros()).expect("seconds");
     let mut history = recorder.finish(scenario, deadline_us);
@@ -201,9 +195,9 @@ async fn read_everything(world: &World, instances: &Instances, scenario: &Scenar
     }
 }
 
-async fn wait_until(world: &World, limit_us: u64, mut over: impl FnMut() -> bool) {
-    let end_us = world.now_us() + limit_us;
-    while !over() && world.now_us() < end_us {
+async fn until_at_rest(world: &World, instances: &Instances) {
+    let end_us = world.now_us() + QUIESCE_US_MAX;
+    while !instances.all_at_rest() && world.now_us() < end_us {
         world.sleep_us(LOOK_US).await;
     }
 }

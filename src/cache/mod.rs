@@ -244,6 +244,23 @@ impl<E: Env> ContactCache<E> {
         health
     }
 
+    /// Completes once the instance is [`State::Connected`], at once if it is: for an application that is not to serve before. It
+    /// takes as long as Redis is away, and never completes if the cache ends before. The future borrows nothing of the cache and
+    /// may be dropped at any time.
+    pub fn connected(&self) -> impl Future<Output = ()> + Send + use<E> {
+        let (inner, connected) = (Arc::downgrade(&self.inner), self.inner.link.connected.clone());
+        async move {
+            loop {
+                let mut stands = pin!(connected.notified());
+                stands.as_mut().enable();
+                if inner.upgrade().is_some_and(|inner| inner.link.state() == State::Connected) {
+                    return;
+                }
+                stands.await;
+            }
+        }
+    }
+
     /// Writes everything to disk, ends the background tasks and gives the directory back. What is pending stays on disk
     /// for the next opening.
     ///

@@ -29,10 +29,14 @@ pub(crate) struct Link {
     pub(crate) wake: Notify,
     /// Wakes whoever waits for the end of an attempt to connect.
     pub(crate) settled: Notify,
+    /// Wakes whoever waits for [`State::Connected`].
+    pub(crate) connected: Arc<Notify>,
 }
 
 struct Inner {
     health: Health,
+    /// That of the [`Link`].
+    connected: Arc<Notify>,
     connection: Option<Connection>,
     /// When the present state began.
     state_since: Duration,
@@ -126,6 +130,9 @@ impl Inner {
         if state != before {
             self.state_since = now;
             log!(debug, from = %before, to = %state, "state");
+            if state == State::Connected {
+                self.connected.notify_waiters();
+            }
         }
         // Not sooner: a server that lets an instance in and refuses what is pending has not come back.
         if state == State::Connected && std::mem::take(&mut self.outage) {
@@ -164,8 +171,10 @@ impl Inner {
 
 impl Link {
     pub(crate) fn new(patience: Patience, now: Duration, clock: SharedClock) -> Self {
+        let connected = Arc::new(Notify::new());
         let inner = Inner {
             health: Health::new(patience, now),
+            connected: connected.clone(),
             connection: None,
             state_since: now,
             away_because: None,
@@ -186,6 +195,7 @@ impl Link {
             addresses: Addresses::default(),
             wake: Notify::new(),
             settled: Notify::new(),
+            connected,
         }
     }
 
@@ -332,7 +342,10 @@ impl Link {
             }
             inner.on(event, now, 0);
             drop(inner);
-            self.wake.notify_one();
+            // The answer to a probe is the recovery task's own news.
+            if event != Event::ProbeAnswered {
+                self.wake.notify_one();
+            }
         }
     }
 

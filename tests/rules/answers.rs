@@ -10,7 +10,8 @@ use std::{
     time::Duration,
 };
 
-use contact_cache::{Config, ContactCache, Error, Freshness, Patch, Placement, Source, env::Env as _};
+use contact_cache::{Config, ContactCache, Error, Freshness, Patch, Placement, Source, State, env::Env as _};
+use futures_util::FutureExt as _;
 use seedbed::{redis::Engine, world::Host};
 use serde_json::json;
 
@@ -32,6 +33,31 @@ async fn within(cache: &Cache, name: &str, max: Duration) -> Result<Source, Opti
     });
     assert_eq!(one, several, "{name}");
     one
+}
+
+#[test]
+fn who_waits_for_redis_is_told_when_it_is_there_and_has_what_was_pending() {
+    play(async |stage| {
+        stage.cut(1, true);
+        let cache = stage.open(1).await;
+        let (connected, world) = (cache.connected(), stage.world.clone());
+        let mut told = stage.spawn(1, async move {
+            connected.await;
+            world.now_us()
+        });
+        cache.upsert(&uid("ada"), &field("v", "1")).await.expect("the disk works");
+        stage.sleep(MINUTE).await;
+        assert!(told.try_recv().is_err(), "redis is away");
+        stage.cut(1, false);
+        stage.until("told", || cache.health().state == State::Connected).await;
+        let late_us = stage.world.now_us() - told.await.expect("it lives");
+        assert!(late_us <= 1_000, "told {late_us} us before");
+        assert_eq!(cache.health().pending_records, 0);
+        assert!(cache.connected().now_or_never().is_some(), "it is connected");
+        let connected = cache.connected();
+        cache.close().await.expect("the disk works");
+        assert!(connected.now_or_never().is_none(), "of a cache that has ended");
+    });
 }
 
 #[test]

@@ -188,6 +188,11 @@ impl<E: Env> Subject for ContactCacheSubject<E> {
             store: Some(store),
         }
     }
+
+    fn connects(&self) -> Option<Pending<'static, ()>> {
+        let connected = self.cache.try_read().ok()?.as_ref()?.connected();
+        Some(Box::pin(connected))
+    }
 }
 
 /// Says by its first word what the checkers excuse.

@@ -34,6 +34,12 @@ pub trait Subject: Send + Sync {
 
     /// How it is, without waiting.
     fn status(&self) -> Status;
+
+    /// Completes when it is connected to Redis; perhaps never, if it ends before. A subject that cannot tell is looked at every
+    /// tenth of a second instead, which costs long runs more than all that happens in them.
+    fn connects(&self) -> Option<Pending<'static, ()>> {
+        None
+    }
 }
 
 /// How a subject is.
@@ -211,7 +217,7 @@ impl SubjectKind {
     }
 
     /// What the file of a local store holds, at this time of Redis's clock.
-    pub fn stored_entries(self, file: &[u8], settings: &Settings, now_ms: u64) -> Vec<StoredEntry> {
+    pub fn stored_entries(self, file: &[u8], settings: &Settings, now_ms: u64, known: &mut Known) -> Vec<StoredEntry> {
         match self.form() {
             Form::ContactCache => contact_cache::stored::in_file(file, &settings.prefix, now_ms),
             Form::Legacy => legacy::stored::in_file(file, &settings.prefix),
