@@ -18,7 +18,7 @@ use crate::{
     recorder::Recorder,
     redis::Dumped,
     scenario::{PlannedCall, Scenario},
-    subject::{Limits, Pending, Settings, Status, Subject, SubjectKind},
+    subject::{Known, Limits, Pending, Settings, Status, Subject, SubjectKind},
     world::held::Count,
 };
 
@@ -38,6 +38,7 @@ struct Shared {
     gate: Notify,
     /// Wakes whoever waits until all have opened, or all is done.
     changed: Notify,
+    known: Mutex<Known>,
 }
 
 #[derive(Default)]
@@ -146,6 +147,7 @@ impl Instances {
             state: Mutex::new(State { start_us: None, instances }),
             gate: Notify::new(),
             changed: Notify::new(),
+            known: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -172,7 +174,7 @@ impl Instances {
 
     /// A key of Redis with what the bed makes of it, at this time of Redis's clock.
     pub fn stored_key(&self, key: Vec<u8>, dumped: Dumped, now_ms: u64) -> StoredKey {
-        self.shared.subject.stored_key(key, dumped, &self.prefixes(), now_ms)
+        self.shared.subject.stored_key(key, dumped, &self.prefixes(), now_ms, &mut self.known())
     }
 
     /// Whether a key of Redis is another service's.
@@ -182,7 +184,11 @@ impl Instances {
 
     /// What the file of an instance's local store holds, at this time of Redis's clock.
     pub fn stored_entries(&self, instance: u32, file: &[u8], now_ms: u64) -> Vec<StoredEntry> {
-        self.shared.subject.stored_entries(file, self.settings(instance), now_ms)
+        self.shared.subject.stored_entries(file, self.settings(instance), now_ms, &mut self.known())
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.shared.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Each prefix of the run, once.

@@ -106,6 +106,10 @@ impl Settings {
     }
 }
 
+/// What was read so far of what is stored: the same bytes are read once.
+#[derive(Default)]
+pub struct Known(contact_cache::stored::Known);
+
 /// Whether instances can have this prefix. If not, says why.
 ///
 /// # Errors
@@ -196,7 +200,14 @@ impl SubjectKind {
     }
 
     /// A key of Redis with what the bed makes of it, in a run of these prefixes, at this time of Redis's clock.
-    pub fn stored_key(self, key: Vec<u8>, dumped: Dumped, prefixes: &[&str], now_ms: u64) -> StoredKey {
+    pub fn stored_key(
+        self,
+        key: Vec<u8>,
+        dumped: Dumped,
+        prefixes: &[&str],
+        now_ms: u64,
+        known: &mut Known,
+    ) -> StoredKey {
         let value = match dumped.content {
             Content::String(bytes) => StoredValue::String(Raw(bytes)),
             Content::Hash(fields) => {
@@ -204,7 +215,7 @@ impl SubjectKind {
             }
         };
         let record = |name| match self.form() {
-            Form::ContactCache => contact_cache::stored::in_redis(name, &value, now_ms),
+            Form::ContactCache => contact_cache::stored::in_redis(name, &value, now_ms, &mut known.0),
             Form::Legacy => legacy::stored::in_redis(name, &value),
         };
         let records = self.records_of_key(&key, prefixes).into_iter().map(record).collect();
@@ -219,7 +230,7 @@ impl SubjectKind {
     /// What the file of a local store holds, at this time of Redis's clock.
     pub fn stored_entries(self, file: &[u8], settings: &Settings, now_ms: u64, known: &mut Known) -> Vec<StoredEntry> {
         match self.form() {
-            Form::ContactCache => contact_cache::stored::in_file(file, &settings.prefix, now_ms),
+            Form::ContactCache => contact_cache::stored::in_file(file, &settings.prefix, now_ms, &mut known.0),
             Form::Legacy => legacy::stored::in_file(file, &settings.prefix),
         }
     }

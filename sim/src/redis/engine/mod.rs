@@ -190,7 +190,7 @@ impl Engine {
         }
         // INFO counts clients, and runs below where the map is borrowed.
         unread.extend_from_slice(bytes);
-        let input = mem::take(unread);
+        let mut input = mem::take(unread);
         let mut used = 0;
         let mut call = Call::new(&mut self.server, session, now_ms, out);
         let flow = loop {
@@ -211,7 +211,11 @@ impl Engine {
             }
         };
         match flow {
-            Flow::Open => unread.extend_from_slice(&input[used..]),
+            // In place: a large command comes in hundreds of pieces.
+            Flow::Open => {
+                input.drain(..used);
+                *unread = input;
+            }
             Flow::Close => *open = false,
         }
         flow

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 
 use contact_cache::Timestamp;
 use serde::Deserialize;
-use serde_json::{Map, Value as Json, json, value::RawValue};
+use serde_json::{Map, Value as Json, json};
 
 use super::prefix_of_marker;
 use crate::history::{
-    RecordName, Stamps, StoredEntry, StoredLife, StoredMarker, StoredRecord,
+    RecordName, Shown, Stamps, StoredEntry, StoredLife, StoredMarker, StoredRecord,
     contents::{Raw, StampedContact, StoredValue},
 };
 
@@ -31,13 +31,43 @@ const ENTRY_HEADER_LEN: usize = 4 + 4 + 4 + 8;
 /// Of the number of an entry, those that tell its place in the log.
 const NUMBER_BITS: u32 = 40;
 
+/// What cells were found to show so far. At the end of a run Redis and most stores hold the same.
+#[derive(Default)]
+pub(in crate::subject) struct Known(BTreeMap<String, Vec<(Cells, Living)>>);
+
+/// A record that cells make, and until when it lives, in milliseconds of Redis's clock.
+#[derive(Clone)]
+struct Living {
+    shown: Shown,
+    until_ms: u64,
+}
+
+impl Known {
+    /// The record that the cells of `uid` make, in its JSON form; none if it was removed or has expired.
+    fn shown(&mut self, uid: &str, cells: &BTreeMap<&str, &str>, now_ms: u64) -> Result<Option<Shown>, String> {
+        let known = self.0.get(uid).into_iter().flatten().find(|(known, _)| texts_of(known) == *cells);
+        if let Some((_, Living { shown, until_ms })) = known {
+            return Ok((*until_ms > now_ms).then(|| shown.clone()));
+        }
+        let Some(living) = living(uid, cells, now_ms)? else { return Ok(None) };
+        let cells = cells.iter().map(|(&field, &cell)| (field.to_owned(), cell.to_owned())).collect();
+        self.0.entry(uid.to_owned()).or_default().push((cells, living.clone()));
+        Ok(Some(living.shown))
+    }
+}
+
 /// A record in Redis.
-pub(in crate::subject) fn in_redis(name: RecordName, value: &StoredValue, now_ms: u64) -> StoredRecord {
+pub(in crate::subject) fn in_redis(
+    name: RecordName,
+    value: &StoredValue,
+    now_ms: u64,
+    known: &mut Known,
+) -> StoredRecord {
     let cells = match value {
         StoredValue::String(_) => Err("it is a string, and a record is a hash".to_owned()),
         StoredValue::Hash(fields) => texts(fields),
     };
-    let shows = cells.as_ref().map_err(Clone::clone).and_then(|cells| shown(&name.uid, cells, now_ms));
+    let shows = cells.as_ref().map_err(Clone::clone).and_then(|cells| known.shown(&name.uid, cells, now_ms));
     let cells = cells.ok().filter(|_| shows.is_ok());
     let stamps = cells.as_ref().and_then(stamps);
     StoredRecord { stamps, life: cells.as_ref().and_then(life), ..record(name, shows, false) }
@@ -89,7 +119,7 @@ fn stamps(cells: &BTreeMap<&str, &str>) -> Option<Stamps> {
 
 /// What the log of a prefix holds: of each record the last entry that verifies, by its number, unless the copy was
 /// forgotten since.
-pub(in crate::subject) fn in_file(file: &[u8], prefix: &str, now_ms: u64) -> Vec<StoredEntry> {
+pub(in crate::subject) fn in_file(file: &[u8], prefix: &str, now_ms: u64, known: &mut Known) -> Vec<StoredEntry> {
     let mut verified = Vec::new();
     let mut rest = file.get(HEADER_LEN..).unwrap_or_default();
     while let Some(at) = rest.windows(ENTRY_MAGIC.len()).position(|bytes| bytes == ENTRY_MAGIC) {
@@ -102,42 +132,53 @@ pub(in crate::subject) fn in_file(file: &[u8], prefix: &str, now_ms: u64) -> Vec
         rest = &rest[ENTRY_HEADER_LEN + payload.len()..];
     }
     verified.sort_by_key(|(number, ..)| *number);
-    // Only the last of a record is read in full, unless it is of another form.
-    let mut held: BTreeMap<String, Vec<(usize, &[u8], &RawValue)>> = BTreeMap::new();
+    // Only the last of a record is read in full, unless that is of another form.
+    let mut held: BTreeMap<String, Vec<(usize, &[u8])>> = BTreeMap::new();
     for (_, place, payload) in verified {
-        match serde_json::from_slice(payload) {
-            Ok(Entry { entry: "record", uid: Some(uid), held: Some(now) }) => {
-                held.entry(uid).or_default().push((place, payload, now));
-            }
-            Ok(Entry { entry: "forget", uid: Some(uid), .. }) => drop(held.remove(&uid)),
-            Ok(_) | Err(_) => {}
+        let Some(Head { entry, uid: Some(uid) }) = head(payload) else { continue };
+        match entry.as_str() {
+            "record" => held.entry(uid).or_default().push((place, payload)),
+            "forget" => drop(held.remove(&uid)),
+            _ => {}
         }
     }
     let last = held.into_iter().filter_map(|(uid, all)| Some((uid, last_of(all)?)));
-    let mut entries: Vec<(String, (usize, &[u8], Held))> = last.collect();
+    let mut entries: Vec<_> = last.collect();
     entries.sort_unstable_by_key(|(_, (place, ..))| *place);
-    let entry = |(uid, (_, bytes, held)): (String, (usize, &[u8], Held))| {
-        let shows = shown(&uid, &held.joined(now_ms), now_ms);
+    let mut entry = |(uid, (_, bytes, held)): (String, (usize, &[u8], Held))| {
+        let shows = known.shown(&uid, &held.joined(now_ms), now_ms);
         let name = RecordName { prefix: prefix.to_owned(), uid };
         let life = life(&texts_of(&held.cells));
         let record = StoredRecord { life, ..record(name, shows, held.is_pending()) };
         StoredEntry { bytes: Raw(bytes.to_vec()), record }
     };
-    entries.into_iter().map(entry).collect()
+    entries.into_iter().map(&mut entry).collect()
+}
+
+/// What an entry of the log is of.
+#[derive(Deserialize)]
+struct Head {
+    entry: String,
+    uid: Option<String>,
+}
+
+/// The head of an entry. What is held of a record stands last, and is left out if the client wrote it there: within a text these
+/// words would have their quotes escaped.
+fn head(payload: &[u8]) -> Option<Head> {
+    const HELD: &[u8] = br#","held":"#;
+    let end = payload.windows(HELD.len()).position(|bytes| bytes == HELD);
+    let head = end.and_then(|end| serde_json::from_slice(&[&payload[..end], b"}"].concat()).ok());
+    head.or_else(|| serde_json::from_slice(payload).ok())
 }
 
 /// The last of them that is of the documented form.
-fn last_of<'a>(all: Vec<(usize, &'a [u8], &RawValue)>) -> Option<(usize, &'a [u8], Held)> {
-    all.into_iter().rev().find_map(|(place, bytes, held)| Some((place, bytes, serde_json::from_str(held.get()).ok()?)))
-}
-
-/// An entry of the log, whatever it is.
-#[derive(Deserialize)]
-struct Entry<'a> {
-    entry: &'a str,
-    uid: Option<String>,
-    #[serde(borrow)]
-    held: Option<&'a RawValue>,
+fn last_of(all: Vec<(usize, &[u8])>) -> Option<(usize, &[u8], Held)> {
+    #[derive(Deserialize)]
+    struct Record {
+        held: Held,
+    }
+    let read = |(place, bytes)| Some((place, bytes, serde_json::from_slice::<Record>(bytes).ok()?.held));
+    all.into_iter().rev().find_map(read)
 }
 
 /// The latest life of a record, and those before it that may be one with it (from format 4 on).
@@ -208,9 +249,9 @@ fn entry<'a>(bytes: &'a [u8], prefix: &str) -> Option<(u64, &'a [u8])> {
     (hasher.finalize() == checksum).then(|| (number, &covered[12..]))
 }
 
-fn record(name: RecordName, shows: Result<Option<Json>, String>, pending: bool) -> StoredRecord {
+fn record(name: RecordName, shows: Result<Option<Shown>, String>, pending: bool) -> StoredRecord {
     let RecordName { prefix, uid } = name;
-    let (shows, wrong) = shows.map_or_else(|wrong| (None, Some(wrong)), |shows| (shows.map(Json::into), None));
+    let (shows, wrong) = shows.map_or_else(|wrong| (None, Some(wrong)), |shows| (shows, None));
     StoredRecord { prefix, uid, shows, wrong, pending, life: None, stamps: None }
 }
 
@@ -224,8 +265,8 @@ fn texts(fields: &[(Raw, Raw)]) -> Result<BTreeMap<&str, &str>, String> {
         .collect()
 }
 
-/// The record that cells make, in its JSON form; none if it was removed or has expired.
-fn shown(uid: &str, cells: &BTreeMap<&str, &str>, now_ms: u64) -> Result<Option<Json>, String> {
+/// The record that cells make; none if it was removed or has expired.
+fn living(uid: &str, cells: &BTreeMap<&str, &str>, now_ms: u64) -> Result<Option<Living>, String> {
     let stamped = |field: &str| match cells.get(field) {
         None => Ok(None),
         Some(cell) => stamped(cell).map(Some).ok_or_else(|| format!("the field {field:?} does not begin with a stamp")),
@@ -265,14 +306,15 @@ fn shown(uid: &str, cells: &BTreeMap<&str, &str>, now_ms: u64) -> Result<Option<
         let millis = millis.ok_or_else(|| format!("the time {field:?} is missing or no 12 hexadecimal digits"))?;
         Ok::<_, String>(Timestamp::from_millis(millis).to_string())
     };
-    Ok(Some(json!({
+    let json = json!({
         "uid": uid,
         "contacts": contacts.into_iter().map(|(_, contact)| contact).collect::<Vec<_>>(),
         "profile": profile,
         "metadata": metadata,
         "first_revealed_at": time("f")?,
         "last_updated_at": time("l")?,
-    })))
+    });
+    Ok(Some(Living { shown: json.into(), until_ms }))
 }
 
 fn stamped(cell: &str) -> Option<(&str, &str)> {
@@ -315,7 +357,12 @@ mod tests {
     }
 
     fn read(fields: &[(&str, String)]) -> Result<Option<Json>, String> {
-        let stored = in_redis(RecordName { prefix: "p".to_owned(), uid: "u".to_owned() }, &hash(fields), 1000);
+        let stored = in_redis(
+            RecordName { prefix: "p".to_owned(), uid: "u".to_owned() },
+            &hash(fields),
+            1000,
+            &mut Known::default(),
+        );
         match stored.wrong {
             None => Ok(stored.shows.map(|shows| (*shows).clone())),
             Some(wrong) => Err(wrong),
@@ -363,7 +410,7 @@ mod tests {
         let cells =
             [("c[\"email\",\"b\"]", 1, "[[1,0],{}]"), ("e", 2, "1"), ("mgone", 2, ""), ("pname", 1, "1"), ("d", 0, "")];
         let name = RecordName { prefix: "p".to_owned(), uid: "u".to_owned() };
-        let stored = in_redis(name, &hash(&fields(&cells)), 1000);
+        let stored = in_redis(name, &hash(&fields(&cells)), 1000, &mut Known::default());
         let stamp = |number: usize| STAMPS[number].to_owned();
         let contact = StampedContact { kind: "email".to_owned(), value: "b".to_owned(), stamp: stamp(1) };
         let expected = Stamps {
@@ -390,6 +437,19 @@ mod tests {
     }
 
     #[test]
+    fn cells_that_are_known_are_the_record_of_their_uid_and_expire_all_the_same() {
+        let mut known = Known::default();
+        let cells = hash(&fields(&[("e", 1, "20000000003e9"), ("pname", 1, "1")]));
+        let mut shows = |uid: &str, now_ms| {
+            let name = RecordName { prefix: "p".to_owned(), uid: uid.to_owned() };
+            in_redis(name, &cells, now_ms, &mut known).shows.map(|shows| shows["uid"].clone())
+        };
+        assert_eq!([shows("u", 1000), shows("v", 1000)], [Some(json!("u")), Some(json!("v"))]);
+        assert_eq!([shows("u", 1000), shows("u", 1001)], [Some(json!("u")), None]);
+        assert_eq!(known.0["u"].len(), 1);
+    }
+
+    #[test]
     fn what_the_documented_form_does_not_have_is_named() {
         let says = |cells: &[(&'static str, usize, &str)], said: &str| {
             let wrong = read(&fields(cells)).unwrap_err();
@@ -407,6 +467,7 @@ mod tests {
             RecordName { prefix: "p".to_owned(), uid: "u".to_owned() },
             &StoredValue::String(Raw(Vec::new())),
             0,
+            &mut Known::default(),
         );
         assert!(string.wrong.unwrap().contains("a string"));
     }
@@ -441,7 +502,7 @@ mod tests {
         let payloads =
             [r#"{"entry":"prefix","prefix":"p"}"#, &old, &gone, &new, r#"{"entry":"forget","uid":"v"}"#, "{}"];
         let read = |log: &[u8]| {
-            let held = in_file(log, "p", 0).into_iter();
+            let held = in_file(log, "p", 0, &mut Known::default()).into_iter();
             held.map(|entry| {
                 let name = entry.record.shows.expect("a record")["profile"]["name"].to_string();
                 (entry.record.uid, name, entry.record.pending)
@@ -451,7 +512,7 @@ mod tests {
         let entry = |uid: &str, name: &str, pending| (uid.to_owned(), name.to_owned(), pending);
         let mut log = log(&payloads);
         assert_eq!(read(&log), [entry("u", "2", true)]);
-        assert_eq!(in_file(&log, "q", 0), [], "another prefix's entries do not verify");
+        assert_eq!(in_file(&log, "q", 0, &mut Known::default()), [], "another prefix's entries do not verify");
         let mut begins: Vec<_> = (0..log.len()).filter(|&at| log[at..].starts_with(ENTRY_MAGIC)).collect();
         begins.push(log.len());
         let placed = [0, 3, 4, 1, 2, 5].map(|place: usize| &log[begins[place]..begins[place + 1]]);
@@ -461,7 +522,7 @@ mod tests {
         log[at] ^= 1;
         assert_eq!(read(&log), [entry("u", "1", false)], "what is damaged does not count");
         assert_eq!(read(&log[..log.len() / 2]).len(), 1, "nor what is cut off");
-        assert_eq!(in_file(b"", "p", 0), []);
+        assert_eq!(in_file(b"", "p", 0, &mut Known::default()), []);
     }
 
     #[test]
@@ -478,7 +539,7 @@ mod tests {
             r#"{{"entry":"record","uid":"u","held":{{{latest},"earlier":[{{{over}}},{{{goes_on},"pending":["pold"]}}]}}}}"#
         );
         let log = log(&[r#"{"entry":"prefix","prefix":"p"}"#, &record]);
-        let [held] = in_file(&log, "p", 1000).try_into().expect("one record");
+        let [held] = in_file(&log, "p", 1000, &mut Known::default()).try_into().expect("one record");
         assert!(held.record.pending);
         assert_eq!(held.record.shows.expect("a record")["profile"], json!({"new": 1, "old": 1}));
     }
