@@ -150,9 +150,9 @@ fn values<'a, 'h>(run: &'a Operations<'h>, record: &Record<'h>, read: &Showing<'
         if !writer.may_have_effect() || writer.called > read.ordinal {
             return Err((format!("{}, but {writer} cannot have written it", place()), Some(writer)));
         }
-        let mut written = writer.writes.iter().filter(|write| write.cell == cell);
-        if written.clone().all(|write| write.value != value) {
-            let written = written.next().map_or(&Json::Null, |write| write.value);
+        let mut written = writer.writes.to(cell).map(|(_, write)| write.value);
+        if writer.writes.to(cell).all(|(_, write)| write.value != value) {
+            let written = written.next().unwrap_or(&Json::Null);
             return Err((format!("{}, but {writer} wrote {written}", place()), Some(writer)));
         }
     }
@@ -167,7 +167,7 @@ fn order<'a, 'h>(run: &'a Operations<'h>, record: &Record<'h>, read: &Showing<'_
         let Seen::Tagged(tag) = read.shown[cell] else { continue };
         let Some(&index) = record.writers.get(&(cell, tag)) else { continue };
         let writer = &run.all[index];
-        let mut places = writer.writes.iter().enumerate().filter(|(_, write)| write.cell == cell);
+        let mut places = writer.writes.to(cell);
         let (Some((place, _)), None) = (places.next(), places.next()) else { continue };
         if run.writers(record, cell).count() != 1 {
             continue;

@@ -30,14 +30,17 @@ enum Reason {
 }
 
 /// The stamps of the cells of one record in Redis; of none if Redis has no such key.
-struct InRedis<'a>(Option<&'a Stamps>);
+struct InRedis<'a> {
+    stamps: Option<&'a Stamps>,
+    contacts: BTreeMap<(&'a str, &'a str), &'a str>,
+}
 
 /// Counts the acknowledged upserts with a stamp; what became of their cells is noted. The others are for `durability` to count.
 pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
     let (mut counts, mut found) = (BTreeMap::new(), None);
     let Some((_, noted_us)) = run.redis_noted else { return Verdict::Pass };
     for record in run.records.iter().filter(|record| is_crossed(run, record)) {
-        let in_redis = InRedis(in_redis(record).and_then(|stored| stored.record.stamps.as_ref()));
+        let in_redis = InRedis::new(in_redis(record).and_then(|stored| stored.record.stamps.as_ref()));
         found = found.or_else(|| foreign_tombstone(run, record, &in_redis));
         for upsert in record.upserts.iter().map(|&op| &run.all[op]) {
             let Some(stamp) = upsert.stamp().filter(|_| upsert.acknowledged().is_some()) else { continue };
@@ -116,7 +119,7 @@ fn lost(record: &Record<'_>, upsert: &Operation<'_>, cell: usize, in_redis: &InR
 
 /// A tombstone that no removal in the history can have left.
 fn foreign_tombstone(run: &Operations<'_>, record: &Record<'_>, in_redis: &InRedis<'_>) -> Option<Verdict> {
-    let tombstone = in_redis.0?.removed.as_deref()?;
+    let tombstone = in_redis.stamps?.removed.as_deref()?;
     let may_be_its = |removal: &Operation<'_>| removal.stamp().is_none_or(|stamp| stamp == tombstone);
     if record.removals.iter().any(|&op| may_be_its(&run.all[op])) {
         return None;
@@ -126,14 +129,17 @@ fn foreign_tombstone(run: &Operations<'_>, record: &Record<'_>, in_redis: &InRed
 }
 
 impl<'a> InRedis<'a> {
+    fn new(stamps: Option<&'a Stamps>) -> Self {
+        let contacts = stamps.iter().flat_map(|stamps| &stamps.contacts);
+        let contacts = contacts.map(|of| ((of.kind.as_str(), of.value.as_str()), of.stamp.as_str())).collect();
+        Self { stamps, contacts }
+    }
+
     fn of(&self, cell: &Cell<'_>) -> Option<&'a str> {
-        let stamps = self.0?;
+        let stamps = self.stamps?;
         match cell {
             Cell::Existence => stamps.existence.as_deref(),
-            Cell::Contact { kind, value } => {
-                let mut contacts = stamps.contacts.iter();
-                contacts.find(|of| of.kind == *kind && of.value == *value).map(|of| of.stamp.as_str())
-            }
+            Cell::Contact { kind, value } => self.contacts.get(&(*kind, *value)).copied(),
             Cell::Profile(field) => stamps.profile.get(*field).map(String::as_str),
             Cell::Metadata(field) => stamps.metadata.get(*field).map(String::as_str),
         }

@@ -151,7 +151,7 @@ fn bytes_of<'a>(run: &Operations<'_>, ops: impl Iterator<Item = &'a Operation<'a
         let mut cells: BTreeMap<usize, usize> = BTreeMap::new();
         let writers = run.records[record].writers.values().map(|&upsert| &run.all[upsert]);
         for write in
-            writers.filter(|upsert| by.is_none_or(|by| upsert.instance == by)).flat_map(|upsert| &upsert.writes)
+            writers.filter(|upsert| by.is_none_or(|by| upsert.instance == by)).flat_map(|upsert| upsert.writes.iter())
         {
             let longest = cells.entry(write.cell).or_default();
             *longest = write.value.to_string().len().max(*longest);

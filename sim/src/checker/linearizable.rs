@@ -165,7 +165,7 @@ impl<'a, 'h> Part<'a, 'h> {
             let value = |&cell: &usize| match cell {
                 EXISTENCE => Some(Seen::Present),
                 cell if op.removes.contains(&cell) => Some(Seen::Absent),
-                cell => op.writes.iter().find(|write| write.cell == cell).map(|write| Seen::Tagged(write.tag)),
+                cell => op.writes.to(cell).next().map(|(_, write)| Seen::Tagged(write.tag)),
             };
             let written = self.cells.iter().enumerate().filter_map(|(place, cell)| Some((place, value(cell)?)));
             writes.push((op, written.collect::<Cells>()));

@@ -57,7 +57,7 @@ pub(super) struct Operation<'h> {
     /// of one number, call and return.
     pub(super) record: Option<usize>,
     /// What an upsert writes, existence left out.
-    pub(super) writes: Vec<Write<'h>>,
+    pub(super) writes: Writes<'h>,
     /// The cells that an upsert removes.
     pub(super) removes: Vec<usize>,
     /// What a get that answered showed, by index of the cell.
@@ -72,6 +72,14 @@ pub(super) struct End<'h> {
     pub(super) ordinal: u64,
     pub(super) at_us: u64,
     pub(super) outcome: &'h Outcome,
+}
+
+/// What an upsert writes, in the order of its patch.
+#[derive(Default)]
+pub(super) struct Writes<'h> {
+    all: Vec<Write<'h>>,
+    /// Cell and place of each, ascending: a patch may have hundreds of cells.
+    by_cell: Vec<(usize, usize)>,
 }
 
 /// One cell of an upsert.
@@ -193,7 +201,7 @@ impl<'h> Operations<'h> {
     fn author(&mut self) {
         for (index, op) in self.all.iter().enumerate() {
             let Some(record) = op.record.map(|record| &mut self.records[record]) else { continue };
-            for write in &op.writes {
+            for write in op.writes.iter() {
                 let author = record.writers.entry((write.cell, write.tag)).or_insert(index);
                 let other = &self.all[*author];
                 if *author != index && imports_the_same(op.call, other.call) {
@@ -237,6 +245,29 @@ impl<'h> Operations<'h> {
                 _ => {}
             }
         }
+    }
+}
+
+impl<'h> Writes<'h> {
+    fn new(all: Vec<Write<'h>>) -> Self {
+        let mut by_cell: Vec<_> = all.iter().enumerate().map(|(place, write)| (write.cell, place)).collect();
+        by_cell.sort_unstable();
+        Self { all, by_cell }
+    }
+
+    /// The writes to a cell, with their places.
+    pub(super) fn to(&self, cell: usize) -> impl Iterator<Item = (usize, &Write<'h>)> {
+        let begin = self.by_cell.partition_point(|&(of, _)| of < cell);
+        let places = self.by_cell[begin..].iter().take_while(move |(of, _)| *of == cell);
+        places.map(|&(_, place)| (place, &self.all[place]))
+    }
+}
+
+impl<'h> std::ops::Deref for Writes<'h> {
+    type Target = [Write<'h>];
+
+    fn deref(&self) -> &[Write<'h>] {
+        &self.all
     }
 }
 

@@ -18,7 +18,7 @@
 //! synced, and still bind it; where the run syncs every write, so do those that Redis acknowledged. Where instances are set to
 //! accept losses, a record is not judged after Redis lost it. An orderly stop and a loss of Redis's data take nothing away.
 
-use std::cell::Cell;
+use std::{cell::Cell, collections::BTreeMap};
 
 use super::{
     Account, Excuse, Verdict,
@@ -49,14 +49,16 @@ struct Session<'a, 'h> {
 /// What the instance knows of one cell.
 #[derive(Default)]
 struct Memory<'a, 'h> {
-    values: Vec<Known<'a, 'h>>,
+    values: BTreeMap<Seen, Known<'a, 'h>>,
+    /// By proof, the values that the instance had and whose end is not proven: few, however many it had.
+    open: [Vec<Seen>; 2],
     /// The operations that gave the cell any value, by their return; of earlier lives only local writes.
     had: Vec<&'a Operation<'h>>,
 }
 
 /// A value that the instance had. For each fact there are two proofs: one of this life, and one that outlives a crash.
+#[derive(Default)]
 struct Known<'a, 'h> {
-    value: Seen,
     first: [Option<&'a Operation<'h>>; 2],
     /// The operation that had it, and the later one that had something else.
     superseded: [Option<(&'a Operation<'h>, &'a Operation<'h>)>; 2],
@@ -96,7 +98,7 @@ impl<'a, 'h> Session<'a, 'h> {
             match op.call {
                 Call::Upsert { .. } => {
                     memories[EXISTENCE].learn(run, op, Seen::Present);
-                    for write in &op.writes {
+                    for write in op.writes.iter() {
                         memories[write.cell].learn(run, op, Seen::Tagged(write.tag));
                     }
                     for &cell in &op.removes {
@@ -138,7 +140,7 @@ impl<'a, 'h> Session<'a, 'h> {
         let place = || (self.record.name(cell), self.instance);
         match read.shown[cell] {
             Seen::Tagged(tag) => {
-                let known = memory.values.iter().find(|known| known.value == Seen::Tagged(tag))?;
+                let known = memory.values.get(&Seen::Tagged(tag))?;
                 let proofs = known.superseded.into_iter().flatten();
                 let stands = |later: &Operation<'h>| later.precedes(read) && !self.is_excused(later, cell, read);
                 let (first, later) = proofs.into_iter().find(|(_, later)| stands(later))?;
@@ -150,11 +152,13 @@ impl<'a, 'h> Session<'a, 'h> {
                 Some(Verdict::Violation { message, ops: numbers(&[first, later, read]) })
             }
             Seen::Absent => {
-                let removals = || self.run.removers(self.record, cell);
+                let removals = || self.run.removers(self.record, cell).filter(|op| op.called < read.returned());
+                if removals().any(|op| op.instance != self.instance) {
+                    return None;
+                }
                 let mut had = memory.had.iter().rev().filter(|had| had.precedes(read));
                 let had = had.find(|had| {
-                    removals().filter(|op| op.called < read.returned()).all(|op| self.is_own_before(op, had))
-                        && !self.is_excused(had, cell, read)
+                    removals().all(|op| self.is_own_before(op, had)) && !self.is_excused(had, cell, read)
                 })?;
                 let (place, instance) = place();
                 let message = format!(
@@ -207,36 +211,56 @@ impl<'a, 'h> Memory<'a, 'h> {
         if value == Seen::Stray {
             return;
         }
-        for known in self.values.iter_mut().filter(|known| known.value != value) {
-            if let Some(first) = known.first.into_iter().flatten().find(|first| first.precedes(op)) {
-                known.superseded[THIS_LIFE].get_or_insert((first, op));
-                if is_synced(run, op) {
-                    known.superseded[DURABLE].get_or_insert((first, op));
-                }
-            }
+        let is_synced = is_synced(run, op);
+        let proofs = if is_synced { &[THIS_LIFE, DURABLE][..] } else { &[THIS_LIFE] };
+        for &proof in proofs {
+            let values = &mut self.values;
+            self.open[proof].retain(|had| {
+                let known = values.get_mut(had).expect("what is open is known");
+                let first = || known.first.into_iter().flatten().find(|first| first.precedes(op));
+                let Some(first) = Some(had).filter(|had| **had != value).and_then(|_| first()) else { return true };
+                known.superseded[proof] = Some((first, op));
+                false
+            });
         }
         if value != Seen::Absent {
             self.had.push(op);
         }
         if matches!(value, Seen::Tagged(_)) {
-            let place = self.values.iter().position(|known| known.value == value).unwrap_or_else(|| {
-                self.values.push(Known { value, first: [None; 2], superseded: [None; 2] });
-                self.values.len() - 1
-            });
-            let first = &mut self.values[place].first;
-            first[THIS_LIFE].get_or_insert(op);
-            if is_synced(run, op) {
-                first[DURABLE].get_or_insert(op);
+            let known = self.values.entry(value).or_default();
+            let is_new = known.first.iter().all(Option::is_none);
+            known.first[THIS_LIFE].get_or_insert(op);
+            if is_synced {
+                known.first[DURABLE].get_or_insert(op);
+            }
+            if is_new {
+                self.open(value);
+            }
+        }
+    }
+
+    /// The instance has the value.
+    fn open(&mut self, value: Seen) {
+        let superseded = self.values.get(&value).map(|known| known.superseded.map(|proof| proof.is_some()));
+        for (open, is_superseded) in self.open.iter_mut().zip(superseded.into_iter().flatten()) {
+            if !is_superseded {
+                open.push(value);
             }
         }
     }
 
     fn crash(&mut self, run: &Operations<'_>) {
-        for known in &mut self.values {
+        for known in self.values.values_mut() {
             known.first[THIS_LIFE] = None;
             known.superseded[THIS_LIFE] = None;
         }
         self.had.retain(|op| is_synced(run, op));
+        self.open = Default::default();
+        let had = self.values.iter().filter(|(_, known)| known.first[DURABLE].is_some());
+        let had: Vec<_> = had.map(|(value, _)| *value).collect();
+        for value in had {
+            self.open(value);
+        }
     }
 }
 
@@ -415,5 +439,21 @@ mod tests {
         story.upsert(0, "u", &["name"], Shared);
         story.get_none(0, "u", Source::Shared);
         story.passes(Session);
+    }
+
+    #[test]
+    fn what_a_long_record_held_is_looked_at_once() {
+        let mut story = Story::new(&["p"]);
+        for _ in 0..1_000 {
+            story.upsert(0, "u", &["name"], Shared);
+        }
+        let history = story.told();
+        let run = Operations::of(&history);
+        let (mut memory, mut most) = (Memory::default(), 0);
+        for op in &run.all {
+            memory.learn(&run, op, Seen::Tagged(op.writes[0].tag));
+            most = most.max(memory.open[THIS_LIFE].len());
+        }
+        assert_eq!((memory.values.len(), most), (1_000, 1));
     }
 }

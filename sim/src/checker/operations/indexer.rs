@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value as Json;
 
-use super::{EXISTENCE, End, Operation, Operations, Record, Seen, Write};
+use super::{EXISTENCE, End, Operation, Operations, Record, Seen, Write, Writes};
 use crate::{
     checker::{
         cells::{self, Cell, Valued},
@@ -157,7 +157,7 @@ impl<'h> Indexer<'h> {
                 is_cancelled: false,
                 is_final: self.phase == Some(Phase::FinalReads),
                 record,
-                writes: Vec::new(),
+                writes: Writes::default(),
                 removes: Vec::new(),
                 shown: Vec::new(),
                 values: Vec::new(),
@@ -278,7 +278,7 @@ fn shown<'h>(record: &mut Record<'h>, json: &'h Json) -> (Vec<Seen>, Vec<(usize,
     (shown, values)
 }
 
-fn written<'h>(record: &mut Record<'h>, patch: &'h Patch) -> Result<Vec<Write<'h>>, String> {
+fn written<'h>(record: &mut Record<'h>, patch: &'h Patch) -> Result<Writes<'h>, String> {
     let cells = cells::of_patch(patch)?;
     let mut writes: Vec<Write<'h>> = Vec::with_capacity(cells.len());
     for valued in &cells {
@@ -286,12 +286,14 @@ fn written<'h>(record: &mut Record<'h>, patch: &'h Patch) -> Result<Vec<Write<'h
             return Err(format!("{} is written without a tag of this record", valued.cell));
         };
         let cell = record.cell(valued.cell);
-        if writes.iter().any(|write| write.cell == cell && write.tag != tag) {
-            return Err(format!("{} is written twice, with two tags", valued.cell));
-        }
         writes.push(Write { cell, tag, value: valued.value });
     }
-    Ok(writes)
+    let writes = Writes::new(writes);
+    let has_two_tags = |write: &Write<'_>| writes.to(write.cell).any(|(_, other)| other.tag != write.tag);
+    match writes.iter().position(has_two_tags) {
+        Some(place) => Err(format!("{} is written twice, with two tags", cells[place].cell)),
+        None => Ok(writes),
+    }
 }
 
 fn seen(record: &Record<'_>, valued: &Valued<'_>) -> Seen {
