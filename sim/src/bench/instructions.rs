@@ -25,8 +25,8 @@ const EACH_OF_MOST: [u32; 2] = [4, 14];
 const LIMITS: [(&str, f64); 4] = [
     ("echo, SimNet", 0.85),
     ("get, whole bed", 1.53),
-    ("upsert Shared, whole bed", 6.8),
-    ("upsert Local, whole bed", 3.55),
+    ("upsert Shared, whole bed", 6.15),
+    ("upsert Local, whole bed", 2.92),
 ];
 
 /// How many times as much an operation may cost among the most clients: 1.08 was counted at most.

@@ -52,6 +52,8 @@ struct Memory<'a, 'h> {
     values: BTreeMap<Seen, Known<'a, 'h>>,
     /// By proof, the values that the instance had and whose end is not proven: few, however many it had.
     open: [Vec<Seen>; 2],
+    /// The value that this life had last.
+    latest: Option<Seen>,
     /// The operations that gave the cell any value, by their return; of earlier lives only local writes.
     had: Vec<&'a Operation<'h>>,
 }
@@ -212,15 +214,23 @@ impl<'a, 'h> Memory<'a, 'h> {
             return;
         }
         let is_synced = is_synced(run, op);
+        if !is_synced && self.latest == Some(value) && self.open[THIS_LIFE] == [value] {
+            // Again, and nothing else since: the usual read.
+            self.had.push(op);
+            return;
+        }
+        self.latest = Some(value).filter(|value| matches!(value, Seen::Tagged(_)));
         let proofs = if is_synced { &[THIS_LIFE, DURABLE][..] } else { &[THIS_LIFE] };
         for &proof in proofs {
             let values = &mut self.values;
             self.open[proof].retain(|had| {
+                if *had == value {
+                    return true;
+                }
                 let known = values.get_mut(had).expect("what is open is known");
-                let first = || known.first.into_iter().flatten().find(|first| first.precedes(op));
-                let Some(first) = Some(had).filter(|had| **had != value).and_then(|_| first()) else { return true };
-                known.superseded[proof] = Some((first, op));
-                false
+                let first = known.first.into_iter().flatten().find(|first| first.precedes(op));
+                known.superseded[proof] = first.map(|first| (first, op));
+                first.is_none()
             });
         }
         if value != Seen::Absent {
@@ -255,7 +265,7 @@ impl<'a, 'h> Memory<'a, 'h> {
             known.superseded[THIS_LIFE] = None;
         }
         self.had.retain(|op| is_synced(run, op));
-        self.open = Default::default();
+        (self.open, self.latest) = Default::default();
         let had = self.values.iter().filter(|(_, known)| known.first[DURABLE].is_some());
         let had: Vec<_> = had.map(|(value, _)| *value).collect();
         for value in had {
