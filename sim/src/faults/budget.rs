@@ -21,7 +21,7 @@
 //! A plan beyond the budget is held to nothing of this. In any plan, one thing suffers one fault at a time: a process that is
 //! down cannot crash, a fault of a disk ends with that disk's troubles.
 
-use super::{DiskTrouble, Fault, PlannedFault};
+use super::{DiskTrouble, Fault, NetTrouble, PlannedFault};
 
 /// How long after a loss of Redis's data no instance crashes: several times the interval within which copies are
 /// written behind.
@@ -42,6 +42,8 @@ enum Victim {
     Calls(u32),
     Network(u32),
     Resolver(u32),
+    /// What flips on the way, which is told for all of them at once.
+    Bits,
 }
 
 /// Takes out what the header of this file rules out.
@@ -152,8 +154,10 @@ fn victims(fault: &Fault) -> Vec<Victim> {
         Fault::RedisCrash { .. }
         | Fault::RedisPowerLoss { .. }
         | Fault::RedisFailover { .. }
+        | Fault::RedisSwap { .. }
         | Fault::RedisPause
         | Fault::RedisRefuses { .. }
+        | Fault::RedisRefusesOne { .. }
         | Fault::RedisDenies { .. }
         | Fault::RedisLimits { .. }
         | Fault::RedisBusyScript { .. }
@@ -176,7 +180,10 @@ fn victims(fault: &Fault) -> Vec<Victim> {
         Fault::CancelledCalls { instance, .. } => vec![Victim::Calls(*instance)],
         Fault::ClockStep { instance, .. } | Fault::ClockDrift { instance, .. } => vec![Victim::Clock(*instance)],
         Fault::RedisClockStep { .. } => vec![Victim::RedisClock],
-        Fault::BadNetwork { instances, .. } => instances.iter().copied().map(Victim::Network).collect(),
+        Fault::BadNetwork { instances, trouble } => {
+            let bits = matches!(trouble, NetTrouble::Flips { .. }).then_some(Victim::Bits);
+            instances.iter().copied().map(Victim::Network).chain(bits).collect()
+        }
         Fault::BadNames { instances, .. } => instances.iter().copied().map(Victim::Resolver).collect(),
         Fault::Partition { .. } | Fault::SlowLink { .. } | Fault::ResetConnections { .. } => Vec::new(),
     }

@@ -3,8 +3,8 @@
 use rand::{RngExt, seq::IndexedRandom};
 
 use super::{
-    Direction, DiskTrouble, Fault, Frame, Moment, NetTrouble, Persistence, PlannedFault, REFUSALS, STEPS, Trigger,
-    generate::moment_us,
+    Direction, DiskTrouble, Fault, Frame, Moment, NetTrouble, Persistence, PlannedFault, REFUSALS, STEPS, ServerLimit,
+    Trigger, generate::moment_us,
 };
 use crate::seed::Stream;
 
@@ -133,6 +133,38 @@ fn bad_at_once(draw: &mut Stream) -> DiskTrouble {
         DiskTrouble::Stalled,
     ];
     *each.choose(draw).expect("four")
+}
+
+/// What makes rare faults of runs with the emphasis on moments strike: a stream of its own, after all others.
+pub(super) fn company(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &Frame) {
+    if frame.emphasis != Emphasis::Moments {
+        return;
+    }
+    let mut beside = Vec::new();
+    for planned in plan.iter_mut() {
+        let (instance, start_us) = (draw.random_range(0..frame.instances), planned.start_us + 1);
+        let (fault, end_us) = match planned.fault {
+            // A client that looks after its connection is idle for as long only while it stands still.
+            Fault::RedisLimits { to: ServerLimit::Idle { seconds } } => {
+                let end_us = start_us + (seconds + 2) * 1_000_000;
+                planned.end_us = planned.end_us.max(end_us);
+                (Fault::InstancePause { instance }, end_us)
+            }
+            // Who is connected stays so.
+            Fault::RedisLimits { to: ServerLimit::Clients { .. } } => {
+                (Fault::ResetConnections { instances: (0..frame.instances).collect() }, start_us)
+            }
+            _ => continue,
+        };
+        beside.push(PlannedFault { start_us, end_us, at: None, fault });
+    }
+    plan.append(&mut beside);
+    if draw.random_bool(0.3) {
+        let fault = at_moment(draw, frame, (&Moment::ScanGoesOn, false));
+        let start_us = draw.random_range(0..frame.length_us / 2);
+        let at = Some(Trigger { moment: Moment::ScanGoesOn, nth: 1, lasts_us: 400_000 });
+        plan.push(PlannedFault { start_us, end_us: frame.length_us, at, fault });
+    }
 }
 
 /// An instance that ends, in order or not, and starts again after a while.

@@ -4,8 +4,8 @@
 use rand::{RngExt, seq::IndexedRandom};
 
 use super::{
-    BadWrite, DENIALS, Direction, DiskTrouble, Emphasis, Fault, NameAnswer, NetTrouble, Persistence, PlannedFault,
-    REFUSALS, ServerLimit, budget, emphasis, stores,
+    BadWrite, DENIALS, Direction, DiskTrouble, Emphasis, Fault, NameAnswer, NetTrouble, OtherData, Persistence,
+    PlannedFault, REFUSALS, Refusal, ServerLimit, budget, emphasis, stores,
 };
 use crate::seed::{Seed, Stream};
 
@@ -114,6 +114,36 @@ const ADDRESS_KINDS: [Kind; 1] = [|draw, instances| Fault::BadNames {
 const SUSPEND_KINDS: [Kind; 1] =
     [|draw, instances| Fault::InstanceSuspend { instance: draw.random_range(0..instances) }];
 
+/// Bits that flip on the way, from a stream of their own.
+const FLIP_KINDS: [Kind; 1] = [|draw, instances| Fault::BadNetwork {
+    instances: some(draw, instances),
+    trouble: NetTrouble::Flips {
+        of_requests: draw.random(),
+        segments: *[1, 2, 5].choose(draw).expect("three"),
+        draw: draw.random(),
+    },
+}];
+
+/// Errors for one instance alone, from a stream of their own: its user may do nothing any more, or one of its connections leads to
+/// a server in another state, as behind a proxy.
+const ONE_KINDS: [Kind; 2] = [
+    |draw, instances| Fault::RedisRefusesOne {
+        instance: draw.random_range(0..instances),
+        with: *[Refusal::NoAuth, Refusal::NoPermission].choose(draw).expect("two"),
+        user: true,
+    },
+    |draw, instances| Fault::RedisRefusesOne {
+        instance: draw.random_range(0..instances),
+        with: **REFUSALS.iter().filter(is_of_one).collect::<Vec<_>>().choose(draw).expect("seven"),
+        user: false,
+    },
+];
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "a filter asks for a reference")]
+fn is_of_one(refusal: &&Refusal) -> bool {
+    !matches!(refusal, Refusal::Busy | Refusal::MaxClients)
+}
+
 /// What an operator of Redis does to it while it runs, for runs with the emphasis on moments.
 const SERVER_KINDS: [Kind; 7] = [
     |draw, _| Fault::ForeignKeys {
@@ -200,8 +230,12 @@ pub fn generate(seed: Seed, frame: &Frame) -> Vec<PlannedFault> {
     if frame.emphasis == Emphasis::Moments {
         add(&mut plan, &mut seed.stream("faults of an operator"), (&SERVER_KINDS, 0.1), (instances, length_us));
     }
+    add(&mut plan, &mut seed.stream("faults of bits on the way"), (&FLIP_KINDS, 0.06), (instances, length_us));
+    add(&mut plan, &mut seed.stream("errors for one instance"), (&ONE_KINDS, 0.04), (instances, length_us));
+    swap(&mut plan, &mut seed.stream("another server"), length_us);
     stores::add(&mut plan, &mut seed.stream("faults of directories"), frame);
     emphasis::add(&mut plan, &mut seed.stream("faults of the workload"), frame);
+    emphasis::company(&mut plan, &mut seed.stream("faults in company"), frame);
     plan.sort_by_key(|planned| planned.start_us);
     if !frame.beyond_budget {
         plan = budget::within(plan);
@@ -213,6 +247,17 @@ pub fn generate(seed: Seed, frame: &Frame) -> Vec<PlannedFault> {
         plan = budget::remembered(plan, tombstone_ttl_us);
     }
     budget::one_at_a_time(plan)
+}
+
+/// Another server behind the name, in one of eight plans that lose data anyhow, and after that: reads before the first loss can be
+/// judged by more.
+fn swap(plan: &mut Vec<PlannedFault>, draw: &mut Stream, length_us: u64) {
+    let first_us = plan.iter().filter(|planned| planned.fault.loses_data()).map(|planned| planned.end_us).min();
+    let Some(first_us) = first_us.filter(|first_us| draw.random_bool(0.125) && *first_us < length_us) else { return };
+    let holds = *[OtherData::Nothing, OtherData::Markers, OtherData::Clone].choose(draw).expect("three");
+    let start_us = draw.random_range(first_us..length_us);
+    let end_us = (start_us + duration_us(draw, length_us)).min(length_us);
+    plan.push(PlannedFault { start_us, end_us, at: None, fault: Fault::RedisSwap { holds } });
 }
 
 /// Draws each kind with this chance, and then a few faults of it.
@@ -248,15 +293,21 @@ fn add(
     }
 }
 
+/// How far ahead a clock can be: by hours; beyond 2262, where nanoseconds since 1970 pass 63 bits; beyond 6429, where a stamp has as
+/// many years left as have gone by; beyond 9999, where years have five digits.
+const FAR_CLOCKS_MS: [i64; 6] = [10_800_000, 10_800_000, 10_800_000, 237 * YEAR_MS, 4_500 * YEAR_MS, 8_000 * YEAR_MS];
+const YEAR_MS: i64 = 365 * 24 * 3_600_000;
+
 /// How wrong the instances' wall clocks are: in half of the seeds not at all, else each by up to a quarter of an hour. Not
-/// at all where removals are soon forgotten. Of plans with any emphasis, in one of eight a clock is hours ahead.
+/// at all where removals are soon forgotten. Of plans with any emphasis, in one of eight a clock is far ahead.
 pub fn clock_offsets_ms(seed: Seed, frame: &Frame) -> Vec<i64> {
     let mut draw = seed.stream("clocks");
     let wrong = draw.random::<bool>() && frame.tombstone_ttl_us.is_none();
     let draw_ms = |_| if wrong { draw.random_range(-900_000..=900_000) } else { 0 };
     let mut offsets_ms: Vec<_> = (0..frame.instances).map(draw_ms).collect();
-    if frame.emphasis == Emphasis::Any && seed.stream("a far clock").random_bool(0.125) {
-        offsets_ms[0] += 3 * 3_600_000;
+    let mut far = seed.stream("a far clock");
+    if frame.emphasis == Emphasis::Any && far.random_bool(0.125) {
+        offsets_ms[0] += *FAR_CLOCKS_MS.choose(&mut far).expect("six");
     }
     offsets_ms
 }

@@ -15,11 +15,14 @@ impl Fault {
             Self::RedisPowerLoss { .. } => "Redis power loss",
             Self::RedisFailover { silent: false, .. } => "Redis failover",
             Self::RedisFailover { silent: true, .. } => "Redis failover in silence",
+            Self::RedisSwap { .. } => "another Redis",
             Self::ResetConnections { .. } => "connection reset",
             Self::RedisCrash { data: Persistence::Kept } => "Redis crash, data kept",
             Self::RedisCrash { data: Persistence::Lost } => "Redis crash, data lost",
             Self::RedisPause => "Redis pause",
             Self::RedisRefuses { .. } => "Redis refuses",
+            Self::RedisRefusesOne { user: true, .. } => "Redis refuses a user",
+            Self::RedisRefusesOne { user: false, .. } => "Redis refuses a connection",
             Self::RedisDenies { .. } => "denied command",
             Self::RedisLimits { to: ServerLimit::BulkBytes { .. } } => "limit of a word",
             Self::RedisLimits { to: ServerLimit::QueryBytes { .. } } => "limit of a query",
@@ -60,6 +63,8 @@ impl NetTrouble {
             Self::Narrow { .. } => "low bandwidth",
             Self::Jitter { .. } => "jitter",
             Self::ResetWithin { .. } => "reset within a message",
+            Self::Flips { of_requests: true, .. } => "flipped bits in requests",
+            Self::Flips { of_requests: false, .. } => "flipped bits in replies",
             Self::Short { .. } => "short reads and writes",
         }
     }
@@ -106,7 +111,7 @@ impl StoreChange {
 }
 
 /// The kinds, as they are named in reports.
-pub const KIND_NAMES: [&str; 63] = [
+pub const KIND_NAMES: [&str; 68] = [
     "partition",
     "partition of requests",
     "partition of replies",
@@ -115,6 +120,8 @@ pub const KIND_NAMES: [&str; 63] = [
     "low bandwidth",
     "jitter",
     "reset within a message",
+    "flipped bits in requests",
+    "flipped bits in replies",
     "short reads and writes",
     "slow names",
     "failing names",
@@ -126,10 +133,13 @@ pub const KIND_NAMES: [&str; 63] = [
     "Redis power loss",
     "Redis failover",
     "Redis failover in silence",
+    "another Redis",
     "Redis crash, data kept",
     "Redis crash, data lost",
     "Redis pause",
     "Redis refuses",
+    "Redis refuses a user",
+    "Redis refuses a connection",
     "denied command",
     "limit of a word",
     "limit of a query",

@@ -102,12 +102,27 @@ pub enum Fault {
         /// Whether the old host loses power, so that connections to it just fall silent, rather than only its process.
         silent: bool,
     },
+    /// Redis ends, and its name leads to another server from then on; at the end of the fault that one ends, and the name leads to
+    /// Redis as it was.
+    RedisSwap {
+        /// What the other server holds.
+        holds: OtherData,
+    },
     /// The process of Redis is stopped (SIGSTOP) and goes on at the end of the fault; connections stay open.
     RedisPause,
     /// Redis runs and answers commands with an error.
     RedisRefuses {
         /// Which, and to which commands.
         with: Refusal,
+    },
+    /// Redis answers one instance with an error, and works for the others.
+    RedisRefusesOne {
+        /// Which.
+        instance: u32,
+        /// Which error.
+        with: Refusal,
+        /// All of its connections, as of one user; or only the one that it has had for longest.
+        user: bool,
     },
     /// Users of Redis are denied some commands, and may use all others.
     RedisDenies {
@@ -279,6 +294,15 @@ pub enum NetTrouble {
         /// Of requests, or of replies.
         of_requests: bool,
     },
+    /// Bits flip on the way, in what frames a request or a reply.
+    Flips {
+        /// In requests, or in replies.
+        of_requests: bool,
+        /// In so many segments, one bit each.
+        segments: u32,
+        /// Another number flips other bits.
+        draw: u64,
+    },
     /// The instances' kernels read and write fewer bytes than they could.
     Short {
         /// Of a thousand reads and writes.
@@ -431,6 +455,18 @@ pub enum Persistence {
     Lost,
 }
 
+/// What a server holds that stands behind the name of Redis for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OtherData {
+    /// Nothing.
+    Nothing,
+    /// Markers of a generation of its own, and no records.
+    Markers,
+    /// What Redis holds at that moment, with markers of a generation of its own.
+    Clone,
+}
+
 impl Fault {
     /// The instances that it names.
     pub fn instances(&self) -> &[u32] {
@@ -451,11 +487,13 @@ impl Fault {
             | Self::BitRot { instance, .. }
             | Self::BadWrites { instance, .. }
             | Self::StoreChange { instance, .. }
+            | Self::RedisRefusesOne { instance, .. }
             | Self::ClockStep { instance, .. }
             | Self::ClockDrift { instance, .. } => std::slice::from_ref(instance),
             Self::RedisCrash { .. }
             | Self::RedisPowerLoss { .. }
             | Self::RedisFailover { .. }
+            | Self::RedisSwap { .. }
             | Self::RedisPause
             | Self::RedisRefuses { .. }
             | Self::RedisDenies { .. }
@@ -475,7 +513,7 @@ impl Fault {
     pub fn loses_data(&self) -> bool {
         match self {
             Self::RedisCrash { data } | Self::RedisPowerLoss { data } => *data == Persistence::Lost,
-            Self::FlushAll => true,
+            Self::FlushAll | Self::RedisSwap { .. } => true,
             _ => self.loses_records(),
         }
     }

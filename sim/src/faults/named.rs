@@ -33,11 +33,13 @@ impl Fault {
             | Self::BitRot { instance, .. }
             | Self::BadWrites { instance, .. }
             | Self::StoreChange { instance, .. }
+            | Self::RedisRefusesOne { instance, .. }
             | Self::ClockStep { instance, .. }
             | Self::ClockDrift { instance, .. } => NamedInstances::One(instance),
             Self::RedisCrash { .. }
             | Self::RedisPowerLoss { .. }
             | Self::RedisFailover { .. }
+            | Self::RedisSwap { .. }
             | Self::RedisPause
             | Self::RedisRefuses { .. }
             | Self::RedisDenies { .. }

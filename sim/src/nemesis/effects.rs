@@ -24,6 +24,7 @@ impl Nemesis<'_> {
                 links.map(|(instance, redis)| world.net().troubled(instance, redis)).sum()
             }
             Fault::BadNetwork { trouble: NetTrouble::ResetWithin { .. }, .. } => world.net().counters().planned_resets,
+            Fault::BadNetwork { trouble: NetTrouble::Flips { .. }, .. } => self.redis.garbled(),
             Fault::BadNetwork { trouble: NetTrouble::Short { .. }, .. } => world.net().counters().shortened,
             // Connects that asked for an address meanwhile.
             Fault::BadNames { .. } => world.net().counters().troubled_names,
@@ -31,10 +32,12 @@ impl Nemesis<'_> {
             Fault::RedisCrash { .. }
             | Fault::RedisPowerLoss { .. }
             | Fault::RedisFailover { .. }
+            | Fault::RedisSwap { .. }
             | Fault::RedisRollback { .. } => world.net().counters().refused,
             // What arrives while Redis stands still, and is answered late.
             Fault::RedisPause => world.net().counters().segments,
             Fault::RedisRefuses { .. }
+            | Fault::RedisRefusesOne { .. }
             | Fault::RedisDenies { .. }
             | Fault::RedisLimits { .. }
             | Fault::RedisBusyScript { .. } => self.redis.with_engine(|engine| engine.refusals()),

@@ -152,6 +152,7 @@ impl Nemesis<'_> {
             | Fault::RedisFailover { .. }
             | Fault::RedisPause
             | Fault::RedisRefuses { .. }
+            | Fault::RedisRefusesOne { .. }
             | Fault::RedisDenies { .. }
             | Fault::RedisLimits { .. }
             | Fault::RedisBusyScript { .. }
@@ -160,6 +161,10 @@ impl Nemesis<'_> {
             | Fault::FlushAll
             | Fault::Eviction { .. }
             | Fault::RedisRollback { .. } => return self.begin_on_redis(fault, playing.saves.remove(&number).as_ref()),
+            Fault::RedisSwap { holds } => {
+                playing.saves.insert(number, self.redis.save());
+                return self.swap_redis(*holds);
+            }
             Fault::RedisClockStep { by_ms } => HOSTS.iter().for_each(|host| self.world.step_clock_ms(*host, *by_ms)),
             Fault::RollingRestart { down_us } => {
                 let mut restarted = 0;
@@ -205,6 +210,10 @@ impl Nemesis<'_> {
             }
             Fault::RedisRefuses { with } => {
                 self.redis.with_engine(|engine| engine.refuse(Some(*with)));
+                0
+            }
+            Fault::RedisRefusesOne { instance, with, user } => {
+                self.redis.refuse_some((*instance).into(), *with, *user);
                 0
             }
             Fault::RedisDenies { denied } => {
@@ -325,8 +334,10 @@ impl Nemesis<'_> {
                 self.clear_other_host();
                 self.redis.fail_over(world);
             }
+            Fault::RedisSwap { .. } => self.swap_redis_back(&playing.saves.remove(&number).expect("it was kept")),
             Fault::RedisPause => world.resume(self.redis.host()),
             Fault::RedisRefuses { .. } => self.redis.with_engine(|engine| engine.refuse(None)),
+            Fault::RedisRefusesOne { .. } => self.redis.refuse_none(),
             Fault::RedisDenies { .. } => self.redis.with_engine(|engine| engine.deny(None)),
             Fault::RedisLimits { .. } => self.redis.with_engine(Engine::lift_limits),
             Fault::RedisBusyScript { .. } => {

@@ -2,10 +2,10 @@
 
 use super::{Edge, Nemesis};
 use crate::{
-    faults::{Fault, NameAnswer, NetTrouble, Persistence},
+    faults::{Fault, NameAnswer, NetTrouble, OtherData, Persistence},
     history::{Stop, What},
     redis::{
-        Engine,
+        Content, Dumped, Engine,
         serve_world::{HOSTS, PORT},
     },
     world::{
@@ -14,10 +14,17 @@ use crate::{
     },
 };
 
+/// How the keys of the markers of a generation begin (docs/FORMATS.md).
+const MARKERS: &[u8] = b"cc1g:";
+
 impl Nemesis<'_> {
     /// Begins or ends trouble between these instances and Redis, wherever that runs.
     pub(super) fn change_network(&self, instances: &[u32], trouble: NetTrouble, edge: Edge) {
         let (net, begins) = (self.world.net(), edge == Edge::Begin);
+        if let NetTrouble::Flips { of_requests, segments, draw } = trouble {
+            let segments = if begins { segments } else { 0 };
+            return self.redis.garble(instances.iter().copied().map(Host::from), of_requests, segments, draw);
+        }
         for instance in instances.iter().map(|number| Host::from(*number)) {
             if let NetTrouble::Short { per_mille } = trouble {
                 net.set_short(instance, if begins { per_mille } else { 0 });
@@ -35,7 +42,7 @@ impl Nemesis<'_> {
                     NetTrouble::ResetWithin { of_requests, .. } if (from == instance) != of_requests => {}
                     NetTrouble::ResetWithin { bytes, .. } if begins => drop(net.reset_after(from, to, bytes)),
                     NetTrouble::ResetWithin { .. } => net.forget_resets(from, to),
-                    NetTrouble::Short { .. } => unreachable!("it concerns no link"),
+                    NetTrouble::Short { .. } | NetTrouble::Flips { .. } => unreachable!("it concerns no link"),
                 }
             }
         }
@@ -86,6 +93,40 @@ impl Nemesis<'_> {
         }
     }
 
+    /// The name of Redis leads to another server. Answers how many connections broke.
+    pub(super) fn swap_redis(&self, holds: OtherData) -> u64 {
+        let connections = self.world.net().open_connections(self.redis.host()) as u64;
+        let now_ms = self.world.wall_ms(self.redis.host());
+        let markers: Vec<_> = self
+            .redis
+            .with_engine(|engine| engine.dump(now_ms))
+            .into_iter()
+            .filter_map(|(key, marker)| {
+                Some((key.starts_with(MARKERS).then_some(key)?, of_another_generation(marker)?))
+            })
+            .collect();
+        let data = if holds == OtherData::Clone { Persistence::Kept } else { Persistence::Lost };
+        self.redis.crash(self.world, Stop::Killed, data);
+        if holds != OtherData::Nothing {
+            self.redis.with_engine(|engine| markers.iter().for_each(|(key, marker)| engine.store(key, marker)));
+        }
+        self.take_name();
+        connections
+    }
+
+    /// The name leads to Redis again, which holds what it held.
+    pub(super) fn swap_redis_back(&self, kept: &Engine) {
+        self.redis.roll_back(self.world, Stop::Killed, kept);
+        self.take_name();
+    }
+
+    /// What is to run next runs on the other host. It does not hold what the last one did.
+    fn take_name(&self) {
+        self.clear_other_host();
+        self.redis.fail_over(self.world);
+        self.recorder.note(What::RedisLostData);
+    }
+
     /// Redis ends, with its host or without; what it goes on with, there or elsewhere, is decided now. Answers what was
     /// lost or broken.
     pub(super) fn stop_redis(&self, fault: &Fault, save: Option<&Engine>) -> u64 {
@@ -106,4 +147,13 @@ impl Nemesis<'_> {
         }
         if data == Persistence::Lost { keys } else { connections }
     }
+}
+
+/// What is in the place of this marker where somebody else chose it.
+fn of_another_generation(mut marker: Dumped) -> Option<Dumped> {
+    match &mut marker.content {
+        Content::String(text) => text.reverse(),
+        Content::Hash(_) => return None,
+    }
+    Some(marker)
 }

@@ -10,6 +10,7 @@
 //! wrong. `tests/redis_parity.rs` sends both the same commands; [`engine`] lists what is known to differ.
 
 pub mod engine;
+mod garble;
 pub mod serve_tcp;
 pub mod serve_world;
 

@@ -16,9 +16,9 @@ use contact_cache::env::Env as _;
 use futures_util::future::{AbortHandle, abortable};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{ClientId, Engine, Flow};
+use super::{ClientId, Engine, Flow, garble::Garbled};
 use crate::{
-    faults::{Moment, Persistence},
+    faults::{Moment, Persistence, Refusal},
     history::Stop,
     world::{Host, SimEnv, SimStream, World, moments::Moments},
 };
@@ -44,8 +44,14 @@ pub struct RedisHost {
     busy_until_us: Arc<AtomicU64>,
     /// What is damaged of the replies to come.
     flip: Arc<Mutex<Option<Flip>>>,
+    /// What is damaged of what frames requests and replies.
+    garbled: Garbled,
     /// Ends the connections that are idle for too long.
     ends: Arc<Mutex<BTreeMap<ClientId, AbortHandle>>>,
+    /// The host from which each connection comes.
+    peers: Arc<Mutex<BTreeMap<ClientId, Host>>>,
+    /// Whose connections are refused, and how.
+    refused: Arc<Mutex<Option<(Host, Refusal)>>>,
 }
 
 /// A bit of a reply that is flipped on its way, unnoticed by every checksum.
@@ -70,6 +76,7 @@ impl RedisHost {
     /// Starts the process.
     pub fn start(&self, world: &World) {
         self.busy_until_us.store(0, Ordering::Relaxed);
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let (redis, moments) = (self.clone(), world.moments().clone());
         // The task ends with its process.
         drop(world.start(self.host(), |env| redis.serve(env, moments)));
@@ -125,6 +132,34 @@ impl RedisHost {
             reply[at] ^= 1 << bit;
             *flip = None;
         }
+    }
+
+    /// Flips one bit in the frame of each of the next so many segments of requests that come from these hosts, or of replies that go to
+    /// them, as the draw says.
+    pub fn garble(&self, hosts: impl Iterator<Item = Host>, of_requests: bool, segments: u32, draw: u64) {
+        self.garbled.begin(hosts, of_requests, segments, draw);
+    }
+
+    /// Bits that have flipped by [`Self::garble`], ever.
+    pub fn garbled(&self) -> u64 {
+        self.garbled.flipped()
+    }
+
+    /// Refuses the user of this host, on all of its connections from now on; or only the connection that it has had for longest. Answers
+    /// how many connections are there.
+    pub fn refuse_some(&self, host: Host, with: Refusal, is_user: bool) -> u64 {
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let its = peers.iter().filter(|(_, peer)| **peer == host).map(|(client, _)| *client);
+        let its: Vec<_> = its.take(if is_user { usize::MAX } else { 1 }).collect();
+        self.with_engine(|engine| its.iter().for_each(|client| engine.refuse_client(*client, Some(with))));
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = is_user.then_some((host, with));
+        its.len() as u64
+    }
+
+    /// Refuses no user and no connection any more.
+    pub fn refuse_none(&self) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.with_engine(Engine::refuse_no_client);
     }
 
     /// A script runs from now on. Redis answers nothing for so many microseconds (`busy-reply-threshold`), and that it is busy
@@ -187,7 +222,7 @@ impl RedisHost {
                 continue;
             }
             let client = ClientId(number);
-            self.with_engine(|engine| engine.connect_at(client, env.wall_ms()));
+            self.connected(client, stream.peer(), env.wall_ms());
             let redis = self.clone();
             let server = env.clone();
             let moments = moments.clone();
@@ -198,9 +233,20 @@ impl RedisHost {
                 // Ended by the limit or not, it is over.
                 let _ = conversation.await;
                 redis.ends().remove(&client);
+                redis.peers.lock().unwrap_or_else(PoisonError::into_inner).remove(&client);
                 redis.with_engine(|engine| engine.disconnect(client));
             });
         }
+    }
+
+    fn connected(&self, client: ClientId, host: Host, now_ms: u64) {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner).insert(client, host);
+        let refused = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = refused.filter(|(of, _)| *of == host).map(|(_, with)| with);
+        self.with_engine(|engine| {
+            engine.connect_at(client, now_ms);
+            engine.refuse_client(client, refused);
+        });
     }
 
     /// However a connection ends, it is the client's to notice.
@@ -208,6 +254,9 @@ impl RedisHost {
         let (mut input, mut output) = (vec![0; 16 * 1024], Vec::new());
         while let Ok(length @ 1..) = stream.read(&mut input).await {
             output.clear();
+            if self.with_engine(|engine| !engine.is_within_a_request(client)) {
+                self.garbled.request(stream.peer(), &mut input[..length]);
+            }
             self.idle(env).await;
             let steps = if moments.is_awaited() { self.steps(client, &input[..length]) } else { Vec::new() };
             for (before, _) in &steps {
@@ -220,6 +269,7 @@ impl RedisHost {
                 strike(env, moments, after.as_ref(), stream.peer()).await;
             }
             self.damage(&mut output);
+            self.garbled.reply(stream.peer(), &mut output);
             if stream.write_all(&output).await.is_err() || flow == Flow::Close {
                 return;
             }

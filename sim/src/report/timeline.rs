@@ -227,6 +227,10 @@ fn fault_text(fault: &Fault) -> String {
             )
         }
         Fault::RedisFailover { lag_us, .. } => format!("{}: {} ms behind", fault.kind(), lag_us / 1_000),
+        Fault::RedisRefusesOne { instance, with, .. } => {
+            format!("{} of instance {instance}: {with:?}", fault.kind())
+        }
+        Fault::RedisSwap { holds } => format!("{}: it holds {holds:?}", fault.kind()),
         Fault::BadNetwork { instances, trouble } => format!("{}: {trouble:?}", on(instances)),
         Fault::BadNames { instances, delay_us, answer } => {
             format!("{}: {answer:?} after {} ms", on(instances), delay_us / 1_000)

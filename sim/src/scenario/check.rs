@@ -5,7 +5,9 @@
 
 use super::Scenario;
 use crate::{
-    faults::{DiskTrouble, Fault, Moment, NamedInstances, NetTrouble, PlannedFault, ServerLimit, Trigger, colliding},
+    faults::{
+        DiskTrouble, Fault, Moment, NamedInstances, NetTrouble, PlannedFault, Refusal, ServerLimit, Trigger, colliding,
+    },
     marks, subject,
 };
 
@@ -162,6 +164,12 @@ fn check_amounts(place: &str, fault: &Fault) -> Result<(), String> {
         Fault::BadNetwork { trouble: NetTrouble::Narrow { bytes_per_s }, .. } => {
             within(&format!("bytes_per_s of {place}"), *bytes_per_s, 1, u64::MAX)
         }
+        Fault::BadNetwork { trouble: NetTrouble::Flips { segments, .. }, .. } => {
+            within(&format!("segments of {place}"), (*segments).into(), 1, u64::from(u32::MAX))
+        }
+        Fault::RedisRefusesOne { with: with @ (Refusal::Busy | Refusal::MaxClients), .. } => Err(format!(
+            "{place} refuses with {with:?}, which a server is to all clients: name an error that one user can meet"
+        )),
         Fault::RedisLimits { to: ServerLimit::Idle { seconds } } => {
             within(&format!("seconds of {place}"), *seconds, 1, TIME_US_MAX / 1_000_000)
         }
@@ -182,8 +190,10 @@ fn check_amounts(place: &str, fault: &Fault) -> Result<(), String> {
         | Fault::ResetConnections { .. }
         | Fault::RedisCrash { .. }
         | Fault::RedisPowerLoss { .. }
+        | Fault::RedisSwap { .. }
         | Fault::RedisPause
         | Fault::RedisRefuses { .. }
+        | Fault::RedisRefusesOne { .. }
         | Fault::RedisDenies { .. }
         | Fault::RedisLimits { .. }
         | Fault::ScriptFlush

@@ -37,3 +37,10 @@ pub(super) fn plan(draw: &mut Stream) -> Plan {
     };
     Plan { tuning, ..planner.finish(workers, length_us) }
 }
+
+/// In one of four of the runs that soon forget removals, records have no end.
+pub(super) fn outlive(plan: &mut Plan, draw: &mut Stream) {
+    if draw.random_bool(0.25) && plan.tuning.tombstone_ttl_ms.is_some() {
+        plan.tuning.record_ttl_ms = None;
+    }
+}

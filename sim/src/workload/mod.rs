@@ -108,7 +108,16 @@ pub struct Plan {
 impl Workload {
     /// What grows from a seed.
     pub fn plan(self, seed: Seed) -> Plan {
-        let draw = &mut seed.stream("workload");
+        let mut plan = self.plan_by(&mut seed.stream("workload"));
+        match self {
+            Self::Expiry => expiry::outlive(&mut plan, &mut seed.stream("records without an end")),
+            Self::Large => large::enlarge(&mut plan, &mut seed.stream("a very large record")),
+            _ => {}
+        }
+        plan
+    }
+
+    fn plan_by(self, draw: &mut Stream) -> Plan {
         match self {
             Self::Serialization => serialization::plan(draw),
             Self::Fallback => fallback::plan(draw),

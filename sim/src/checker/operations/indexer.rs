@@ -306,7 +306,7 @@ fn seen(record: &Record<'_>, valued: &Valued<'_>) -> Seen {
 fn copies_yield(history: &History) -> bool {
     let goes_back = |event: &Event| {
         let What::FaultBegin { what, .. } = &event.what else { return false };
-        matches!(what, Fault::RedisRollback { .. } | Fault::RedisFailover { .. })
+        matches!(what, Fault::RedisRollback { .. } | Fault::RedisFailover { .. } | Fault::RedisSwap { .. })
     };
     history.header.tuning.accepts_losses && !history.events.iter().any(goes_back)
 }

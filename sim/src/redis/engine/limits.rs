@@ -56,6 +56,18 @@ impl Engine {
         self.server.denied = denied;
     }
 
+    /// Refuses one client from now on as [`Self::refuse`] does all; or no more.
+    pub fn refuse_client(&mut self, client: ClientId, with: Option<Refusal>) {
+        if let Some(client) = self.clients.get_mut(&client) {
+            client.refused = with;
+        }
+    }
+
+    /// Refuses no client any more that others are not refused like.
+    pub fn refuse_no_client(&mut self) {
+        self.clients.values_mut().for_each(|client| client.refused = None);
+    }
+
     /// A script runs from now on that does not end, and writes nothing: it can be killed.
     pub fn run_endless_script(&mut self) {
         self.server.state = Some(Refusal::Busy);

@@ -110,6 +110,8 @@ struct Client {
     open: bool,
     /// When it last sent something, by the server's clock.
     last_ms: u64,
+    /// Why it is refused what others are not.
+    refused: Option<Refusal>,
 }
 
 impl Default for Engine {
@@ -158,7 +160,7 @@ impl Engine {
     pub fn connect_at(&mut self, client: ClientId, now_ms: u64) {
         let id = self.server.number_client();
         let session = Session { id, ..Session::default() };
-        self.clients.insert(client, Client { session, unread: Vec::new(), open: true, last_ms: now_ms });
+        self.clients.insert(client, Client { session, unread: Vec::new(), open: true, last_ms: now_ms, refused: None });
     }
 
     /// As [`Self::connect_at`], for a server whose idle clients nobody closes.
@@ -175,7 +177,7 @@ impl Engine {
     /// epoch), executes what is complete, and appends the replies to `out`. Bytes of a client that is not connected, or
     /// whose connection was closed by an earlier answer, are ignored and answer [`Flow::Close`].
     pub fn feed(&mut self, client: ClientId, bytes: &[u8], now_ms: u64, out: &mut Vec<u8>) -> Flow {
-        let Some(Client { session, unread, open, last_ms }) = self.clients.get_mut(&client) else {
+        let Some(Client { session, unread, open, last_ms, refused }) = self.clients.get_mut(&client) else {
             return Flow::Close;
         };
         if !*open {
@@ -191,6 +193,8 @@ impl Engine {
         // INFO counts clients, and runs below where the map is borrowed.
         unread.extend_from_slice(bytes);
         let mut input = mem::take(unread);
+        // For this client alone the server is in another state.
+        let of_all = refused.map(|refused| self.server.state.replace(refused));
         let mut used = 0;
         let mut call = Call::new(&mut self.server, session, now_ms, out);
         let flow = loop {
@@ -210,6 +214,9 @@ impl Engine {
                 }
             }
         };
+        if let Some(of_all) = of_all {
+            self.server.state = of_all;
+        }
         match flow {
             // In place: a large command comes in hundreds of pieces.
             Flow::Open => {
@@ -236,6 +243,11 @@ impl Engine {
                 Request::Incomplete | Request::Invalid(_) => return commands,
             }
         }
+    }
+
+    /// Whether a client has sent a part of a request.
+    pub fn is_within_a_request(&self, client: ClientId) -> bool {
+        self.clients.get(&client).is_some_and(|client| !client.unread.is_empty())
     }
 
     /// Commands executed so far, those that scripts called included: what service time is charged for.
