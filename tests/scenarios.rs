@@ -59,6 +59,8 @@ mod fast_clock;
 mod flapping_link;
 #[path = "scenarios/flipped_bit.rs"]
 mod flipped_bit;
+#[path = "scenarios/flipped_frame.rs"]
+mod flipped_frame;
 #[path = "scenarios/flushall.rs"]
 mod flushall;
 #[path = "scenarios/full_disk.rs"]

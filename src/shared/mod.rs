@@ -4,7 +4,7 @@
 //! the one way to write; `reply` is what a read brings, `horizon` which stamps in
 //! it are believed at once; `link` is the one connection that an instance has at a time, with
 //! its view of Redis's health; `said` puts what went wrong into words, `overheard` catches those of a server that turns a
-//! client away, `told` keeps the log from repeating them. No timeouts here: the caller's deadline covers everything.
+//! client away, `framing` ends a connection whose replies belong to nothing that was asked, `told` keeps the log from repeating them. No timeouts here: the caller's deadline covers everything.
 //!
 //! [`Env`]: crate::env::Env
 
@@ -12,8 +12,10 @@ pub(crate) mod addresses;
 #[cfg(test)]
 mod agreement;
 pub(crate) mod connection;
+mod framing;
 pub(crate) mod horizon;
 pub(crate) mod link;
+
 mod overheard;
 pub(crate) mod pace;
 pub(crate) mod reply;

@@ -1,4 +1,5 @@
-//! A stream that remembers the first line of a server, if that is an error.
+//! A stream that remembers the first line of a server, if that is an error, and that ends where its replies no longer belong to
+//! what was asked (see `framing`).
 //!
 //! A server that turns a client away (`max number of clients reached`) says why and closes. The `redis` crate reads those
 //! words as the reply to a request whose error it ignores, or fails to write first and reads no more; and of a refused
@@ -11,6 +12,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use super::framing::Framing;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes of the line that are remembered.
@@ -43,12 +45,13 @@ pub(super) struct Overheard<S> {
     line: FirstLine,
     /// Whether the line is over.
     over: bool,
+    framing: Framing,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Overheard<S> {
     pub(super) fn new(stream: S) -> (Self, FirstLine) {
         let line = FirstLine::default();
-        (Self { stream, line: line.clone(), over: false }, line)
+        (Self { stream, line: line.clone(), over: false, framing: Framing::default() }, line)
     }
 
     /// The peer is gone; what it said before may still be there.
@@ -72,6 +75,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Overheard<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if self.framing.is_lost(&buffer.filled()[before..]) {
+            let reason = "redis was asked for a command that was not sent: bytes are damaged on their way";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, reason)));
+        }
         if !self.over && buffer.filled().len() > before {
             self.over = self.line.hear(&buffer.filled()[before..]);
         }

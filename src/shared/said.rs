@@ -118,6 +118,11 @@ pub(crate) fn kind_of(reply: &Value) -> String {
     }
 }
 
+/// Whether a server says in this text that it does not know a command, and that is none of this client's.
+pub(super) fn names_another_command(text: &str) -> bool {
+    text.starts_with("unknown command ") && unknown_command(text).is_none()
+}
+
 fn unknown_command(text: &str) -> Option<&'static str> {
     let name = text.strip_prefix("unknown command ")?.trim_start_matches(['\'', '`']);
     let name = name.split(['\'', '`', ',']).next()?;

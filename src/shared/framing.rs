@@ -1,0 +1,100 @@
+//! Watches replies go by for the one sign that Redis no longer takes requests apart as they were put together.
+//!
+//! A bit that flips on the way, and that no checksum of the network notices, can hit what frames a request. If the first byte of
+//! `*2 $7 HGETALL ..` is no asterisk any more, Redis takes each line for a command by itself and answers each: `unknown command '$7'`.
+//! From then on every reply would go to an earlier request than it belongs to, another contact's record to whoever asked for
+//! one. So what came with such an answer, and all that comes later, must reach nobody, and the connection ends. To look at the
+//! error where it arrives as a reply was rejected: the replies behind it have been given away by then.
+//!
+//! Replies are taken apart no further than that: lines, and texts of a length told before.
+
+use super::said::names_another_command;
+
+/// Of a line: enough for an error and the name of a command.
+const BYTES_MAX: usize = 96;
+
+/// Where in its replies a server is.
+#[derive(Default)]
+pub(super) struct Framing {
+    /// Bytes of a text that are still to come, with its end of line.
+    left: usize,
+    /// The line so far.
+    line: Vec<u8>,
+}
+
+impl Framing {
+    /// Takes what came. Answers whether Redis was asked something that this client does not send.
+    pub(super) fn is_lost(&mut self, mut bytes: &[u8]) -> bool {
+        loop {
+            let skipped = self.left.min(bytes.len());
+            (self.left, bytes) = (self.left - skipped, &bytes[skipped..]);
+            let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
+                self.keep(bytes);
+                return false;
+            };
+            if self.line.is_empty() {
+                // The whole line is here: nothing is copied.
+                self.left = text_len(&bytes[..end]);
+                if is_foreign(&bytes[..end]) {
+                    return true;
+                }
+            } else {
+                self.keep(&bytes[..end]);
+                self.left = text_len(&self.line);
+                if is_foreign(&self.line) {
+                    return true;
+                }
+                self.line.clear();
+            }
+            bytes = &bytes[end + 1..];
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let room = BYTES_MAX - self.line.len();
+        self.line.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+}
+
+/// How many bytes follow a line, if it announces a text.
+fn text_len(line: &[u8]) -> usize {
+    let len = line.strip_prefix(b"$").and_then(|len| std::str::from_utf8(len.trim_ascii_end()).ok()?.parse().ok());
+    len.map_or(0, |len: usize| len.saturating_add(2))
+}
+
+/// Whether it is an error for a command that is none of this client's.
+fn is_foreign(line: &[u8]) -> bool {
+    line.strip_prefix(b"-ERR ").is_some_and(|text| names_another_command(&String::from_utf8_lossy(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_for_a_command_that_was_not_sent_is_found_however_the_bytes_are_cut_and_in_no_text() {
+        for (replies, is_lost) in [
+            ("-ERR unknown command '$7', with args beginning with: \r\n", true),
+            (
+                "*2\r\n$1\r\na\r\n$2\r\nx\n\r\n+OK\r\n-ERR unknown command `cc1:p:u`, with args beginning with: \r\n",
+                true,
+            ),
+            ("$-1\r\n:7\r\n-ERR unknown command '', with args beginning with: \r\n", true),
+            ("$57\r\n\r\n-ERR unknown command '$7', with args beginning with: \r\n\r\n", false),
+            // A server that has taken a command away from everybody.
+            ("-ERR unknown command 'evalsha', with args beginning with: '1' \r\n", false),
+            ("-ERR unknown command `EVALSHA`, with args beginning with: `1`, \r\n", false),
+            ("-ERR unknown subcommand 'SETINFO'. Try CLIENT HELP.\r\n-NOAUTH Authentication required.\r\n", false),
+            ("-ERR wrong number of arguments for 'hgetall' command\r\n", false),
+            ("$99999999999999999999999\r\n\r\n\n", false),
+        ] {
+            for cut in 0..replies.len() {
+                let mut framing = Framing::default();
+                let (first, rest) = replies.as_bytes().split_at(cut);
+                assert_eq!(framing.is_lost(first) || framing.is_lost(rest), is_lost, "{replies:?} cut at {cut}");
+            }
+            let mut framing = Framing::default();
+            assert_eq!(replies.bytes().any(|byte| framing.is_lost(&[byte])), is_lost, "{replies:?} byte by byte");
+        }
+    }
+}
