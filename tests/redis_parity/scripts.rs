@@ -17,6 +17,7 @@ pub(crate) const FIXED: &[&str] = &[
     "return loadstring('\\27Lua') == nil",
     "return load(function() return nil end) == nil",
     "local first = true return load(function() if first then first = false return 'return 7' end end)()",
+    "local t = {} for at = 1, 12000 do t[at] = tostring(at) end return {#t, t}",
     "return redis.call('hset', 'h', 'a')",
     "return redis.call('hset', 'h', 'a', 1, 'b')",
     "return redis.call('client', 'setinfo', 'a', 'b')",

@@ -79,17 +79,17 @@ pub(super) fn to_reply(marks: &Marks, value: &Value, depth: usize, out: &mut Vec
         Value::Table(_) if depth >= DEPTH_MAX => reply::error(out, "ERR reached lua stack limit"),
         Value::Table(table) => {
             if !marked(marks, table, depth, out)? {
-                let mut items = Vec::with_capacity(table.raw_len());
-                for at in 1.. {
-                    match table.raw_get(at)? {
+                // One after the other: as many values at once as a large record has do not fit on Lua's stack.
+                let (mut count, mut items) = (0, Vec::new());
+                loop {
+                    match table.raw_get(count + 1)? {
                         Value::Nil => break,
-                        item => items.push(item),
+                        item => to_reply(marks, &item, depth + 1, &mut items)?,
                     }
+                    count += 1;
                 }
-                reply::array(out, items.len());
-                for item in &items {
-                    to_reply(marks, item, depth + 1, out)?;
-                }
+                reply::array(out, count);
+                out.append(&mut items);
             }
         }
         _ => reply::null(out),
