@@ -39,12 +39,17 @@ pub(super) struct Excuses {
     /// With the ordinal before which a write was called that may be lost.
     damages: Vec<(Stretch, u64)>,
     pauses: Vec<Stretch>,
+    /// Instances whose log somebody removed, and when.
+    logs_gone: Vec<(u32, u64)>,
 }
 
 impl Excuses {
     pub(super) fn of(events: &[Event]) -> Self {
         let mut excuses = Self::default();
         for (index, event) in events.iter().enumerate() {
+            if let What::StoreChanged { instance, now: StoreNow::LogGone } = event.what {
+                excuses.logs_gone.push((instance, event.ordinal));
+            }
             let What::FaultBegin { fault, what, .. } = &event.what else { continue };
             let from = (event.ordinal, event.at_us);
             let rest = &events[index..];
@@ -102,6 +107,12 @@ impl Excuses {
     /// then it may miss ever after.
     pub(super) fn had_bad_disk(&self, op: &Operation<'_>) -> bool {
         self.troubles.iter().any(|stretch| stretch.instance == op.instance && stretch.from.0 < op.called)
+    }
+
+    /// Whether the log of its instance had been removed when this operation was called: from the next opening on it may have held
+    /// any record.
+    pub(super) fn had_lost_its_log(&self, op: &Operation<'_>) -> bool {
+        self.logs_gone.iter().any(|(instance, at)| *instance == op.instance && *at < op.called)
     }
 
     /// Whether an instance may have failed to open its cache: when its disk was in trouble while it tried to.

@@ -6,7 +6,8 @@
 //! refuse.
 //!
 //! Where a run sets a limit, a write may find no room, and a `get` a record forgotten, if what the instance has written and
-//! read may add up to the limit by the count of this checker. A `get` may also find a record forgotten once the instance had
+//! read may add up to the limit by the count of this checker. A `get` may also find a record forgotten once the log of its
+//! instance was removed, or once the instance had
 //! something in hand while its disk was in trouble.
 //!
 //! A pause of the process, or the sleep of its machine, does not count (a call that it cuts in two may find its deadline gone),
@@ -85,8 +86,8 @@ fn judge(run: &Operations<'_>, op: &Operation<'_>) -> Result<Option<Excuse>, Ver
     }
 }
 
-/// Whether a read may fail since the instance has forgotten the record: for a limit of copies, or since its disk failed
-/// when it was to keep one.
+/// Whether a read may fail since the instance has forgotten the record: for a limit of copies, since its disk failed
+/// when it was to keep one, or since its log was removed.
 fn is_forgotten(run: &Operations<'_>, op: &Operation<'_>, error: &str) -> bool {
     if !error.starts_with("forgotten") || !matches!(op.call, Call::Get { .. } | Call::GetMany { .. }) {
         return false;
@@ -98,6 +99,7 @@ fn is_forgotten(run: &Operations<'_>, op: &Operation<'_>, error: &str) -> bool {
     let limit = run.history.header.tuning.copies_bytes_max;
     limit.is_some_and(|limit| bytes_of(run, before(), None) > limit)
         || run.excuses.had_bad_disk(op) && before().any(had_in_hand)
+        || run.excuses.had_lost_its_log(op)
 }
 
 /// Whether a call fails with what it asked for: Redis's word, or a copy that is not too old.
@@ -198,7 +200,7 @@ mod tests {
             fixture::{DEADLINE_US, Story},
         },
         faults::{DiskTrouble, Fault},
-        history::{Phase, Placement, Source, Stop},
+        history::{Phase, Placement, Source, Stop, StoreNow},
     };
 
     #[test]
@@ -416,6 +418,24 @@ mod tests {
                 story.violates(Latency, "failed while its disk worked", &[upsert]);
             } else {
                 story.passes(Latency);
+            }
+        }
+    }
+
+    /// `contention` 171: no copy of the record was ever held, and the instance cannot know that.
+    #[test]
+    fn a_read_may_find_any_record_forgotten_once_the_log_was_removed() {
+        for (now, is_legal) in [(StoreNow::LogGone, true), (StoreNow::Gone, false)] {
+            let mut story = Story::new(&["p", "p"]);
+            story.event(What::StoreChanged { instance: 0, now });
+            for instance in [0, 1] {
+                let get = story.get_begins(instance, "u");
+                story.fail(get, "forgotten: redis is away, and what is held may not be all of it");
+                if instance == 0 && is_legal {
+                    continue;
+                }
+                story.violates(Latency, "failed while its disk worked", &[get]);
+                break;
             }
         }
     }

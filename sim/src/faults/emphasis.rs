@@ -159,7 +159,7 @@ pub(super) fn company(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &F
         beside.push(PlannedFault { start_us, end_us, at: None, fault });
     }
     plan.append(&mut beside);
-    if draw.random_bool(0.3) {
+    if draw.random_bool(0.15) {
         let fault = at_moment(draw, frame, (&Moment::ScanGoesOn, false));
         let start_us = draw.random_range(0..frame.length_us / 2);
         let at = Some(Trigger { moment: Moment::ScanGoesOn, nth: 1, lasts_us: 400_000 });

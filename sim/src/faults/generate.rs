@@ -230,8 +230,8 @@ pub fn generate(seed: Seed, frame: &Frame) -> Vec<PlannedFault> {
     if frame.emphasis == Emphasis::Moments {
         add(&mut plan, &mut seed.stream("faults of an operator"), (&SERVER_KINDS, 0.1), (instances, length_us));
     }
-    add(&mut plan, &mut seed.stream("faults of bits on the way"), (&FLIP_KINDS, 0.06), (instances, length_us));
-    add(&mut plan, &mut seed.stream("errors for one instance"), (&ONE_KINDS, 0.04), (instances, length_us));
+    add(&mut plan, &mut seed.stream("faults of bits on the way"), (&FLIP_KINDS, 0.04), (instances, length_us));
+    add(&mut plan, &mut seed.stream("errors for one instance"), (&ONE_KINDS, 0.02), (instances, length_us));
     swap(&mut plan, &mut seed.stream("another server"), length_us);
     stores::add(&mut plan, &mut seed.stream("faults of directories"), frame);
     emphasis::add(&mut plan, &mut seed.stream("faults of the workload"), frame);
