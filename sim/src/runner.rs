@@ -152,6 +152,8 @@ async fn play(scenario: &Scenario, moments: Moments, capture: Option<Capture>) -
     // What a crash left in a store that was closed since shows when that is opened again (G10).
     (0..instances.count()).for_each(|instance| nemesis.start(instance));
     world.within_us(QUIESCE_US_MAX, instances.all_open()).await;
+    // Each tells its state once it is open (G9).
+    world.sleep_us(LOOK_US).await;
 
     let deadline_us = u64::try_from(instances.settings(0).op_deadline().as_micros()).expect("seconds");
     let mut history = recorder.finish(scenario, deadline_us);

@@ -26,6 +26,9 @@ use crate::history::{Answer, Call, Imported, Placement, Source, Stamps};
 /// What a wall clock that is read twice may be off by: the world rounds it to milliseconds.
 const ROUNDING_MS: i64 = 2;
 
+/// Later times become this one, 9999-12-30T22:00:00.999Z: the last that RFC 3339 can say at every offset.
+const TIME_MS_MAX: i64 = 253_402_207_200_999;
+
 /// How long a removal is remembered, and with it the key of a record that is over, where a run does not set it.
 pub(super) const TOMBSTONE_TTL_MS: u64 = 30 * 24 * 3_600 * 1_000;
 
@@ -142,8 +145,8 @@ impl<'h> Judge<'_, 'h> {
         let until_us = op.end.map_or_else(|| self.clocks.process_ends_us(op), |end| end.at_us);
         let wall = self.clocks.wall(op.instance, op.called_at_us, until_us);
         let time = Range {
-            least: self.starts_at_ms + wall.least.div_euclid(1_000) - ROUNDING_MS,
-            most: self.starts_at_ms.saturating_add(wall.most.div_euclid(1_000) + ROUNDING_MS),
+            least: (self.starts_at_ms + wall.least.div_euclid(1_000)).min(TIME_MS_MAX) - ROUNDING_MS,
+            most: self.starts_at_ms.saturating_add(wall.most.div_euclid(1_000)).min(TIME_MS_MAX) + ROUNDING_MS,
         };
         Written { op: index, called: op.called, first: time, last: time }
     }
