@@ -230,11 +230,11 @@ fn check_value(value: &Json, place: impl Fn() -> String) -> Result<(), Refusal> 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(u64);
 
-/// The last millisecond that RFC 3339 can say at every offset from UTC, 26 hours before the year 10000: what is read back (`jiff::Timestamp::MAX`).
+/// 9999-12-30T22:00:00.999Z, the latest time that `jiff` reads (`jiff::Timestamp::MAX`): RFC 3339 has four digits for a year at every offset from UTC.
 const TIMESTAMP_MS_MAX: u64 = 253_402_207_200_999;
 
 impl Timestamp {
-    /// Later moments than 9999-12-30T22:00:00.999Z become that one.
+    /// Milliseconds after 9999-12-30T22:00:00.999Z become that moment: it is the latest that can be read back.
     pub fn from_millis(millis: u64) -> Self {
         Self(millis.min(TIMESTAMP_MS_MAX))
     }

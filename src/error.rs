@@ -37,8 +37,8 @@ pub enum Error {
     /// this is one of them, or not all of it.
     #[error("redis is away, and what is held locally of the record may not be all of it: raise copies_bytes_max")]
     Forgotten,
-    /// Redis did not take the write, and pending writes have reached their limit. Mostly Redis is away; a write that others outran
-    /// again and again may meet the limit as well.
+    /// Redis did not take the write, and pending writes have reached their limit. In most cases Redis is away. A write that other
+    /// instances outran several times can meet the limit too.
     #[error(
         "redis did not take the write, and those kept locally have reached {limit_bytes} bytes: \
          see health() for why redis is away, or raise pending_bytes_max"

@@ -163,8 +163,8 @@ impl<E: Env> State<E> {
             } else if damage.torn_tail_bytes > 0 {
                 state.log.cut_tail()?;
             }
-            // What a killed process wrote and did not sync is read like the rest, and goes with the next sync that fails: then a length
-            // that was noted for it would pass for a log that was cut.
+            // A killed process may leave bytes unsynced. They are read like the rest, and a sync that fails later drops them. If the
+            // length of the log had been noted with them, the log would then count as cut.
             if reaches.is_none_or(|synced| synced.len < state.log.len()) {
                 state.log.sync()?;
             }

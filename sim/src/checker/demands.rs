@@ -46,7 +46,7 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
 fn excused(excuse: Excuse) -> &'static str {
     match excuse {
         Excuse::Expiry => "copies whose age was not judged: a life may be over",
-        Excuse::LostData => "copies whose age was not judged, but whether they were written over: Redis lost data",
+        Excuse::LostData => "copies of which only later writes were judged, not their age: Redis lost data",
         _ => "copies whose age was not judged: the store was damaged",
     }
 }

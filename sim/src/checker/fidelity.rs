@@ -14,6 +14,7 @@ use super::{
     cells::Cell,
     operations::{EXISTENCE, Operation, Operations, Record, Seen, numbers},
     stored::Showing,
+    timestamp,
 };
 use crate::history::What;
 
@@ -99,7 +100,7 @@ fn form(record: &Record<'_>, json: &Json) -> Result<(), String> {
     }
     let time = |field: &str| {
         let value = fields.get(field).and_then(Json::as_str);
-        value.filter(|text| is_timestamp(text)).ok_or_else(|| {
+        value.filter(|text| timestamp::millis(text).is_some()).ok_or_else(|| {
             format!("shows {} as {field}, not YYYY-MM-DDTHH:MM:SS.mmmZ", fields.get(field).unwrap_or(&Json::Null))
         })
     };
@@ -108,25 +109,6 @@ fn form(record: &Record<'_>, json: &Json) -> Result<(), String> {
         return Err(format!("was first revealed at {first}, after its last update at {last}"));
     }
     Ok(())
-}
-
-/// `YYYY-MM-DDTHH:MM:SS.mmmZ`, of a day that exists; two such texts compare as their times.
-fn is_timestamp(text: &str) -> bool {
-    let form = "0000-00-00T00:00:00.000Z";
-    let fits = |(byte, form): (u8, u8)| if form == b'0' { byte.is_ascii_digit() } else { byte == form };
-    if text.len() != form.len() || !text.bytes().zip(form.bytes()).all(fits) {
-        return false;
-    }
-    let number = |range: std::ops::Range<usize>| text[range].parse::<u32>().unwrap_or(u32::MAX);
-    let (year, month, day) = (number(0..4), number(5..7), number(8..10));
-    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let days = match month {
-        2 => 28 + u32::from(is_leap),
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    };
-    let is_day = (1..=12).contains(&month) && (1..=days).contains(&day);
-    is_day && number(11..13) < 24 && number(14..16) < 60 && number(17..19) < 60
 }
 
 fn values<'a, 'h>(run: &'a Operations<'h>, record: &Record<'h>, read: &Showing<'_, 'h>) -> Result<(), Wrong<'a, 'h>> {

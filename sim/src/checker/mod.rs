@@ -52,6 +52,7 @@ mod session;
 mod sources;
 mod stored;
 mod times;
+mod timestamp;
 mod zones;
 
 #[cfg(test)]

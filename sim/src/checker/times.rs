@@ -20,6 +20,7 @@ use super::{
     operations::{Operation, Operations, Record, Seen, numbers},
     order::certainly_below,
     stored::{Place, Showing, Stored},
+    timestamp,
 };
 use crate::history::{Answer, Call, Imported, Placement, Source, Stamps};
 
@@ -99,13 +100,8 @@ impl<'h> Judge<'_, 'h> {
             }
         }
         for stored in &record.stored {
-            let Some((showing, times)) = stored
-                .showing()
-                .and_then(|showing| Some((times_of(showing.json)?, showing)))
-                .map(|(times, showing)| (showing, times))
-            else {
-                continue;
-            };
+            let Some(showing) = stored.showing() else { continue };
+            let Some(times) = times_of(showing.json) else { continue };
             let stamped = self.stamped(record, stored);
             if let Some(violation) = self.outside(record, &showing, times, &writes, &stamped) {
                 return Some(violation);
@@ -331,30 +327,14 @@ fn is_in_redis(op: &Operation<'_>) -> bool {
 
 /// The times of a record in its JSON form, in milliseconds since 1970.
 fn times_of(json: &Json) -> Option<Shown> {
-    let time = |field: &str| millis(json.get(field)?.as_str()?);
+    let time = |field: &str| timestamp::millis(json.get(field)?.as_str()?);
     Some((time("first_revealed_at")?, time("last_updated_at")?))
-}
-
-/// Of `YYYY-MM-DDTHH:MM:SS.mmmZ`.
-fn millis(text: &str) -> Option<i64> {
-    let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<i64>().ok();
-    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
-    let (hour, minute, second, milli) = (number(11..13)?, number(14..16)?, number(17..19)?, number(20..23)?);
-    Some(((days(year, month, day) * 24 + hour) * 60 + minute) * 60_000 + second * 1_000 + milli)
-}
-
-/// From 1970 to this day: the years are counted from March, so that the leap day is their last.
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let of_years = year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-    of_years + (month * 153 + 2) / 5 + day - 1 - 719_468
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::{Value as Json, json};
 
-    use super::millis;
     use crate::{
         checker::{
             Guarantee::Fidelity,
@@ -394,14 +374,6 @@ mod tests {
     fn holds(mut story: Story, shown: Json, stamps: Option<Stamps>) -> Story {
         story.redis_holds(&[StoredRecord { shows: Some(shown.into()), stamps, ..stored("p", "u", &[]) }]);
         story
-    }
-
-    #[test]
-    fn a_time_is_read_by_the_calendar() {
-        assert_eq!(millis("1970-01-01T00:00:00.001Z"), Some(1));
-        assert_eq!(millis("2026-01-01T00:00:00.000Z").map(i64::unsigned_abs), Some(START_MS));
-        assert_eq!(millis("2024-02-29T23:59:59.999Z"), Some(1_709_251_199_999));
-        assert_eq!(millis("soon"), None);
     }
 
     /// Two upserts, a second and ten seconds after the start; the second one is of other fields.
