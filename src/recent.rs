@@ -10,11 +10,11 @@ const GENERATION: usize = 1024;
 /// Bytes of one generation, before decoding.
 const GENERATION_BYTES: usize = 4 << 20;
 
-/// Larger records are decoded every time: four would be a generation.
+/// Larger records are decoded every time: four of them would fill a generation.
 const BYTES_MAX: usize = 1 << 20;
 
-/// Holds the last thousand records, or the last 4 MiB of them, and twice as much at most: what was not asked for during a whole
-/// generation is dropped with it.
+/// Holds the last thousand records, or the last 4 MiB of them, and twice as much at most: a record that is not asked for during a
+/// whole generation is dropped with it.
 pub(crate) struct Recent<T> {
     young: BTreeMap<Uid, Decoded<T>>,
     young_bytes: usize,

@@ -63,8 +63,8 @@ pub struct Header {
     /// held to it (G13); not, if it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub round_trip_us: Option<u64>,
-    /// What a right clock shows at the start, in milliseconds since 1970. The times in records and of keys are held to the clocks
-    /// by it (G1); not, if it is not given.
+    /// The reading of a correct clock at the start, in milliseconds since 1970. With it, G1 compares the times in records and of keys
+    /// with the clocks; without it, they are not checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub starts_at_ms: Option<u64>,
 }
@@ -198,7 +198,7 @@ pub enum What {
         /// Which.
         keys: Vec<Raw>,
     },
-    /// Another service wrote these keys to Redis, whatever they held before.
+    /// Another service wrote these keys to Redis and replaced their earlier values.
     OthersWrote {
         /// As Redis holds them now; no record is in them.
         keys: Vec<StoredKey>,
@@ -215,11 +215,11 @@ pub enum What {
         /// Which.
         instance: u32,
     },
-    /// Somebody else changed the directory of an instance's store, and in it there was something.
+    /// An operator or another process changed the directory of an instance's store, which held a log.
     StoreChanged {
         /// Whose.
         instance: u32,
-        /// What it is now.
+        /// The state of the store after the change.
         now: StoreNow,
     },
     /// What an instance says of its store: when it opened it, or later because more damage was met.
@@ -274,11 +274,11 @@ pub enum What {
     },
 }
 
-/// What has become of a store that somebody else changed.
+/// The state of a store after an operator or another process changed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StoreNow {
-    /// Its directory is gone, or empty: what could tell that there was a store is gone with it.
+    /// Its directory is gone, or empty: all evidence of the store is gone with it.
     Gone,
     /// Its log is gone.
     LogGone,
@@ -346,7 +346,7 @@ pub struct StoreReport {
     /// There had been a log, and it was gone.
     #[serde(default, skip_serializing_if = "is_false")]
     pub lost_log: bool,
-    /// It was a copy of what was last open.
+    /// It was a copy of the store that was open last.
     #[serde(default, skip_serializing_if = "is_false")]
     pub is_copy: bool,
 }

@@ -36,7 +36,7 @@ struct Shared {
     queues: Vec<Vec<PlannedCall>>,
     state: Mutex<State>,
     gate: Notify,
-    /// Wakes whoever waits until all have opened, or all is done.
+    /// Wakes the tasks that wait until all instances have opened, or all calls are done.
     changed: Notify,
     known: Mutex<Known>,
 }
@@ -115,7 +115,7 @@ impl Instance {
         }
     }
 
-    /// Whether nothing is left of a queue of so many calls.
+    /// Whether all calls of a queue of this length are done.
     fn is_done(&self, count: usize) -> bool {
         self.in_hand.is_empty() && self.put_back.is_empty() && self.next >= count
     }
@@ -124,10 +124,10 @@ impl Instance {
 /// How long whoever runs an instance waits before it is started again after its cache could not be opened.
 const OPEN_AGAIN: Duration = Duration::from_millis(300);
 
-/// How often an instance that has not met Redis yet is looked at, if it does not tell when it does.
+/// How often to poll an instance that has not met Redis yet, if its subject has no future for that.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// How often it is looked at if it tells: it may have ended instead.
+/// How often to poll it beside such a future: it may have ended instead.
 const LOOK_FOR_ITS_END: Duration = Duration::from_secs(5);
 
 impl Instances {
@@ -433,7 +433,7 @@ impl Instances {
         self.wait_until(|state| state.instances.iter().all(|instance| instance.subject.is_some())).await;
     }
 
-    /// Completes when nothing is left to do.
+    /// Completes when all calls of all queues are done.
     pub async fn all_done(&self) {
         let queues = &self.shared.queues;
         self.wait_until(|state| {

@@ -244,9 +244,9 @@ impl<E: Env> ContactCache<E> {
         health
     }
 
-    /// Completes once the instance is [`State::Connected`], at once if it is: for an application that is not to serve before. It
-    /// takes as long as Redis is away, and never completes if the cache ends before. The future borrows nothing of the cache and
-    /// may be dropped at any time.
+    /// Completes once the instance is [`State::Connected`], at once if it is. An application that must not serve before can wait for
+    /// this. It takes as long as Redis is away, and never completes if the cache ends before. The future does not borrow from the
+    /// cache and may be dropped at any time.
     pub fn connected(&self) -> impl Future<Output = ()> + Send + use<E> {
         let (inner, connected) = (Arc::downgrade(&self.inner), self.inner.link.connected.clone());
         async move {

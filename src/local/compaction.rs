@@ -73,9 +73,9 @@ impl<E: Env> Rewritten<E> {
     }
 }
 
-/// An entry of a new log that says what the slot does.
+/// The entry for a new log with the record of this slot.
 fn entry_of<F: DiskFile>(old: &Log<F>, uid: &Uid, slot: Slot, written: Written) -> Result<Vec<u8>, StoreError> {
-    // What a generation marked is written with its marks.
+    // A record that a generation marked is encoded anew, with its marks.
     if written == Written::InThisForm && slot.reclaim_since_ms.is_none() {
         let payload = old.read(slot.location)?;
         if is_record(&payload, uid) {

@@ -539,8 +539,8 @@ pub(super) fn encode(entries: &[Entry]) -> Vec<Vec<u8>> {
     entries.iter().map(|entry| serde_json::to_vec(entry).expect("maps with text for keys become JSON")).collect()
 }
 
-/// Reads an entry; none if it makes no sense. To tell entries apart by a member, serde keeps all members aside first, and
-/// copies them: records, which are most of a log and can be large, are read without that.
+/// Decodes an entry; `None` if it is malformed. To tell entries apart by a member, serde first copies all members into a buffer.
+/// Records, which are most of a log and can be large, are decoded without that.
 pub(super) fn decode(payload: &[u8]) -> Option<Entry> {
     #[derive(Deserialize)]
     struct Record {

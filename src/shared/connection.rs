@@ -294,7 +294,7 @@ impl Connection {
     /// there; after anything else it is not known what was done.
     async fn look_after(&self, key: &str, merged: Merged, first_ms: u64) -> Result<Merged, CallError> {
         let flat = self.read_once(key).await?;
-        // Another call may have seen it confirmed meanwhile: then it is not to be doubted in this second reply either.
+        // Another call may have confirmed the stamp meanwhile. Then there is no doubt about it in this second reply either.
         let is_believed = self.horizon.doubts(Some(first_ms)).is_none();
         if is_believed || self.horizon.judge(first_ms, self.horizon.doubted(cells(&flat)))? {
             return Ok(merged);

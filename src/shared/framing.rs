@@ -1,19 +1,19 @@
-//! Watches replies go by for the one sign that Redis no longer takes requests apart as they were put together.
+//! Scans replies for the one sign that Redis no longer splits the requests as this client framed them.
 //!
-//! A bit that flips on the way, and that no checksum of the network notices, can hit what frames a request. If the first byte of
-//! `*2 $7 HGETALL ..` is no asterisk any more, Redis takes each line for a command by itself and answers each: `unknown command '$7'`.
-//! From then on every reply would go to an earlier request than it belongs to, another contact's record to whoever asked for
-//! one. So what came with such an answer, and all that comes later, must reach nobody, and the connection ends. To look at the
-//! error where it arrives as a reply was rejected: the replies behind it have been given away by then.
+//! A bit that flips in transit, unnoticed by the checksums of the network, can hit the framing of a request. If the first byte of
+//! `*2 $7 HGETALL ..` is no longer an asterisk, Redis takes each line for an inline command and answers each: `unknown command '$7'`.
+//! From then on each request would get the reply to an earlier one, and a read another contact's record. So the replies that arrive
+//! with such an error, and all later ones, must not reach any caller, and the connection ends. To check for the error where it arrives
+//! as a reply was rejected: the replies behind it have been delivered by then.
 //!
-//! Replies are taken apart no further than that: lines, and texts of a length told before.
+//! Replies are parsed no further than that: lines, and bulk strings of an announced length.
 
 use super::said::names_another_command;
 
-/// Of a line: enough for an error and the name of a command.
+/// The bytes kept of a line: enough for an error and the name of a command.
 const BYTES_MAX: usize = 96;
 
-/// Where in its replies a server is.
+/// The position in the replies of a server.
 #[derive(Default)]
 pub(super) struct Framing {
     /// Bytes of a text that are still to come, with its end of line.
@@ -23,7 +23,7 @@ pub(super) struct Framing {
 }
 
 impl Framing {
-    /// Takes what came. Answers whether Redis was asked something that this client does not send.
+    /// Takes the bytes received. Returns whether they hold an error for a command that this client does not send.
     pub(super) fn is_lost(&mut self, mut bytes: &[u8]) -> bool {
         loop {
             let skipped = self.left.min(bytes.len());
@@ -33,7 +33,7 @@ impl Framing {
                 return false;
             };
             if self.line.is_empty() {
-                // The whole line is here: nothing is copied.
+                // The whole line is here, and is not copied.
                 self.left = text_len(&bytes[..end]);
                 if is_foreign(&bytes[..end]) {
                     return true;
@@ -62,7 +62,7 @@ fn text_len(line: &[u8]) -> usize {
     len.map_or(0, |len: usize| len.saturating_add(2))
 }
 
-/// Whether it is an error for a command that is none of this client's.
+/// Whether the line is an error for a command that this client does not send.
 fn is_foreign(line: &[u8]) -> bool {
     line.strip_prefix(b"-ERR ").is_some_and(|text| names_another_command(&String::from_utf8_lossy(text)))
 }
@@ -81,7 +81,7 @@ mod tests {
             ),
             ("$-1\r\n:7\r\n-ERR unknown command '', with args beginning with: \r\n", true),
             ("$57\r\n\r\n-ERR unknown command '$7', with args beginning with: \r\n\r\n", false),
-            // A server that has taken a command away from everybody.
+            // A server that has disabled a command for all clients.
             ("-ERR unknown command 'evalsha', with args beginning with: '1' \r\n", false),
             ("-ERR unknown command `EVALSHA`, with args beginning with: `1`, \r\n", false),
             ("-ERR unknown subcommand 'SETINFO'. Try CLIENT HELP.\r\n-NOAUTH Authentication required.\r\n", false),

@@ -29,13 +29,13 @@ pub(crate) struct Link {
     pub(crate) wake: Notify,
     /// Wakes whoever waits for the end of an attempt to connect.
     pub(crate) settled: Notify,
-    /// Wakes whoever waits for [`State::Connected`].
+    /// Wakes the tasks that wait for [`State::Connected`].
     pub(crate) connected: Arc<Notify>,
 }
 
 struct Inner {
     health: Health,
-    /// That of the [`Link`].
+    /// The same as in [`Link`].
     connected: Arc<Notify>,
     connection: Option<Connection>,
     /// When the present state began.

@@ -3,8 +3,9 @@
 //! `addresses` chooses and races the addresses of Redis's name; `connection` opens connections and asks them; `script` is
 //! the one way to write; `reply` is what a read brings, `horizon` which stamps in
 //! it are believed at once; `link` is the one connection that an instance has at a time, with
-//! its view of Redis's health; `said` puts what went wrong into words, `overheard` catches those of a server that turns a
-//! client away, `framing` ends a connection whose replies belong to nothing that was asked, `told` keeps the log from repeating them. No timeouts here: the caller's deadline covers everything.
+//! its view of Redis's health; `said` puts errors into words, `overheard` catches the error of a server that turns a client away,
+//! `framing` ends a connection whose replies no longer match the requests, and `told` keeps the log from repeating errors. No timeouts
+//! here: the caller's deadline covers everything.
 //!
 //! [`Env`]: crate::env::Env
 

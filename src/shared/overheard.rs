@@ -1,5 +1,5 @@
-//! A stream that remembers the first line of a server, if that is an error, and that ends where its replies no longer belong to
-//! what was asked (see `framing`).
+//! A stream that remembers the first line of a server, if that is an error, and that ends once the replies no longer match the
+//! requests (see `framing`).
 //!
 //! A server that turns a client away (`max number of clients reached`) says why and closes. The `redis` crate reads those
 //! words as the reply to a request whose error it ignores, or fails to write first and reads no more; and of a refused

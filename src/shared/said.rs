@@ -118,7 +118,7 @@ pub(crate) fn kind_of(reply: &Value) -> String {
     }
 }
 
-/// Whether a server says in this text that it does not know a command, and that is none of this client's.
+/// Whether the text of a server's error names an unknown command that this client does not send.
 pub(super) fn names_another_command(text: &str) -> bool {
     text.starts_with("unknown command ") && unknown_command(text).is_none()
 }

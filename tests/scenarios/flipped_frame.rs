@@ -1,4 +1,4 @@
-//! A bit flips on the way in what frames a request or a reply, and no checksum notices: the two ends no longer agree about where a
+//! A bit flips in transit in the framing of a request or a reply, and no checksum notices. The two ends then disagree about where a
 //! message ends.
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ const NAMES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 async fn begun(stage: &Stage) -> Cache {
     let cache = stage.open(1).await;
     stage.at_rest(&cache).await;
-    // The last one first: a reply of an earlier request is newer than what is held, and would win over it.
+    // The last one first: the reply to an earlier request is then newer than the record held, and would win over it.
     for name in NAMES.iter().rev() {
         let written = cache.upsert(&uid(name), &field("v", name)).await.expect("redis is there");
         assert_eq!(written.placement, Placement::Shared);

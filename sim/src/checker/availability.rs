@@ -34,8 +34,8 @@ const ROUND_TRIPS_OF_MUCH: u64 = 48;
 /// A record with more bytes is a large one.
 const MUCH_BYTES: usize = 16 << 10;
 
-/// So many writes beside it may make a write give up. The client tries four stamps (R10). The first may conflict with a write
-/// from before the call, since the clock of the instance may be behind; each of the others needs a write beside it.
+/// The number of concurrent writes that may make a write give up. The client tries four stamps (R10). The first may conflict with a
+/// write from before the call, since the clock of the instance may be behind. Each other stamp fails only by a concurrent write.
 const WRITES_BESIDE: usize = 3;
 
 pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
@@ -66,7 +66,7 @@ fn fault_of(run: &Operations<'_>, op: &Operation<'_>, end: End<'_>) -> Result<Op
         Outcome::Fail { error } | Outcome::Info { error } if error.starts_with("not shared") => {
             return not_shared(run, op, error);
         }
-        // It was to be kept locally. Whether there really was no room, G8 judges.
+        // The write had to be kept locally. G8 checks whether there really was no room.
         Outcome::Fail { error } | Outcome::Info { error }
             if error.starts_with("full") && writes(op.call) && is_outrun(run, op) =>
         {
@@ -214,8 +214,8 @@ fn finds_a_loss(run: &Operations<'_>, op: &Operation<'_>) -> bool {
     })
 }
 
-/// Whether the instance wrote to the record while it read it: its reply then says nothing of what was held before the write, and
-/// that stays as it was.
+/// Whether the instance wrote to the record during this read. The reply then carries no information about the state that the
+/// instance held before the write, and that state stays as it was.
 fn writes_meanwhile(run: &Operations<'_>, read: &Operation<'_>) -> bool {
     let is_its = |op: &Operation<'_>| op.instance == read.instance && (op.record.is_none() || op.record == read.record);
     run.all.iter().any(|op| writes(op.call) && is_its(op) && !op.precedes(read) && !read.precedes(op))

@@ -1,29 +1,29 @@
-//! G10 of a store that somebody else removed, moved away, or put a copy in the place of. What its instance can know of it, it must
-//! say:
+//! G10 for a store that an operator or another process removed, moved away, or replaced by a copy. Its instance must report every
+//! change that it can detect:
 //!
-//! - While it runs, each sync can see that the store is not where it was. No write that is called later is acknowledged `Local`
-//!   before the cache is opened again, and closing does not pass for an orderly end.
-//! - At the next opening, a log that is gone from a directory that had one is told, and so is a copy.
-//! - Neither is told where it was not done.
-//! - If all of the directory is gone, an opening has nothing to tell it by.
+//! - Each sync of a running instance can detect that its store is no longer in place. No write called after the change is
+//!   acknowledged `Local` until the cache is opened again, and the cache does not report an orderly close.
+//! - The next opening reports a log that is missing from a directory that had one, and a store that is a copy.
+//! - An opening reports neither without such a change.
+//! - If the whole directory is gone, an opening reports no change: all evidence of the earlier store is gone too.
 //!
-//! An opening that is cut short may have been the one that met it. Of an instance that never says anything of its store only what
-//! shows is judged (G5, G6).
+//! An interrupted opening may already have detected the change, so that later openings need not report it. For an instance that
+//! never reports on its store, only the visible effects are checked (G5, G6).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Verdict, operations::Operations};
 use crate::history::{Placement, Stop, StoreNow, StoreReport, What};
 
-/// What is known of the store of an instance.
+/// The store of one instance, as far as the history shows it.
 #[derive(Default)]
 struct Known {
     runs: bool,
-    /// Since when the store of the running process is not where it was.
+    /// The event since which the store of the running process is not in place.
     taken: Option<u64>,
-    /// What the next opening must tell, and since when.
+    /// The change that the next opening must report, and its event.
     untold: Option<(StoreNow, u64)>,
-    /// What an opening may tell.
+    /// The changes that an opening may report.
     had: BTreeSet<Told>,
 }
 
@@ -102,7 +102,7 @@ fn acknowledged_within(run: &Operations<'_>, taken: &Taken) -> Option<Verdict> {
 }
 
 impl Known {
-    /// Its process ends. Answers since when its store was not where it was.
+    /// Notes the end of its process. Returns the event since which its store was not in place.
     fn stops(&mut self) -> Option<u64> {
         if !self.runs {
             self.untold = None;
@@ -127,7 +127,7 @@ impl Known {
         }
     }
 
-    /// What is wrong with what it says of its store. Only an opening meets what was done to it before.
+    /// The error in a report of the instance on its store. Only an opening has to report earlier changes.
     fn hears(&mut self, report: &StoreReport) -> Option<String> {
         if report.lost_log && !self.had.contains(&Told::LogGone) {
             return Some("says that its log is gone, which nobody had removed".to_owned());

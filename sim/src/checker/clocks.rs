@@ -150,7 +150,7 @@ impl Clocks {
         self.redis.range(from_us, until_us.max(from_us), Leg::reading_at)
     }
 
-    /// What the wall clock of an instance shows at some time between these.
+    /// The possible readings of an instance's wall clock between these times.
     pub(super) fn wall(&self, instance: u32, from_us: u64, until_us: u64) -> Range {
         let known = self.instances.get(instance as usize);
         let shown = known.map(|known| known.wall.range(from_us, until_us.max(from_us), Leg::reading_at));

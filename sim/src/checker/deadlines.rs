@@ -1,14 +1,15 @@
-//! When the keys of records go in Redis, and until when the lives in them last. Part of G1: it is of the documented form too.
+//! When the keys of records expire in Redis, and when the lives in them end. Part of G1: both belong to the documented form.
 //!
-//! | the record | the key goes |
+//! | the record | the key expires |
 //! | --- | --- |
 //! | lives without an end | never |
 //! | lives with an end | at the end, or when removals before it are forgotten, if that is later |
 //! | was removed, or is over | when its removal is forgotten |
 //!
-//! A removal is forgotten `tombstone_ttl` after the last merge into its key. When that was is known to within bounds: no earlier than
-//! the last write that Redis acknowledged, if it lost nothing since, and no later than now. A life ends no earlier than the least
-//! that a write in it asked for, and no later than the most that any write of the record can have asked for (see `lives`).
+//! A removal is forgotten `tombstone_ttl` after the last merge into its key. The history bounds the time of that merge: no earlier than
+//! the last write that Redis acknowledged, if Redis has lost no data since, and no later than now. A life ends no earlier than the lower
+//! bound of the end that each acknowledged write in it asked for. It ends no later than the latest end that any write of the record can
+//! have asked for (see `lives`).
 
 use super::{
     Account, Excuse, Verdict,
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::history::{Call, Placement, StoredKey, StoredLife, What};
 
-/// Clocks show whole milliseconds, and what they show is added up.
+/// The tolerance for rounding: readings of clocks are whole milliseconds, and a bound adds readings up.
 const ROUNDING_MS: i64 = 2;
 
 struct Judge<'a, 'h> {
@@ -40,7 +41,7 @@ pub(super) fn check(run: &Operations<'_>, clocks: &Clocks, account: &mut Account
         _ => None,
     });
     for key in keys.flatten() {
-        // One whose form is another says so itself.
+        // A record of another form carries its error itself (`wrong`).
         let [stored] = key.records.as_slice() else { continue };
         let is_its = |record: &&Record<'_>| record.prefix == stored.prefix && record.uid == stored.uid;
         if stored.stamps.is_none() || stored.wrong.is_some() {
@@ -58,7 +59,7 @@ pub(super) fn check(run: &Operations<'_>, clocks: &Clocks, account: &mut Account
     Verdict::Pass
 }
 
-/// What is wrong, and the write that shows it.
+/// An error in a key of Redis, and the write that proves it.
 type Wrong<'a, 'h> = (String, Option<&'a Operation<'h>>);
 
 impl<'a, 'h> Judge<'a, 'h> {
@@ -108,7 +109,8 @@ impl<'a, 'h> Judge<'a, 'h> {
         Ok(excuse)
     }
 
-    /// Whether the end of the life in a key is one that its writes can have asked for. Answers what excuses that they did not, if it had to.
+    /// Checks that the writes of a record can have asked for the end of the life in its key. Returns the excuse for a life that is too
+    /// short, if it needs one.
     fn life(&self, record: &Record<'h>, ends: Option<i64>) -> Result<Option<Excuse>, Wrong<'a, 'h>> {
         let run = self.run;
         let lives = &run.expiry.lives;
@@ -123,7 +125,7 @@ impl<'a, 'h> Judge<'a, 'h> {
         let Some(ttl_ms) = run.history.header.tuning.record_ttl_ms else {
             return Err((format!("its life ends at {ends}, and records have no time to live"), None));
         };
-        // Redis allows no more than a whole time to live from the merge.
+        // Redis allows at most one whole time to live from the merge.
         let ttl_ms = i64::try_from(ttl_ms).unwrap_or(i64::MAX);
         let allowed = self.redis_ms(0, self.noted_us).most.saturating_add(ttl_ms);
         let asked = |op: &Operation<'h>| lives.get(&op.number).map(|life| self.ms(life.ends));
@@ -148,7 +150,7 @@ impl<'a, 'h> Judge<'a, 'h> {
             } else if self.clocks.redis_goes_back(upsert.called_at_us) {
                 Some(Excuse::Expiry)
             } else if removed() {
-                // Its life was another one.
+                // The upsert may have asked for the end of an earlier life.
                 continue;
             } else {
                 return Err((
@@ -160,7 +162,7 @@ impl<'a, 'h> Judge<'a, 'h> {
         Ok(excuse)
     }
 
-    /// Between when Redis certainly merged something into the key of a record for the last time, by its clock.
+    /// The last certain merge into the key of a record: the bounds of its time by Redis's clock, and the operation.
     fn last_merge(&self, record: &Record<'h>) -> Option<(Range, &'a Operation<'h>)> {
         let run = self.run;
         let lost = run.losses_of(record).last();
@@ -185,15 +187,15 @@ impl<'a, 'h> Judge<'a, 'h> {
         self.ms(self.clocks.redis(from_us, until_us))
     }
 
-    /// A reading of Redis's clock as that shows it.
+    /// A reading of Redis's clock in whole milliseconds since 1970.
     fn ms(&self, reading: Range) -> Range {
         let shown = |us: i64| self.starts_at_ms.saturating_add(us.div_euclid(1_000));
         Range { least: shown(reading.least), most: shown(reading.most) }
     }
 }
 
-/// What every copy of a record in a store knows of its life, if Redis told it: what Redis holds. The begin of a life without an end decides
-/// nothing, and is not compared: an instance that has not heard of a removal goes on with the earlier begin.
+/// The difference between the life that Redis told a copy in a store and the life in Redis. The begin of a life without an end has no
+/// effect and is not compared: an instance that has not heard of a removal goes on with the earlier begin.
 pub(super) fn told_otherwise(stored: &Stored<'_>, in_redis: &Stored<'_>) -> Option<String> {
     let (Place::Store(_), Some(told), Some(present)) = (stored.place, stored.record.life, in_redis.record.life) else {
         return None;
@@ -222,7 +224,7 @@ mod tests {
     const TTL_MS: u64 = 20_000;
     const KEPT_MS: u64 = 120_000;
 
-    /// A key of Redis with this life, that goes then.
+    /// A key of Redis with this life, which expires then.
     fn key(life: Option<StoredLife>, expires_at_ms: Option<u64>) -> StoredKey {
         let record = StoredRecord { life, shows: None, stamps: Some(Stamps::default()), ..stored("p", "u", &[]) };
         let value = StoredValue::String(Raw(Vec::new()));
@@ -300,7 +302,7 @@ mod tests {
         holds(told(), held(TTL_MS * 9 / 10)).passes(Fidelity);
         holds(told(), held(TTL_MS * 8 / 10)).violates(Fidelity, "asked for", &[1]);
         holds(told(), held(TTL_MS * 12 / 10)).violates(Fidelity, "its writes were given", &[]);
-        // One that was never acknowledged asks for no less, and a lost one may be gone.
+        // An upsert that was never acknowledged sets no lower bound, and a lost one may be gone.
         let mut lost = told();
         lost.loss();
         holds(lost, held(TTL_MS * 8 / 10)).passes(Fidelity);

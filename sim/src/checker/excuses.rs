@@ -1,8 +1,8 @@
 //! What the faults of a run excuse, and for how long: the history names them, with the instance that suffers each.
 //!
 //! - A disk in trouble excuses failed calls of its instance, and failed openings, while it lasts.
-//! - A store that somebody else removed, or put a copy in the place of, excuses the loss of what only it held and was asked for
-//!   before: what was acknowledged later was acknowledged by a store that can know that it is not where it was.
+//! - A store that an operator or another process removed, or replaced by a copy, excuses the loss of writes that only it held and that
+//!   were called before the change. The loss of later writes is not excused: the store can detect the change before it acknowledges them.
 //! - A damaged store excuses the loss of what only it held, unless that is seen to be whole in there: from the fault to
 //!   the first opening after it, at which everything is read and verified.
 //! - A process that is paused, or whose machine sleeps, answers later by that time.
@@ -36,10 +36,10 @@ struct Stretch {
 pub(super) struct Excuses {
     troubles: Vec<Stretch>,
     unopenable: Vec<Stretch>,
-    /// With the ordinal before which a write was called that may be lost.
+    /// Each with an ordinal: only writes called before it may be lost.
     damages: Vec<(Stretch, u64)>,
     pauses: Vec<Stretch>,
-    /// Instances whose log somebody removed, and when.
+    /// Instances whose log an operator or another process removed, with the ordinal of the removal.
     logs_gone: Vec<(u32, u64)>,
 }
 
@@ -75,7 +75,7 @@ impl Excuses {
                     let until = opened.map_or((u64::MAX, u64::MAX), at);
                     let of_store = Stretch { until, ..stretch };
                     match what {
-                        // What was acknowledged after it is not excused: the instance can know that its store is gone.
+                        // The loss of a write called after the change is not excused: the instance can detect that its store is gone.
                         Fault::StoreChange { .. } => {
                             let taken =
                                 rest[..end.unwrap_or(rest.len())].iter().find_map(|event| taken(event, instance));
@@ -109,8 +109,8 @@ impl Excuses {
         self.troubles.iter().any(|stretch| stretch.instance == op.instance && stretch.from.0 < op.called)
     }
 
-    /// Whether the log of its instance had been removed when this operation was called: from the next opening on it may have held
-    /// any record.
+    /// Whether the log of its instance had been removed when this operation was called. From the next opening on, any record may count
+    /// as forgotten, since the removed log may have held it.
     pub(super) fn had_lost_its_log(&self, op: &Operation<'_>) -> bool {
         self.logs_gone.iter().any(|(instance, at)| *instance == op.instance && *at < op.called)
     }
@@ -154,7 +154,7 @@ impl Excuses {
     }
 }
 
-/// Of a change to the store of this instance, the ordinal from which on that can know of it; the last if it cannot.
+/// For a change to the store of this instance: the ordinal from which on the instance can detect it, or `u64::MAX` if it cannot.
 fn taken(event: &Event, instance: u32) -> Option<u64> {
     match event.what {
         What::StoreChanged { instance: of, now } if of == instance => {
@@ -165,7 +165,8 @@ fn taken(event: &Event, instance: u32) -> Option<u64> {
 }
 
 impl<'h> Operations<'h> {
-    /// Whether an acknowledged write must stay: not if Redis lost it and copies yield, nor if only a store held it that was damaged, and it itself there.
+    /// Whether an acknowledged write must stay: not if Redis lost it and copies yield, nor if only a store held it that was damaged, and it
+    /// itself there.
     pub(super) fn must_stay(&self, record: &Record<'h>, write: &Operation<'h>) -> bool {
         if self.is_given_up(record, write) {
             return false;

@@ -1,7 +1,8 @@
 //! When the records of a run may have expired, and when they must have.
 //!
-//! In Redis by the bounds of each upsert's life (see `lives`). A read without Redis goes by the clock of its instance, and by the
-//! lives that this knows of: it may hide what Redis still has. No read shows what is over for all (`overdue`).
+//! Records in Redis expire by the bounds of each upsert's life (see `lives`). A read without Redis goes by the clock of its instance
+//! and by the lives that the instance knows of, so that it may hide a record that Redis still has. No read shows a life that is over
+//! for all instances (`overdue`).
 
 use super::{
     lives::{Doubt, Expiry, Life},

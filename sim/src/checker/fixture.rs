@@ -1,7 +1,8 @@
 //! Histories told by hand: a builder in which a test reads like the situation that it is about.
 //!
 //! A field is named by a text: `name` is a field of the profile, `#source` one of the metadata, `@a` the contact point
-//! `("email", "a")`; with a `-` before it an upsert removes it. Its value is the tag of the operation that wrote it. Every event takes 100 µs.
+//! `("email", "a")`; with a `-` before it an upsert removes it. Its value is the tag of the operation that wrote it.
+//! Every event takes 100 µs.
 
 use serde_json::{Value as Json, json};
 
@@ -45,7 +46,7 @@ impl Story {
         Self { history: History { header, events: Vec::new() }, next_op: 1, now_us: 0 }
     }
 
-    /// What a right clock shows at the start.
+    /// Sets the reading of a correct clock at the start.
     pub(super) fn starts_at_ms(&mut self, ms: u64) {
         self.history.header.starts_at_ms = Some(ms);
     }

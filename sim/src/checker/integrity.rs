@@ -5,9 +5,9 @@
 //! entries and what a crash cut short cannot be told apart). A loss comes with the damaged file set aside, and only where
 //! a fault did damage: what a crash or a failed sync leaves is no damage. A store that was closed in order, and that nothing
 //! did damage to, is known as that. And where the loss of a write is excused by damage (G5), its instance must have said
-//! something, unless its directory was gone: then nothing is left that could tell. What an instance must say of a store that
-//! somebody else removed, moved or put a copy in the place of, see `changed.rs`. That nothing damaged is served shows in the values (G1, G7). An instance that never says anything of its store
-//! cannot be judged once that was damaged.
+//! something, unless its directory was gone: all evidence of the store is gone with it. `changed.rs` checks the reports on a store
+//! that an operator or another process removed, moved or replaced by a copy. G1 and G7 check by the values that no damaged record is
+//! served. An instance that never reports on its store cannot be judged once its store was damaged.
 
 use super::{
     Account, Excuse, Verdict, changed, durability,
@@ -29,7 +29,7 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
                 set(&mut damaged, *instance, in_order);
                 None
             }
-            // The damaged file is in its place no more.
+            // The damaged file is no longer in place.
             What::StoreChanged { instance, now: StoreNow::Gone | StoreNow::LogGone | StoreNow::Copy } => {
                 set(&mut damaged, *instance, false);
                 None
@@ -109,7 +109,7 @@ fn silent(run: &Operations<'_>, lost: &Operation<'_>) -> Option<Verdict> {
             let StoreReport { clean_end, lost: is_loss, lost_log, is_copy, damaged_records, .. } = *report;
             *instance == lost.instance && (is_loss || !clean_end || lost_log || is_copy || damaged_records > 0)
         }
-        // What could tell is gone too; what can be told while it runs, `changed` demands.
+        // All evidence of the loss is gone too. `changed` checks the instance while it runs.
         What::StoreChanged { instance, now: StoreNow::Gone } => *instance == lost.instance,
         _ => false,
     };

@@ -1,8 +1,9 @@
 //! G5 by stamps alone, for a subject that has them: a cross-check that needs neither time nor order.
 //!
-//! Every cell of an acknowledged upsert, written or removed by it, is in Redis in the end at its stamp or above, or lies at or below a removal, or its life
-//! was over, or it may be lost because only a damaged store had it. What is not in Redis is counted by its reason: a pass says
-//! as much as was looked at. A tombstone in Redis has to be that of a removal in the history: lives end without one.
+//! Every cell of an acknowledged upsert, written or removed by it, is in Redis in the end at its stamp or above, or lies at or below a
+//! removal, or its life was over, or it may be lost because only a damaged store had it. Each cell that is missing in Redis is counted
+//! by its reason, so that a pass shows how many cells it covers. A tombstone in Redis has to be that of a removal in the history:
+//! lives end without one.
 
 use std::collections::BTreeMap;
 

@@ -7,8 +7,7 @@
 //!
 //! Where a run sets a limit, a write may find no room, and a `get` a record forgotten, if what the instance has written and
 //! read may add up to the limit by the count of this checker. A `get` may also find a record forgotten once the log of its
-//! instance was removed, or once the instance had
-//! something in hand while its disk was in trouble.
+//! instance was removed, or once the instance had something in hand while its disk was in trouble.
 //!
 //! A pause of the process, or the sleep of its machine, does not count (a call that it cuts in two may find its deadline gone),
 //! nor does a call that its caller gave up.
@@ -86,8 +85,8 @@ fn judge(run: &Operations<'_>, op: &Operation<'_>) -> Result<Option<Excuse>, Ver
     }
 }
 
-/// Whether a read may fail since the instance has forgotten the record: for a limit of copies, since its disk failed
-/// when it was to keep one, or since its log was removed.
+/// Whether a read may fail because the instance has forgotten the record: to keep within a limit of copies, after its disk failed to
+/// keep a copy, or after its log was removed.
 fn is_forgotten(run: &Operations<'_>, op: &Operation<'_>, error: &str) -> bool {
     if !error.starts_with("forgotten") || !matches!(op.call, Call::Get { .. } | Call::GetMany { .. }) {
         return false;

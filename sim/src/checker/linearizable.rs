@@ -6,8 +6,8 @@
 //! any later time or never, in a record perhaps only in some of their cells; and after each loss every write called
 //! before it may take effect once more, since some instance may hold a copy, of each cell another one. A record whose life may
 //! be over may be gone at any later time, and come back like that if its life goes on with a write of which Redis had not
-//! heard. An import fills what is missing, if anything: it may take effect like a write of unknown outcome. Answers `Merged` and `Local` promise less and are not judged here,
-//! nor are values that G7 judges.
+//! heard. An import fills missing cells, if there are any: it may take effect like a write of unknown outcome. Answers `Merged` and
+//! `Local` promise less and are not judged here, nor are values that G7 judges.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,7 +50,8 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
     verdict
 }
 
-/// Counts the reads of a record that was judged, unless the search was given up, and judges those that show what was over for all.
+/// Counts the reads of a record that was judged, unless the search was given up. Also checks that no read shows a life that was over
+/// for all instances.
 fn reads(run: &Operations<'_>, record: &Record<'_>, given_up: Option<Excuse>, account: &mut Account) -> Verdict {
     let mut verdict = Verdict::Pass;
     let expires = run.expirations(record).min().unwrap_or(u64::MAX);
@@ -61,7 +62,7 @@ fn reads(run: &Operations<'_>, record: &Record<'_>, given_up: Option<Excuse>, ac
         }
         verdict = verdict.merge(run.overdue(record, read).unwrap_or(Verdict::Pass));
         let stray = read.shown.contains(&Seen::Stray).then_some(Excuse::MissingTag);
-        // That a life may be over explains that there is none, whatever was written; once all of it is over, nothing else may be said.
+        // A life that may be over excuses a read without a record. Once all lives are over, that answer is required, without an excuse.
         let may_be_over = read.record_read().is_none() && expires < read.returned() && !run.must_be_over(record, read);
         account.count(given_up.or(stray).or(may_be_over.then_some(Excuse::Expiry)));
     }

@@ -166,8 +166,8 @@ impl Expiry {
         Known { may_end_us, least: ends.least, most: ends.most, is_disturbed: false }
     }
 
-    /// The upserts of a record whose life may be over before one that Redis told earlier, before its clock was set back. An instance that
-    /// has not heard of a removal between the two takes both for one life, and tells Redis so.
+    /// The upserts of a record whose life may end before a life that Redis told earlier, before its clock was set back. An instance that
+    /// has not heard of a removal between the two lives takes both for one, and tells Redis so.
     fn outlasted(&self, run: &Operations<'_>, record: &Record<'_>) -> BTreeSet<u64> {
         let of_before = run.upserts(record).filter(|upsert| self.clocks.redis_goes_back(upsert.called_at_us));
         let told: Vec<_> = of_before.map(|upsert| (upsert.called, self.lives[&upsert.number].ends.most)).collect();

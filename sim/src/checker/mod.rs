@@ -245,8 +245,8 @@ pub struct Judgement {
     pub account: Account,
 }
 
-/// Judges every guarantee that holds under the faults of the history, in the order of [`Guarantee::ALL`]. A checker that panics has found nothing out: its verdict
-/// is unknown.
+/// Judges every guarantee that holds under the faults of the history, in the order of [`Guarantee::ALL`]. The verdict of a checker that
+/// panics is unknown.
 pub fn judge(history: &History) -> Vec<Judgement> {
     let held = |guarantee: &Guarantee| !history.header.beyond_budget || guarantee.holds_beyond_budget();
     judge_each(&Guarantee::ALL.into_iter().filter(held).collect::<Vec<_>>(), history)

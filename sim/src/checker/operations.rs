@@ -74,7 +74,7 @@ pub(super) struct End<'h> {
     pub(super) outcome: &'h Outcome,
 }
 
-/// What an upsert writes, in the order of its patch.
+/// The cells that an upsert writes, in the order of its patch.
 #[derive(Default)]
 pub(super) struct Writes<'h> {
     all: Vec<Write<'h>>,

@@ -1,8 +1,8 @@
-//! Keys that are not the subject's. Part of G7: what another service keeps in the same Redis is none of its business.
+//! Keys of another service. Part of G7: the subject must leave the data alone that another service keeps in the same Redis.
 //!
-//! In the end Redis holds the subject's records and markers, and what the other service wrote, byte for byte and with the time to
-//! live that it gave it. A key of its own may be gone where Redis evicted it, lost its data, or may have ended it by its
-//! clock; after a loss of data an older state of it may be back.
+//! In the end Redis holds the subject's records and markers, and the keys of the other service, byte for byte and with the time to
+//! live that the service gave them. A key of the service may be missing if Redis evicted it, lost its data, or may have expired the
+//! key by its clock. After a loss of data an older state of the key may be back.
 
 use std::collections::BTreeMap;
 
@@ -12,9 +12,9 @@ use crate::history::{Raw, StoredKey, What};
 /// A key of another service.
 #[derive(Default)]
 struct Other<'h> {
-    /// When it was written, and as what, in order.
+    /// The writes of the key in order: the time, and the key as written.
     written: Vec<(u64, &'h StoredKey)>,
-    /// Redis may hold any of these, or none.
+    /// Redis lost data since: it may hold the key as any of these writes left it, or no key.
     may_be_older: bool,
     is_evicted: bool,
 }

@@ -1,4 +1,4 @@
-//! What is over for all: no read shows it, from any tier. A read that finds no record then is right, and no excuse is needed.
+//! Lives that are over for all instances: no read of any tier shows them. A read that finds no record then is right and needs no excuse.
 
 use super::{
     Verdict,
@@ -7,7 +7,7 @@ use super::{
 use crate::history::{Call, Source};
 
 impl<'h> Operations<'h> {
-    /// That a read shows what was over for all before it was called.
+    /// The violation of a read that shows a life that was over for all instances before the call.
     pub(super) fn overdue(&self, record: &Record<'h>, read: &Operation<'h>) -> Option<Verdict> {
         let end_us = read.end?.at_us;
         if self.expiry.lives.is_empty()
@@ -18,7 +18,7 @@ impl<'h> Operations<'h> {
         }
         let now = self.reading_at_least(read, end_us);
         let shown = self.writers_of(record, &read.shown).find(|(_, writer)| self.is_over(writer, now));
-        // Which upsert it is that a record without values rests on is not known.
+        // The history does not tell which upsert a record without values rests on.
         let last = || self.upserts(record).filter(|upsert| upsert.called < read.returned()).last();
         let empty = || last().filter(|_| self.all_over(record, read, now)).map(|last| (EXISTENCE, last));
         let (cell, writer) = shown.or_else(empty)?;
@@ -27,7 +27,7 @@ impl<'h> Operations<'h> {
         Some(Verdict::Violation { message, ops: numbers(&[writer, read]) })
     }
 
-    /// Whether a read has to answer that there is no record: all that was written was over for all before it was called.
+    /// Whether a read has to find no record: every life of the record was over for all instances before the call.
     pub(super) fn must_be_over(&self, record: &Record<'h>, read: &Operation<'h>) -> bool {
         let mut imports = record.imports.iter().map(|&import| &self.all[import]);
         let is_imported = imports.any(|import| import.called < read.returned());
@@ -35,7 +35,7 @@ impl<'h> Operations<'h> {
         !self.expiry.lives.is_empty() && !is_imported && now.is_some_and(|now| self.all_over(record, read, now))
     }
 
-    /// What a read can at least have taken for Redis's clock.
+    /// The lower bound of the reading that a read can have taken for Redis's clock.
     fn reading_at_least(&self, read: &Operation<'h>, end_us: u64) -> i64 {
         let clocks = &self.expiry.clocks;
         let estimated = clocks.estimated_for_a_read(read, end_us).least;

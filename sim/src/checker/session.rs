@@ -215,7 +215,7 @@ impl<'a, 'h> Memory<'a, 'h> {
         }
         let is_synced = is_synced(run, op);
         if !is_synced && self.latest == Some(value) && self.open[THIS_LIFE] == [value] {
-            // Again, and nothing else since: the usual read.
+            // The usual read: it repeats the latest value, and the cell had no other value in between.
             self.had.push(op);
             return;
         }

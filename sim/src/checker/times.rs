@@ -1,15 +1,16 @@
 //! When a record was first and last written, as reads and stores show it. Part of G1.
 //!
-//! `first_revealed_at` is the earliest time of all upserts and imports of a record, `last_updated_at` the latest, whatever they wrote or
-//! removed. An upsert's time is that of its instance's wall clock, at some moment between call and return; an import brings its
-//! times. So for whoever shows a record:
+//! `first_revealed_at` is the earliest time of all upserts and imports of a record, and `last_updated_at` the latest, regardless of the
+//! cells that they write or remove. The time of an upsert is a reading of its instance's wall clock between call and return. An import
+//! brings its own times. So for every read or store that shows a record:
 //!
-//! - the first time is no earlier than that of every write called by then, and the last no later;
-//! - the first is no later, and the last no earlier, than that of any write that it certainly knows: whose value it shows; under whose
-//!   stamp Redis holds a cell; that Redis had acknowledged before it answered a read; and in the end every write that was acknowledged.
+//! - The first time is no earlier than the earliest of all writes called by then, and the last time no later than the latest of them.
+//! - The first time is no later, and the last no earlier, than the time of each write that the record certainly includes. That is a
+//!   write whose value it shows, a write under whose stamp Redis holds a cell, a write that Redis had acknowledged before it answered
+//!   the read, and in the end every acknowledged write.
 //!
-//! The times of a record stay with its key in Redis, through removals and the ends of lives. They go with the key: where it may
-//! have expired, or Redis lost data since a write, that write is left out.
+//! The times of a record stay with its key in Redis, through removals and the ends of lives. They go with the key: if the key may have
+//! expired or Redis lost data since a write, that write is left out.
 
 use serde_json::Value as Json;
 
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::history::{Answer, Call, Imported, Placement, Source, Stamps};
 
-/// What a wall clock that is read twice may be off by: the world rounds it to milliseconds.
+/// The rounding error of two readings of a wall clock: the world rounds each to milliseconds.
 const ROUNDING_MS: i64 = 2;
 
 /// Later times become this one, 9999-12-30T22:00:00.999Z: the last that RFC 3339 can say at every offset.
@@ -54,11 +55,11 @@ struct Extremes {
     last: Range,
 }
 
-/// What becomes of a write that the times in Redis lack in the end.
+/// The judgement of a write that is missing from the times in Redis in the end.
 enum Standpoint {
     MustBeThere,
     Excused(Excuse),
-    /// It was never acknowledged, and may never have come.
+    /// It was never acknowledged, and may never have reached Redis.
     NeverPromised,
 }
 
@@ -76,7 +77,7 @@ pub(super) fn check(run: &Operations<'_>, clocks: &Clocks, account: &mut Account
     run.records.iter().find_map(|record| judge.record(record, account)).unwrap_or(Verdict::Pass)
 }
 
-/// What is shown: the first time and the last.
+/// The times shown: the first and the last.
 type Shown = (i64, i64);
 
 impl<'h> Judge<'_, 'h> {
@@ -86,7 +87,7 @@ impl<'h> Judge<'_, 'h> {
         for read in record.reads.iter().map(|&op| &self.run.all[op]) {
             let Some(showing) = read.showing() else { continue };
             let Some(times) = times_of(showing.json) else { continue };
-            // What its values say of it holds for whoever shows the same.
+            // An earlier read that showed the same values has passed this check already.
             let is_known =
                 right.is_some_and(|(same, until)| std::ptr::eq(same, showing.json) && until <= showing.ordinal);
             if !is_known {
@@ -147,7 +148,7 @@ impl<'h> Judge<'_, 'h> {
         Written { op: index, called: op.called, first: time, last: time }
     }
 
-    /// Times that no write called by then can have brought, or that lack one whose value is shown or whose stamp is there.
+    /// The violation of times that no write called by then can have set, or that lack a write whose value or stamp is there.
     fn outside(
         &self,
         record: &Record<'h>,
@@ -176,7 +177,7 @@ impl<'h> Judge<'_, 'h> {
         certain.find_map(|write| self.lacks(record, showing, (first, last), write))
     }
 
-    /// Times that lack those of a write that Redis had acknowledged before it answered this read.
+    /// The violation of times that lack a write that Redis had acknowledged before it answered this read.
     fn before_a_read(
         &self,
         record: &Record<'h>,
@@ -201,7 +202,7 @@ impl<'h> Judge<'_, 'h> {
         self.lacks(record, showing, times, before)
     }
 
-    /// Times in Redis in the end that lack those of an acknowledged write. Answers what excuses one, if it had to.
+    /// The violation of final times in Redis that lack an acknowledged write. Without one, the excuse for a missing write, if it needs one.
     fn in_the_end(
         &self,
         record: &Record<'h>,
@@ -230,7 +231,7 @@ impl<'h> Judge<'_, 'h> {
         let excuse = if is_in_redis(op) && !is_lost {
             excused(!self.keeps_key(op, noted_us), Excuse::Expiry)
         } else {
-            // Copies bring back what was lost, and times with it, as long as the record lives.
+            // Copies restore lost data, and its times, as long as the record lives.
             let lies_below = |&removal: &usize| certainly_below(run, &run.all[removal], op).is_some();
             let may_be_removed = || !record.removals.iter().all(lies_below);
             excused(run.unquiet().is_some(), Excuse::Unquiet)
@@ -243,7 +244,7 @@ impl<'h> Judge<'_, 'h> {
         excuse.map_or(Standpoint::MustBeThere, Standpoint::Excused)
     }
 
-    /// Whether the key that a write was merged into cannot have expired since: without a life it has the time that removals are remembered.
+    /// Whether the key that a write was merged into cannot have expired since. A key without a life is kept for `tombstone_ttl`.
     fn keeps_key(&self, write: &Operation<'h>, until_us: u64) -> bool {
         let ttl_ms = self.run.history.header.tuning.tombstone_ttl_ms.unwrap_or(TOMBSTONE_TTL_MS);
         let kept_us = i64::try_from(ttl_ms.saturating_mul(1_000)).unwrap_or(i64::MAX);
@@ -288,7 +289,7 @@ impl Writes {
         self.0.iter().map(|(write, _)| write)
     }
 
-    /// The extremes of all that were called by then.
+    /// The extremes of all writes called by then.
     fn until(&self, ordinal: u64) -> Option<&Extremes> {
         let many = self.0.partition_point(|(write, _)| write.called <= ordinal);
         self.0[..many].last().map(|(_, extremes)| extremes)

@@ -8,10 +8,10 @@
 //!   with it what was written behind: errors of a disk count as a crash.
 //! - Where Redis loses data, no process ends while its disk is in trouble or it is paused or sleeps, nor within that margin after:
 //!   its copies may not have reached the disk.
-//! - What damages a store (bit rot, writes that are lost or misdirected, a directory or a log that is removed, cut, or
-//!   an older copy of itself) may take copies and acknowledged local writes with
-//!   it. Redis then keeps its data, so that only the writes which that instance alone held can be lost; those are outside
-//!   of G5 and G6, and the history names the instance (G10 demands that it noticed).
+//! - Damage to a store (bit rot, lost or misdirected writes, a directory or a log that is removed, cut, or replaced by an older
+//!   copy of itself) may destroy copies and acknowledged local writes. Redis then keeps its data, so that only the writes which
+//!   that instance alone held can be lost; those are outside of G5 and G6, and the history names the instance (G10 demands that
+//!   it noticed).
 //! - An instance whose store is moved away keeps no copies until it is back: that counts as a crash too.
 //! - Clocks may step and drift as they like: by far less than `tombstone_ttl`, which promises are measured by. Where that is
 //!   set short, clocks are right, and no instance can be away for half of it: a removal that is forgotten may be undone.
@@ -42,7 +42,7 @@ enum Victim {
     Calls(u32),
     Network(u32),
     Resolver(u32),
-    /// What flips on the way, which is told for all of them at once.
+    /// Bits that flip in transit: one setting applies to all instances at once.
     Bits,
 }
 

@@ -135,7 +135,8 @@ fn bad_at_once(draw: &mut Stream) -> DiskTrouble {
     *each.choose(draw).expect("four")
 }
 
-/// What makes rare faults of runs with the emphasis on moments strike: a stream of its own, after all others.
+/// Adds the company without which rare faults would have no effect, in runs with the emphasis on moments. It is drawn from a stream
+/// of its own, after all others.
 pub(super) fn company(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &Frame) {
     if frame.emphasis != Emphasis::Moments {
         return;
@@ -144,13 +145,13 @@ pub(super) fn company(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &F
     for planned in plan.iter_mut() {
         let (instance, start_us) = (draw.random_range(0..frame.instances), planned.start_us + 1);
         let (fault, end_us) = match planned.fault {
-            // A client that looks after its connection is idle for as long only while it stands still.
+            // A client that probes its connection is idle for that long only while its process is paused.
             Fault::RedisLimits { to: ServerLimit::Idle { seconds } } => {
                 let end_us = start_us + (seconds + 2) * 1_000_000;
                 planned.end_us = planned.end_us.max(end_us);
                 (Fault::InstancePause { instance }, end_us)
             }
-            // Who is connected stays so.
+            // The limit spares open connections, so that they are reset.
             Fault::RedisLimits { to: ServerLimit::Clients { .. } } => {
                 (Fault::ResetConnections { instances: (0..frame.instances).collect() }, start_us)
             }

@@ -124,8 +124,8 @@ const FLIP_KINDS: [Kind; 1] = [|draw, instances| Fault::BadNetwork {
     },
 }];
 
-/// Errors for one instance alone, from a stream of their own: its user may do nothing any more, or one of its connections leads to
-/// a server in another state, as behind a proxy.
+/// Errors for one instance alone, from a stream of their own: all commands of its user are refused, or one of its connections leads
+/// to a server in another state, as behind a proxy.
 const ONE_KINDS: [Kind; 2] = [
     |draw, instances| Fault::RedisRefusesOne {
         instance: draw.random_range(0..instances),
@@ -249,8 +249,8 @@ pub fn generate(seed: Seed, frame: &Frame) -> Vec<PlannedFault> {
     budget::one_at_a_time(plan)
 }
 
-/// Another server behind the name, in one of eight plans that lose data anyhow, and after that: reads before the first loss can be
-/// judged by more.
+/// Another server behind the name of Redis, in one of eight plans that lose data anyhow. It comes after the first loss, since more
+/// checks apply to reads before that.
 fn swap(plan: &mut Vec<PlannedFault>, draw: &mut Stream, length_us: u64) {
     let first_us = plan.iter().filter(|planned| planned.fault.loses_data()).map(|planned| planned.end_us).min();
     let Some(first_us) = first_us.filter(|first_us| draw.random_bool(0.125) && *first_us < length_us) else { return };

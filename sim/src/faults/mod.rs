@@ -102,10 +102,10 @@ pub enum Fault {
         /// Whether the old host loses power, so that connections to it just fall silent, rather than only its process.
         silent: bool,
     },
-    /// Redis ends, and its name leads to another server from then on; at the end of the fault that one ends, and the name leads to
-    /// Redis as it was.
+    /// Redis ends, and its name leads to another server from then on. At the end of the fault the other server ends, and the name
+    /// leads to Redis with its earlier data.
     RedisSwap {
-        /// What the other server holds.
+        /// The data of the other server.
         holds: OtherData,
     },
     /// The process of Redis is stopped (SIGSTOP) and goes on at the end of the fault; connections stay open.
@@ -121,7 +121,7 @@ pub enum Fault {
         instance: u32,
         /// Which error.
         with: Refusal,
-        /// All of its connections, as of one user; or only the one that it has had for longest.
+        /// All of its connections, as of one user; or only the oldest one.
         user: bool,
     },
     /// Users of Redis are denied some commands, and may use all others.
@@ -224,8 +224,8 @@ pub enum Fault {
         /// How many.
         writes: u32,
     },
-    /// The directory of an instance's store is changed by somebody else. Where the instance runs, it restarts in order at the end
-    /// of the fault; else it is down for the time of the fault.
+    /// An operator or another process changes the directory of an instance's store. A running instance restarts in order at the end
+    /// of the fault. Otherwise the instance is down for the time of the fault.
     StoreChange {
         /// Whose.
         instance: u32,
@@ -294,7 +294,7 @@ pub enum NetTrouble {
         /// Of requests, or of replies.
         of_requests: bool,
     },
-    /// Bits flip on the way, in what frames a request or a reply.
+    /// Bits flip in transit, in the framing of a request or a reply.
     Flips {
         /// In requests, or in replies.
         of_requests: bool,
@@ -372,7 +372,7 @@ pub enum BadWrite {
     Misdirected,
 }
 
-/// What somebody else does to the directory of a store.
+/// A change to the directory of a store by an operator or another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "store", rename_all = "snake_case", deny_unknown_fields)]
 pub enum StoreChange {
@@ -455,15 +455,15 @@ pub enum Persistence {
     Lost,
 }
 
-/// What a server holds that stands behind the name of Redis for a while.
+/// The data of another server that the name of Redis leads to for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OtherData {
-    /// Nothing.
+    /// No keys.
     Nothing,
     /// Markers of a generation of its own, and no records.
     Markers,
-    /// What Redis holds at that moment, with markers of a generation of its own.
+    /// A copy of Redis's data at that moment, with markers of a generation of its own.
     Clone,
 }
 
@@ -541,7 +541,7 @@ impl Fault {
         }
     }
 
-    /// How long before the fault a copy of an instance's store was made that takes its place, if one does.
+    /// How long before the fault the copy was made that replaces an instance's store; `None` for other faults.
     pub fn copy_age_us(&self) -> Option<u64> {
         match self {
             Self::StoreChange { change: StoreChange::CopiedBack { age_us }, .. } => Some(*age_us),

@@ -1,5 +1,5 @@
-//! What somebody else does to the directories of stores: in one of six runs, once or twice. Half of the time the instance is cut
-//! off from Redis before and after, so that something is pending there.
+//! Changes to the directories of stores by an operator or another process: in one of six runs, once or twice. For half of the changes
+//! the instance is cut off from Redis before and after, so that its store holds pending writes.
 
 use rand::{RngExt, seq::IndexedRandom};
 
@@ -16,7 +16,7 @@ pub(super) fn add(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &Frame
     for _ in 0..draw.random_range(1..=2) {
         let instance = draw.random_range(0..frame.instances);
         let change = change(draw, frame.length_us);
-        // A process that is down does not see what is back before it starts.
+        // A process that is down does not see the move: the directory is back before it starts.
         let running = change == StoreChange::MovedAway || draw.random();
         let fault = Fault::StoreChange { instance, change, running };
         let start_us = draw.random_range(frame.length_us / 10..frame.length_us * 8 / 10);
@@ -37,7 +37,7 @@ fn change(draw: &mut Stream, length_us: u64) -> StoreChange {
         1 => StoreChange::Emptied,
         2 => StoreChange::LogRemoved,
         3 => StoreChange::MovedAway,
-        // As it just was, on another disk; or from a backup.
+        // A fresh copy, as on another disk; or an older one, as from a backup.
         4 | 5 => {
             StoreChange::CopiedBack { age_us: *[0, 300_000, length_us / 10, length_us / 3].choose(draw).expect("four") }
         }

@@ -87,7 +87,7 @@ pub struct StoredRecord {
 pub struct StoredLife {
     /// The first moment of it.
     pub begins_ms: u64,
-    /// The first moment after it; none if it has no end.
+    /// The first moment after it; `None` if it has no end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends_ms: Option<u64>,
 }

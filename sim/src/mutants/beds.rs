@@ -1,4 +1,4 @@
-//! The programs with bugs in them: one bed with all that can be switched on, and one each for the others.
+//! The programs with bugs in them: one bed with all bugs that can be switched on, and one bed for each other bug.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,12 +26,12 @@ pub(super) struct Beds {
 /// A program that has a bug, or can have one.
 pub(super) struct Bed {
     program: PathBuf,
-    /// What is to be switched on.
+    /// The name of the bug to switch on; empty to switch on no bug.
     bug: String,
 }
 
 impl Beds {
-    /// Plants all bugs that can be planted in one program. `tell` is told how far it is.
+    /// Plants all bugs that can be planted in one program. `tell` receives the progress.
     pub(super) fn build(
         tree: &Path,
         dir: &Path,
@@ -43,7 +43,7 @@ impl Beds {
         let planted = |(patch, path): &(Patch, PathBuf)| {
             Ok(Planted { name: patch.name.clone(), files: joined_copy.patched(&patch.name, path)? })
         };
-        // Of all, whatever is chosen: one that the code has left behind is known at once, and not some commits later.
+        // Applies all patches, also those that were not chosen: a patch that no longer applies is noticed now, and not some commits later.
         let bugs = patches.iter().map(planted).collect::<Result<Vec<_>, Trouble>>()?;
         let mut joined = Joined::of(tree, &bugs)?;
         let mut told = BTreeSet::new();

@@ -1,5 +1,5 @@
-//! A copy of the tree in which bugs are planted, with a target directory of its own: what one build left behind makes the
-//! next one quick. It takes the dependencies from the tree's own release, if there is one.
+//! A copy of the tree in which bugs are planted, with a target directory of its own: each build reuses the artifacts of earlier ones.
+//! It takes the dependencies from the tree's own release, if there is one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +16,7 @@ const RELEASE: &str = "target/release";
 /// What it keeps of the crates that others have written.
 const DEPENDENCIES: [&str; 3] = ["deps", "build", ".fingerprint"];
 
-/// What is built again with the bugs.
+/// The packages that are built again with the bugs.
 const OURS: [&str; 2] = ["seedbed", "contact-cache"];
 
 /// How the client and the bed are built. All else is optimised in any case.
@@ -37,7 +37,7 @@ pub(super) struct TreeCopy {
 }
 
 impl TreeCopy {
-    /// A place for the tree's files; nothing is copied before [`Self::hold`].
+    /// A place for the tree's files, which [`Self::hold`] copies. Built dependencies are copied at once.
     pub(super) fn of(tree: &Path, dir: PathBuf, target: PathBuf) -> Result<Self, Trouble> {
         let mut git = git(tree);
         let listed = output(git.args(["ls-files", "-z"]))?;
@@ -69,7 +69,7 @@ impl TreeCopy {
         Ok(())
     }
 
-    /// Makes every file what it is in the tree, or in `changed`. One that is that already is not touched: it would be built
+    /// Gives every file its text in the tree, or in `changed`. A file that has this text already is not touched: Cargo would build it
     /// again.
     pub(super) fn hold(&self, changed: &BTreeMap<PathBuf, String>) -> Result<(), Trouble> {
         for file in self.files.iter().filter(|file| !changed.contains_key(*file)) {
@@ -93,7 +93,7 @@ impl TreeCopy {
         Ok(())
     }
 
-    /// The files that a patch changes, as it has them. The copy is not touched.
+    /// The files that a patch changes, with the patch applied. The copy is not touched.
     pub(super) fn patched(&self, name: &str, patch: &Path) -> Result<BTreeMap<PathBuf, String>, Trouble> {
         let patch = fs::canonicalize(patch).map_err(Trouble::io("find", patch))?;
         let text = fs::read_to_string(&patch).map_err(Trouble::io("read", &patch))?;
@@ -121,7 +121,7 @@ impl TreeCopy {
         Ok(patched)
     }
 
-    /// Builds the bed, and gives its program, under a name of its own; or what the compiler said, an error a line.
+    /// Builds the bed. Returns its program, under a name of its own, or the errors of the compiler, one a line.
     pub(super) fn build(&self, how: Build) -> Result<Result<PathBuf, String>, Trouble> {
         let offline = output(self.cargo(how).arg("--offline"))?;
         let built = if !offline.status.success() && String::from_utf8_lossy(&offline.stderr).contains("offline") {
@@ -182,7 +182,7 @@ fn output(command: &mut Command) -> Result<Output, Trouble> {
     command.stdin(Stdio::null()).output().map_err(|cause| Trouble::Start { program, cause })
 }
 
-/// The end of what a program complained about, without the warnings of a compiler.
+/// The last lines of a program's standard error, without the warnings of a compiler.
 fn said(output: &Output) -> String {
     const LINES: usize = 100;
     let said = String::from_utf8_lossy(&output.stderr);

@@ -15,10 +15,10 @@ use super::{
 /// The root of the client, where the module goes that knows which bug is in force.
 const ROOT: &str = "src/lib.rs";
 
-/// Where the client is, and what of it is no part of the library.
+/// The directory of the client, and the directory in it that is not part of the library.
 const CLIENT: (&str, &str) = ("src", "src/bin");
 
-/// A bug, and the files that it changes, as it has them.
+/// A bug, and the files that it changes, with its patch applied.
 pub(super) struct Planted {
     pub(super) name: String,
     pub(super) files: BTreeMap<PathBuf, String>,
@@ -35,7 +35,7 @@ pub(super) struct Joined<'a> {
     pub(super) alone: BTreeMap<usize, Why>,
 }
 
-/// The files of the tree that are others, and the lines of each that belong to one bug.
+/// The files that differ from the tree, and the lines in each that belong to one bug.
 #[derive(Default)]
 pub(super) struct Files {
     pub(super) texts: BTreeMap<PathBuf, String>,
@@ -43,7 +43,7 @@ pub(super) struct Files {
 }
 
 impl<'a> Joined<'a> {
-    /// Of all that changes the bodies of functions only, and included texts.
+    /// Joins the bugs that change only bodies of functions and included texts. The other bugs are built alone.
     pub(super) fn of(tree: &'a Path, bugs: &'a [Planted]) -> Result<Self, Trouble> {
         let mut joined = Self { tree, bugs, edits: BTreeMap::new(), texts: BTreeMap::new(), alone: BTreeMap::new() };
         for (number, bug) in bugs.iter().enumerate() {

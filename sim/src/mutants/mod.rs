@@ -31,7 +31,7 @@ use self::{
 /// Where the patches are, below the root of the tree.
 const PATCHES: &str = "mutants";
 
-/// Seeds of each workload that are run without a bug, to see that none is caught.
+/// Seeds of each workload that are run without a bug: these runs must catch no violation.
 const SEEDS_WITHOUT: u64 = 10;
 
 /// Which bugs, and how long each is looked for.
@@ -149,7 +149,7 @@ pub enum Trouble {
     /// The tree is blamed without any bug in force.
     #[error("the bed finds a violation without any bug in force, so that it can catch none: see to that first\n{said}")]
     Blamed {
-        /// What it said.
+        /// The violation, or the error of the bed.
         said: String,
     },
     /// A program cannot be started.
@@ -232,7 +232,7 @@ pub fn measure(arguments: &Arguments, bases: u64, mut tell: impl FnMut(&str)) ->
 struct Place {
     tree: PathBuf,
     dir: PathBuf,
-    /// Gone with this.
+    /// Deletes the directory when it is dropped.
     _temporary: Option<Temporary>,
 }
 
@@ -249,7 +249,7 @@ impl Place {
     }
 }
 
-/// The programs with the bugs, and those that are asked for.
+/// The programs with all bugs, and the patches that were asked for.
 fn plant(
     arguments: &Arguments,
     place: &Place,
@@ -266,7 +266,7 @@ fn number_of(catch: &catches::Catch) -> String {
     patch::number(catch.guarantee)
 }
 
-/// Runs the bed without a bug: what it blames then says no word on a bug.
+/// Runs the bed without a bug, and fails if it finds a violation: a catch would then be no evidence of a bug.
 fn see_that_it_blames_no_one(arguments: &Arguments, beds: &Beds) -> Result<(), Trouble> {
     let command = asked(arguments, &beds.without(), SEEDS_WITHOUT);
     let heard = hear(command, &beds.complaints())?;
@@ -286,7 +286,7 @@ fn watch(arguments: &Arguments, beds: &Beds, bed: &Bed, patch: &Patch) -> Result
     Ok(tried)
 }
 
-/// The command that makes runs of so many seeds of each workload, and tells what they catch.
+/// The command that runs so many seeds of each workload and prints each first catch.
 fn asked(arguments: &Arguments, bed: &Bed, seeds: u64) -> Command {
     let mut command = bed.command();
     command.args(["catches", "--seeds", &seeds.to_string()]);
@@ -294,7 +294,7 @@ fn asked(arguments: &Arguments, bed: &Bed, seeds: u64) -> Command {
     command
 }
 
-/// What a bed told.
+/// The output of a bed.
 #[derive(Default)]
 struct Heard {
     catches: Vec<catches::Catch>,
@@ -306,7 +306,7 @@ struct Heard {
 /// Starts a bed, and listens until it ends.
 fn hear(mut command: Command, complaints: &Path) -> Result<Heard, Trouble> {
     let mut heard = Heard::default();
-    // To a file: a run that panics says so, and a pipe that nobody reads would be full after some hundreds of them.
+    // To a file: a run that panics writes a message, and an unread pipe would be full after some hundreds of messages.
     let said = create(complaints).map_err(Trouble::io("create", complaints))?;
     let program = command.get_program().to_string_lossy().into_owned();
     let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(said).spawn();

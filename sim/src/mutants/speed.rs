@@ -5,7 +5,7 @@ use std::{fmt::Write as _, fs, path::Path};
 use super::{Trouble, catches::Catch, patch::Patch};
 use crate::{seed::Seed, workload::Workload};
 
-/// How far the base seeds are from each other: farther than any of them is looked on.
+/// The distance between base seeds: more than the number of seeds that a search runs.
 const APART: u64 = 1_000_000;
 
 /// Ticks of the kernel in a second, as `/proc` counts them.
@@ -14,7 +14,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// One search for a bug, from one base seed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Search {
-    /// Runs until the first catch, of whichever guarantee; all that were made if there was none.
+    /// Runs until the first catch of any guarantee; all runs of the search if it had no catch.
     pub runs: u64,
     /// Processor time until then, in seconds, of all processes.
     pub cpu_seconds: f64,
@@ -32,7 +32,7 @@ pub struct Speed {
 }
 
 impl Search {
-    /// From what a program told that looked no further than the first catch and the rest of its chunk of runs.
+    /// From the output of a program that stopped after the chunk of runs with the first catch.
     pub(super) fn of(first: Option<&Catch>, runs: u64, cpu_seconds: f64) -> Self {
         match first {
             #[expect(clippy::cast_precision_loss, reason = "thousands of runs")]

@@ -1,14 +1,14 @@
-//! Many planted bugs in one program, one of them in force at a time: whichever the environment names.
+//! Many planted bugs in one program, one of them in force at a time: the one that an environment variable names.
 //!
-//! A bug that changes the bodies of functions, and has new functions at most, becomes a branch in these functions:
+//! A bug that only changes bodies of functions, or adds functions, becomes a branch in the changed functions:
 //!
 //! ```text
 //! fn age(&self) -> u64 { if crate::planted::is(3) { /* as the patch has it */ } else { /* as it is */ } }
 //! ```
 //!
-//! Bodies are taken whole and as they are written, so that what runs is what the patch says. Another text, like the
-//! script of the client, is included twice, by a function. A bug that changes types, constants or signatures cannot be had
-//! so: it is built alone.
+//! Bodies are copied whole and verbatim, so that the program runs the code of the patch. A text that is not Rust, like the
+//! script of the client, is included once for each variant, by a function. A bug that changes types, constants or signatures
+//! cannot be switched on: it is built alone.
 
 use std::{collections::BTreeMap, fmt::Write as _, ops::Range, path::Path};
 
@@ -21,15 +21,15 @@ pub(super) const VARIABLE: &str = "SEEDBED_PLANTED";
 /// Why a bug cannot be switched on.
 pub(super) type Why = String;
 
-/// What one bug makes of a Rust file.
+/// The changes of one bug to a Rust file.
 pub(super) struct Edit {
-    /// The functions of the file that it changes, by where their bodies are, with its bodies.
+    /// The place of each function body that it changes, and the new body.
     bodies: Vec<(Range<usize>, String)>,
-    /// Functions that the file does not have, and where they go.
+    /// The place of each function that it adds, and the function.
     added: Vec<(usize, String)>,
 }
 
-/// Compares a Rust file with what a bug makes of it.
+/// Compares a Rust file with its variant that has a bug.
 pub(super) fn edit(file: &str, variant: &str) -> Result<Edit, Why> {
     let (old, new) = (Outline::of(file)?, Outline::of(variant)?);
     if let Some(item) = old.others.iter().find(|item| !new.others.contains(*item)) {
@@ -95,8 +95,8 @@ pub(super) fn switched(file: &str, edits: &BTreeMap<usize, Edit>) -> (String, Ve
     (text, lines)
 }
 
-/// A Rust file that includes another with one of its variants in force. `included` is the name as it is written there.
-/// None if it is included elsewhere than in a function, or not at all.
+/// A Rust file that includes another file, with a branch for each variant of that. `included` is the name as it is written there.
+/// `None` if the file does not include that name, or includes it outside of a function.
 pub(super) fn with_text(file: &str, included: &str, variants: &[usize]) -> Option<String> {
     let inclusion = format!("include_str!({included:?})");
     let outline = Outline::of(file).ok()?;
@@ -150,8 +150,8 @@ struct Outline {
     functions: BTreeMap<String, Function>,
     /// Where a function can be added, by the block: the file, a module, an implementation.
     blocks: BTreeMap<String, usize>,
-    /// All other items, and the heads of blocks. No imports: what a bug no longer needs does no harm, and what it needs
-    /// besides the compiler misses.
+    /// All other items, and the heads of blocks. Imports are left out: one that a bug makes unused does no harm, and the compiler
+    /// reports one that a bug needs in addition.
     others: Vec<String>,
 }
 
@@ -220,7 +220,7 @@ impl Outline {
         Ok(())
     }
 
-    /// The last one of a name: a file may implement a type in several blocks.
+    /// Keeps the last block of a name: a file may implement a type in several blocks.
     fn block(&mut self, name: &str, end: usize) {
         self.blocks.insert(name.to_owned(), end);
         self.others.push(name.to_owned());

@@ -13,8 +13,8 @@ const OTHER_SPELLING: &str = "%66oreign";
 const CROWD_BYTES_MAX: usize = 8 << 20;
 
 impl Nemesis<'_> {
-    /// Writes keys beside those of the first record that Redis holds, with what that holds; of a large record a smaller crowd.
-    /// Answers how many: none if there is no record.
+    /// Writes keys beside the key of the first record in Redis, with that record's content or a string. Beside a large record the
+    /// crowd is smaller. Returns the number of keys: 0 if Redis holds no record.
     pub(super) fn write_foreign(&self, spellings: u32, strings: u32, crowd: u32) -> u64 {
         let now_ms = self.world.wall_ms(self.redis.host());
         let dump = self.redis.with_engine(|engine| engine.dump(now_ms));

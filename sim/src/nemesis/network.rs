@@ -114,13 +114,13 @@ impl Nemesis<'_> {
         connections
     }
 
-    /// The name leads to Redis again, which holds what it held.
+    /// The name leads to Redis again, with the data that it had before.
     pub(super) fn swap_redis_back(&self, kept: &Engine) {
         self.redis.roll_back(self.world, Stop::Killed, kept);
         self.take_name();
     }
 
-    /// What is to run next runs on the other host. It does not hold what the last one did.
+    /// The next server runs on the other host. It does not hold the data of the last server.
     fn take_name(&self) {
         self.clear_other_host();
         self.redis.fail_over(self.world);
@@ -149,7 +149,7 @@ impl Nemesis<'_> {
     }
 }
 
-/// What is in the place of this marker where somebody else chose it.
+/// This marker with the value of another generation; `None` if it is a hash.
 fn of_another_generation(mut marker: Dumped) -> Option<Dumped> {
     match &mut marker.content {
         Content::String(text) => text.reverse(),

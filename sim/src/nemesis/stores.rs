@@ -1,4 +1,4 @@
-//! What somebody else does to the directory of an instance's store: an operator who tidies up, a volume that is taken away, a
+//! Changes to the directory of an instance's store by an operator or another process: a cleanup, a volume that is taken away, a
 //! backup that is put back.
 
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::{
     history::{StoreNow, What},
 };
 
-/// Where a directory is meanwhile that was moved away.
+/// The path of a directory while it is moved away.
 const AWAY: &str = "/away";
 
 impl Nemesis<'_> {
@@ -19,12 +19,12 @@ impl Nemesis<'_> {
         self.world.disk(instance).copy(&self.directory(instance), &copy_of(number));
     }
 
-    /// Changes the store of an instance. Answers whether there was one that could be changed so.
+    /// Changes the store of an instance. Returns 1, or 0 if there was no store that could be changed in this way.
     pub(super) async fn change_store(&self, number: u32, instance: u32, change: StoreChange, running: bool) -> u64 {
         if !running {
             self.stop_in_order(instance).await;
         } else if !self.instances.is_open(instance) {
-            // An opening under way has met the store as it was, or will meet the change: nobody could say what it must tell.
+            // An opening under way may read the store before or after the change: a checker could not know which report to expect.
             return 0;
         }
         let (disk, directory, log) =
@@ -73,7 +73,7 @@ impl Nemesis<'_> {
         1
     }
 
-    /// Puts back what was moved away. Nobody has it open.
+    /// Puts a directory back that was moved away. No process has it open.
     pub(super) fn change_store_back(&self, instance: u32, change: StoreChange) {
         let disk = self.world.disk(instance);
         if change != StoreChange::MovedAway || !disk.has_dir(Path::new(AWAY)) {

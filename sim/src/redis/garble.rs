@@ -1,8 +1,8 @@
-//! Bits that flip on the way between instances and Redis, unnoticed by every checksum of the network: in what frames a message.
+//! Bits that flip in transit between instances and Redis, in the framing of a message, unnoticed by the checksums of the network.
 //!
-//! What is in a value no client can tell from another value. So only these bytes flip, of the first request of a segment or of its first
-//! reply: the one that says what type it is, the two that end its first line, and in a request the one that begins its first
-//! word. From then on the two ends may disagree about where a message ends.
+//! A client cannot detect a flip within a value. So bits flip only in the framing of the first request or the first reply of a segment:
+//! in the type byte, in the CR LF that ends the first line, and in the `$` of a request's first argument. From then on the two ends may
+//! disagree about where a message ends.
 
 use std::{
     collections::BTreeSet,
@@ -11,13 +11,13 @@ use std::{
 
 use crate::world::Host;
 
-/// Which messages are to be damaged. Clones are the same.
+/// The messages to damage. Clones share them.
 #[derive(Clone, Default)]
 pub(super) struct Garbled(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    /// Between these and Redis.
+    /// The hosts whose messages from or to Redis are damaged.
     hosts: BTreeSet<Host>,
     of_requests: bool,
     left: u32,
@@ -38,12 +38,12 @@ impl Garbled {
         self.state().flipped
     }
 
-    /// What comes from a host, and begins with a request.
+    /// Damages bytes from a host that begin with a request, if it is their turn.
     pub(super) fn request(&self, from: Host, bytes: &mut [u8]) {
         self.flip(from, bytes, true);
     }
 
-    /// What goes to a host.
+    /// Damages bytes to a host that begin with a reply, if it is their turn.
     pub(super) fn reply(&self, to: Host, bytes: &mut [u8]) {
         self.flip(to, bytes, false);
     }

@@ -44,7 +44,7 @@ pub struct RedisHost {
     busy_until_us: Arc<AtomicU64>,
     /// What is damaged of the replies to come.
     flip: Arc<Mutex<Option<Flip>>>,
-    /// What is damaged of what frames requests and replies.
+    /// The damage to the framing of requests and replies.
     garbled: Garbled,
     /// Ends the connections that are idle for too long.
     ends: Arc<Mutex<BTreeMap<ClientId, AbortHandle>>>,
@@ -134,8 +134,8 @@ impl RedisHost {
         }
     }
 
-    /// Flips one bit in the frame of each of the next so many segments of requests that come from these hosts, or of replies that go to
-    /// them, as the draw says.
+    /// Flips one bit in the framing of each of the next so many segments of requests from these hosts, or of replies to them. The draw
+    /// selects the bits.
     pub fn garble(&self, hosts: impl Iterator<Item = Host>, of_requests: bool, segments: u32, draw: u64) {
         self.garbled.begin(hosts, of_requests, segments, draw);
     }
@@ -145,8 +145,8 @@ impl RedisHost {
         self.garbled.flipped()
     }
 
-    /// Refuses the user of this host, on all of its connections from now on; or only the connection that it has had for longest. Answers
-    /// how many connections are there.
+    /// Refuses the user of this host on all of its connections from now on, or only its oldest connection. Returns how many open
+    /// connections this refuses.
     pub fn refuse_some(&self, host: Host, with: Refusal, is_user: bool) -> u64 {
         let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let its = peers.iter().filter(|(_, peer)| **peer == host).map(|(client, _)| *client);
@@ -156,7 +156,7 @@ impl RedisHost {
         its.len() as u64
     }
 
-    /// Refuses no user and no connection any more.
+    /// Ends the refusal of a user or a connection.
     pub fn refuse_none(&self) {
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.with_engine(Engine::refuse_no_client);

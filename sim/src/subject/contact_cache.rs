@@ -19,10 +19,10 @@ use crate::history::{
     self, Answer, Call, Imported, Outcome, Placement, ReadOfOne, RecordName, Shown, Source, StoreReport,
 };
 
-/// A connection, and for a moment the one whose place it takes: a delay may be next to nothing, and a task ends when it
-/// is next polled; while it is opened, one to a second address of the name; beside them one each for large records, for large writes and for a record that is tried alone; the tasks
-/// that drive these five, that own them, and that write the log; the log and its lock, the log
-/// that takes its place, and, where damage is found meanwhile, the two ends of the copy that is set aside.
+/// A connection, and for a moment the one whose place it takes: a delay may be close to zero, and a task ends when it
+/// is next polled; while it is opened, one to a second address of the name; beside them one each for large records, for large
+/// writes and for a record that is tried alone; the tasks that drive these five, that own them, and that write the log; the log and
+/// its lock, the log that takes its place, and, where damage is found meanwhile, the two ends of the copy that is set aside.
 pub(super) const LIMITS: Limits = Limits { sockets: Some(6), tasks: Some(7), files: Some(5) };
 
 /// An opened cache.

@@ -35,8 +35,8 @@ pub trait Subject: Send + Sync {
     /// How it is, without waiting.
     fn status(&self) -> Status;
 
-    /// Completes when it is connected to Redis; perhaps never, if it ends before. A subject that cannot tell is looked at every
-    /// tenth of a second instead, which costs long runs more than all that happens in them.
+    /// Completes when it is connected to Redis; perhaps never, if it ends before. A subject without this future is polled every
+    /// tenth of a second instead, which costs long runs more than all of their events.
     fn connects(&self) -> Option<Pending<'static, ()>> {
         None
     }
@@ -106,7 +106,7 @@ impl Settings {
     }
 }
 
-/// What was read so far of what is stored: the same bytes are read once.
+/// A memo of the stored records that were decoded so far: the same bytes are decoded once.
 #[derive(Default)]
 pub struct Known(contact_cache::stored::Known);
 
@@ -190,7 +190,7 @@ impl SubjectKind {
         }
     }
 
-    /// Whether a key of Redis is neither a record's nor anything else of the subject's.
+    /// Whether a key of Redis belongs neither to a record nor to other data of the subject.
     pub fn is_of_others(self, key: &[u8], prefixes: &[&str]) -> bool {
         let is_marker = match self.form() {
             Form::ContactCache => contact_cache::prefix_of_marker(key).is_some(),

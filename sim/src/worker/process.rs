@@ -160,7 +160,7 @@ impl Process {
         // This very program, also if its file was built anew meanwhile.
         let mut command = Command::new(PathBuf::from("/proc/self/exe"));
         command.arg0("seedbed").arg("work").stdin(Stdio::piped()).stdout(Stdio::piped());
-        // What one run gives back the next one takes: a page that goes to the kernel in between costs as much as a call.
+        // Each run reuses the memory that the run before it freed: returning a page to the kernel in between costs as much as a call.
         command.env("MIMALLOC_PURGE_DELAY", "-1");
         if silent {
             command.stderr(Stdio::null());

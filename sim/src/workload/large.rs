@@ -46,7 +46,7 @@ pub(super) fn large(draw: &mut Stream, tag: &Json) -> Patch {
     patch
 }
 
-/// How many contact points the largest record has: half of what the client takes.
+/// How many contact points the largest record has: half of the client's limit.
 const POINTS_MOST: usize = 5_000;
 
 /// In one run of eight, one upsert of contact points has thousands.

@@ -63,7 +63,7 @@ fn entries(stand: &Stand) -> Vec<(Uid, Vec<u8>)> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// They are copied undecoded. Were they not what would be written now, logs would differ by how often they were rewritten.
+    /// Records are copied undecoded. If their bytes differed from a new encoding, logs would differ by the number of rewrites.
     #[test]
     fn records_are_rewritten_as_they_would_be_written_now(choices in choices(0..40)) {
         on_a_runtime(async {

@@ -79,7 +79,7 @@ pub(super) fn to_reply(marks: &Marks, value: &Value, depth: usize, out: &mut Vec
         Value::Table(_) if depth >= DEPTH_MAX => reply::error(out, "ERR reached lua stack limit"),
         Value::Table(table) => {
             if !marked(marks, table, depth, out)? {
-                // One after the other: as many values at once as a large record has do not fit on Lua's stack.
+                // One value at a time: all values of a large record at once do not fit on Lua's stack.
                 let (mut count, mut items) = (0, Vec::new());
                 loop {
                     match table.raw_get(count + 1)? {

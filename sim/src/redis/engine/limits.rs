@@ -56,14 +56,14 @@ impl Engine {
         self.server.denied = denied;
     }
 
-    /// Refuses one client from now on as [`Self::refuse`] does all; or no more.
+    /// Refuses one client from now on, as [`Self::refuse`] refuses all clients; `None` ends that.
     pub fn refuse_client(&mut self, client: ClientId, with: Option<Refusal>) {
         if let Some(client) = self.clients.get_mut(&client) {
             client.refused = with;
         }
     }
 
-    /// Refuses no client any more that others are not refused like.
+    /// Ends every refusal of a single client.
     pub fn refuse_no_client(&mut self) {
         self.clients.values_mut().for_each(|client| client.refused = None);
     }

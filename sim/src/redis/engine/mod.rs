@@ -110,7 +110,7 @@ struct Client {
     open: bool,
     /// When it last sent something, by the server's clock.
     last_ms: u64,
-    /// Why it is refused what others are not.
+    /// The refusal that applies to this client alone.
     refused: Option<Refusal>,
 }
 

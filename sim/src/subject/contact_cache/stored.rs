@@ -31,7 +31,7 @@ const ENTRY_HEADER_LEN: usize = 4 + 4 + 4 + 8;
 /// Of the number of an entry, those that tell its place in the log.
 const NUMBER_BITS: u32 = 40;
 
-/// What cells were found to show so far. At the end of a run Redis and most stores hold the same.
+/// A memo of the records that cells make, by uid. At the end of a run Redis and most stores hold the same cells.
 #[derive(Default)]
 pub(in crate::subject) struct Known(BTreeMap<String, Vec<(Cells, Living)>>);
 
@@ -43,7 +43,7 @@ struct Living {
 }
 
 impl Known {
-    /// The record that the cells of `uid` make, in its JSON form; none if it was removed or has expired.
+    /// The record that the cells of `uid` make, in its JSON form; `None` if it was removed or has expired.
     fn shown(&mut self, uid: &str, cells: &BTreeMap<&str, &str>, now_ms: u64) -> Result<Option<Shown>, String> {
         let known = self.0.get(uid).into_iter().flatten().find(|(known, _)| texts_of(known) == *cells);
         if let Some((_, Living { shown, until_ms })) = known {
@@ -132,7 +132,7 @@ pub(in crate::subject) fn in_file(file: &[u8], prefix: &str, now_ms: u64, known:
         rest = &rest[ENTRY_HEADER_LEN + payload.len()..];
     }
     verified.sort_by_key(|(number, ..)| *number);
-    // Only the last of a record is read in full, unless that is of another form.
+    // The entries of a record are decoded in full from the last one back, until one is of the documented form.
     let mut held: BTreeMap<String, Vec<(usize, &[u8])>> = BTreeMap::new();
     for (_, place, payload) in verified {
         let Some(Head { entry, uid: Some(uid) }) = head(payload) else { continue };
@@ -155,15 +155,15 @@ pub(in crate::subject) fn in_file(file: &[u8], prefix: &str, now_ms: u64, known:
     entries.into_iter().map(&mut entry).collect()
 }
 
-/// What an entry of the log is of.
+/// The kind of an entry of the log, and its record.
 #[derive(Deserialize)]
 struct Head {
     entry: String,
     uid: Option<String>,
 }
 
-/// The head of an entry. What is held of a record stands last, and is left out if the client wrote it there: within a text these
-/// words would have their quotes escaped.
+/// The head of an entry. The member `held`, which the client writes last, is cut off before parsing. The search for it cannot match
+/// within a string, where its quotes would be escaped.
 fn head(payload: &[u8]) -> Option<Head> {
     const HELD: &[u8] = br#","held":"#;
     let end = payload.windows(HELD.len()).position(|bytes| bytes == HELD);
@@ -171,7 +171,7 @@ fn head(payload: &[u8]) -> Option<Head> {
     head.or_else(|| serde_json::from_slice(payload).ok())
 }
 
-/// The last of them that is of the documented form.
+/// The last entry that is of the documented form.
 fn last_of(all: Vec<(usize, &[u8])>) -> Option<(usize, &[u8], Held)> {
     #[derive(Deserialize)]
     struct Record {
@@ -265,7 +265,7 @@ fn texts(fields: &[(Raw, Raw)]) -> Result<BTreeMap<&str, &str>, String> {
         .collect()
 }
 
-/// The record that cells make; none if it was removed or has expired.
+/// The record that cells make; `None` if it was removed or has expired.
 fn living(uid: &str, cells: &BTreeMap<&str, &str>, now_ms: u64) -> Result<Option<Living>, String> {
     let stamped = |field: &str| match cells.get(field) {
         None => Ok(None),

@@ -41,7 +41,7 @@ pub(super) struct Content {
     unsynced: Sectors,
     /// Where the file is other than its writers made it.
     damaged: Vec<Range<usize>>,
-    /// Somebody else has taken its end away, ever.
+    /// Whether an operator or another process has ever cut off its end.
     is_cut: bool,
     /// Who holds the lock on the file: a number that is drawn for each lock.
     pub(super) locked_by: Option<u64>,
@@ -81,7 +81,7 @@ impl Content {
         self.damaged.push(offset..end);
     }
 
-    /// Whether the file holds what no process has written there, or lacks what one has.
+    /// Whether the file holds bytes that no process has written there, or lacks bytes that one has.
     pub(super) fn is_damaged(&self) -> bool {
         self.is_cut || self.damaged.iter().any(|damaged| damaged.start < self.cached.len())
     }
@@ -93,7 +93,7 @@ impl Content {
         self.damaged.retain(|damaged| damaged.start < len);
     }
 
-    /// Somebody else takes the end of the file away, durably.
+    /// An operator or another process cuts off the end of the file, durably.
     pub(super) fn cut(&mut self, len: usize) {
         self.is_cut |= len < self.cached.len();
         self.set_len(len);
