@@ -52,14 +52,8 @@ impl<T> Recent<T> {
     }
 
     fn push(&mut self, uid: &Uid, recent: Decoded<T>) {
-        if let Some(before) = self.young.get_mut(uid) {
-            self.young_bytes = self.young_bytes - before.bytes + recent.bytes;
-            *before = recent;
-            if self.young_bytes > GENERATION_BYTES {
-                self.old = std::mem::take(&mut self.young);
-                self.young_bytes = 0;
-            }
-            return;
+        if let Some(before) = self.young.remove(uid) {
+            self.young_bytes -= before.bytes;
         }
         if self.young.len() >= GENERATION || self.young_bytes + recent.bytes > GENERATION_BYTES {
             self.old = std::mem::take(&mut self.young);
@@ -121,7 +115,11 @@ mod tests {
             assert!(held <= 2 * GENERATION_BYTES, "{held}");
         }
         assert!((16..20).all(|number| recent.get(&uid(number)).is_some()) && recent.get(&uid(11)).is_none());
+        // One that grows is young, and its generation keeps within the bytes.
+        recent.insert(&uid(17), BYTES_MAX, Arc::new(0));
         recent.insert(&uid(19), 1, Arc::new(0));
+        recent.insert(&uid(19), BYTES_MAX, Arc::new(0));
+        assert!(recent.young_bytes <= GENERATION_BYTES && recent.young.contains_key(&uid(19)));
         recent.remove(&uid(19));
         assert_eq!(recent.young_bytes, recent.young.values().map(|it| it.bytes).sum::<usize>());
     }

@@ -17,6 +17,8 @@ use contact_cache::{
     env::{Env, TokioEnv},
     error::Effect,
 };
+use futures_util::FutureExt as _;
+use seedbed::redis::serve_tcp::spawn_embedded;
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 
@@ -49,6 +51,22 @@ fn on_a_runtime_that_has_ended_every_call_is_a_typed_error_and_the_directory_is_
             let again = open(directory.path()).await.expect("the directory was given back");
             assert!(again.get(&uid()).await.expect("the disk works").record.is_some());
         });
+    });
+}
+
+#[test]
+fn a_cache_whose_runtime_ended_while_it_was_connected_does_not_count_as_connected() {
+    ends(|| {
+        let directory = tempfile::tempdir().expect("room for a directory");
+        let (first, second) = (several_threads(), several_threads());
+        let redis = second.block_on(spawn_embedded()).expect("a free port");
+        let config = Config { redis: redis.url().parse().expect("a url"), ..config(directory.path()) };
+        let cache = first
+            .block_on(async { ContactCache::open(TokioEnv::new(), config).await })
+            .expect("a directory of its own");
+        first.block_on(cache.connected());
+        drop(first);
+        assert!(cache.connected().now_or_never().is_none());
     });
 }
 

@@ -13,7 +13,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -50,6 +50,8 @@ pub struct ContactCache<E: Env = TokioEnv> {
     inner: Arc<Inner<E>>,
     flusher: E::Task,
     supervisor: E::Task,
+    /// Held by the supervisor while it runs.
+    supervised: Weak<()>,
     report: OpenReport,
 }
 
@@ -66,9 +68,15 @@ impl<E: Env> ContactCache<E> {
         let (inner, report) = Inner::open(env, config).await?;
         let env = &inner.env;
         // From here on, dropping ends the tasks.
-        let (flusher, supervisor) =
-            (env.spawn(inner.local.clone().flush_loop()), env.spawn(recovery::supervise(inner.clone())));
-        let cache = Self { inner: inner.clone(), flusher, supervisor, report };
+        let running = Arc::new(());
+        let supervised = Arc::downgrade(&running);
+        let flusher = env.spawn(inner.local.clone().flush_loop());
+        let supervise = recovery::supervise(inner.clone());
+        let supervisor = env.spawn(async move {
+            supervise.await;
+            drop(running);
+        });
+        let cache = Self { inner: inner.clone(), flusher, supervisor, supervised, report };
         if cache.has_ended() {
             return Err(OpenError::BackgroundEnded);
         }
@@ -249,11 +257,13 @@ impl<E: Env> ContactCache<E> {
     /// cache and may be dropped at any time.
     pub fn connected(&self) -> impl Future<Output = ()> + Send + use<E> {
         let (inner, connected) = (Arc::downgrade(&self.inner), self.inner.link.connected.clone());
+        let supervised = self.supervised.clone();
         async move {
             loop {
                 let mut stands = pin!(connected.notified());
                 stands.as_mut().enable();
-                if inner.upgrade().is_some_and(|inner| inner.link.state() == State::Connected) {
+                let is_connected = inner.upgrade().is_some_and(|inner| inner.link.state() == State::Connected);
+                if is_connected && supervised.strong_count() > 0 {
                     return;
                 }
                 stands.await;

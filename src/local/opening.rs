@@ -162,10 +162,9 @@ impl<E: Env> State<E> {
                 state.rewrite_now(disk, dir, prefix)?;
             } else if damage.torn_tail_bytes > 0 {
                 state.log.cut_tail()?;
-            }
-            // A killed process may leave bytes unsynced. They are read like the rest, and a sync that fails later drops them. If the
-            // length of the log had been noted with them, the log would then count as cut.
-            if reaches.is_none_or(|synced| synced.len < state.log.len()) {
+            } else if reaches.is_none_or(|synced| synced.len < state.log.len()) {
+                // A killed process may leave bytes unsynced. They are read like the rest, and a sync that fails later drops them. If
+                // the length of the log had been noted with them, the log would then count as cut.
                 state.log.sync()?;
             }
             None

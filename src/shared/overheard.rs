@@ -46,12 +46,14 @@ pub(super) struct Overheard<S> {
     /// Whether the line is over.
     over: bool,
     framing: Framing,
+    /// Whether a reply has shown that the frames no longer match the requests: no later byte is given out.
+    is_lost: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Overheard<S> {
     pub(super) fn new(stream: S) -> (Self, FirstLine) {
         let line = FirstLine::default();
-        (Self { stream, line: line.clone(), over: false, framing: Framing::default() }, line)
+        (Self { stream, line: line.clone(), over: false, framing: Framing::default(), is_lost: false }, line)
     }
 
     /// The peer is gone; what it said before may still be there.
@@ -75,7 +77,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Overheard<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if self.framing.is_lost(&buffer.filled()[before..]) {
+        self.is_lost = self.is_lost || self.framing.is_lost(&buffer.filled()[before..]);
+        if self.is_lost {
+            buffer.set_filled(before);
             let reason = "redis was asked for a command that was not sent: bytes are damaged on their way";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, reason)));
         }
@@ -106,6 +110,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Overheard<S> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
 
     #[test]
@@ -127,5 +133,19 @@ mod tests {
         let line = FirstLine::default();
         assert!(line.hear(&[b'-'; 2000]));
         assert_eq!(line.error().map(|line| line.len()), Some(BYTES_MAX));
+    }
+
+    #[tokio::test]
+    async fn no_byte_is_given_out_once_the_frames_do_not_match_the_requests() {
+        let (mut redis, stream) = tokio::io::duplex(256);
+        let (mut overheard, _) = Overheard::new(stream);
+        for replies in ["+OK\r\n-ERR unknown command '$7', with args\r\n", "+the reply to another request\r\n"] {
+            redis.write_all(replies.as_bytes()).await.expect("room in the pipe");
+            let mut bytes = [0; 256];
+            let mut buffer = ReadBuf::new(&mut bytes);
+            let read = std::future::poll_fn(|context| Pin::new(&mut overheard).poll_read(context, &mut buffer)).await;
+            assert!(read.is_err_and(|error| error.kind() == io::ErrorKind::InvalidData));
+            assert_eq!(buffer.filled(), b"");
+        }
     }
 }

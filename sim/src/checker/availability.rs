@@ -198,7 +198,7 @@ fn was_over(run: &Operations<'_>, op: &Operation<'_>) -> bool {
         }
     }
     let Some(met_us) = read_us.or(written_us) else { return false };
-    let clock = |from_us: u64, until_us: u64| run.expiry.clocks.redis(from_us, until_us);
+    let clock = |from_us: u64, until_us: u64| run.clocks.redis(from_us, until_us);
     let gone_us = clock(met_us, end.at_us).most - clock(met_us, met_us).least;
     gone_us / 900 >= i64::try_from(ttl_ms).unwrap_or(i64::MAX)
 }

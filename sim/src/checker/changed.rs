@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Verdict, operations::Operations};
+use super::{Account, Verdict, operations::Operations};
 use crate::history::{Placement, Stop, StoreNow, StoreReport, What};
 
 /// The store of one instance, as far as the history shows it.
@@ -23,14 +23,8 @@ struct Known {
     taken: Option<u64>,
     /// The change that the next opening must report, and its event.
     untold: Option<(StoreNow, u64)>,
-    /// The changes that an opening may report.
-    had: BTreeSet<Told>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Told {
-    LogGone,
-    Copy,
+    /// Every change so far. An opening may report one again: a full disk keeps the instance from noting that it reported a copy.
+    had: Vec<StoreNow>,
 }
 
 /// A stretch between a change and the end of the process.
@@ -40,7 +34,7 @@ struct Taken {
     until: u64,
 }
 
-pub(super) fn check(run: &Operations<'_>) -> Option<Verdict> {
+pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Option<Verdict> {
     let speaking: BTreeSet<u32> = run.history.events.iter().filter_map(|event| speaker(&event.what)).collect();
     let mut each = BTreeMap::<u32, Known>::new();
     let mut stretches = Vec::new();
@@ -52,6 +46,8 @@ pub(super) fn check(run: &Operations<'_>) -> Option<Verdict> {
             }
             What::Stopped { instance, how } => {
                 let known = each.entry(*instance).or_default();
+                account
+                    .note("changes of stores of which no opening told: it was cut short", u64::from(known.must_tell()));
                 let taken = known.stops();
                 stretches.extend(taken.map(|from| Taken { instance: *instance, from, until: event.ordinal }));
                 taken.filter(|_| *how == Stop::Closed).map(|since| {
@@ -59,11 +55,14 @@ pub(super) fn check(run: &Operations<'_>) -> Option<Verdict> {
                 })
             }
             What::StoreChanged { instance, now } => {
+                account.note("changes of stores", 1);
                 each.entry(*instance).or_default().changes(*now, event.ordinal);
                 None
             }
             What::StoreReport { instance, report } => {
-                let said = each.entry(*instance).or_default().hears(report);
+                let known = each.entry(*instance).or_default();
+                account.note("changes of stores that an opening had to tell", u64::from(known.must_tell()));
+                let said = known.hears(report);
                 said.map(|what| (*instance, what))
             }
             _ => None,
@@ -102,6 +101,11 @@ fn acknowledged_within(run: &Operations<'_>, taken: &Taken) -> Option<Verdict> {
 }
 
 impl Known {
+    /// Whether the opening that is under way has to report a change.
+    fn must_tell(&self) -> bool {
+        !self.runs && self.untold.is_some()
+    }
+
     /// Notes the end of its process. Returns the event since which its store was not in place.
     fn stops(&mut self) -> Option<u64> {
         if !self.runs {
@@ -120,19 +124,15 @@ impl Known {
             StoreNow::Gone => None,
             StoreNow::Away | StoreNow::Back | StoreNow::Cut => self.untold,
         };
-        match now {
-            StoreNow::LogGone => drop(self.had.insert(Told::LogGone)),
-            StoreNow::Copy => drop(self.had.insert(Told::Copy)),
-            _ => {}
-        }
+        self.had.push(now);
     }
 
     /// The error in a report of the instance on its store. Only an opening has to report earlier changes.
     fn hears(&mut self, report: &StoreReport) -> Option<String> {
-        if report.lost_log && !self.had.contains(&Told::LogGone) {
+        if report.lost_log && !self.had.contains(&StoreNow::LogGone) {
             return Some("says that its log is gone, which nobody had removed".to_owned());
         }
-        if report.is_copy && !self.had.contains(&Told::Copy) {
+        if report.is_copy && !self.had.contains(&StoreNow::Copy) {
             return Some("says that its store is a copy, which it is not".to_owned());
         }
         if self.runs {

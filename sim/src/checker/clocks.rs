@@ -47,6 +47,9 @@ pub(super) struct Range {
 }
 
 /// What an instance took Redis's clock to show.
+/// Clocks show whole milliseconds: two readings together may be off by so much.
+pub(super) const ROUNDING_MS: i64 = 2;
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Estimate {
     /// By its monotonic clock: from there on lives what it wrote.

@@ -11,31 +11,29 @@
 //! bound of the end that each acknowledged write in it asked for. It ends no later than the latest end that any write of the record can
 //! have asked for (see `lives`).
 
+use std::collections::BTreeMap;
+
 use super::{
     Account, Excuse, Verdict,
-    clocks::{Clocks, Range},
+    clocks::{ROUNDING_MS, Range},
     operations::{Operation, Operations, Record, numbers},
     order::certainly_below,
     stored::{Place, Stored},
-    times::TOMBSTONE_TTL_MS,
 };
 use crate::history::{Call, Placement, StoredKey, StoredLife, What};
 
-/// The tolerance for rounding: readings of clocks are whole milliseconds, and a bound adds readings up.
-const ROUNDING_MS: i64 = 2;
-
 struct Judge<'a, 'h> {
     run: &'a Operations<'h>,
-    clocks: &'a Clocks,
     starts_at_ms: i64,
     /// When the contents of Redis were noted.
     noted_us: u64,
 }
 
-pub(super) fn check(run: &Operations<'_>, clocks: &Clocks, account: &mut Account) -> Verdict {
-    let starts_at_ms = run.history.header.starts_at_ms.and_then(|ms| i64::try_from(ms).ok());
-    let (Some(starts_at_ms), Some((_, noted_us))) = (starts_at_ms, run.redis_noted) else { return Verdict::Pass };
-    let judge = Judge { run, clocks, starts_at_ms, noted_us };
+pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
+    // Without the first, `times` counts the records.
+    let (Some(starts_at_ms), Some((_, noted_us))) = (run.starts_at_ms(), run.redis_noted) else { return Verdict::Pass };
+    let judge = Judge { run, starts_at_ms, noted_us };
+    let records: BTreeMap<_, _> = run.records.iter().map(|record| ((record.prefix, record.uid), record)).collect();
     let keys = run.history.events.iter().filter_map(|event| match &event.what {
         What::RedisHolds { keys } => Some(keys),
         _ => None,
@@ -43,13 +41,13 @@ pub(super) fn check(run: &Operations<'_>, clocks: &Clocks, account: &mut Account
     for key in keys.flatten() {
         // A record of another form carries its error itself (`wrong`).
         let [stored] = key.records.as_slice() else { continue };
-        let is_its = |record: &&Record<'_>| record.prefix == stored.prefix && record.uid == stored.uid;
-        if stored.stamps.is_none() || stored.wrong.is_some() {
+        let record = records.get(&(stored.prefix.as_str(), stored.uid.as_str()));
+        let Some(&record) = record.filter(|_| stored.stamps.is_some() && stored.wrong.is_none()) else {
+            account.note("keys whose time to live was not judged: they do not tell their stamps", 1);
             continue;
-        }
-        let Some(record) = run.records.iter().find(is_its) else { continue };
+        };
         match judge.key(record, key, stored.life) {
-            Ok(excuse) => account.count(excuse),
+            Ok(excuse) => account.note(note_of_key(excuse), 1),
             Err((wrong, by)) => {
                 let message = format!("{record}: in the end {wrong}");
                 return Verdict::Violation { message, ops: numbers(&by.into_iter().collect::<Vec<_>>()) };
@@ -57,6 +55,17 @@ pub(super) fn check(run: &Operations<'_>, clocks: &Clocks, account: &mut Account
         }
     }
     Verdict::Pass
+}
+
+/// The note under which the time to live of a key counts.
+fn note_of_key(excuse: Option<Excuse>) -> &'static str {
+    match excuse {
+        None => "keys whose time to live was judged",
+        Some(Excuse::LostData) => {
+            "keys without a lower bound of their time to live: Redis lost data, or a removal took a write"
+        }
+        Some(_) => "keys without a lower bound of their time to live: Redis's clock went back",
+    }
 }
 
 /// An error in a key of Redis, and the write that proves it.
@@ -86,7 +95,7 @@ impl<'a, 'h> Judge<'a, 'h> {
             (None, None, None) => return Err(("its key never expires, although it holds no life".to_owned(), None)),
             (Some(at), _, _) => at,
         };
-        let kept_ms = self.tombstone_ttl_ms();
+        let kept_ms = self.run.tombstone_ttl_ms();
         if let Some(end) = life_end.filter(|&end| expires < end) {
             return Err((format!("its key expires at {expires}, before its life ends at {end}"), None));
         }
@@ -97,7 +106,10 @@ impl<'a, 'h> Judge<'a, 'h> {
                 format!("its key expires at {expires}, and should by {latest}: no removal is remembered for longer");
             return Err((said, None));
         }
-        let Some((merged, by)) = self.last_merge(record) else { return Ok(excuse) };
+        let (merged, by) = match self.last_merge(record) {
+            Ok(last) => last,
+            Err(unknown) => return Ok(excuse.or(unknown)),
+        };
         let earliest = merged.least.saturating_add(kept_ms) - ROUNDING_MS;
         if expires < earliest {
             let said = format!(
@@ -147,11 +159,11 @@ impl<'a, 'h> Judge<'a, 'h> {
                 || !record.removals.iter().all(|&removal| certainly_below(run, &run.all[removal], upsert).is_some());
             excuse = if run.losses_of(record).any(|loss| upsert.called < loss) {
                 Some(Excuse::LostData)
-            } else if self.clocks.redis_goes_back(upsert.called_at_us) {
+            } else if self.run.clocks.redis_goes_back(upsert.called_at_us) {
                 Some(Excuse::Expiry)
             } else if removed() {
                 // The upsert may have asked for the end of an earlier life.
-                continue;
+                Some(Excuse::LostData)
             } else {
                 return Err((
                     format!("its life ends at {ends}, but {upsert} asked for {least} at the least"),
@@ -162,8 +174,9 @@ impl<'a, 'h> Judge<'a, 'h> {
         Ok(excuse)
     }
 
-    /// The last certain merge into the key of a record: the bounds of its time by Redis's clock, and the operation.
-    fn last_merge(&self, record: &Record<'h>) -> Option<(Range, &'a Operation<'h>)> {
+    /// The last certain merge into the key of a record: the bounds of its time by Redis's clock, and the operation. An error is the excuse for
+    /// not knowing it; `None` if no write was merged.
+    fn last_merge(&self, record: &Record<'h>) -> Result<(Range, &'a Operation<'h>), Option<Excuse>> {
         let run = self.run;
         let lost = run.losses_of(record).last();
         let writes = record.upserts.iter().chain(&record.removals).map(|&op| &run.all[op]);
@@ -176,15 +189,12 @@ impl<'a, 'h> Judge<'a, 'h> {
             (self.redis_ms(op.called_at_us, until_us), op)
         });
         // The last by time: Redis's clock may have been set back since.
-        merges.max_by_key(|(_, op)| op.returned()).filter(|(_, op)| !self.clocks.redis_goes_back(op.called_at_us))
-    }
-
-    fn tombstone_ttl_ms(&self) -> i64 {
-        i64::try_from(self.run.history.header.tuning.tombstone_ttl_ms.unwrap_or(TOMBSTONE_TTL_MS)).unwrap_or(i64::MAX)
+        let latest = merges.max_by_key(|(_, op)| op.returned()).ok_or(lost.map(|_| Excuse::LostData))?;
+        if self.run.clocks.redis_goes_back(latest.1.called_at_us) { Err(Some(Excuse::Expiry)) } else { Ok(latest) }
     }
 
     fn redis_ms(&self, from_us: u64, until_us: u64) -> Range {
-        self.ms(self.clocks.redis(from_us, until_us))
+        self.ms(self.run.clocks.redis(from_us, until_us))
     }
 
     /// A reading of Redis's clock in whole milliseconds since 1970.

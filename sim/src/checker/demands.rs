@@ -13,17 +13,13 @@
 
 use super::{
     Account, Excuse, Verdict,
-    clocks::Clocks,
+    clocks::ROUNDING_MS,
     operations::{EXISTENCE, Operation, Operations, Record, Seen, numbers},
     order::certainly_below,
 };
 use crate::history::{Answer, Call, Freshness, Placement, Source};
 
-/// What a wall clock that is read twice, at the call and later, may be off by: the world rounds it to milliseconds.
-const ROUNDING_US: i64 = 2_000;
-
 pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
-    let mut clocks = None;
     for op in &run.all {
         if let Some(violation) = not_shared(op) {
             return violation;
@@ -32,8 +28,7 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
             continue;
         };
         let (Freshness::WithinMs(within_ms), Some(Source::Local)) = (*freshness, op.source()) else { continue };
-        let clocks = clocks.get_or_insert_with(|| Clocks::of(run.history, &run.all));
-        let copy = Copied { run, record: &run.records[record], read: op, clocks, within_ms };
+        let copy = Copied { run, record: &run.records[record], read: op, within_ms };
         match copy.judge() {
             Ok(None) => account.note("copies that had to be confirmed within some time", 1),
             Ok(Some(excuse)) => account.note(excused(excuse), 1),
@@ -74,7 +69,6 @@ struct Copied<'a, 'h> {
     run: &'a Operations<'h>,
     record: &'a Record<'h>,
     read: &'a Operation<'h>,
-    clocks: &'a Clocks,
     within_ms: u64,
 }
 
@@ -119,9 +113,9 @@ impl<'a, 'h> Copied<'a, 'h> {
     ) -> Result<(), Verdict> {
         let read = self.read;
         let returned_us = read.end.map_or(read.called_at_us, |end| end.at_us);
-        let aged_us = self.clocks.wall_goes_at_least(read.instance, confirmed_us, (read.called_at_us, returned_us));
+        let aged_us = self.run.clocks.wall_goes_at_least(read.instance, confirmed_us, (read.called_at_us, returned_us));
         let within_us = i64::try_from(self.within_ms.saturating_mul(1_000)).unwrap_or(i64::MAX);
-        if aged_us <= within_us.saturating_add(ROUNDING_US) {
+        if aged_us <= within_us.saturating_add(ROUNDING_MS * 1_000) {
             return Ok(());
         }
         let message = format!(

@@ -5,7 +5,7 @@
 //! for all instances (`overdue`).
 
 use super::{
-    lives::{Doubt, Expiry, Life},
+    lives::{Doubt, Life},
     operations::{Operation, Operations, Record, Seen},
     order::certainly_below,
 };
@@ -57,7 +57,7 @@ impl<'h> Operations<'h> {
     /// Redis holds, and judges it by its estimate of Redis's clock.
     pub(super) fn may_be_left_out(&self, write: &Operation<'h>, list: &Operation<'h>) -> bool {
         let (Some(life), Some(end)) = (self.expiry.lives.get(&write.number), list.end) else { return false };
-        let clocks = &self.expiry.clocks;
+        let clocks = &self.clocks;
         let estimated = clocks.estimated_for_a_read(list, end.at_us);
         life.may_end_us <= end.at_us || life.may_end <= estimated.most
     }
@@ -76,7 +76,7 @@ impl<'h> Operations<'h> {
     /// How the life of an acknowledged upsert stood when the contents of Redis were noted, or at another time.
     pub(super) fn standing(&self, upsert: &Operation<'h>, at_us: u64) -> Standing {
         match self.expiry.lives.get(&upsert.number) {
-            Some(life) if life.over < self.expiry.clocks.redis(at_us, at_us).least => Standing::Over,
+            Some(life) if life.over < self.clocks.redis(at_us, at_us).least => Standing::Over,
             Some(life) if life.may_end_us <= at_us => Standing::MayBeOver(life.doubt),
             Some(_) | None => Standing::Lives,
         }
@@ -103,7 +103,7 @@ impl<'h> Operations<'h> {
     /// Whether an instance may take the life of a write for over when it answers without Redis: by its clock, and by what
     /// it has itself written while that went on.
     fn is_over_to_instance(&self, record: &Record<'h>, write: &Operation<'h>, by: &Operation<'h>) -> bool {
-        let Expiry { clocks, lives } = &self.expiry;
+        let (clocks, lives) = (&self.clocks, &self.expiry.lives);
         let most_by = |at_us: u64| clocks.most_estimated(by.instance, write.called_at_us, at_us);
         let mut ends = lives[&write.number].ends.least;
         let own = self.upserts(record).filter(|own| own.instance == by.instance && own.precedes(by));

@@ -49,7 +49,7 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
             return Verdict::Violation { message, ops: Vec::new() };
         }
     }
-    if let Some(violation) = changed::check(run) {
+    if let Some(violation) = changed::check(run, account) {
         return violation;
     }
     let lost = durability::excused(run);

@@ -76,7 +76,7 @@ fn judge(run: &Operations<'_>, op: &Operation<'_>) -> Result<Option<Excuse>, Ver
         Outcome::Ok { .. } => Ok(None),
         Outcome::Fail { error } | Outcome::Info { error } if is_demanded(op.call, error) => Ok(Some(Excuse::Demand)),
         // What it could not keep it does not know, and says so rather than go back.
-        Outcome::Fail { error } if is_forgotten(run, op, error) => Ok(Some(Excuse::Limit)),
+        Outcome::Fail { error } if let Some(excuse) = forgotten(run, op, error) => Ok(Some(excuse)),
         // A limit of what may be pending was set, and is reached (G11): a write says so.
         Outcome::Fail { error } | Outcome::Info { error } if is_full(run, op, error) => Ok(Some(Excuse::Limit)),
         Outcome::Fail { .. } | Outcome::Info { .. } if excuse.is_some() => Ok(excuse),
@@ -85,20 +85,24 @@ fn judge(run: &Operations<'_>, op: &Operation<'_>) -> Result<Option<Excuse>, Ver
     }
 }
 
-/// Whether a read may fail because the instance has forgotten the record: to keep within a limit of copies, after its disk failed to
-/// keep a copy, or after its log was removed.
-fn is_forgotten(run: &Operations<'_>, op: &Operation<'_>, error: &str) -> bool {
+/// The excuse for a read that fails because the instance has forgotten the record, if it may have: to keep within a limit of copies, after its
+/// disk failed to keep a copy, or after its log was removed.
+fn forgotten(run: &Operations<'_>, op: &Operation<'_>, error: &str) -> Option<Excuse> {
     if !error.starts_with("forgotten") || !matches!(op.call, Call::Get { .. } | Call::GetMany { .. }) {
-        return false;
+        return None;
     }
     let before = || run.all.iter().filter(|other| other.instance == op.instance && other.called < op.returned());
     // What was pending may have been published at any later time. An instance does not know which copies it could not keep:
     // from then on it may have forgotten any record.
     let had_in_hand = |other: &Operation<'_>| is_pending(other) || run.excuses.kept_no_copy(other);
     let limit = run.history.header.tuning.copies_bytes_max;
-    limit.is_some_and(|limit| bytes_of(run, before(), None) > limit)
-        || run.excuses.had_bad_disk(op) && before().any(had_in_hand)
-        || run.excuses.had_lost_its_log(op)
+    if limit.is_some_and(|limit| bytes_of(run, before(), None) > limit) {
+        Some(Excuse::Limit)
+    } else if run.excuses.had_bad_disk(op) && before().any(had_in_hand) {
+        Some(Excuse::Disk)
+    } else {
+        run.excuses.had_lost_its_log(op).then_some(Excuse::Damage)
+    }
 }
 
 /// Whether a call fails with what it asked for: Redis's word, or a copy that is not too old.

@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    clocks::{Clocks, Range},
+    clocks::Range,
     operations::{Operation, Operations, Record},
     order::certainly_below,
 };
@@ -24,7 +24,6 @@ use crate::history::Placement;
 /// The lives of all upserts of a run.
 #[derive(Default)]
 pub(super) struct Expiry {
-    pub(super) clocks: Clocks,
     /// By the numbers of the upserts; empty if records live for ever.
     pub(super) lives: BTreeMap<u64, Life>,
 }
@@ -59,14 +58,14 @@ pub(super) enum Doubt {
 }
 
 impl Expiry {
-    /// Of operations that are indexed but for this.
+    /// Of operations that are indexed but for this, with their clocks.
     pub(super) fn of(run: &Operations<'_>) -> Self {
         let Some(given_ms) = run.history.header.tuning.record_ttl_ms else { return Self::default() };
         let ttl_us = i64::try_from(given_ms).unwrap_or(i64::MAX).saturating_mul(1_000).min(i64::MAX / 16);
-        let mut expiry = Self { clocks: Clocks::of(run.history, &run.all), lives: BTreeMap::new() };
+        let mut expiry = Self { lives: BTreeMap::new() };
         for record in &run.records {
             for upsert in run.upserts(record) {
-                let life = expiry.asked_for(run, upsert, ttl_us);
+                let life = asked_for(run, upsert, ttl_us);
                 expiry.lives.insert(upsert.number, life);
             }
             let renewals = renewals(run, record);
@@ -82,49 +81,10 @@ impl Expiry {
             for (number, over) in expiry.over(run, record, ttl_us) {
                 let life = expiry.lives.get_mut(&number).expect("it was just inserted");
                 let goes_on = over > life.over || outlasted.contains(&number);
-                (life.may_return, life.over) = (goes_on || expiry.clocks.redis_goes_back(life.may_end_us), over);
+                (life.may_return, life.over) = (goes_on || run.clocks.redis_goes_back(life.may_end_us), over);
             }
         }
         expiry
-    }
-
-    /// What an upsert asked for by itself.
-    fn asked_for(&self, run: &Operations<'_>, upsert: &Operation<'_>, ttl_us: i64) -> Life {
-        let (called_us, until_us) = (upsert.called_at_us, self.written_until_us(run, upsert));
-        let estimate = self.clocks.estimated_for_a_write(upsert, until_us);
-        // No life begins after Redis took it, and none is longer than a time to live from there.
-        let is_shared = upsert.acknowledged() == Some(Placement::Shared);
-        let taken_until_us = if is_shared { until_us } else { u64::MAX };
-        let taken = self.clocks.redis(called_us, taken_until_us);
-        let latest_us = if is_shared { taken.most.max(estimate.begins.most) } else { i64::MAX / 8 };
-        let begins =
-            Range { least: estimate.begins.least.min(taken.least), most: estimate.begins.most.min(taken.most) };
-        let ends = Range {
-            least: estimate.ends.least.min(taken.least) + ttl_us / 10 * 9,
-            most: estimate.ends.most.min(latest_us) + ttl_us,
-        };
-        Life {
-            begins,
-            ends,
-            may_end_us: 0,
-            may_end: 0,
-            doubt: match (estimate.is_by_wrong_wall, estimate.is_by_stepped_redis) {
-                (true, _) => Doubt::WrongClock,
-                (false, true) => Doubt::RedisStepped,
-                (false, false) => Doubt::NearItsEnd,
-            },
-            over: i64::MAX,
-            may_return: false,
-        }
-    }
-
-    /// Until when an upsert can have asked for its life, by a right clock: one that did not return had its deadline.
-    fn written_until_us(&self, run: &Operations<'_>, upsert: &Operation<'_>) -> u64 {
-        let called_us = upsert.called_at_us;
-        let deadline_us = called_us.saturating_add(run.history.header.op_deadline_us);
-        let paused_us = run.excuses.paused_us(upsert.instance, called_us, u64::MAX);
-        let gone_us = self.clocks.process_ends_us(upsert);
-        upsert.end.map_or(deadline_us.saturating_add(paused_us).min(gone_us), |end| end.at_us)
     }
 
     /// The life of an upsert with all that was certainly joined with it.
@@ -141,12 +101,12 @@ impl Expiry {
         let called_us = upsert.called_at_us;
         let mut ends = self.lives[&upsert.number].ends;
         let alone = ends.least;
-        let mut may_end_us = self.clocks.redis_reaches(ends.least, called_us);
+        let mut may_end_us = run.clocks.redis_reaches(ends.least, called_us);
         let mut disturbed_us =
             run.losses_of(record).find(|&loss| upsert.called < loss).map_or(u64::MAX, |loss| run.time_of(loss));
         for renewal in renewals.iter().filter(|renewal| upsert.called < renewal.by.returned()) {
             let Some(returned) = renewal.by.end.filter(|end| end.at_us < may_end_us) else { break };
-            if self.clocks.redis(called_us, returned.at_us).most >= ends.least {
+            if run.clocks.redis(called_us, returned.at_us).most >= ends.least {
                 break;
             }
             let renewed = self.lives[&renewal.by.number].ends;
@@ -156,7 +116,7 @@ impl Expiry {
             }
             ends.least = renewed.least;
             disturbed_us = disturbed_us.min(renewal.until_us);
-            let reaches_us = self.clocks.redis_reaches(ends.least, called_us);
+            let reaches_us = run.clocks.redis_reaches(ends.least, called_us);
             if disturbed_us < reaches_us {
                 let (may_end_us, most) = (may_end_us.max(disturbed_us), ends.most);
                 return Known { may_end_us, least: alone, most, is_disturbed: true };
@@ -169,7 +129,7 @@ impl Expiry {
     /// The upserts of a record whose life may end before a life that Redis told earlier, before its clock was set back. An instance that
     /// has not heard of a removal between the two lives takes both for one, and tells Redis so.
     fn outlasted(&self, run: &Operations<'_>, record: &Record<'_>) -> BTreeSet<u64> {
-        let of_before = run.upserts(record).filter(|upsert| self.clocks.redis_goes_back(upsert.called_at_us));
+        let of_before = run.upserts(record).filter(|upsert| run.clocks.redis_goes_back(upsert.called_at_us));
         let told: Vec<_> = of_before.map(|upsert| (upsert.called, self.lives[&upsert.number].ends.most)).collect();
         let is_outlasted = |upsert: &&Operation<'_>| {
             let least = self.lives[&upsert.number].ends.least;
@@ -185,8 +145,8 @@ impl Expiry {
         for upsert in run.upserts(record) {
             let life = &self.lives[&upsert.number];
             // One that seems to begin later once Redis's clock went back counts from there.
-            let is_set_back = self.clocks.redis_goes_back(upsert.called_at_us);
-            let reached = is_set_back.then(|| self.clocks.redis(upsert.called_at_us, u64::MAX).least);
+            let is_set_back = run.clocks.redis_goes_back(upsert.called_at_us);
+            let reached = is_set_back.then(|| run.clocks.redis(upsert.called_at_us, u64::MAX).least);
             let least = reached.map_or(life.begins.least, |reached| life.begins.least.min(reached));
             // Of one that may lie anywhere within a time it is only known that it prolongs another by no more than its own.
             if !is_set_back && life.begins.most - life.begins.least > ttl_us {
@@ -210,6 +170,44 @@ impl Expiry {
         };
         run.upserts(record).map(|upsert| (upsert.number, over(&self.lives[&upsert.number]))).collect()
     }
+}
+
+/// What an upsert asked for by itself.
+fn asked_for(run: &Operations<'_>, upsert: &Operation<'_>, ttl_us: i64) -> Life {
+    let (called_us, until_us) = (upsert.called_at_us, written_until_us(run, upsert));
+    let estimate = run.clocks.estimated_for_a_write(upsert, until_us);
+    // No life begins after Redis took it, and none is longer than a time to live from there.
+    let is_shared = upsert.acknowledged() == Some(Placement::Shared);
+    let taken_until_us = if is_shared { until_us } else { u64::MAX };
+    let taken = run.clocks.redis(called_us, taken_until_us);
+    let latest_us = if is_shared { taken.most.max(estimate.begins.most) } else { i64::MAX / 8 };
+    let begins = Range { least: estimate.begins.least.min(taken.least), most: estimate.begins.most.min(taken.most) };
+    let ends = Range {
+        least: estimate.ends.least.min(taken.least) + ttl_us / 10 * 9,
+        most: estimate.ends.most.min(latest_us) + ttl_us,
+    };
+    Life {
+        begins,
+        ends,
+        may_end_us: 0,
+        may_end: 0,
+        doubt: match (estimate.is_by_wrong_wall, estimate.is_by_stepped_redis) {
+            (true, _) => Doubt::WrongClock,
+            (false, true) => Doubt::RedisStepped,
+            (false, false) => Doubt::NearItsEnd,
+        },
+        over: i64::MAX,
+        may_return: false,
+    }
+}
+
+/// Until when an upsert can have asked for its life, by a right clock: one that did not return had its deadline.
+fn written_until_us(run: &Operations<'_>, upsert: &Operation<'_>) -> u64 {
+    let called_us = upsert.called_at_us;
+    let deadline_us = called_us.saturating_add(run.history.header.op_deadline_us);
+    let paused_us = run.excuses.paused_us(upsert.instance, called_us, u64::MAX);
+    let gone_us = run.clocks.process_ends_us(upsert);
+    upsert.end.map_or(deadline_us.saturating_add(paused_us).min(gone_us), |end| end.at_us)
 }
 
 /// What is known of a life.

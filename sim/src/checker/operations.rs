@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fmt};
 use serde_json::Value as Json;
 
 use self::indexer::Indexer;
-use super::{cells::Cell, excuses::Excuses, lives::Expiry, stored::Stored};
+use super::{cells::Cell, clocks::Clocks, excuses::Excuses, lives::Expiry, stored::Stored};
 use crate::history::{Answer, Call, History, Outcome, Placement, ReadOfOne, RecordName, Source, Stop, What};
 
 /// A history, indexed. Operations, records and cells are known by their index.
@@ -23,6 +23,7 @@ pub(super) struct Operations<'h> {
     /// The records that it lost, where it did not lose all.
     lost_records: BTreeMap<u64, &'h [RecordName]>,
     pub(super) excuses: Excuses,
+    pub(super) clocks: Clocks,
     pub(super) expiry: Expiry,
     /// When the contents of Redis were noted: ordinal and time.
     pub(super) redis_noted: Option<(u64, u64)>,
@@ -129,6 +130,9 @@ pub(super) struct Record<'h> {
     by_cell: BTreeMap<Cell<'h>, usize>,
 }
 
+/// The default of the client for [`Operations::tombstone_ttl_ms`]: thirty days.
+const TOMBSTONE_TTL_MS: i64 = 30 * 24 * 3_600 * 1_000;
+
 /// The index of [`Cell::Existence`] in every record.
 pub(super) const EXISTENCE: usize = 0;
 
@@ -138,8 +142,19 @@ impl<'h> Operations<'h> {
         indexer.events();
         let mut this = indexer.found;
         this.attach();
+        this.clocks = Clocks::of(history, &this.all);
         this.expiry = Expiry::of(&this);
         this
+    }
+
+    /// What a right clock shows at the start, in milliseconds since 1970, if the history tells it.
+    pub(super) fn starts_at_ms(&self) -> Option<i64> {
+        self.history.header.starts_at_ms.and_then(|ms| i64::try_from(ms).ok())
+    }
+
+    /// How long a removal is remembered, and with it the key of a record that is over.
+    pub(super) fn tombstone_ttl_ms(&self) -> i64 {
+        self.history.header.tuning.tombstone_ttl_ms.map_or(TOMBSTONE_TTL_MS, |ms| i64::try_from(ms).unwrap_or(i64::MAX))
     }
 
     /// The final reads that answered from Redis alone, record by record.

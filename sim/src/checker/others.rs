@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Account, Excuse, Verdict, clocks::Clocks, operations::Operations};
+use super::{Account, Excuse, Verdict, operations::Operations};
 use crate::history::{Raw, StoredKey, What};
 
 /// A key of another service.
@@ -63,11 +63,10 @@ fn in_the_end(
             _ => return violation(&key.key, "holds what is no record, no marker, and no key of another service"),
         }
     }
-    let clocks = if others.is_empty() { Clocks::default() } else { Clocks::of(run.history, &run.all) };
-    let starts_at_us = run.history.header.starts_at_ms.and_then(|ms| i64::try_from(ms.checked_mul(1_000)?).ok());
+    let starts_at_us = run.starts_at_ms().map_or(i64::MAX, |ms| ms.saturating_mul(1_000));
     for (key, other) in others {
         let may_be_over = |&(written_us, as_what): &(u64, &StoredKey)| {
-            let reads_us = clocks.redis(written_us, noted_us).most.saturating_add(starts_at_us.unwrap_or(i64::MAX));
+            let reads_us = run.clocks.redis(written_us, noted_us).most.saturating_add(starts_at_us);
             as_what.expires_at_ms.is_some_and(|at_ms| i64::try_from(at_ms * 1_000).is_ok_and(|at_us| at_us <= reads_us))
         };
         let is_as_written = |held: &StoredKey, (_, as_what): &(u64, &StoredKey)| {

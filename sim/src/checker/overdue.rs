@@ -20,7 +20,7 @@ impl<'h> Operations<'h> {
         let shown = self.writers_of(record, &read.shown).find(|(_, writer)| self.is_over(writer, now));
         // The history does not tell which upsert a record without values rests on.
         let last = || self.upserts(record).filter(|upsert| upsert.called < read.returned()).last();
-        let empty = || last().filter(|_| self.all_over(record, read, now)).map(|last| (EXISTENCE, last));
+        let empty = || last().filter(|_| self.must_be_over(record, read)).map(|last| (EXISTENCE, last));
         let (cell, writer) = shown.or_else(empty)?;
         let place = record.name(cell);
         let message = format!("{place}: {read} shows what {writer} wrote, in a life that was over");
@@ -37,7 +37,7 @@ impl<'h> Operations<'h> {
 
     /// The lower bound of the reading that a read can have taken for Redis's clock.
     fn reading_at_least(&self, read: &Operation<'h>, end_us: u64) -> i64 {
-        let clocks = &self.expiry.clocks;
+        let clocks = &self.clocks;
         let estimated = clocks.estimated_for_a_read(read, end_us).least;
         if read.source() == Some(Source::Local) {
             return estimated;

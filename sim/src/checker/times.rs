@@ -16,7 +16,7 @@ use serde_json::Value as Json;
 
 use super::{
     Account, Excuse, Verdict,
-    clocks::{Clocks, Range},
+    clocks::{ROUNDING_MS, Range},
     expiry::Standing,
     operations::{Operation, Operations, Record, Seen, numbers},
     order::certainly_below,
@@ -25,14 +25,8 @@ use super::{
 };
 use crate::history::{Answer, Call, Imported, Placement, Source, Stamps};
 
-/// The rounding error of two readings of a wall clock: the world rounds each to milliseconds.
-const ROUNDING_MS: i64 = 2;
-
 /// Later times become this one, 9999-12-30T22:00:00.999Z: the last that RFC 3339 can say at every offset.
 const TIME_MS_MAX: i64 = 253_402_207_200_999;
-
-/// How long a removal is remembered, and with it the key of a record that is over, where a run does not set it.
-pub(super) const TOMBSTONE_TTL_MS: u64 = 30 * 24 * 3_600 * 1_000;
 
 /// The times of a write, in milliseconds since 1970.
 #[derive(Clone, Copy)]
@@ -65,15 +59,18 @@ enum Standpoint {
 
 struct Judge<'a, 'h> {
     run: &'a Operations<'h>,
-    clocks: &'a Clocks,
     starts_at_ms: i64,
 }
 
-pub(super) fn check(run: &Operations<'_>, clocks: &Clocks, account: &mut Account) -> Verdict {
-    let Some(starts_at_ms) = run.history.header.starts_at_ms.and_then(|ms| i64::try_from(ms).ok()) else {
+pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
+    let Some(starts_at_ms) = run.starts_at_ms() else {
+        account.note(
+            "records whose times were not judged: the history does not tell when it starts",
+            run.records.len() as u64,
+        );
         return Verdict::Pass;
     };
-    let judge = Judge { run, clocks, starts_at_ms };
+    let judge = Judge { run, starts_at_ms };
     run.records.iter().find_map(|record| judge.record(record, account)).unwrap_or(Verdict::Pass)
 }
 
@@ -96,8 +93,10 @@ impl<'h> Judge<'_, 'h> {
                 }
                 right = Some((showing.json, showing.ordinal));
             }
-            if let Some(violation) = self.before_a_read(record, read, (&showing, times), &writes) {
-                return Some(violation);
+            match self.before_a_read(record, read, (&showing, times), &writes) {
+                Ok(None) => {}
+                Ok(Some(_)) => account.note("reads whose times lack a write that Redis may have lost with its key", 1),
+                Err(violation) => return Some(violation),
             }
         }
         for stored in &record.stored {
@@ -109,7 +108,7 @@ impl<'h> Judge<'_, 'h> {
             }
             if stored.place == Place::Redis {
                 match self.in_the_end(record, (&showing, times), &writes, stored.at_us) {
-                    Ok(excuse) => account.count(excuse),
+                    Ok(excuse) => account.note(in_redis(excuse), 1),
                     Err(violation) => return Some(violation),
                 }
             }
@@ -139,8 +138,8 @@ impl<'h> Judge<'_, 'h> {
                 [*first_revealed_ms, *last_updated_ms].map(exactly).map(|ms| Range { least: ms, most: ms });
             return Written { op: index, called: op.called, first, last };
         }
-        let until_us = op.end.map_or_else(|| self.clocks.process_ends_us(op), |end| end.at_us);
-        let wall = self.clocks.wall(op.instance, op.called_at_us, until_us);
+        let until_us = op.end.map_or_else(|| self.run.clocks.process_ends_us(op), |end| end.at_us);
+        let wall = self.run.clocks.wall(op.instance, op.called_at_us, until_us);
         let time = Range {
             least: (self.starts_at_ms + wall.least.div_euclid(1_000)).min(TIME_MS_MAX) - ROUNDING_MS,
             most: self.starts_at_ms.saturating_add(wall.most.div_euclid(1_000)).min(TIME_MS_MAX) + ROUNDING_MS,
@@ -177,29 +176,37 @@ impl<'h> Judge<'_, 'h> {
         certain.find_map(|write| self.lacks(record, showing, (first, last), write))
     }
 
-    /// The violation of times that lack a write that Redis had acknowledged before it answered this read.
+    /// The violation of times that lack a write that Redis had acknowledged before it answered this read. Without one, the excuse for a missing
+    /// write, if it needs one.
     fn before_a_read(
         &self,
         record: &Record<'h>,
         read: &Operation<'h>,
         (showing, times): (&Showing<'_, 'h>, Shown),
         writes: &Writes,
-    ) -> Option<Verdict> {
-        let all = writes.until(read.called)?;
+    ) -> Result<Option<Excuse>, Verdict> {
+        let Some(all) = writes.until(read.called) else { return Ok(None) };
         if read.source() == Some(Source::Local) || times.0 <= all.first.most && times.1 >= all.last.least {
-            return None;
+            return Ok(None);
         }
         let lost = self.run.losses_of(record).take_while(|&loss| loss < read.returned()).last();
         let at_us = read.end.map_or(u64::MAX, |end| end.at_us);
         let called_before = writes.all().take_while(|write| write.called < read.called);
-        let before = called_before.filter(|write| write.is_lacking_in(times)).find(|write| {
+        let mut excused = None;
+        for write in called_before.filter(|write| write.is_lacking_in(times)) {
             let op = &self.run.all[write.op];
-            is_in_redis(op)
-                && op.precedes(read)
-                && lost.is_none_or(|loss| loss < op.called)
-                && self.keeps_key(op, at_us)
-        })?;
-        self.lacks(record, showing, times, before)
+            if !is_in_redis(op) || !op.precedes(read) {
+                continue;
+            }
+            if lost.is_some_and(|loss| op.called <= loss) {
+                excused = Some(Excuse::LostData);
+            } else if !self.keeps_key(op, at_us) {
+                excused = Some(Excuse::Expiry);
+            } else if let Some(violation) = self.lacks(record, showing, times, write) {
+                return Err(violation);
+            }
+        }
+        Ok(excused)
     }
 
     /// The violation of final times in Redis that lack an acknowledged write. Without one, the excuse for a missing write, if it needs one.
@@ -246,11 +253,10 @@ impl<'h> Judge<'_, 'h> {
 
     /// Whether the key that a write was merged into cannot have expired since. A key without a life is kept for `tombstone_ttl`.
     fn keeps_key(&self, write: &Operation<'h>, until_us: u64) -> bool {
-        let ttl_ms = self.run.history.header.tuning.tombstone_ttl_ms.unwrap_or(TOMBSTONE_TTL_MS);
-        let kept_us = i64::try_from(ttl_ms.saturating_mul(1_000)).unwrap_or(i64::MAX);
+        let kept_us = self.run.tombstone_ttl_ms().saturating_mul(1_000);
         let from_us = write.called_at_us;
         let merged_until_us = write.end.map_or(from_us, |end| end.at_us);
-        self.clocks.redis(from_us, until_us).most - self.clocks.redis(from_us, merged_until_us).least < kept_us
+        self.run.clocks.redis(from_us, until_us).most - self.run.clocks.redis(from_us, merged_until_us).least < kept_us
     }
 
     fn lacks(&self, record: &Record<'h>, showing: &Showing<'_, 'h>, times: Shown, write: &Written) -> Option<Verdict> {
@@ -305,6 +311,17 @@ impl Written {
     /// Whether these times cannot be those of a record that has this write.
     fn is_lacking_in(&self, (first, last): Shown) -> bool {
         first > self.first.most || last < self.last.least
+    }
+}
+
+/// How the times of a record in Redis count.
+fn in_redis(excuse: Option<Excuse>) -> &'static str {
+    match excuse {
+        None => "records in Redis whose times were judged",
+        Some(Excuse::Expiry) => "records in Redis whose times lack a write: its life or its key may be over",
+        Some(Excuse::Damage) => "records in Redis whose times lack a write: only a damaged store had it",
+        Some(Excuse::LostData) => "records in Redis whose times lack a write: Redis lost data",
+        Some(_) => "records in Redis whose times lack a write: the run came to no rest, or is beyond the budget",
     }
 }
 

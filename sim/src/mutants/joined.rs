@@ -53,8 +53,17 @@ impl<'a> Joined<'a> {
                     break;
                 }
             }
+            // As a branch it would be no bug at all.
+            if !joined.alone.contains_key(&number) && !joined.is_changed_by(number) {
+                joined.leave_out(number, "it changes no body of a function".to_owned());
+            }
         }
         Ok(joined)
+    }
+
+    fn is_changed_by(&self, number: usize) -> bool {
+        let mut edits = self.edits.values().filter_map(|edits| edits.get(&number));
+        edits.any(|edit| !edit.is_empty()) || self.texts.values().any(|numbers| numbers.contains(&number))
     }
 
     fn take(&mut self, number: usize, path: &Path, variant: &str) -> Result<Result<(), Why>, Trouble> {
@@ -160,8 +169,23 @@ fn read(path: &Path) -> Result<String, Trouble> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "files of tests")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bug_that_changes_no_body_is_built_alone() {
+        let tree = tempfile::tempdir().expect("room for a directory");
+        fs::create_dir(tree.path().join("src")).expect("a new directory");
+        fs::write(tree.path().join("src/key.rs"), "fn len() -> usize {\n    7\n}\n").expect("a new file");
+        let bug = |text: &str| Planted {
+            name: "bug".to_owned(),
+            files: BTreeMap::from([(PathBuf::from("src/key.rs"), text.to_owned())]),
+        };
+        let bugs = [bug("/// A comment.\nfn len() -> usize {\n    7\n}\n"), bug("fn len() -> usize {\n    8\n}\n")];
+        let joined = Joined::of(tree.path(), &bugs).expect("the files can be read");
+        assert_eq!(joined.alone, BTreeMap::from([(0, "it changes no body of a function".to_owned())]));
+    }
 
     #[test]
     fn a_bug_is_blamed_for_an_error_in_its_lines_only() {

@@ -38,6 +38,9 @@ pub(super) fn edit(file: &str, variant: &str) -> Result<Edit, Why> {
     if let Some(item) = new.others.iter().find(|item| !old.others.contains(*item)) {
         return Err(format!("it has `{}`", beginning(item)));
     }
+    if let Some(name) = old.functions.keys().find(|name| !new.functions.contains_key(*name)) {
+        return Err(format!("it takes `{name}` out"));
+    }
     let mut edit = Edit { bodies: Vec::new(), added: Vec::new() };
     for (name, function) in &new.functions {
         let Some(before) = old.functions.get(name) else {
@@ -57,6 +60,13 @@ pub(super) fn edit(file: &str, variant: &str) -> Result<Edit, Why> {
         edit.bodies.push((before.body.clone(), variant[function.body.clone()].to_owned()));
     }
     Ok(edit)
+}
+
+impl Edit {
+    /// Whether the bug changes comments and imports of the file alone.
+    pub(super) fn is_empty(&self) -> bool {
+        self.bodies.is_empty() && self.added.is_empty()
+    }
 }
 
 /// The file with all edits, by the number of their bug; and the lines that belong to each.
@@ -294,6 +304,7 @@ mod tests {
             ("    7\n", "    8\n", "`limit` is a const fn"),
             ("impl Copy", "const X: u64 = 3;\n\nimpl Copy", "it has `const X"),
             ("impl Copy", "impl Clone for Copy", "it changes `impl Copy"),
+            ("const fn limit() -> u64 {\n    7\n}\n", "", "it takes `limit` out"),
             ("self.age\n", "self.age(\n", "it is no Rust"),
         ] {
             let said = edit(FILE, &FILE.replace(old, new)).err().expect("it is refused");

@@ -145,15 +145,13 @@ impl RedisHost {
         self.garbled.flipped()
     }
 
-    /// Refuses the user of this host on all of its connections from now on, or only its oldest connection. Returns how many open
-    /// connections this refuses.
-    pub fn refuse_some(&self, host: Host, with: Refusal, is_user: bool) -> u64 {
+    /// Refuses the user of this host on all of its connections from now on, or only its oldest connection.
+    pub fn refuse_some(&self, host: Host, with: Refusal, is_user: bool) {
         let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let its = peers.iter().filter(|(_, peer)| **peer == host).map(|(client, _)| *client);
         let its: Vec<_> = its.take(if is_user { usize::MAX } else { 1 }).collect();
         self.with_engine(|engine| its.iter().for_each(|client| engine.refuse_client(*client, Some(with))));
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = is_user.then_some((host, with));
-        its.len() as u64
     }
 
     /// Ends the refusal of a user or a connection.

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value as Json;
 
-use super::{EXISTENCE, End, Operation, Operations, Record, Seen, Write, Writes};
+use super::{Clocks, EXISTENCE, End, Operation, Operations, Record, Seen, Write, Writes};
 use crate::{
     checker::{
         cells::{self, Cell, Valued},
@@ -36,6 +36,7 @@ impl<'h> Indexer<'h> {
             losses: Vec::new(),
             lost_records: BTreeMap::new(),
             excuses: Excuses::of(&history.events),
+            clocks: Clocks::default(),
             expiry: Expiry::default(),
             redis_noted: None,
             stops: Vec::new(),
