@@ -35,7 +35,9 @@ fn written(stand: &Stand) -> u64 {
 fn r6_a_log_whose_first_page_was_copied_before_redis_lost_its_data_is_not_taken() {
     on_a_runtime(async {
         let stand = Stand::new().await;
-        for number in 0..PAGE + 10 {
+        // One poll of the rewriting may copy several pages, if threads are quick: there are many after the first.
+        let copies = PAGE * 12;
+        for number in 0..copies {
             stand.confirm_one(&format!("copy {number}"));
         }
         stand.store.flush().await;
@@ -49,7 +51,7 @@ fn r6_a_log_whose_first_page_was_copied_before_redis_lost_its_data_is_not_taken(
         assert!(!is_rewritten, "another time");
         stand.store.flush().await;
         let left = stand.picture();
-        assert_eq!(stand.state().pending.len(), PAGE + 11);
+        assert_eq!(stand.state().pending.len(), copies + 1);
         assert_eq!(stand.reopen().await.picture(), left);
     });
 }
