@@ -58,8 +58,12 @@ impl Framing {
 
 /// How many bytes follow a line, if it announces a text.
 fn text_len(line: &[u8]) -> usize {
-    let len = line.strip_prefix(b"$").and_then(|len| std::str::from_utf8(len.trim_ascii_end()).ok()?.parse().ok());
-    len.map_or(0, |len: usize| len.saturating_add(2))
+    let Some((b'$', digits)) = line.split_first() else { return 0 };
+    // By hand: this is done for each text of each reply.
+    let digits = digits.iter().take_while(|digit| digit.is_ascii_digit()).map(|digit| usize::from(digit - b'0'));
+    let len =
+        digits.fold(None, |len: Option<usize>, digit| Some(len.unwrap_or(0).saturating_mul(10).saturating_add(digit)));
+    len.map_or(0, |len| len.saturating_add(2))
 }
 
 /// Whether the line is an error for a command that this client does not send.

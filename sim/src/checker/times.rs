@@ -80,18 +80,17 @@ type Shown = (i64, i64);
 impl<'h> Judge<'_, 'h> {
     fn record(&self, record: &Record<'h>, account: &mut Account) -> Option<Verdict> {
         let writes = self.writes(record);
-        let mut right: Option<(&Json, u64)> = None;
+        let mut right: Option<(&Json, u64, Shown)> = None;
         for read in record.reads.iter().map(|&op| &self.run.all[op]) {
             let Some(showing) = read.showing() else { continue };
-            let Some(times) = times_of(showing.json) else { continue };
-            // An earlier read that showed the same values has passed this check already.
-            let is_known =
-                right.is_some_and(|(same, until)| std::ptr::eq(same, showing.json) && until <= showing.ordinal);
-            if !is_known {
+            // Most reads show the same value in memory as the one before: its times are known, and right for a later read too.
+            let same = right.filter(|(same, ..)| std::ptr::eq(*same, showing.json));
+            let Some(times) = same.map(|(.., times)| times).or_else(|| times_of(showing.json)) else { continue };
+            if same.is_none_or(|(_, until, _)| until > showing.ordinal) {
                 if let Some(violation) = self.outside(record, &showing, times, &writes, &[]) {
                     return Some(violation);
                 }
-                right = Some((showing.json, showing.ordinal));
+                right = Some((showing.json, showing.ordinal, times));
             }
             match self.before_a_read(record, read, (&showing, times), &writes) {
                 Ok(None) => {}
