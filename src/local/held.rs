@@ -176,17 +176,13 @@ impl Held {
         {
             return self.join_before(written, estimate);
         }
-        self.latest.join(written, Note::PENDING);
-        if let Some(estimate) = estimate {
-            self.latest.extend_estimate(estimate);
-        }
+        self.latest.join_written(written, estimate);
     }
 
     /// Takes in a write that was stamped long ago, and given up only now: a life has begun since its own was over.
     fn join_before(&mut self, written: &Record, estimate: Estimate) {
         let mut before = Lived::default();
-        before.join(written, Note::PENDING);
-        before.extend_estimate(estimate);
+        before.join_written(written, Some(estimate));
         if let Some(tombstone) = self.record().cells().get(&CellName::tombstone()) {
             before.bury(tombstone);
         }
@@ -211,7 +207,7 @@ impl Held {
         }
         if let Some(tombstone) = confirmed.cells().get(&CellName::tombstone()) {
             self.bury_earlier(tombstone);
-            self.latest.join(&Record::tombstone(tombstone.stamp), Note::confirmed(sent_at_ms));
+            self.latest.join_told(&Record::tombstone(tombstone.stamp), sent_at_ms);
         }
         if self.is_latest_after(confirmed.life()) {
             if !self.latest.is_told_before(sent_at_ms) {
@@ -221,10 +217,7 @@ impl Held {
             // Redis's clock was set back, and the life that it told then is no more.
             self.leave_latest();
         }
-        self.latest.join(confirmed, Note::confirmed(sent_at_ms));
-        if let Some(life) = confirmed.life() {
-            self.latest.extend_told(life);
-        }
+        self.latest.join_told(confirmed, sent_at_ms);
         self.latest.confirm(confirmed, sent_at_ms, stale_ms);
     }
 

@@ -136,7 +136,7 @@ impl Lived {
     /// Whether Redis lacks a part of the interval that writes asked for: it has to hear of that even if larger stamps than theirs
     /// stand in all of their cells (L1).
     fn is_life_pending(&self) -> bool {
-        self.estimate.is_some_and(|estimate| self.told.is_none_or(|told| !told.contains(estimate.life)))
+        is_lacking(self.estimate, self.told)
     }
 
     /// Whether a write with this estimate begins another life: this one is over by then (L4), or the two are by different
@@ -168,28 +168,58 @@ impl Lived {
         self.record.times = times;
     }
 
-    /// Takes cells in. Says whether a removal was among them that is news.
-    pub(super) fn join(&mut self, other: &Record, note: Note) -> bool {
-        self.record.join_times(other.times);
-        let mut buried = false;
-        for (name, cell) in other.cells() {
-            if self.record.join_cell(name, cell) {
-                self.notes.insert(name.clone(), note);
-                buried |= name.is_tombstone();
-            }
+    /// Takes in the cells of a write that Redis does not have, with the life that it asks for.
+    pub(super) fn join_written(&mut self, written: &Record, estimate: Option<Estimate>) {
+        let asked = self.estimate.into_iter().chain(estimate).reduce(Estimate::union);
+        self.join(written, Note::PENDING, is_lacking(asked, self.told));
+        if let Some(estimate) = estimate {
+            self.extend_estimate(estimate);
         }
-        if buried {
+    }
+
+    /// Takes in cells that Redis holds, by a reply to a request sent at `sent_at_ms`, with the life that it told.
+    pub(super) fn join_told(&mut self, told: &Record, sent_at_ms: u64) {
+        let life = self.told.into_iter().chain(told.life()).reduce(Life::union);
+        self.join(told, Note::confirmed(sent_at_ms), is_lacking(self.estimate, life));
+        if let Some(life) = told.life() {
+            self.extend_told(life);
+        }
+    }
+
+    /// Takes in cells. `asks` says whether Redis lacks a part of the interval that writes asked for.
+    fn join(&mut self, other: &Record, note: Note, asks: bool) {
+        self.record.join_times(other.times);
+        let mut is_buried = false;
+        for (name, cell) in other.cells() {
+            let is_news = self.join_cell(name, cell, note, asks);
+            is_buried |= is_news && name.is_tombstone();
+        }
+        if is_buried {
             self.drop_stray_notes();
         }
-        buried
+    }
+
+    /// Says whether the cell won. Where one won over a pending one, it asks for the life that that one asked for (L1): if the
+    /// life has ended in Redis meanwhile, the next would begin without it.
+    fn join_cell(&mut self, name: &CellName, cell: &Cell, note: Note, asks: bool) -> bool {
+        let before = self.notes.get(name).copied();
+        let is_news = self.record.join_cell(name, cell);
+        let held = self.record.cells().get(name);
+        let won_over = if is_news { before } else { held.filter(|held| held.stamp > cell.stamp).map(|_| note) };
+        if asks && won_over.is_some_and(Note::is_owed) && !name.is_tombstone() {
+            self.notes.insert(name.clone(), Note::PENDING);
+        } else if is_news {
+            self.notes.insert(name.clone(), note);
+        }
+        is_news
     }
 
     /// Takes in what is held of a life that turned out to be the same.
     pub(super) fn absorb(&mut self, other: &Self) {
+        let told = self.told.into_iter().chain(other.told).reduce(Life::union);
+        let asked = self.estimate.into_iter().chain(other.estimate).reduce(Estimate::union);
         for (name, cell) in other.record.cells() {
-            if self.record.join_cell(name, cell) {
-                self.notes.insert(name.clone(), other.notes.get(name).copied().unwrap_or_default());
-            }
+            self.join_cell(name, cell, other.notes.get(name).copied().unwrap_or_default(), is_lacking(asked, told));
         }
         if let Some(told) = other.told {
             self.extend_told(told);
@@ -298,11 +328,13 @@ impl Lived {
     /// A reply to a request sent then covers these cells. One held already is confirmed anew only if its note is older than
     /// `stale_ms`: a read that tells nothing new should not write to the disk.
     pub(super) fn confirm(&mut self, confirmed: &Record, sent_at_ms: u64, stale_ms: u64) {
+        let asks = self.is_life_pending();
         for (name, cell) in confirmed.cells() {
             // Not a tombstone: readers that confirm it to each other, and publish it again when Redis has forgotten it,
-            // would keep it for ever.
+            // would keep it for ever. What asks for a life that Redis lacks goes on to do so.
             if !name.is_tombstone()
                 && let Some(note) = self.notes.get_mut(name)
+                && !(asks && note.is_owed())
                 && note.confirmed_at_ms.saturating_add(stale_ms) < sent_at_ms
                 && self.record.cells().get(name) == Some(cell)
             {
@@ -462,4 +494,9 @@ impl Lived {
             }
         }
     }
+}
+
+/// Whether the life that Redis told lacks a part of what was asked for.
+fn is_lacking(asked: Option<Estimate>, told: Option<Life>) -> bool {
+    asked.is_some_and(|asked| told.is_none_or(|told| !told.contains(asked.life)))
 }

@@ -103,11 +103,12 @@ impl Life {
     /// have won over all of it (L1), and an interval that Redis has lost is excess like a cell (R5, R9).
     fn compare(&mut self, bounds: &Bounds, present: Interval, now: Time) {
         let lacks = |interval: Option<Interval>| interval.is_some_and(|interval| !present.contains(interval));
-        let asks = lacks(self.written) && !bounds.has(Fault::OutdoneNotAsked);
-        if asks || (lacks(self.told) && !bounds.has(Fault::IntervalNotReclaimed)) {
+        if lacks(self.written) && !bounds.has(Fault::OutdoneNotAsked) {
+            self.cells[EXISTENCE].pending = true;
+        }
+        if lacks(self.told) && !bounds.has(Fault::IntervalNotReclaimed) {
             // As a whole: if the life has ended in Redis meanwhile, its existence alone would begin an empty record.
-            let young = self.cells.iter_mut().filter(|cell| cell.stamp > 0 && (asks || cell.is_young(bounds, now)));
-            for cell in young {
+            for cell in self.cells.iter_mut().filter(|cell| cell.stamp > 0 && cell.is_young(bounds, now)) {
                 cell.pending = true;
             }
         }
@@ -139,9 +140,12 @@ impl Life {
 
     fn absorb(&mut self, other: &Self) {
         for (cell, others) in self.cells.iter_mut().zip(other.cells) {
+            // L1: the winner asks for the life that either asked for.
+            let pending = cell.pending || (others.pending && others.stamp > 0);
             if others.stamp > cell.stamp {
                 *cell = others;
             }
+            cell.pending = pending;
         }
         self.told = union(self.told, other.told);
         self.written = union(self.written, other.written);
@@ -281,9 +285,12 @@ impl Store {
         let Some(life) = self.lives.iter_mut().find(|life| life.told.is_some_and(|told| told.overlaps(present))) else {
             return;
         };
+        let lacks = life.written.is_some_and(|written| !present.contains(written));
         for (cell, stamp) in life.cells.iter_mut().zip(whole.cells) {
             if stamp > cell.stamp {
-                *cell = Held::confirmed(stamp, sent_at);
+                // L1: what won over a pending cell asks for the life that that one asked for.
+                let asks = cell.pending && !bounds.has(Fault::WinnerNotAsked) && !bounds.has(Fault::OutdoneNotAsked);
+                *cell = Held { pending: asks && lacks, ..Held::confirmed(stamp, sent_at) };
             } else if stamp == cell.stamp && stamp > 0 && !cell.pending {
                 cell.confirmed_at = cell.confirmed_at.max(sent_at);
             }
@@ -402,8 +409,9 @@ impl Life {
             if stamp > self.cells[cell].stamp {
                 self.cells[cell] = Held::pending(stamp);
             }
+            // L1: one that has won already asks for the life of this one.
+            self.cells[cell].pending = true;
         }
-        self.cells[EXISTENCE].pending = true;
         self.written = union(self.written, Some(life));
     }
 }

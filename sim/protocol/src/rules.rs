@@ -31,6 +31,8 @@ pub enum Fault {
     LateWriteJoined,
     /// Against L1: an upsert of which every cell was outdone does not ask for its life any more.
     OutdoneNotAsked,
+    /// Against L1: a cell that won over a pending one does not ask for the life that that one asked for.
+    WinnerNotAsked,
     /// A definite refusal of a life that is over is taken for success.
     OverTakenForDone,
     /// Against R5: a copy that Redis lacks is dropped.

@@ -239,6 +239,13 @@ fn l1_finds_an_upsert_that_asks_for_no_life_once_its_cells_are_outdone() {
 }
 
 #[test]
+fn l1_finds_a_life_that_begins_without_the_cells_that_won_over_those_of_its_writer() {
+    // A crash takes the copies of the winner's author, who would publish it again.
+    let bounds = Bounds { skews: &[9], crashes: 1, crash_loses_copies: true, ..PLAIN };
+    finds(Fault::WinnerNotAsked, &bounds, Broken::LostEarly);
+}
+
+#[test]
 fn l2_finds_a_tombstone_for_what_has_expired() {
     finds(Fault::TombstoneOfExpired, &PLAIN, Broken::LostEarly);
 }

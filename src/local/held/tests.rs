@@ -193,6 +193,44 @@ fn l1_an_interval_that_redis_lacks_brings_the_cells_of_its_life_along() {
 }
 
 #[test]
+fn l1_a_cell_that_won_over_a_pending_one_is_sent_with_the_life_that_that_one_asked_for() {
+    let asked = life(60, 200);
+    let winner = upsert(70, "a", life(50, 100));
+    let see = |held: &mut Held| {
+        held.take_reply(&held.clone(), &winner, NEVER);
+    };
+    let mut seen_later = Held::default();
+    write(&mut seen_later, 60, "a", asked);
+    write(&mut seen_later, 80, "b", asked);
+    see(&mut seen_later);
+    // A write that was stamped before and given up after.
+    let mut seen_before = Held::default();
+    see(&mut seen_before);
+    write(&mut seen_before, 60, "a", asked);
+    write(&mut seen_before, 80, "b", asked);
+    for mut held in [seen_later, seen_before] {
+        // The life that Redis told is over by now.
+        let sent = only_sent(&held);
+        let cell = &sent.record.cells()[&CellName::metadata("a")];
+        assert_eq!((cell.stamp, sent.life.union()), (stamp(70), Some(asked)), "the next life would begin without it");
+        held.take_reply(&held.clone(), &Record::default(), NEVER);
+        let sent = only_sent(&held);
+        assert!(sent.record.cells().contains_key(&CellName::metadata("a")));
+        acknowledge(&mut held, &sent);
+        assert!(!held.is_pending() && shows(&held, "a", 255) && shows(&held, "b", 255));
+    }
+}
+
+#[test]
+fn l1_a_cell_that_won_is_not_sent_again_if_redis_has_told_the_life_that_was_asked_for() {
+    let mut held = Held::default();
+    write(&mut held, 60, "a", life(60, 100));
+    write(&mut held, 80, "b", life(60, 100));
+    held.take_reply(&held.clone(), &upsert(70, "a", life(50, 200)), NEVER);
+    assert!(!only_sent(&held).record.cells().contains_key(&CellName::metadata("a")));
+}
+
+#[test]
 fn what_redis_tells_after_its_clock_was_set_back_is_shown_and_what_it_tells_late_is_not() {
     let mut told = Held::default();
     told.join_confirmed(&upsert(5, "before", life(130, 20)), 130, 10);
