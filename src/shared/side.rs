@@ -19,10 +19,24 @@ use crate::{config::Config, env::Env, key::Keys};
 /// How long it is kept open for the next user.
 const IDLE: Duration = Duration::from_secs(10);
 
+/// How long after one that could not be opened the next may be tried. Every call with a large record would try at once otherwise, and
+/// after Redis lost its data none can be opened until the shared connection has noticed.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// At most one connection.
 #[derive(Default)]
 pub(crate) struct Side {
-    open: Mutex<Option<Open>>,
+    state: Mutex<Last>,
+}
+
+/// What came of the last attempt to open one.
+#[derive(Default)]
+enum Last {
+    /// It was closed, or never opened.
+    #[default]
+    None,
+    Open(Open),
+    Failed(Failed),
 }
 
 struct Open {
@@ -32,11 +46,18 @@ struct Open {
     used_at: Duration,
 }
 
+struct Failed {
+    error: CallError,
+    /// As of [`Open`].
+    beside: u64,
+    at: Duration,
+}
+
 impl Side {
     /// The connection; one that `opening` gives if there is none beside the shared one. The caller's deadline covers it.
     ///
     /// # Errors
-    /// Those of `opening`.
+    /// Those of `opening`, also if it failed a moment ago.
     ///
     /// Cancellation: the attempt is abandoned.
     pub(crate) async fn beside(
@@ -45,41 +66,59 @@ impl Side {
         now: Duration,
         opening: impl Future<Output = Result<Connection, CallError>>,
     ) -> Result<Connection, CallError> {
-        let mut open = self.open.lock().await;
-        if let Some(open) = open.as_mut().filter(|open| open.fits(shared)) {
-            open.used_at = now;
-            return Ok(open.connection.clone());
+        let mut last = self.state.lock().await;
+        match &mut *last {
+            Last::Open(open) if open.fits(shared) => {
+                open.used_at = now;
+                return Ok(open.connection.clone());
+            }
+            Last::Failed(failed) if failed.beside == shared.id && now < failed.at + PAUSE => {
+                return Err(failed.error.clone());
+            }
+            _ => last.close(),
         }
-        if let Some(Open { connection, .. }) = open.take() {
-            connection.abandon();
+        match opening.await {
+            Ok(connection) => {
+                *last = Last::Open(Open { connection: connection.clone(), beside: shared.id, used_at: now });
+                Ok(connection)
+            }
+            Err(error) => {
+                *last = Last::Failed(Failed { error: error.clone(), beside: shared.id, at: now });
+                Err(error)
+            }
         }
-        let connection = opening.await?;
-        *open = Some(Open { connection: connection.clone(), beside: shared.id, used_at: now });
-        Ok(connection)
     }
 
     /// Closes the connection with this id: requests under way on it fail, the next user opens another.
     pub(crate) async fn discard(&self, id: u64) {
-        let mut open = self.open.lock().await;
-        if let Some(Open { connection, .. }) = open.take_if(|open| open.connection.id == id) {
-            connection.abandon();
+        let mut last = self.state.lock().await;
+        if matches!(&*last, Last::Open(open) if open.connection.id == id) {
+            last.close();
         }
     }
 
     /// Closes the connection. One that is being opened goes with whoever opens it.
     pub(crate) fn close(&self) {
-        if let Ok(mut open) = self.open.try_lock()
-            && let Some(Open { connection, .. }) = open.take()
-        {
-            connection.abandon();
+        if let Ok(mut last) = self.state.try_lock() {
+            last.close();
         }
     }
 
     /// Lets go of a connection that nobody has asked for lately: it is closed once nobody uses it.
     pub(crate) fn tidy(&self, now: Duration) {
         // Who holds the lock is using it.
-        if let Ok(mut open) = self.open.try_lock() {
-            open.take_if(|open| open.used_at + IDLE < now);
+        if let Ok(mut last) = self.state.try_lock()
+            && matches!(&*last, Last::Open(open) if open.used_at + IDLE < now)
+        {
+            *last = Last::None;
+        }
+    }
+}
+
+impl Last {
+    fn close(&mut self) {
+        if let Self::Open(Open { connection, .. }) = std::mem::take(self) {
+            connection.abandon();
         }
     }
 }

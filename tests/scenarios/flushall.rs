@@ -12,13 +12,18 @@ use seedbed::redis::Engine;
 use serde_json::json;
 
 use crate::{
-    fleet::{Fleet, Met, play_seeds},
+    fleet::{Fleet, Met, play_seeds, play_some},
     stage::{Stage, field, profile, uid},
 };
 
 #[test]
 fn everything_is_back_within_seconds_and_nobody_sees_it_gone() {
     play_seeds(story);
+}
+
+#[test]
+fn calls_with_large_records_do_not_knock_one_after_the_other_until_that_is_noticed() {
+    play_some(0..10, large_records);
 }
 
 async fn story(stage: Stage) {
@@ -44,4 +49,23 @@ async fn story(stage: Stage) {
         assert_eq!(read, (Source::Shared, Some(json!({"title": "engineer"}))), "instance {instance}");
         assert_eq!(fleet.cache(instance).health().connections, 1, "instance {instance}");
     }
+}
+
+/// A large record goes over a connection beside the shared one, which has to lead to the same data. None does, until a probe of the
+/// shared one has noticed the loss.
+async fn large_records(stage: Stage) {
+    let cache = stage.open(1).await;
+    stage.at_rest(&cache).await;
+    let attempts = || stage.world.net().attempts(1).len();
+    let before = attempts();
+    stage.redis.with_engine(Engine::flush_all);
+    for number in 0..30 {
+        let large = field("notes", &"x".repeat(100_000 + number));
+        cache.upsert(&uid("large"), &large).await.expect("the disk works");
+    }
+    assert!(attempts() - before < 10, "{} attempts", attempts() - before);
+    stage.at_rest(&cache).await;
+    // A connection beside the shared one is opened again.
+    let written = cache.upsert(&uid("large"), &field("notes", &"y".repeat(100_000))).await.expect("redis");
+    assert_eq!(written.placement, Placement::Shared);
 }
