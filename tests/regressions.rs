@@ -39,6 +39,7 @@
 //! | `times-that-came-back-after-an-accepted-loss` | a bug of the client, found by `calls`: set to take Redis's word for a loss, an instance gave up the cells of its copy and published the times of the record again, so that its read answered `Merged` for a record that nobody held. Times yield with the cells now (R9). |
 //! | `a-connection-for-each-of-many-culprits` | a bug of the client, seed 715001735 of `moments`: Redis took no word of more than 60 bytes, so that each of several pending records ended the connection that it was tried on alone, and the next was opened at once: 13 within 25 ms. It waits between two such records now. |
 //! | `a-value-lost-with-the-life-of-its-winner` | a bug of the client, seed 981007649 of `expiry`: a pending write had lost to a larger stamp in one of its cells, and Redis ended the life of the winner before it heard of the write. The next life began with the other cells of the write and without that one. The winner is sent along now (L1). |
+//! | `a-value-back-with-a-write-heard-of-late` | a bug of the bed, seed 981006726 of `expiry`: Redis ended a life before it heard of a write that goes on with it, and another value showed until a copy brought the larger one back. G6 knew that a value may come back so only where none had shown in between. |
 
 use std::{fs, path::Path};
 

@@ -10,7 +10,8 @@
 //!
 //! And a record that has expired for certain does not show. One that may have, by what the instance knew, may be absent, and
 //! show again once the instance learns that somebody had begun its time anew; and behind a write of which only the
-//! instance knew, and whose time is over, what is older shows again.
+//! instance knew, and whose time is over, what is older shows again. A value whose life may go on after Redis ended it, with a write of
+//! which Redis had not heard in time, may come back as well, also after something else showed.
 //!
 //! While the store of an instance is damaged it is not judged, and afterwards it begins anew.
 //!
@@ -144,7 +145,14 @@ impl<'a, 'h> Session<'a, 'h> {
             Seen::Tagged(tag) => {
                 let known = memory.values.get(&Seen::Tagged(tag))?;
                 let proofs = known.superseded.into_iter().flatten();
-                let stands = |later: &Operation<'h>| later.precedes(read) && !self.is_excused(later, cell, read);
+                let writer = self.record.writers.get(&(cell, tag)).map(|&op| &self.run.all[op]);
+                let may_return = |later: &Operation<'h>| {
+                    let expired = writer.and_then(|writer| self.run.may_return_at(writer));
+                    self.excuse(expired.is_some_and(|expired| expired < later.returned()))
+                };
+                let stands = |later: &Operation<'h>| {
+                    later.precedes(read) && !self.is_excused(later, cell, read) && !may_return(later)
+                };
                 let (first, later) = proofs.into_iter().find(|(_, later)| stands(later))?;
                 let (place, instance) = place();
                 let message = format!(
@@ -175,7 +183,10 @@ impl<'a, 'h> Session<'a, 'h> {
 
     /// Whether a violation is excused by an expiry; remembers that.
     fn is_excused(&self, had: &Operation<'h>, cell: usize, read: &Operation<'h>) -> bool {
-        let excused = self.may_have_expired(had, cell, read);
+        self.excuse(self.may_have_expired(had, cell, read))
+    }
+
+    fn excuse(&self, excused: bool) -> bool {
         self.expired.set(self.expired.get() || excused);
         excused
     }
@@ -419,6 +430,28 @@ mod tests {
         story.get(0, "u", Source::Shared, &[("name", new)]);
         story.get(0, "v", Source::Shared, &[("name", other)]);
         story.passes(Session);
+    }
+
+    #[test]
+    fn an_expired_value_may_show_again_after_another_with_a_late_write_that_prolongs_its_life_and_not_without() {
+        for is_prolonged in [false, true] {
+            let mut story = Story::new(&["p", "p"]);
+            story.expires_after_ms(10_000);
+            let own = story.upsert(0, "u", &["name"], Local);
+            story.now_us += 8_000_000;
+            if is_prolonged {
+                story.upsert(1, "u", &["title"], Local);
+            }
+            story.now_us += 4_000_000;
+            let other = story.upsert(1, "u", &["name"], Local);
+            story.get(0, "u", Source::Shared, &[("name", other)]);
+            let read = story.get(0, "u", Source::Shared, &[("name", own)]);
+            if is_prolonged {
+                story.passes(Session);
+            } else {
+                story.violates(Session, "in a life that was over", &[own, read]);
+            }
+        }
     }
 
     #[test]
