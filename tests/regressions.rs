@@ -40,6 +40,7 @@
 //! | `a-connection-for-each-of-many-culprits` | a bug of the client, seed 715001735 of `moments`: Redis took no word of more than 60 bytes, so that each of several pending records ended the connection that it was tried on alone, and the next was opened at once: 13 within 25 ms. It waits between two such records now. |
 //! | `a-value-lost-with-the-life-of-its-winner` | a bug of the client, seed 981007649 of `expiry`: a pending write had lost to a larger stamp in one of its cells, and Redis ended the life of the winner before it heard of the write. The next life began with the other cells of the write and without that one. The winner is sent along now (L1). |
 //! | `a-value-back-with-a-write-heard-of-late` | a bug of the bed, seed 981006726 of `expiry`: Redis ended a life before it heard of a write that goes on with it, and another value showed until a copy brought the larger one back. G6 knew that a value may come back so only where none had shown in between. |
+//! | `an-entry-back-from-below-a-rotten-one` | a bug of the bed, seed 970020043 of `calls`: bit rot took the entry with an acknowledgement, so that the entry before it counted again, with more pending than the limit. G11 excuses bytes after damage, and counts that. |
 
 use std::{fs, path::Path};
 
