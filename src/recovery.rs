@@ -277,6 +277,7 @@ async fn merge_life<E: Env>(
     if inner.observe(told.newest()).await.is_err() {
         return Ok(false);
     }
+    inner.hear_if_cut(connection, sent.life, told.life()).await;
     let (asking, shifts) = (inner.asking(sent_at_ms, false), inner.shifts());
     // R6: an acknowledgement from an older generation clears nothing. A store that takes no writes any more keeps the
     // cells pending; merging them again does no harm.

@@ -41,6 +41,7 @@
 //! | `a-value-lost-with-the-life-of-its-winner` | a bug of the client, seed 981007649 of `expiry`: a pending write had lost to a larger stamp in one of its cells, and Redis ended the life of the winner before it heard of the write. The next life began with the other cells of the write and without that one. The winner is sent along now (L1). |
 //! | `a-value-back-with-a-write-heard-of-late` | a bug of the bed, seed 981006726 of `expiry`: Redis ended a life before it heard of a write that goes on with it, and another value showed until a copy brought the larger one back. G6 knew that a value may come back so only where none had shown in between. |
 //! | `an-entry-back-from-below-a-rotten-one` | a bug of the bed, seed 970020043 of `calls`: bit rot took the entry with an acknowledgement, so that the entry before it counted again, with more pending than the limit. G11 excuses bytes after damage, and counts that. |
+//! | `an-eviction-after-the-clock-of-redis-went-back` | a bug of the client, seed 990002956 of `expiry`: Redis's clock was set back by a quarter of an hour, and no probe had asked for it when Redis lost a record just written. By the estimate the copy was over, and it was not published again. An answer that cuts the end of a life off shows that the estimate is ahead: the client asks for the clock then. |
 
 use std::{fs, path::Path};
 

@@ -46,7 +46,10 @@ impl<E: Env> Inner<E> {
         // Apart from the match, or the request would be kept through its arms.
         let merged = self.ask(&connection, pin!(merge)).await;
         let confirmed = match merged {
-            Ok(Merged::Applied(told)) => written.record.clone().living(told.life()),
+            Ok(Merged::Applied(told)) => {
+                self.hear_if_cut(&connection, written.life(), told.life()).await;
+                written.record.clone().living(told.life())
+            }
             Ok(Merged::Outdone(whole)) => whole,
             Ok(Merged::Conflict(_) | Merged::Over) => {
                 let reason = "the merge script answered a conflict in mode each".to_owned();

@@ -317,6 +317,20 @@ impl<E: Env> Inner<E> {
         Ok(found)
     }
 
+    /// Asks for Redis's clock. Without an answer in time the later of the own clocks counts.
+    pub(super) async fn hear_in_doubt(&self, connection: &Connection) {
+        let _ = timeout(&self.env, self.config.reply_timeout, self.hear(connection)).await;
+    }
+
+    /// Asks for Redis's clock if its answer to a merge shows that the estimate is ahead: the clock was set back, and no probe has asked since.
+    /// By a wrong estimate copies of the life that was told would pass for over.
+    pub(crate) async fn hear_if_cut(&self, connection: &Connection, sent: SentLife, told: Option<Life>) {
+        if sent.is_cut(told, CLOCK_DOUBT_MS) {
+            // Rare: in a box, so that every other write is not moved about with it.
+            Box::pin(self.hear_in_doubt(connection)).await;
+        }
+    }
+
     /// Redis's clock said this just now. At the first contact of this cache, all that it had estimated before is known to be off
     /// by the difference (L3).
     pub(crate) fn read_clock(&self, clock_ms: u64) {

@@ -8,7 +8,7 @@ use std::{
 
 use super::{Freshness, Inner, Read, Source};
 use crate::{
-    env::{Env, timeout},
+    env::Env,
     error::Error,
     health::Event,
     key::Uid,
@@ -226,11 +226,6 @@ impl<E: Env> Inner<E> {
         // What Redis showed was alive there; only a life that it does not know yet is judged here.
         let now_ms = if shown.life() == reply.life() { 0 } else { now_ms };
         Ok(Some(Read { source, record: self.view(uid, &shown, now_ms)? }))
-    }
-
-    /// Asks for Redis's clock. Without an answer in time the later of the own clocks counts.
-    async fn hear_in_doubt(&self, connection: &Connection) {
-        let _ = timeout(&self.env, self.config.reply_timeout, self.hear(connection)).await;
     }
 
     /// Whether the reply is what was held, and confirms nothing that was not confirmed lately: the usual case. When this

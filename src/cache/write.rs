@@ -120,6 +120,7 @@ impl<E: Env> Inner<E> {
             let merged = self.ask_within(connection, left, pin!(merge)).await;
             match merged {
                 Ok(Merged::Applied(told)) => {
+                    self.hear_if_cut(connection, written.life(), told.life()).await;
                     let confirmed = written.record.clone().living(told.life());
                     return self.placed(uid, connection, written.stamp, &confirmed, sent_at_ms).await;
                 }

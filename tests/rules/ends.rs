@@ -221,3 +221,30 @@ fn an_ended_record_shows_none_of_its_cells_under_the_next_write() {
         });
     }
 }
+
+/// No probe has asked for Redis's clock since it was set back. The answer to the first write shows it: a copy of its life would pass for one
+/// that is over, and not for one that Redis lost.
+#[test]
+fn what_redis_loses_just_after_its_clock_was_set_back_is_published_again() {
+    play(async move |stage| {
+        let cache = stage.open_with(1, living(Some(MINUTE), HOUR)).await;
+        stage.at_rest(&cache).await;
+        stage.world.step_clock_ms(Host::Redis, 900_000);
+        // Probes ask each second.
+        stage.sleep(Duration::from_millis(2500)).await;
+        stage.world.step_clock_ms(Host::Redis, -900_000);
+        for name in ["title", "role"] {
+            let written = cache.upsert(&uid("u"), &field(name, "it")).await.expect("redis");
+            assert_eq!(written.placement, Placement::Shared);
+            if name == "title" {
+                stage.command(&["DEL", "cc1:p:u"]);
+                // The next life begins later than this one.
+                stage.sleep(Duration::from_millis(50)).await;
+            }
+        }
+        let (_, record) = profile(&cache, "u").await;
+        assert_eq!(record, Some(json!({"title": "it", "role": "it"})));
+        stage.sleep(Duration::from_secs(3)).await;
+        assert_eq!(stage.stored_profile("u").len(), 2);
+    });
+}
