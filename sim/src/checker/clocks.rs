@@ -175,9 +175,9 @@ impl Clocks {
         self.redis.reaches(reading, from_us)
     }
 
-    /// Whether Redis's clock shows less after this time than at it.
+    /// Whether Redis's clock shows less after this time than at it. At a step it shows both readings.
     pub(super) fn redis_goes_back(&self, from_us: u64) -> bool {
-        self.redis(from_us, u64::MAX).least < self.redis(from_us, from_us).least
+        self.redis(from_us.saturating_add(1), u64::MAX).least < self.redis(from_us, from_us).most
     }
 
     /// What the instance of a write took Redis's clock to show, at some time from its call to this one. Where it met Redis only

@@ -284,6 +284,25 @@ mod tests {
     }
 
     #[test]
+    fn what_the_clock_of_redis_ended_by_a_step_may_come_back_when_that_is_undone() {
+        for goes_back in [false, true] {
+            let mut story = expiring();
+            let write = story.upsert(1, "u", &["name"], Shared);
+            story.redis_clock_steps(900_000);
+            let none = story.get_none(1, "u", Source::Shared);
+            if goes_back {
+                story.redis_clock_steps(-900_000);
+            }
+            let read = story.get(1, "u", Source::Shared, &[("name", write)]);
+            if goes_back {
+                story.passes(Linearizable);
+            } else {
+                story.violates(Linearizable, "had answered that there is none", &[write, none, read]);
+            }
+        }
+    }
+
+    #[test]
     fn a_write_whose_life_ended_before_the_present_one_began_does_not_return() {
         let mut story = expiring();
         let cut_off = story.upsert(0, "u", &["name"], Local);
