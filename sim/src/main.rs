@@ -385,6 +385,11 @@ fn compare(arguments: &Determinism) -> Result<ExitCode, BadInput> {
 }
 
 fn plant(arguments: &mutants::Arguments) -> Result<ExitCode, BadInput> {
+    if let Some(list) = &arguments.listed {
+        let outcomes = mutants::listed::survey(arguments, list, |how_far| tell!("{how_far}"))?;
+        say!("{}", mutants::listed::text(&outcomes).trim_end());
+        return Ok(ExitCode::Held);
+    }
     if let Some(bases) = arguments.speed {
         let speeds = mutants::measure(arguments, bases, |how_far| tell!("{how_far}"))?;
         say!("{}", mutants::speed::table(&speeds).trim_end());

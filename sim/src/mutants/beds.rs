@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Trouble,
-    copy::{Build, TreeCopy},
+    copy::{Build, TestProgram, TreeCopy},
     joined::{Joined, Planted},
     patch::Patch,
     switch::{VARIABLE, Why},
@@ -17,6 +17,7 @@ use super::{
 /// The programs.
 pub(super) struct Beds {
     joined: PathBuf,
+    joined_copy: TreeCopy,
     /// For the bugs that are built alone.
     copy: TreeCopy,
     bugs: Vec<Planted>,
@@ -30,21 +31,35 @@ pub(super) struct Bed {
     bug: String,
 }
 
+/// Why there is no program with a bug.
+pub(super) enum NoBed {
+    /// The bug does not compile.
+    Builds { name: String, said: String },
+    /// Something else failed.
+    Trouble(Trouble),
+}
+
 impl Beds {
-    /// Plants all bugs that can be planted in one program. `tell` receives the progress.
+    /// Plants all bugs of these patches that can be planted in one program. `tell` receives the progress.
     pub(super) fn build(
         tree: &Path,
         dir: &Path,
         patches: &[(Patch, PathBuf)],
         tell: &mut dyn FnMut(&str),
     ) -> Result<Self, Trouble> {
-        let target = dir.join("target");
-        let joined_copy = TreeCopy::of(tree, dir.join("joined"), target.clone())?;
+        let copy = TreeCopy::of(tree, dir.join("joined"), dir.join("target"))?;
         let planted = |(patch, path): &(Patch, PathBuf)| {
-            Ok(Planted { name: patch.name.clone(), files: joined_copy.patched(&patch.name, path)? })
+            Ok(Planted { name: patch.name.clone(), files: copy.patched(&patch.name, path)? })
         };
         // Applies all patches, also those that were not chosen: a patch that no longer applies is noticed now, and not some commits later.
         let bugs = patches.iter().map(planted).collect::<Result<Vec<_>, Trouble>>()?;
+        Self::of(tree, dir, bugs, tell)
+    }
+
+    /// Plants all bugs that can be planted in one program.
+    pub(super) fn of(tree: &Path, dir: &Path, bugs: Vec<Planted>, tell: &mut dyn FnMut(&str)) -> Result<Self, Trouble> {
+        let target = dir.join("target");
+        let joined_copy = TreeCopy::of(tree, dir.join("joined"), target.clone())?;
         let mut joined = Joined::of(tree, &bugs)?;
         let mut told = BTreeSet::new();
         let program = loop {
@@ -67,7 +82,8 @@ impl Beds {
             }
         };
         let alone = joined.alone;
-        Ok(Self { joined: program, copy: TreeCopy::of(tree, dir.join("alone"), target)?, bugs, alone })
+        let copy = TreeCopy::of(tree, dir.join("alone"), target)?;
+        Ok(Self { joined: program, joined_copy, copy, bugs, alone })
     }
 
     /// The program without any bug in force.
@@ -76,15 +92,28 @@ impl Beds {
     }
 
     /// A program with this bug. It may have to be built.
-    pub(super) fn with(&self, name: &str) -> Result<Bed, Trouble> {
-        let number = self.bugs.iter().position(|bug| bug.name == name).expect("all bugs are planted");
-        if !self.alone.contains_key(&number) {
+    pub(super) fn with(&self, name: &str) -> Result<Bed, NoBed> {
+        if !self.is_alone(name) {
             return Ok(Bed { program: self.joined.clone(), bug: name.to_owned() });
         }
-        self.copy.hold(&self.bugs[number].files)?;
+        self.copy.hold(&self.bugs[self.number(name)].files)?;
         let built = self.copy.build(Build::Quick)?;
-        let program = built.map_err(|said| Trouble::Builds { name: name.to_owned(), said })?;
+        let program = built.map_err(|said| NoBed::Builds { name: name.to_owned(), said })?;
         Ok(Bed { program, bug: String::new() })
+    }
+
+    /// Whether a bug is not in the program that has most of them.
+    pub(super) fn is_alone(&self, name: &str) -> bool {
+        self.alone.contains_key(&self.number(name))
+    }
+
+    fn number(&self, name: &str) -> usize {
+        self.bugs.iter().position(|bug| bug.name == name).expect("all bugs are planted")
+    }
+
+    /// Programs with tests of these names, with the bugs in them that can be switched on; in the order of the names.
+    pub(super) fn tests(&self, names: &[&str]) -> Result<Vec<TestProgram>, Trouble> {
+        self.joined_copy.build_tests(names)
     }
 
     /// Where a bed's complaints go.
@@ -99,5 +128,20 @@ impl Bed {
         let mut command = Command::new(&self.program);
         command.env(VARIABLE, &self.bug);
         command
+    }
+}
+
+impl From<Trouble> for NoBed {
+    fn from(trouble: Trouble) -> Self {
+        Self::Trouble(trouble)
+    }
+}
+
+impl From<NoBed> for Trouble {
+    fn from(no_bed: NoBed) -> Self {
+        match no_bed {
+            NoBed::Builds { name, said } => Self::Builds { name, said },
+            NoBed::Trouble(trouble) => trouble,
+        }
     }
 }

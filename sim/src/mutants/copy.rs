@@ -8,6 +8,8 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use serde::Deserialize;
+
 use super::Trouble;
 
 /// Where Cargo puts a release, below a target directory.
@@ -18,6 +20,30 @@ const DEPENDENCIES: [&str; 3] = ["deps", "build", ".fingerprint"];
 
 /// The packages that are built again with the bugs.
 const OURS: [&str; 2] = ["seedbed", "contact-cache"];
+
+/// The name of the program with the unit tests of the client.
+const CLIENT: &str = "contact_cache";
+
+/// A program with tests.
+pub(super) struct TestProgram {
+    pub(super) name: String,
+    pub(super) program: PathBuf,
+    /// The directory of its package, where Cargo starts it.
+    pub(super) package: PathBuf,
+}
+
+/// What Cargo says of a program that it built.
+#[derive(Deserialize)]
+struct Artifact {
+    target: Target,
+    manifest_path: PathBuf,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}
 
 /// How the client and the bed are built. All else is optimised in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,29 +165,61 @@ impl TreeCopy {
         Ok(Ok(to))
     }
 
+    /// Builds programs with tests, optimised. Those of the client's library are called `contact_cache`.
+    pub(super) fn build_tests(&self, names: &[&str]) -> Result<Vec<TestProgram>, Trouble> {
+        let mut cargo = self.command(Build::Optimised);
+        cargo.args(["test", "--no-run", "--release", "--locked", "--quiet", "--message-format=json", "--lib"]);
+        for name in names.iter().filter(|name| **name != CLIENT) {
+            cargo.args(["--test", name]);
+        }
+        Self::configure(&mut cargo, Build::Optimised);
+        let built = output(&mut cargo)?;
+        if !built.status.success() {
+            return Err(Trouble::TreeBuilds { said: said(&built) });
+        }
+        let mut programs = BTreeMap::new();
+        for line in String::from_utf8_lossy(&built.stdout).lines() {
+            let Ok(Artifact { target, manifest_path, executable: Some(program) }) = serde_json::from_str(line) else {
+                continue;
+            };
+            let package = manifest_path.parent().unwrap_or(&self.dir).to_owned();
+            programs.insert(target.name.clone(), TestProgram { name: target.name, program, package });
+        }
+        Ok(names.iter().filter_map(|name| programs.remove(*name)).collect())
+    }
+
     /// The target directory.
     pub(super) fn target(&self) -> &Path {
         &self.target
     }
 
     fn cargo(&self, how: Build) -> Command {
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-        cargo.current_dir(&self.dir).env("CARGO_TARGET_DIR", &self.target);
+        let mut cargo = self.command(how);
         // Not `--package`: with it the features of dependencies would be others than the tree's own build has.
         cargo.args(["build", "--release", "--locked", "--quiet", "--message-format=short", "--bin", "seedbed"]);
+        Self::configure(&mut cargo, how);
+        cargo
+    }
+
+    fn command(&self, how: Build) -> Command {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        cargo.current_dir(&self.dir).env("CARGO_TARGET_DIR", &self.target);
+        if how == Build::Quick {
+            cargo.env("CARGO_INCREMENTAL", "1");
+        }
+        cargo
+    }
+
+    fn configure(cargo: &mut Command, how: Build) {
         let settings: &[&str] = match how {
             Build::Optimised => &["debug=false"],
             Build::Quick => &["opt-level=0", "debug=false", "codegen-units=256"],
         };
-        if how == Build::Quick {
-            cargo.env("CARGO_INCREMENTAL", "1");
-        }
         for ours in OURS {
             for setting in settings {
                 cargo.arg("--config").arg(format!("profile.release.package.{ours}.{setting}"));
             }
         }
-        cargo
     }
 }
 
