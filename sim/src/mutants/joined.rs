@@ -151,8 +151,10 @@ impl Files {
             let (Some(lines), Ok(number)) = (self.lines.get(Path::new(path)), number.parse::<usize>()) else {
                 continue;
             };
-            let bug = lines.iter().find(|(lines, _)| lines.contains(&number));
-            if let Some((_, bug)) = bug.filter(|_| error.trim_start().starts_with("error")) {
+            if !error.trim_start().starts_with("error") {
+                continue;
+            }
+            for (_, bug) in lines.iter().filter(|(lines, _)| lines.contains(&number)) {
                 blamed.entry(*bug).or_insert_with(|| error.trim().to_owned());
             }
         }

@@ -69,7 +69,7 @@ impl Edit {
     }
 }
 
-/// The file with all edits, by the number of their bug; and the lines that belong to each.
+/// The file with all edits, by the number of their bug; and the lines that belong to each, or to all that change a function.
 pub(super) fn switched(file: &str, edits: &BTreeMap<usize, Edit>) -> (String, Vec<(Range<usize>, usize)>) {
     let mut changed = BTreeMap::<(usize, usize), Vec<(usize, &str)>>::new();
     for (&number, edit) in edits {
@@ -94,12 +94,15 @@ pub(super) fn switched(file: &str, edits: &BTreeMap<usize, Edit>) -> (String, Ve
             continue;
         }
         text.push_str("{\n");
-        for (number, body) in variants {
+        for (number, body) in &variants {
             let begun = line(&text);
             let _ = writeln!(text, "if crate::planted::is({number}) {body} else");
-            lines.push((begun..line(&text), number));
+            lines.push((begun..line(&text), *number));
         }
+        let begun = line(&text);
         let _ = write!(text, "{}\n}}", &file[start..end]);
+        // Branches of two types: the compiler complains about the last one, which is good by itself.
+        lines.extend(variants.iter().map(|(number, _)| (begun..line(&text), *number)));
     }
     text.push_str(&file[done..]);
     (text, lines)
@@ -277,7 +280,7 @@ mod tests {
         let body = "fn age(&self) -> u64 {\nif crate::planted::is(0) {\n        0\n    } else\n\
                     if crate::planted::is(1) {\n        self.age + 1\n    } else\n{\n        self.age\n    }\n}\n";
         assert!(text.contains(body), "{text}");
-        assert_eq!(lines, [(8..11, 0), (11..14, 1)]);
+        assert_eq!(lines, [(8..11, 0), (11..14, 1), (14..17, 0), (14..17, 1)]);
         assert!(syn::parse_file(&text).is_ok(), "{text}");
     }
 
@@ -287,7 +290,7 @@ mod tests {
         let (text, lines) = joined(&[FILE.replace("self.age\n", new)]);
         let outline = Outline::of(&text).expect("it is Rust");
         assert!(outline.functions.contains_key("impl Copy::older"), "{text}");
-        assert_eq!(lines.iter().map(|(_, number)| *number).collect::<Vec<_>>(), [0, 0]);
+        assert_eq!(lines.iter().map(|(_, number)| *number).collect::<Vec<_>>(), [0, 0, 0]);
     }
 
     #[test]
