@@ -19,7 +19,7 @@ use crate::{
     health::{Event, Patience},
     key::{Keys, Uid},
     limits::bytes_of,
-    local::{Asking, Estimate, Held, LocalStore, OpenReport, Shifts},
+    local::{Asking, Estimate, Held, LocalStore, Offsets, OpenReport, Shifts},
     metrics::Metrics,
     record::{Life, NotARecord, Record},
     recovery::{Apart, Replaying},
@@ -70,7 +70,7 @@ impl<E: Env> Inner<E> {
             // A fresh instance id at every open (R4).
             clock: Mutex::new(HybridClock::restored(env.random(), local.ceiling())),
             link: Link::new(patience, env.now(), clock_before_contact(&env, local.clock_offset_ms())),
-            shifts: Mutex::new(Arc::new(Shifts { by_clock: local.clock_shifts(), others_ms: None })),
+            shifts: Mutex::new(Arc::new(Shifts { by_clock: local.clock_shifts(), last: None })),
             metrics: Metrics::new(&config.prefix),
             replaying: Replaying::default(),
             apart: Apart::default(),
@@ -342,12 +342,12 @@ impl<E: Env> Inner<E> {
         let clock = self.with_clock(|clock| clock.instance());
         let (shift_ms, offset_ms) = (clock_ms.wrapping_sub(before.elapsed_ms(now)), clock_ms.wrapping_sub(wall_ms));
         let (shift_ms, offset_ms) = (shift_ms.cast_signed(), offset_ms.cast_signed());
-        let others_ms = Some(offset_ms - self.local.clock_offset_ms());
+        let last = Some(Offsets { before_ms: self.local.clock_offset_ms(), told_ms: offset_ms });
         // A store that takes no writes forgets it, and what is pending there is corrected by the next opening's contact.
         let _ = self.local.note_contact(clock, shift_ms, offset_ms);
         let mut by_clock = self.local.clock_shifts();
         by_clock.insert(clock, shift_ms);
-        let shifts = Shifts { by_clock, others_ms };
+        let shifts = Shifts { by_clock, last };
         *self.shifts.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(shifts);
     }
 
@@ -364,7 +364,9 @@ impl<E: Env> Inner<E> {
         let life = Life::from_now(clock.latest_ms(self.env.now(), self.env.wall_ms()), ttl_ms);
         // Of a life without an end there is nothing to correct.
         let is_provisional = life.has_end() && !clock.is_told;
-        Estimate { life, ttl_ms, clock: is_provisional.then(|| self.with_clock(|clock| clock.instance())) }
+        let of_this = is_provisional.then(|| (self.with_clock(|clock| clock.instance()), self.local.clock_offset_ms()));
+        let (clock, offset_ms) = of_this.unzip();
+        Estimate { life, ttl_ms, clock, offset_ms }
     }
 
     /// By what a reply of Redis to a request sent then is judged.

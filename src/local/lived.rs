@@ -40,6 +40,10 @@ pub(crate) struct Estimate {
     /// Set by an opened cache that had not met Redis yet: which one. Its estimate is corrected when it does (L3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) clock: Option<u64>,
+    /// By how much that cache took its wall clock to be behind Redis's, in milliseconds: it may end without having met it. Clients of before did
+    /// not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) offset_ms: Option<i64>,
 }
 
 /// By how much the clocks of opened caches were behind Redis's, before they met it.
@@ -47,8 +51,17 @@ pub(crate) struct Estimate {
 pub(crate) struct Shifts {
     /// In milliseconds, of those that have met it since.
     pub(crate) by_clock: BTreeMap<u64, i64>,
-    /// Of the others, by the wall clock of the one that has met it last; none if none has.
-    pub(crate) others_ms: Option<i64>,
+    /// The others are compared with the one that has met it last; none if none has.
+    pub(crate) last: Option<Offsets>,
+}
+
+/// By how much the wall clock of the one that has met Redis last was behind, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Offsets {
+    /// As it took it to be before.
+    pub(crate) before_ms: i64,
+    /// As Redis then told.
+    pub(crate) told_ms: i64,
 }
 
 impl Note {
@@ -76,13 +89,17 @@ impl Estimate {
             ttl_ms: self.ttl_ms.zip(other.ttl_ms).map(|(own, others)| own.max(others)),
             // Of two clocks only lives without an end come together: the shift of their begin does not matter.
             clock: self.clock.filter(|_| self.clock == other.clock),
+            offset_ms: self.offset_ms.filter(|_| self.clock == other.clock),
         }
     }
 }
 
 impl Shifts {
-    fn of(&self, clock: u64) -> Option<i64> {
-        self.by_clock.get(&clock).copied().or(self.others_ms)
+    /// The wall clock of one that never met Redis is taken to be as wrong as that of the last one is: their difference is that of what
+    /// they took it to be.
+    fn of(&self, clock: u64, offset_ms: Option<i64>) -> Option<i64> {
+        let by_last = || self.last.map(|last| last.told_ms.wrapping_sub(offset_ms.unwrap_or(last.before_ms)));
+        self.by_clock.get(&clock).copied().or_else(by_last)
     }
 }
 
@@ -254,9 +271,9 @@ impl Lived {
     /// L3: corrects an estimate that was made before its author met Redis.
     pub(super) fn correct(&mut self, shifts: &Shifts) {
         let Some(estimate) = &mut self.estimate else { return };
-        if let Some(by_ms) = estimate.clock.and_then(|clock| shifts.of(clock)) {
+        if let Some(by_ms) = estimate.clock.and_then(|clock| shifts.of(clock, estimate.offset_ms)) {
             estimate.life = estimate.life.shifted(by_ms);
-            estimate.clock = None;
+            (estimate.clock, estimate.offset_ms) = (None, None);
             self.refresh_life();
         }
     }

@@ -1,7 +1,11 @@
 //! What is held of a record, rule by rule.
 
 use super::*;
-use crate::{contact::Timestamp, local::held_text::HeldText, record::Times};
+use crate::{
+    contact::Timestamp,
+    local::{held_text::HeldText, lived::Offsets},
+    record::Times,
+};
 
 mod notes;
 
@@ -41,7 +45,7 @@ fn life(begin_ms: u64, ttl_ms: u64) -> Life {
 }
 
 fn estimate(life: Life) -> Estimate {
-    Estimate { life, ttl_ms: Some(100), clock: None }
+    Estimate { life, ttl_ms: Some(100), clock: None, offset_ms: None }
 }
 
 fn write(held: &mut Held, number: u64, field: &str, life: Life) {
@@ -322,16 +326,26 @@ fn l3_what_was_estimated_before_the_first_contact_is_corrected_at_it() {
     let mut held = Held::default();
     held.join_confirmed(&upsert(5, "told", life(0, 100)), 50, 10);
     let wrong = life(20, 100).shifted(5000);
-    let provisional = Estimate { life: wrong, ttl_ms: Some(100), clock: Some(7) };
-    held.join_pending(&upsert(6, "new", wrong), Some(provisional));
-    assert!(held.is_provisional());
-    for (by_clock, others_ms) in [([(7, -5000)].into(), Some(1)), ([(8, 1)].into(), Some(-5000))] {
+    let offsets = |before_ms, told_ms| Some(Offsets { before_ms, told_ms });
+    let provisional = |offset_ms| Estimate { life: wrong, ttl_ms: Some(100), clock: Some(7), offset_ms };
+    let met = [(7, -5000)].into();
+    let another_met = || [(8, 1)].into();
+    for (offset_ms, by_clock, last) in [
+        (Some(9), met, offsets(1, 2)),
+        // It never met Redis itself: by what it took its clock to be, whatever those between met and noted.
+        (Some(2000), another_met(), offsets(2000, -3000)),
+        (Some(2000), another_met(), offsets(77, -3000)),
+        (None, another_met(), offsets(77, -4923)),
+    ] {
         let mut held = held.clone();
-        held.correct(&Shifts { by_clock, others_ms });
+        held.join_pending(&upsert(6, "new", wrong), Some(provisional(offset_ms)));
+        assert!(held.is_provisional());
+        held.correct(&Shifts { by_clock, last });
         assert!(!held.is_provisional());
         assert_eq!(only_sent(&held).life.union(), Some(life(20, 100)));
         assert!(shows(&held, "told", 60) && shows(&held, "new", 60), "one life after all");
     }
+    held.join_pending(&upsert(6, "new", wrong), Some(provisional(Some(0))));
     held.correct(&Shifts::default());
     assert!(held.is_provisional(), "its author has not met redis yet");
 }
