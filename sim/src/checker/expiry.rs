@@ -94,6 +94,23 @@ impl<'h> Operations<'h> {
         self.expires_at(upsert, life)
     }
 
+    /// Whether a value that showed no longer may show again in a later read: its life may go on after Redis ended it before
+    /// `until`, unless Redis acknowledged every upsert of the record by then and so heard of all in time.
+    pub(super) fn may_show_again(
+        &self,
+        record: &Record<'h>,
+        writer: &Operation<'h>,
+        until: u64,
+        read: &Operation<'h>,
+    ) -> bool {
+        let has_heard = |upsert: &Operation<'h>| upsert.acknowledged() == Some(Placement::Shared);
+        let may_return = self.may_return_at(writer).is_some_and(|expired| expired < until);
+        may_return
+            && (self.clocks.redis_goes_back(0)
+                || record.imports.iter().any(|&import| self.all[import].called < read.returned())
+                || !self.upserts(record).filter(|upsert| upsert.called < read.returned()).all(has_heard))
+    }
+
     fn expires_at(&self, upsert: &Operation<'h>, life: &Life) -> Option<u64> {
         let events = &self.history.events;
         let before = events.partition_point(|event| event.at_us < life.may_end_us).checked_sub(1)?;

@@ -47,6 +47,7 @@ mod overdue;
 mod placed;
 mod recovery;
 mod register;
+mod returned;
 mod session;
 mod sources;
 mod stored;
@@ -183,7 +184,7 @@ impl Guarantee {
             Self::Atomic => atomic::check(run, account),
             Self::Convergence => convergence::check(run, account),
             Self::Durability => durability::check(run, account),
-            Self::Session => session::check(run, account),
+            Self::Session => returned::check(run, account).merge(session::check(run, account)),
             Self::Isolation => others::check(run, account).merge(isolation::check(run, account)),
             Self::Latency => latency::check(run, account),
             Self::Recovery => recovery::check(run, account),

@@ -170,6 +170,12 @@ impl<'h> Operations<'h> {
         self.losses.iter().copied().filter(lost)
     }
 
+    /// The ordinals at which a process of an instance ended without closing its cache.
+    pub(super) fn crashes(&self, instance: u32) -> impl Iterator<Item = u64> {
+        let stops = self.stops.iter().filter(move |(_, of, _)| *of == instance);
+        stops.filter(|(_, _, how)| matches!(how, Stop::Killed | Stop::PowerLost)).map(|&(at, ..)| at)
+    }
+
     /// Whether Redis lost data between two ordinals.
     pub(super) fn lost_between(&self, from: u64, to: u64) -> bool {
         self.losses.iter().any(|&loss| from < loss && loss < to)

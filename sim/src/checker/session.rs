@@ -26,7 +26,7 @@ use super::{
     expiry::Knowledge,
     operations::{EXISTENCE, Operation, Operations, Record, Seen, numbers},
 };
-use crate::history::{Call, Placement, Stop};
+use crate::history::{Call, Placement};
 
 pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
     for record in &run.records {
@@ -77,7 +77,7 @@ impl<'a, 'h> Session<'a, 'h> {
         let ops = lists.into_iter().flatten().map(|&op| &run.all[op]);
         let mut ops: Vec<_> = ops.filter(|op| op.instance == self.instance && op.answer().is_some()).collect();
         ops.sort_by_key(|op| op.returned());
-        let mut crashes = self.crashes().peekable();
+        let mut crashes = run.crashes(self.instance).peekable();
         let mut memories: Vec<_> = record.cells.iter().map(|_| Memory::default()).collect();
         let mut judged_until = 0;
         for op in ops {
@@ -134,11 +134,6 @@ impl<'a, 'h> Session<'a, 'h> {
         None
     }
 
-    fn crashes(&self) -> impl Iterator<Item = u64> {
-        let stops = self.run.stops.iter().filter(|(_, instance, _)| *instance == self.instance);
-        stops.filter(|(_, _, how)| matches!(how, Stop::Killed | Stop::PowerLost)).map(|&(at, ..)| at)
-    }
-
     fn went_back(&self, memory: &Memory<'a, 'h>, read: &Operation<'h>, cell: usize) -> Option<Verdict> {
         let place = || (self.record.name(cell), self.instance);
         match read.shown[cell] {
@@ -147,8 +142,8 @@ impl<'a, 'h> Session<'a, 'h> {
                 let proofs = known.superseded.into_iter().flatten();
                 let writer = self.record.writers.get(&(cell, tag)).map(|&op| &self.run.all[op]);
                 let may_return = |later: &Operation<'h>| {
-                    let expired = writer.and_then(|writer| self.run.may_return_at(writer));
-                    self.excuse(expired.is_some_and(|expired| expired < later.returned()))
+                    let returns = |writer| self.run.may_show_again(self.record, writer, later.returned(), read);
+                    self.excuse(writer.is_some_and(returns))
                 };
                 let stands = |later: &Operation<'h>| {
                     later.precedes(read) && !self.is_excused(later, cell, read) && !may_return(later)
@@ -208,7 +203,7 @@ impl<'a, 'h> Session<'a, 'h> {
 
     /// Whether `had` is above this removal because the instance itself had made it before, and still knew.
     fn is_own_before(&self, removal: &Operation<'_>, had: &Operation<'_>) -> bool {
-        let crashed = || self.crashes().any(|crash| removal.returned() < crash && crash < had.called);
+        let crashed = || self.run.crashes(self.instance).any(|crash| removal.returned() < crash && crash < had.called);
         removal.instance == self.instance
             && removal.acknowledged().is_some()
             && removal.precedes(had)
@@ -303,7 +298,7 @@ mod tests {
         checker::{Guarantee::Session, fixture::Story},
         history::{
             Placement::{Local, Shared},
-            Source,
+            Source, Stop,
         },
     };
 

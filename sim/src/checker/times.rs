@@ -12,6 +12,8 @@
 //! The times of a record stay with its key in Redis, through removals and the ends of lives. They go with the key: if the key may have
 //! expired or Redis lost data since a write, that write is left out.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value as Json;
 
 use super::{
@@ -283,8 +285,8 @@ impl<'h> Judge<'_, 'h> {
     /// The upserts under whose stamps Redis holds a cell, with a value or without.
     fn stamped(&self, record: &Record<'h>, stored: &Stored<'h>) -> Vec<usize> {
         let Some(stamps) = &stored.record.stamps else { return Vec::new() };
-        let held: Vec<_> = every_stamp(stamps).collect();
-        let is_held = |op: &&usize| self.run.all[**op].stamp().is_some_and(|stamp| held.contains(&stamp));
+        let held: BTreeSet<_> = every_stamp(stamps).collect();
+        let is_held = |op: &&usize| self.run.all[**op].stamp().is_some_and(|stamp| held.contains(stamp));
         record.upserts.iter().filter(is_held).copied().collect()
     }
 }
