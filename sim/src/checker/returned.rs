@@ -262,18 +262,32 @@ mod tests {
     #[test]
     fn a_crash_takes_away_what_an_instance_was_told_and_an_orderly_stop_does_not() {
         for how in [Stop::Closed, Stop::Killed] {
-            let (mut story, [old, new, without]) = renewed();
-            story.stop(0, how);
-            let read = story.get(0, "u", Source::Local, &[("name", old), ("title", new)]);
+            let (mut story, [old, new, _]) = renewed();
+            let without = story.get(1, "u", Source::Shared, &[("title", new)]);
+            story.stop(1, how);
+            let mut read = story.get(1, "u", Source::Local, &[("name", old), ("title", new)]);
             if how == Stop::Killed {
                 story.passes(Session);
                 assert_eq!(
                     noted(&story),
                     ["values that showed again: a crash took away what the instance had been told"]
                 );
-                story.get(0, "u", Source::Shared, &[("title", new)]);
-                let read = story.get(0, "u", Source::Local, &[("name", old), ("title", new)]);
-                story.violates(Session, "it came back", &[old, without, read]);
+                // Told again in the next process.
+                story.get(1, "u", Source::Shared, &[("title", new)]);
+                read = story.get(1, "u", Source::Local, &[("name", old), ("title", new)]);
+            }
+            story.violates(Session, "it came back", &[old, without, read]);
+        }
+    }
+
+    #[test]
+    fn a_crash_may_take_away_that_redis_acknowledged_an_own_write() {
+        for (how, is_exempt) in [(Stop::Closed, false), (Stop::Killed, true)] {
+            let (mut story, [old, new, without]) = renewed();
+            story.stop(0, how);
+            let read = story.get(0, "u", Source::Merged, &[("name", old), ("title", new)]);
+            if is_exempt {
+                story.passes(Session);
             } else {
                 story.violates(Session, "it came back", &[old, without, read]);
             }
