@@ -206,13 +206,12 @@ local function is_above(a, b)
   return #a > #b
 end
 
-local answer, lost = {1}, false
+local answer, lost, buries = {1}, false, false
 
 -- The tombstone first: it decides which of the other cells are dead on arrival.
 if sent_removal then
   if sent_removal > tombstone then
-    tombstone = sent_removal
-    write('d', sent_removal)
+    tombstone, buries = sent_removal, true
     drop_cells(tombstone)
   elseif sent_removal < tombstone then
     lost = true
@@ -270,6 +269,11 @@ local function in_pieces(command, arguments)
   for i = 1, #arguments, PIECE do
     call(command, key, unpack(arguments, i, math.min(i + PIECE - 1, #arguments)))
   end
+end
+-- The removal first: where the user lost the right to write, cells would be gone without it, and the next write would bring a record back
+-- that nobody knows to be removed.
+if buries then
+  call('HSET', key, 'd', tombstone)
 end
 in_pieces('HDEL', dead)
 in_pieces('HSET', set)

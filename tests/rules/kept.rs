@@ -7,7 +7,10 @@ use contact_cache::{
     Config, Error, Source,
     env::{Disk as _, DiskFile as _, Env as _},
 };
-use seedbed::{faults::Refusal, history::Stop};
+use seedbed::{
+    faults::{DENIALS, Refusal},
+    history::Stop,
+};
 use serde_json::json;
 
 use crate::stage::{Cache, DIRECTORY, Stage, config, field, play, profile, uid};
@@ -44,6 +47,28 @@ fn records_that_redis_refuses_hold_up_none_that_it_takes() {
         stage.at_rest(&cache).await;
         assert_eq!(other.list().await.expect("redis").uids.len(), 61 + POISON);
     });
+}
+
+/// The script deletes cells and writes a tombstone, which are two commands with rights of their own.
+#[test]
+fn a_removal_that_redis_refuses_halfway_takes_no_cell_without_its_tombstone() {
+    for denied in DENIALS {
+        play(async move |stage| {
+            let (cache, other) = (stage.open(1).await, stage.open(2).await);
+            stage.at_rest(&cache).await;
+            stage.at_rest(&other).await;
+            cache.upsert(&uid("u"), &field("v", "1")).await.expect("redis");
+            let before = stage.stored("u");
+            stage.redis.with_engine(|engine| engine.deny(Some(denied)));
+            cache.remove(&uid("u")).await.expect("the disk works");
+            stage.redis.with_engine(|engine| engine.deny(None));
+            let after = stage.stored("u");
+            assert!(after == before || after.contains_key("d"), "{denied:?}: {after:?}");
+            stage.at_rest(&cache).await;
+            stage.at_rest(&other).await;
+            assert_eq!(profile(&other, "u").await, (Source::Shared, None), "{denied:?}");
+        });
+    }
 }
 
 #[test]
