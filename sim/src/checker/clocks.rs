@@ -180,6 +180,11 @@ impl Clocks {
         self.redis(from_us.saturating_add(1), u64::MAX).least < self.redis(from_us, from_us).most
     }
 
+    /// Whether Redis's clock is set back at any time of the run.
+    pub(super) fn redis_is_set_back(&self) -> bool {
+        self.redis.legs.windows(2).any(|legs| legs[1].offset_us < legs[0].offset_us)
+    }
+
     /// What the instance of a write took Redis's clock to show, at some time from its call to this one. Where it met Redis only
     /// later in that process, it has corrected it since.
     pub(super) fn estimated_for_a_write(&self, write: &Operation<'_>, until_us: u64) -> Estimate {

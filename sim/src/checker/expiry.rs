@@ -106,7 +106,7 @@ impl<'h> Operations<'h> {
         let has_heard = |upsert: &Operation<'h>| upsert.acknowledged() == Some(Placement::Shared);
         let may_return = self.may_return_at(writer).is_some_and(|expired| expired < until);
         may_return
-            && (self.clocks.redis_goes_back(0)
+            && (self.clocks.redis_is_set_back()
                 || record.imports.iter().any(|&import| self.all[import].called < read.returned())
                 || !self.upserts(record).filter(|upsert| upsert.called < read.returned()).all(has_heard))
     }
