@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Account, Excuse, Verdict,
+    expiry::Standing,
     operations::{End, Operation, Operations},
 };
 use crate::{
@@ -177,7 +178,21 @@ fn tells_again(run: &Operations<'_>, op: &Operation<'_>) -> Option<Excuse> {
     if finds_a_loss(run, op) {
         return Some(Excuse::LostData);
     }
-    (was_removed(run, op) || was_over(run, op)).then_some(Excuse::ToldAgain)
+    (was_removed(run, op) || was_over(run, op) || may_live_on(run, op)).then_some(Excuse::ToldAgain)
+}
+
+/// Whether Redis may have ended a life that goes on with a write which it heard of late. Whoever holds a copy tells it again what that life had (L1).
+fn may_live_on(run: &Operations<'_>, op: &Operation<'_>) -> bool {
+    let Some((record, end)) = op.record.map(|record| &run.records[record]).zip(op.end) else { return false };
+    let is_late = |upsert: &Operation<'_>| {
+        upsert.acknowledged() != Some(Placement::Shared) && upsert.may_have_effect() && upsert.called < op.returned()
+    };
+    let any_late = run.upserts(record).any(is_late);
+    any_late
+        && run.upserts(record).any(|upsert| {
+            let may_be_over = matches!(run.standing(upsert, end.at_us), Standing::MayBeOver(_));
+            may_be_over && run.may_return_at(upsert).is_some()
+        })
 }
 
 /// Whether a life of the record may have ended since the instance last met the record in Redis, which forgot with it when the record
@@ -360,6 +375,28 @@ mod tests {
         story.now_us += BACK_US;
         let get = story.get(0, "u", Source::Merged, &[("name", upsert)]);
         story.violates(Availability, "was merged with a local write that was not pending", &[get]);
+    }
+
+    #[test]
+    fn a_read_tells_again_of_a_life_that_goes_on_with_a_write_heard_of_late_and_of_no_other() {
+        for is_prolonged in [false, true] {
+            let mut story = Story::new(&["p", "p", "p"]);
+            story.expires_after_ms(10_000);
+            (0..3).for_each(|instance| story.event(What::Started { instance }));
+            story.phase(Phase::Faults);
+            let write = story.upsert(1, "u", &["name"], Placement::Shared);
+            story.now_us += 8_000_000;
+            story.get(2, "u", Source::Shared, &[("name", write)]);
+            story.fault(Fault::ResetConnections { instances: vec![0] });
+            story.upsert(0, if is_prolonged { "u" } else { "v" }, &["title"], Placement::Local);
+            story.now_us += 2_500_000;
+            let again = story.get(2, "u", Source::Merged, &[("name", write)]);
+            if is_prolonged {
+                story.passes(Availability);
+            } else {
+                story.violates(Availability, "was merged with a local write that was not pending", &[again]);
+            }
+        }
     }
 
     #[test]
