@@ -83,6 +83,9 @@ const COVERS_MAX: usize = 64;
 /// Sets of offers that are tried for one read, whether they cover it or not.
 const TRIED_MAX: usize = 1 << 16;
 
+/// Offers in all these sets together: a read of thousands of cells has sets of thousands.
+const TRIED_OFFERS_MAX: usize = 1 << 24;
+
 /// How far a search has come.
 #[derive(Clone)]
 struct State {
@@ -288,8 +291,8 @@ impl<'h> Object<'h> {
         needs.sort_by_key(|(cell, value)| (!matches!(value, Seen::Tagged(_)), *value == Seen::Present, *cell));
         let mut covers = BTreeSet::new();
         let mut tried = BTreeSet::new();
-        self.cover(&needs, &state.used, frontier, &mut covers, &mut tried);
-        *is_cut |= covers.len() >= COVERS_MAX || tried.len() >= TRIED_MAX;
+        self.cover(needs.clone(), state.used.clone(), frontier, &mut covers, &mut tried);
+        *is_cut |= is_enough(&covers, &tried);
         let with = |used| {
             let mut next = State { placed: state.placed.clone(), values: state.values.clone(), used };
             next.write(&needs);
@@ -306,34 +309,54 @@ impl<'h> Object<'h> {
     /// The same offers in another order leave the same needs, so each set of them is tried once.
     fn cover(
         &self,
-        needs: &[(usize, Seen)],
-        used: &Used,
+        mut needs: Vec<(usize, Seen)>,
+        mut used: Used,
         frontier: u64,
         covers: &mut BTreeSet<Used>,
         tried: &mut BTreeSet<Used>,
     ) {
-        if covers.len() >= COVERS_MAX || tried.len() >= TRIED_MAX || !tried.insert(used.clone()) {
+        let mut usable = self.usable(&needs, &used, frontier);
+        // Where there is no choice no set is kept: after a loss thousands of cells come back, each with one offer.
+        while let [only] = usable[..] {
+            self.take(only, &mut needs, &mut used);
+            usable = self.usable(&needs, &used, frontier);
+        }
+        if is_enough(covers, tried) || !tried.insert(used.clone()) {
             return;
         }
-        let Some(need) = needs.first() else {
-            covers.insert(used.clone());
+        if needs.is_empty() {
+            covers.insert(used);
             return;
-        };
-        for &index in self.offering.get(need).into_iter().flatten() {
-            let offer = &self.offers[index];
-            // It became possible at the end of some event, so all that had returned by then stands before it.
-            if offer.possible.get(times(used, index)).is_none_or(|&possible| possible >= frontier) {
-                continue;
-            }
-            let mut used = used.clone();
-            match used.binary_search_by_key(&index, |&(offer, _)| offer) {
-                Ok(place) => used[place].1 += 1,
-                Err(place) => used.insert(place, (index, 1)),
-            }
-            let rest: Vec<_> = needs.iter().filter(|need| offer.cells.binary_search(need).is_err()).copied().collect();
-            self.cover(&rest, &used, frontier, covers, tried);
+        }
+        for offer in usable {
+            let (mut needs, mut used) = (needs.clone(), used.clone());
+            self.take(offer, &mut needs, &mut used);
+            self.cover(needs, used, frontier, covers, tried);
         }
     }
+
+    /// The offers of the first need that are left.
+    fn usable(&self, needs: &[(usize, Seen)], used: &Used, frontier: u64) -> Vec<usize> {
+        let offering = needs.first().and_then(|need| self.offering.get(need));
+        let is_usable = |&index: &usize| {
+            // It became possible at the end of some event, so all that had returned by then stands before it.
+            self.offers[index].possible.get(times(used, index)).is_some_and(|&possible| possible < frontier)
+        };
+        offering.into_iter().flatten().copied().filter(is_usable).collect()
+    }
+
+    fn take(&self, index: usize, needs: &mut Vec<(usize, Seen)>, used: &mut Used) {
+        match used.binary_search_by_key(&index, |&(offer, _)| offer) {
+            Ok(place) => used[place].1 += 1,
+            Err(place) => used.insert(place, (index, 1)),
+        }
+        needs.retain(|need| self.offers[index].cells.binary_search(need).is_err());
+    }
+}
+
+fn is_enough(covers: &BTreeSet<Used>, tried: &BTreeSet<Used>) -> bool {
+    let offers = tried.len() * tried.first().map_or(0, Vec::len);
+    covers.len() >= COVERS_MAX || tried.len() >= TRIED_MAX || offers >= TRIED_OFFERS_MAX
 }
 
 /// How often an offer is used.
@@ -391,6 +414,17 @@ mod tests {
         // Nobody writes the last cell, which is found out when all others are covered.
         let read = step(2, 3, Act::Read(()), (0..=cells).map(value).collect());
         assert_eq!(Object::new(cells + 1, vec![read], optional).search(1_000), Found::TooHard);
+    }
+
+    /// After a loss of a large record: to keep a set for each cell took gigabytes.
+    #[test]
+    fn cells_that_have_one_offer_each_are_covered_without_a_set_for_each() {
+        let cells: Cells = (0..1_000).map(|cell| (cell, Seen::Tagged(7))).collect();
+        let optional = cells.iter().map(|&cell| (vec![cell], 0)).collect();
+        let object = Object::new(cells.len(), vec![step(2, 3, Act::Read(()), cells.clone())], optional);
+        let (mut covers, mut tried) = Default::default();
+        object.cover(cells, Vec::new(), 2, &mut covers, &mut tried);
+        assert_eq!((covers.len(), tried.len()), (1, 1));
     }
 
     fn again(steps: &[Step<'static>]) -> Vec<Step<'static>> {
