@@ -51,7 +51,7 @@ pub(crate) struct Estimate {
 pub(crate) struct Shifts {
     /// In milliseconds, of those that have met it since.
     pub(crate) by_clock: BTreeMap<u64, i64>,
-    /// The others are compared with the one that has met it last; none if none has.
+    /// The others are compared with the one that has met it last; `None` before the first contact.
     pub(crate) last: Option<Offsets>,
 }
 
@@ -95,8 +95,8 @@ impl Estimate {
 }
 
 impl Shifts {
-    /// The wall clock of one that never met Redis is taken to be as wrong as that of the last one is: their difference is that of what
-    /// they took it to be.
+    /// The shift of an estimate. One that never met Redis is corrected by the wall clock: from the offset that it assumed to the offset that Redis
+    /// told last.
     fn of(&self, clock: u64, offset_ms: Option<i64>) -> Option<i64> {
         let by_last = || self.last.map(|last| last.told_ms.wrapping_sub(offset_ms.unwrap_or(last.before_ms)));
         self.by_clock.get(&clock).copied().or_else(by_last)
@@ -348,7 +348,7 @@ impl Lived {
         let asks = self.is_life_pending();
         for (name, cell) in confirmed.cells() {
             // Not a tombstone: readers that confirm it to each other, and publish it again when Redis has forgotten it,
-            // would keep it for ever. What asks for a life that Redis lacks goes on to do so.
+            // would keep it for ever. Not a cell that asks for a life which Redis lacks: it stays owed.
             if !name.is_tombstone()
                 && let Some(note) = self.notes.get_mut(name)
                 && !(asks && note.is_owed())
@@ -424,13 +424,7 @@ impl Lived {
         let (Some(existence), Some(sent), true) = (self.record.existence(), life.union(), has_living || asks) else {
             return (record, SentLife::default());
         };
-        // The existence cell comes along with any other. Alone it would begin an empty record where the life has ended in Redis
-        // meanwhile: if only the interval is lacking, the cells that others won with come along, which live as long.
-        if asks && record.cells().keys().all(|name| name.is_existence() || name.is_tombstone()) {
-            for (name, cell) in self.record.cells().iter().filter(|(name, _)| !name.is_tombstone()) {
-                record.join_cell(name, cell);
-            }
-        }
+        // The existence cell comes along with any other: it carries the life.
         record.join_cell(&CellName::existence(), existence);
         record.set_life(sent);
         (record, life)
@@ -513,7 +507,7 @@ impl Lived {
     }
 }
 
-/// Whether the life that Redis told lacks a part of what was asked for.
+/// Whether the life that Redis told lacks a part of the life that was asked for.
 fn is_lacking(asked: Option<Estimate>, told: Option<Life>) -> bool {
     asked.is_some_and(|asked| told.is_none_or(|told| !told.contains(asked.life)))
 }
