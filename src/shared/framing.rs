@@ -58,12 +58,13 @@ impl Framing {
 
 /// How many bytes follow a line, if it announces a text.
 fn text_len(line: &[u8]) -> usize {
-    let Some((b'$', digits)) = line.split_first() else { return 0 };
-    // By hand: this is done for each text of each reply.
-    let digits = digits.iter().take_while(|digit| digit.is_ascii_digit()).map(|digit| usize::from(digit - b'0'));
-    let len =
-        digits.fold(None, |len: Option<usize>, digit| Some(len.unwrap_or(0).saturating_mul(10).saturating_add(digit)));
-    len.map_or(0, |len| len.saturating_add(2))
+    // Parsed by hand: each bulk string of each reply has such a line. A null has the length -1.
+    let Some(digits) = line.trim_ascii_end().strip_prefix(b"$") else { return 0 };
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return 0;
+    }
+    let add = |len: usize, digit: &u8| len.saturating_mul(10).saturating_add(usize::from(digit - b'0'));
+    digits.iter().fold(0, add).saturating_add(2)
 }
 
 /// Whether the line is an error for a command that this client does not send.

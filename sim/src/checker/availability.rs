@@ -181,18 +181,14 @@ fn tells_again(run: &Operations<'_>, op: &Operation<'_>) -> Option<Excuse> {
     (was_removed(run, op) || was_over(run, op) || may_live_on(run, op)).then_some(Excuse::ToldAgain)
 }
 
-/// Whether Redis may have ended a life that goes on with a write which it heard of late. Whoever holds a copy tells it again what that life had (L1).
+/// Whether Redis may have ended a life that goes on with a write of which it heard late. An instance with a copy then publishes the cells of
+/// that life again (L1).
 fn may_live_on(run: &Operations<'_>, op: &Operation<'_>) -> bool {
     let Some((record, end)) = op.record.map(|record| &run.records[record]).zip(op.end) else { return false };
-    let is_late = |upsert: &Operation<'_>| {
-        upsert.acknowledged() != Some(Placement::Shared) && upsert.may_have_effect() && upsert.called < op.returned()
-    };
-    let any_late = run.upserts(record).any(is_late);
-    any_late
-        && run.upserts(record).any(|upsert| {
-            let may_be_over = matches!(run.standing(upsert, end.at_us), Standing::MayBeOver(_));
-            may_be_over && run.may_return_at(upsert).is_some()
-        })
+    run.upserts(record).any(|upsert| {
+        let may_be_over = matches!(run.standing(upsert, end.at_us), Standing::MayBeOver(_));
+        may_be_over && run.may_show_again(record, upsert, op.returned(), op)
+    })
 }
 
 /// Whether a life of the record may have ended since the instance last met the record in Redis, which forgot with it when the record
