@@ -7,6 +7,7 @@ use crate::{
     checker::{Account, Guarantee, Verdict},
     explore::{ByName, Summary, Tally, replay_command},
     marks,
+    seed::Seed,
     workload::{ALL, Workload},
 };
 
@@ -122,11 +123,9 @@ fn failures(text: &mut String, summaries: &BTreeMap<Workload, Summary>) {
             continue;
         }
         let (failures, seeds) = (grouped(summary.failures), grouped(summary.seeds));
-        let _ = writeln!(text, "\n{workload}: {failures} of {seeds} seeds did not pass");
-        for (seed, end) in &summary.ended {
-            let command = replay_command((*workload, *seed), summary.common);
-            let _ = writeln!(text, "\n  ENDED seed {seed}: {end}\n  {command}");
-        }
+        let command = |seed: Seed| replay_command((*workload, seed), summary.common);
+        let ended = summary.ended.iter().map(|(seed, end)| format!("  ENDED seed {seed}: {end}\n  {}", command(*seed)));
+        let mut shown: Vec<_> = ended.collect();
         // Violations first: a run of which nothing can be said should not hide one that is wrong.
         let mut failed: Vec<_> = summary.failed.iter().collect();
         failed.sort_by_key(|(seed, verdict)| (!matches!(verdict, Verdict::Violation { .. }), **seed));
@@ -136,13 +135,10 @@ fn failures(text: &mut String, summaries: &BTreeMap<Workload, Summary>) {
                 Verdict::Unknown { why } => why,
                 Verdict::Violation { message, .. } => message,
             };
-            let _ = writeln!(
-                text,
-                "\n  {} seed {seed}: {why}\n  {}",
-                word(verdict),
-                replay_command((*workload, *seed), summary.common)
-            );
+            shown.push(format!("  {} seed {seed}: {why}\n  {}", word(verdict), command(*seed)));
         }
+        let shown = shown.join("\n\n");
+        let _ = writeln!(text, "\n{workload}: {failures} of {seeds} seeds did not pass\n{shown}");
     }
 }
 
@@ -227,7 +223,6 @@ fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seed::Seed;
 
     #[test]
     fn a_failing_seed_is_shown_with_the_command_that_replays_it() {
