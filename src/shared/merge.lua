@@ -270,8 +270,8 @@ local function in_pieces(command, arguments)
     call(command, key, unpack(arguments, i, math.min(i + PIECE - 1, #arguments)))
   end
 end
--- The removal first: where the user lost the right to write, cells would be gone without it, and the next write would bring a record back
--- that nobody knows to be removed.
+-- The removal first: a user who lost the right to HSET would otherwise delete the cells and leave no tombstone, and the next write would
+-- begin the record anew.
 if buries then
   call('HSET', key, 'd', tombstone)
 end

@@ -65,8 +65,8 @@ impl SentLife {
         lives.into_iter().flatten().reduce(Life::union)
     }
 
-    /// Whether Redis cut the end off: the life that it told ends so much before what was asked for. Its clock is then behind the
-    /// estimate by at least as much, since it takes any end within a time to live from now (L3).
+    /// Whether Redis cut the end off: the life that it told ends by so much earlier than the life that was asked for. Its clock is then behind
+    /// the estimate by at least as much, since it takes any end within a time to live from now (L3).
     pub(crate) fn is_cut(self, told: Option<Life>, by_ms: u64) -> bool {
         let asked = self.estimated.map(|estimated| estimated.life).filter(|life| life.has_end());
         asked.zip(told).is_some_and(|(asked, told)| told.end_ms().saturating_add(by_ms) < asked.end_ms())

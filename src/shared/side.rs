@@ -19,8 +19,8 @@ use crate::{config::Config, env::Env, key::Keys};
 /// How long it is kept open for the next user.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// How long after one that could not be opened the next may be tried. Every call with a large record would try at once otherwise, and
-/// after Redis lost its data none can be opened until the shared connection has noticed.
+/// The pause after a connection that could not be opened. Otherwise every call with a large record would try at once: after Redis lost its
+/// data each attempt fails, until the shared connection has noticed the loss. Merges of large records wait longer (`recovery/apart.rs`).
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// At most one connection.
@@ -29,7 +29,7 @@ pub(crate) struct Side {
     state: Mutex<Last>,
 }
 
-/// What came of the last attempt to open one.
+/// The outcome of the last attempt to open one.
 #[derive(Default)]
 enum Last {
     /// It was closed, or never opened.

@@ -288,7 +288,7 @@ impl Store {
         let lacks = life.written.is_some_and(|written| !present.contains(written));
         for (cell, stamp) in life.cells.iter_mut().zip(whole.cells) {
             if stamp > cell.stamp {
-                // L1: what won over a pending cell asks for the life that that one asked for.
+                // L1: a cell that won over a pending one asks for the life that the loser asked for.
                 let asks = cell.pending && !bounds.has(Fault::WinnerNotAsked) && !bounds.has(Fault::OutdoneNotAsked);
                 *cell = Held { pending: asks && lacks, ..Held::confirmed(stamp, sent_at) };
             } else if stamp == cell.stamp && stamp > 0 && !cell.pending {

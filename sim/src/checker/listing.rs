@@ -52,7 +52,7 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
         for record in run.records.iter().filter(|record| record.prefix == list.prefix && !listed.contains(record.uid)) {
             let taken = Cell::new(None);
             let Some(source) = source else {
-                account.note("records that a clear did not name which says that it is not complete", 1);
+                account.note("records that a clear left out and reported to be incomplete", 1);
                 continue;
             };
             if let Some(upsert) = held_throughout(run, record, list, (source, &taken)) {

@@ -1,9 +1,9 @@
 //! A value that was gone by Redis's word does not come back. Part of G6, and judged cell by cell.
 //!
-//! Beside what an instance had itself (see `session`), Redis's word counts for all instances. Once a read that Redis answered lacked a
+//! Beside the values that an instance had itself (see `session`), Redis's word counts for all instances. Once a read that Redis answered lacked a
 //! value that Redis had acknowledged before, the value had expired, or was removed or overwritten. From then on no read shows it that asks
 //! Redis, nor a read without Redis of an instance that was told so in the same process. That needs no clock: it holds in the time
-//! in which a life may be over or not. Exempt is what Redis may have lost, and a life that may go on. Each exemption is counted.
+//! in which a life may be over or not. Data that Redis may have lost, and lives that may go on, are exempt. Each exemption is counted.
 //!
 //! By time: at the end of a run neither Redis nor a store holds a value whose life is over for all instances (reads are held to that
 //! by [`Operations::overdue`]).
@@ -39,7 +39,7 @@ fn stored(run: &Operations<'_>, record: &Record<'_>) -> Option<Verdict> {
     })
 }
 
-/// What was gone of a record, by Redis's word.
+/// The values of a record that were gone, by Redis's word.
 struct Gone<'a, 'h> {
     run: &'a Operations<'h>,
     record: &'a Record<'h>,
@@ -127,7 +127,7 @@ impl<'a, 'h> Gone<'a, 'h> {
         }
         let crash = run.crashes(read.instance).take_while(|&crash| crash < read.returned()).last();
         let crash = crash.filter(|&crash| writer.called < crash)?;
-        // The instance may have forgotten that Redis acknowledged its own write, and what Redis answered later.
+        // The instance may have forgotten the acknowledgement of its own write, and later answers of Redis.
         let is_forgotten = writer.instance == read.instance
             || read.source() == Some(Source::Local) && self.lacked_before(read, cell, crash).is_none();
         is_forgotten.then_some("values that showed again: a crash took away what the instance had been told")

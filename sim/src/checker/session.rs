@@ -10,8 +10,8 @@
 //!
 //! And a record that has expired for certain does not show. One that may have, by what the instance knew, may be absent, and
 //! show again once the instance learns that somebody had begun its time anew; and behind a write of which only the
-//! instance knew, and whose time is over, what is older shows again. A value whose life may go on after Redis ended it, with a write of
-//! which Redis had not heard in time, may come back as well, also after something else showed.
+//! instance knew, and whose time is over, what is older shows again. A value may also come back after another showed: Redis may have ended its life
+//! before it heard of a write with which that life goes on.
 //!
 //! While the store of an instance is damaged it is not judged, and afterwards it begins anew.
 //!

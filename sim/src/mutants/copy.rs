@@ -32,7 +32,7 @@ pub(super) struct TestProgram {
     pub(super) package: PathBuf,
 }
 
-/// What Cargo says of a program that it built.
+/// Cargo's message about a program that it built.
 #[derive(Deserialize)]
 struct Artifact {
     target: Target,

@@ -1,5 +1,5 @@
-//! Changes that nobody chose: those that `cargo mutants --list --json` has printed. They are tried as planted bugs are, all in one bed and one
-//! in force at a time. What no guarantee notices is given to the tests of the client, with the same variable.
+//! The mutants that `cargo mutants --list --json` has printed. They are tried as planted bugs are: all in one bed, one in force at a time. Those
+//! that survive the runs are tried by tests of the client, with the same variable.
 
 use std::{
     collections::BTreeMap,
@@ -24,11 +24,12 @@ use super::{
 
 /// The tests that survivors are given to, the quickest first. Left out are the bed's tests of its own parts, which do not run the client, and those
 /// with a real server, which take real time.
-const TESTS: [&str; 9] = [
+const TESTS: [&str; 10] = [
     "contact_cache",
     "error_reactions",
     "reasons",
     "cancellation",
+    "runtimes",
     "openings",
     "local_store",
     "local_directory",
@@ -36,10 +37,10 @@ const TESTS: [&str; 9] = [
     "scenarios",
 ];
 
-/// How long one program with tests may take before it counts as hung: ten times what the slowest takes without a bug.
+/// A program with tests that takes longer hangs: without a mutant each takes less than two minutes.
 const TEST_LIMIT: Duration = Duration::from_mins(10);
 
-/// A change, as the list has it.
+/// A mutant, as it is listed.
 #[derive(Clone, Debug, Deserialize)]
 struct Listed {
     /// The place and the change, for people.
@@ -62,7 +63,7 @@ struct Position {
     column: usize,
 }
 
-/// What became of a change.
+/// The fate of a mutant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// A guarantee was broken, in the run of this number.
@@ -77,16 +78,16 @@ pub enum Fate {
     Survived,
 }
 
-/// A change and what became of it.
+/// A mutant and its fate.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The place and the change.
     pub name: String,
-    /// What became of it.
+    /// Its fate.
     pub fate: Fate,
 }
 
-/// Tries every change of a list. `tell` is told how far it is.
+/// Tries every mutant of a list. `tell` is told how far it is.
 pub fn survey(arguments: &Arguments, list: &Path, mut tell: impl FnMut(&str)) -> Result<Vec<Outcome>, Trouble> {
     let place = Place::of(arguments)?;
     let listed = read_list(list)?;
@@ -169,7 +170,7 @@ fn in_runs(arguments: &Arguments, beds: &Beds, name: &str) -> Result<Fate, Troub
     })
 }
 
-/// Whether tests fail with a change in force: the name of the first that does.
+/// Whether tests fail with a mutant in force: the name of the first that does.
 fn fails(test: &TestProgram, bug: &str, beds: &Beds) -> Result<Option<String>, Trouble> {
     let TestProgram { name, program, package } = test;
     let output = beds.complaints();
@@ -226,10 +227,10 @@ pub fn text(outcomes: &[Outcome]) -> String {
     let viable = outcomes.len() - unviable;
     let by_runs = count(|fate| matches!(fate, Fate::Caught(..) | Fate::Stopped(_)));
     let by_tests = count(|fate| matches!(fate, Fate::Failed(_)));
-    #[expect(clippy::cast_precision_loss, reason = "hundreds of changes")]
+    #[expect(clippy::cast_precision_loss, reason = "hundreds of mutants")]
     let share = 100.0 * (viable - survived) as f64 / viable.max(1) as f64;
     let mut text = format!(
-        "{} changes, of which {unviable} do not compile; of the other {viable} the bed caught {by_runs}, tests {by_tests} more: \
+        "{} mutants, of which {unviable} do not compile; of the other {viable} the bed caught {by_runs}, tests {by_tests} more: \
          {share:.1} %\n",
         outcomes.len()
     );
@@ -255,7 +256,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "files of tests")]
-    fn a_change_stands_where_the_list_says() {
+    fn a_mutant_stands_where_the_list_says() {
         let tree = tempfile::tempdir().expect("room for a directory");
         fs::create_dir(tree.path().join("src")).expect("a new directory");
         fs::write(tree.path().join("src/key.rs"), "fn é(a: u8) -> bool {\n    a > 7\n}\n").expect("a new file");
@@ -283,7 +284,7 @@ mod tests {
         let text = text(&outcomes);
         assert!(
             text.contains(
-                "5 changes, of which 1 do not compile; of the other 4 the bed caught 2, tests 1 more: 75.0 %"
+                "5 mutants, of which 1 do not compile; of the other 4 the bed caught 2, tests 1 more: 75.0 %"
             ),
             "{text}"
         );

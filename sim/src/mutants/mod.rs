@@ -59,7 +59,7 @@ pub struct Arguments {
     /// Measure how soon each is found instead: runs and processor time until the first catch, from so many base seeds
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..))]
     pub speed: Option<u64>,
-    /// Try the changes that `cargo mutants --list --json` has printed to this file instead, and give those that survive to the client's tests
+    /// Try the mutants that `cargo mutants --list --json` has printed to this file instead, and give those that survive to the client's tests
     #[arg(long, value_name = "FILE", conflicts_with_all = ["names", "part", "speed", "markdown"])]
     pub listed: Option<PathBuf>,
     /// Print the table as docs/GUARANTEES.md has it
@@ -144,15 +144,15 @@ pub enum Trouble {
         /// What the compiler said.
         said: String,
     },
-    /// A file is no list of changes.
-    #[error("{list:?} is no list of changes: {cause}; write it with `cargo mutants --list --json`")]
+    /// A file is no list of mutants.
+    #[error("{list:?} is no list of mutants: {cause}; write it with `cargo mutants --list --json`")]
     List {
         /// The file.
         list: PathBuf,
         /// What is wrong with it.
         cause: serde_json::Error,
     },
-    /// A listed change is not of this tree.
+    /// A listed mutant is not of this tree.
     #[error(
         "there is no line {line} with column {column} in {file:?}: it changed since; list them again with `cargo mutants --list --json`"
     )]

@@ -332,7 +332,7 @@ fn l3_what_was_estimated_before_the_first_contact_is_corrected_at_it() {
     let another_met = || [(8, 1)].into();
     for (offset_ms, by_clock, last) in [
         (Some(9), met, offsets(1, 2)),
-        // It never met Redis itself: by what it took its clock to be, whatever those between met and noted.
+        // It never met Redis itself: by the offset that it assumed, and not by that of the openings in between.
         (Some(2000), another_met(), offsets(2000, -3000)),
         (Some(2000), another_met(), offsets(77, -3000)),
         (None, another_met(), offsets(77, -4923)),
