@@ -11,7 +11,11 @@ use seedbed::{
     world::Host,
 };
 use serde_json::json;
-use stage::{Stage, config, field, play, play_logged, profile, uid};
+use stage::{
+    Stage, config, field,
+    log::{LevelFilter, Log},
+    play, play_logged, profile, uid,
+};
 
 /// How long each trouble lasts.
 const OUTAGE: Duration = Duration::from_mins(10);
@@ -48,6 +52,16 @@ const ROWS: [Row; 9] = [
     // Who is in stays in.
     row(MaxClients, [Source::Shared, Source::Shared], true, ""),
 ];
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a thread of the test, without a cache")]
+fn a_log_is_whole_whoever_met_its_events_first() {
+    let event = || tracing::warn!("met by two threads");
+    let (log, _guard) = Log::of_this_thread(LevelFilter::WARN);
+    std::thread::spawn(event).join().expect("an event");
+    event();
+    assert_eq!(log.warnings().len(), 1, "{}", log.text());
+}
 
 fn refuse(stage: &Stage, with: Option<Refusal>) {
     stage.redis.with_engine(|engine| engine.refuse(with));

@@ -2,11 +2,25 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, Once, PoisonError},
 };
 
 pub(crate) use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::{fmt::MakeWriter, fmt::format::FmtSpan, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    filter::dynamic_filter_fn,
+    fmt::{MakeWriter, format::FmtSpan},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
+
+/// Has every event of the process, of whatever thread, ask for its subscriber each time. Goes before anything is logged.
+///
+/// `tracing` keeps for each event whether anyone wants it, and where one subscriber is all there is, it asks the thread
+/// that meets the event first. One of another test has none: the event would be lost to the thread that has one.
+pub(crate) fn ask_each_time() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| tracing_subscriber::registry().with(dynamic_filter_fn(|_, _| false)).init());
+}
 
 /// What the log holds so far.
 #[derive(Clone, Default)]
@@ -16,6 +30,7 @@ impl Log {
     /// Collects what this thread logs from now on, down to this level, until the guard is dropped. (madsim has spans of its
     /// own, which begin before.)
     pub(crate) fn of_this_thread(level: LevelFilter) -> (Self, impl Drop) {
+        ask_each_time();
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(level)

@@ -60,6 +60,7 @@ pub(crate) fn play_seed(seed: u64, scenario: impl AsyncFnOnce(Stage) + Send + 's
 }
 
 fn simulate(seed: u64, scenario: impl AsyncFnOnce(Stage)) {
+    log::ask_each_time();
     let runtime = madsim::runtime::Runtime::with_seed_and_config(seed, madsim::Config::default());
     runtime.block_on(async move {
         let stage = Stage { seed: Seed(seed), world: World::new(Seed(seed)), redis: RedisHost::default() };
