@@ -46,6 +46,7 @@
 //! | `an-opening-that-never-met-redis-before-two-that-did` | a bug of the client, seed 995009092 of `expiry`: an opening wrote without having met Redis, and the two openings after it met a Redis whose clock had been set back and forth. The second corrected the estimate by the difference from the first of the two, and the record lived five seconds too long. An estimate says by which offset it was made now (L3). |
 //! | `a-life-ended-by-a-step-of-the-clock-of-redis` | a bug of the bed, seed 990000942 of `expiry`: a step of Redis's clock ended a life, and when it was undone a copy told it again. At the instant of the step the checkers took the earlier reading, which the clock never fell below again. |
 //! | `an-eviction-after-the-clock-of-redis-went-back` | a bug of the client, seed 990002956 of `expiry`: Redis's clock was set back by a quarter of an hour, and no probe had asked for it when Redis lost a record just written. By the estimate the copy was over, and it was not published again. An answer that cuts the end of a life off shows that the estimate is ahead: the client asks for the clock then. |
+//! | `a-final-read-told-again-after-a-step-back` | a bug of the bed, seed 899002260 of `expiry`: Redis's clock was set back, so that Redis ended a life that its own word had told to last longer, and a copy told it again in a final read. docs/PROTOCOL.md names that; G13 excused it, and G4 did not. |
 
 use std::{fs, path::Path};
 

@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 
 use super::{
     Account, Excuse, Verdict,
-    expiry::Standing,
     operations::{End, Operation, Operations},
 };
 use crate::{
@@ -178,17 +177,7 @@ fn tells_again(run: &Operations<'_>, op: &Operation<'_>) -> Option<Excuse> {
     if finds_a_loss(run, op) {
         return Some(Excuse::LostData);
     }
-    (was_removed(run, op) || was_over(run, op) || may_live_on(run, op)).then_some(Excuse::ToldAgain)
-}
-
-/// Whether Redis may have ended a life that goes on with a write of which it heard late. An instance with a copy then publishes the cells of
-/// that life again (L1).
-fn may_live_on(run: &Operations<'_>, op: &Operation<'_>) -> bool {
-    let Some((record, end)) = op.record.map(|record| &run.records[record]).zip(op.end) else { return false };
-    run.upserts(record).any(|upsert| {
-        let may_be_over = matches!(run.standing(upsert, end.at_us), Standing::MayBeOver(_));
-        may_be_over && run.may_show_again(record, upsert, op.returned(), op)
-    })
+    (was_removed(run, op) || was_over(run, op) || run.may_live_on(op)).then_some(Excuse::ToldAgain)
 }
 
 /// Whether a life of the record may have ended since the instance last met the record in Redis, which forgot with it when the record

@@ -111,6 +111,16 @@ impl<'h> Operations<'h> {
                 || !self.upserts(record).filter(|upsert| upsert.called < read.returned()).all(has_heard))
     }
 
+    /// Whether Redis may have ended a life that goes on: with a write of which it heard late, or because its clock was set
+    /// back. An instance with a copy then publishes the cells of that life again (L1, R5).
+    pub(super) fn may_live_on(&self, read: &Operation<'h>) -> bool {
+        let Some((record, end)) = read.record.map(|record| &self.records[record]).zip(read.end) else { return false };
+        self.upserts(record).any(|upsert| {
+            let may_be_over = matches!(self.standing(upsert, end.at_us), Standing::MayBeOver(_));
+            may_be_over && self.may_show_again(record, upsert, read.returned(), read)
+        })
+    }
+
     fn expires_at(&self, upsert: &Operation<'h>, life: &Life) -> Option<u64> {
         let events = &self.history.events;
         let before = events.partition_point(|event| event.at_us < life.may_end_us).checked_sub(1)?;
