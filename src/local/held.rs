@@ -205,12 +205,20 @@ impl Held {
         if let Some(life) = confirmed.life() {
             self.enter(life);
         }
+        // By what is held before: the removal is confirmed by this request itself.
+        let (is_overtaken, is_told_before) =
+            (self.latest.is_confirmed_at(sent_at_ms), self.latest.is_told_before(sent_at_ms));
         if let Some(tombstone) = confirmed.cells().get(&CellName::tombstone()) {
+            let is_news = !self.record().covers_cell(&CellName::tombstone(), tombstone);
             self.bury_earlier(tombstone);
             self.latest.join_told(&Record::tombstone(tombstone.stamp), sent_at_ms);
+            if let Some(life) = confirmed.life().filter(|_| is_news && !is_overtaken) {
+                // The life told before may be that of what the removal ended.
+                self.latest.replace_told(life);
+            }
         }
         if self.is_latest_after(confirmed.life()) {
-            if !self.latest.is_told_before(sent_at_ms) {
+            if !is_told_before {
                 // A reply that was overtaken: its cells are of a life before.
                 return;
             }

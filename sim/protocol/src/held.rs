@@ -275,7 +275,8 @@ impl Store {
 
     /// Takes in cells that Redis holds, by a reply to a request sent then.
     pub fn confirm(&mut self, bounds: &Bounds, whole: &Whole, sent_at: Time, now: Time) {
-        if whole.tombstone > self.tombstone.stamp {
+        let removed = whole.tombstone > self.tombstone.stamp;
+        if removed {
             self.bury(Held::confirmed(whole.tombstone, sent_at));
         } else {
             self.bury(self.tombstone);
@@ -285,6 +286,10 @@ impl Store {
         let Some(life) = self.lives.iter_mut().find(|life| life.told.is_some_and(|told| told.overlaps(present))) else {
             return;
         };
+        if removed {
+            // L1: the life told before may be that of what the removal ended.
+            life.told = Some(present);
+        }
         let lacks = life.written.is_some_and(|written| !present.contains(written));
         for (cell, stamp) in life.cells.iter_mut().zip(whole.cells) {
             if stamp > cell.stamp {

@@ -298,6 +298,26 @@ fn r5_the_part_of_a_life_that_redis_lost_is_published_again() {
 }
 
 #[test]
+fn l1_a_life_begins_anew_with_a_removal_that_was_not_heard_of() {
+    let mut reply = upsert(9, "field", life(140, 100));
+    reply.join(&Record::tombstone(stamp(7)));
+    // What the instance wrote after that, and by the answer to which it did not hear of the removal; in the end, also later
+    // than it asked: an answer that another overtook says nothing of that one's life.
+    for (number, own, told) in [(9, life(140, 100), life(140, 100)), (11, life(140, 400), life(100, 440))] {
+        let mut held = Held::default();
+        held.join_confirmed(&upsert(5, "field", life(100, 300)), 100, 10);
+        held.join_confirmed(&upsert(number, "field", own), if number == 9 { 155 } else { 165 }, 10);
+        // Told twice: the second time the removal is no news. Redis forgot with it when the record was first revealed.
+        for _ in 0..2 {
+            let asked = if number == 9 { held.clone() } else { Held::default() };
+            held.take_reply(&asked, &reply, NEVER);
+            assert_eq!(held.record().life(), Some(told), "{number}");
+            assert!(held.to_send(NEVER.now_ms).iter().all(|sent| sent.record.cells().is_empty()), "{number}");
+        }
+    }
+}
+
+#[test]
 fn a_removal_in_redis_is_not_the_end_of_the_life_of_the_copies_beside_what_it_covers() {
     let mut held = Held::default();
     held.join_confirmed(&upsert(9, "copy", life(100, 300)), 100, 10);
