@@ -7,7 +7,7 @@
 //! - pure, no I/O, time is an argument: [`contact`] (what an application sees), `record` (cells and joins), `stamp` (the
 //!   order of writes), `key` (names), `limits` (sizes), `health` (the breaker), [`config`],
 //!   [`error`]
-//! - [`mod@env`]: the seam to the world
+//! - `env`: the seam to the world, a crate of its own, [`seedbed_env`]
 //! - `shared`: Redis; `local`: the disk
 //! - [`shown`]: what may be shown to people, and in which form
 //! - `recovery`: the task that connects, and merges what was written locally
@@ -17,7 +17,6 @@
 mod cache;
 pub mod config;
 pub mod contact;
-pub mod env;
 pub mod error;
 mod health;
 mod key;
@@ -48,6 +47,8 @@ pub use crate::{
     local::{Damage, Exposed, Inspection, OpenReport, PendingCell, PendingRecord, inspect, inspect_with_lock},
     stamp::Stamp,
 };
+#[doc(no_inline)]
+pub use seedbed_env as env;
 
 /// The README's example compiles.
 #[cfg(doctest)]

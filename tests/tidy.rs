@@ -10,6 +10,13 @@ const FILE_LINES_MAX: usize = 600;
 /// A function that does not fit a screen does two things.
 const FUNCTION_LINES_MAX: usize = 70;
 
+/// The crates, and which others of the workspace each may stand on. Dependencies of tests and examples do not count.
+const LAYERS: [(&str, &[&str]); 4] =
+    [(".", &["seedbed-env"]), ("env", &[]), ("sim", &["contact-cache", "seedbed-env"]), ("sim/protocol", &[])];
+/// The crates that know nothing of the contact cache, and the words that would tell.
+const GENERAL: [&str; 1] = ["env/"];
+const WORDS_OF_CONTACTS: [&str; 4] = ["contact", "cc1", "uid", "tombstone"];
+
 struct Source {
     name: String,
     text: String,
@@ -29,7 +36,7 @@ impl Source {
 fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
-    for folder in ["src", "sim", "tests", "examples"] {
+    for folder in ["src", "env", "sim", "tests", "examples"] {
         collect(&root.join(folder), &mut files);
     }
     files.sort();
@@ -117,7 +124,7 @@ fn a_function_fits_a_screen() {
 fn the_client_reaches_the_world_through_env_alone() {
     let mut wrong = Vec::new();
     // The real world; what is read before there is one; and a test by itself. The tool in `src/bin` is an application.
-    let exempt = ["src/env/tokio.rs", "src/env/tls.rs", "src/config/load.rs", "src/shared/agreement.rs"];
+    let exempt = ["src/config/load.rs", "src/shared/agreement.rs"];
     for source in sources()
         .iter()
         .filter(|s| s.is_under(&["src/"]) && !s.is_under(&["src/bin/"]) && !exempt.contains(&s.name.as_str()))
@@ -140,7 +147,55 @@ fn the_client_reaches_the_world_through_env_alone() {
             }
         }
     }
-    assert_none(&wrong, "use Env; the real world stands in src/env/tokio.rs");
+    assert_none(&wrong, "use Env; the real world stands in env/src/tokio.rs");
+}
+
+/// The names of other packages of the workspace that a manifest has among its dependencies.
+fn stands_on(manifest: &str, packages: &[String]) -> Vec<String> {
+    let dependencies = manifest.split("\n[").find(|table| table.starts_with("dependencies]")).unwrap_or_default();
+    let name = |line: &str| line.split(['.', ' ', '=']).next().unwrap_or_default().to_owned();
+    dependencies.lines().map(name).filter(|name| packages.contains(name)).collect()
+}
+
+#[test]
+fn every_crate_stands_on_the_layers_below_it_alone() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = |folder: &str| fs::read_to_string(root.join(folder).join("Cargo.toml")).expect("a manifest");
+    let workspace = manifest(".");
+    let members = workspace.split("members = [").nth(1).and_then(|rest| rest.split(']').next()).unwrap_or_default();
+    let members: Vec<_> = members.split(',').map(|member| member.trim().trim_matches('"').to_owned()).collect();
+    assert_eq!(members, LAYERS.map(|(folder, _)| folder), "each member of the workspace has its place in the table");
+    let name = |folder: &String| {
+        let manifest = manifest(folder);
+        let name = manifest.lines().find_map(|line| line.strip_prefix("name = ")).expect("a name");
+        name.trim_matches('"').to_owned()
+    };
+    let packages: Vec<_> = members.iter().map(name).collect();
+    for (folder, below) in LAYERS {
+        assert_eq!(stands_on(&manifest(folder), &packages), below, "{folder}/Cargo.toml");
+    }
+    assert_eq!(
+        stands_on(
+            "[package]\n[dependencies]\na.workspace = true\nb = \"1\"\n[dev-dependencies]\nc = \"1\"",
+            &["a", "b", "c"].map(str::to_owned)
+        ),
+        ["a", "b"]
+    );
+}
+
+#[test]
+fn what_serves_any_client_knows_nothing_of_contacts() {
+    let general: Vec<_> = sources().into_iter().filter(|s| s.is_under(&GENERAL)).collect();
+    assert!(general.len() >= 3, "the seam has moved");
+    let mut wrong = Vec::new();
+    for source in general {
+        for (number, line) in source.text.lines().enumerate() {
+            if WORDS_OF_CONTACTS.iter().any(|word| line.to_lowercase().contains(word)) {
+                wrong.push(format!("{}:{}: {}", source.name, number + 1, line.trim()));
+            }
+        }
+    }
+    assert_none(&wrong, "a general crate serves other clients as well");
 }
 
 #[test]
@@ -168,17 +223,9 @@ fn judges_know_histories_and_nothing_of_the_client() {
 }
 
 #[test]
-fn the_client_is_touched_by_the_subject_the_seam_and_nothing_else_of_the_bed() {
-    // Where the bed implements or uses the client's Env, or names the Redis for its Config.
-    let allowed = [
-        "sim/src/subject/",
-        "sim/src/world/",
-        "sim/src/live.rs",
-        "sim/src/instances.rs",
-        "sim/src/runner.rs",
-        "sim/src/redis/serve_world.rs",
-        "sim/src/bench/echo.rs",
-    ];
+fn the_client_is_touched_by_the_subject_and_nothing_else_of_the_bed() {
+    // The runner names the Redis for the client's Config.
+    let allowed = ["sim/src/subject/", "sim/src/runner.rs"];
     let bed = |s: &&Source| s.is_under(&["sim/src/"]) && !s.is_under(&allowed);
     let knows = |s: &Source| {
         s.code().lines().any(|line| line.contains("contact_cache::") && !line.trim_start().starts_with("//"))

@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-use contact_cache::env::Env;
 use futures_util::future::select;
+use seedbed_env::Env;
 use tokio::sync::Notify;
 
 use crate::{

@@ -5,8 +5,8 @@
 
 use std::{path::Path, pin::pin, time::Duration};
 
-use contact_cache::env::{Env, TokioEnv};
 use futures_util::future::select;
+use seedbed_env::{Env, TokioEnv};
 
 use crate::{
     history::{History, Phase, What},

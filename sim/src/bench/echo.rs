@@ -3,13 +3,13 @@
 
 use std::future::Future;
 
-use contact_cache::env::{Endpoint, Env as _};
 use futures_util::future::join_all;
 use madsim::{
     net::{TcpListener, TcpStream},
     runtime::{Handle, Runtime},
 };
 use redis::{AsyncConnectionConfig, ConnectionInfo, IntoConnectionInfo, aio::MultiplexedConnection};
+use seedbed_env::{Endpoint, Env as _};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{Spent, bed, timed};

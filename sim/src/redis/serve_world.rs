@@ -12,8 +12,8 @@ use std::{
     time::Duration,
 };
 
-use contact_cache::env::Env as _;
 use futures_util::future::{AbortHandle, abortable};
+use seedbed_env::Env as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{ClientId, Engine, Flow, garble::Garbled};

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use ::contact_cache::env::Env;
+use seedbed_env::Env;
 use serde::{Deserialize, Serialize};
 
 use super::{Pending, Settings, Status, Subject, contact_cache::ContactCacheSubject};

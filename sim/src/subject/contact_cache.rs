@@ -10,8 +10,9 @@ use std::{
 
 use contact_cache::{
     CachedContact, Config, ContactCache, ContactPoint, Durability, Error, Freshness, OnLoss, OpenError, Patch, Read,
-    Timestamp, Uid, env::Env, error::Effect,
+    Timestamp, Uid, error::Effect,
 };
+use seedbed_env::Env;
 use tokio::sync::RwLock;
 
 use super::{Limits, Pending, Settings, Status, Subject, Tuning};

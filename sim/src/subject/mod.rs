@@ -8,7 +8,7 @@ mod legacy;
 
 use std::{fmt, future::Future, path::PathBuf, pin::Pin, str::FromStr, sync::Arc, time::Duration};
 
-use ::contact_cache::env::Env;
+use seedbed_env::Env;
 use serde::{Deserialize, Serialize};
 
 use self::{contact_cache::ContactCacheSubject, legacy::LegacySubject};

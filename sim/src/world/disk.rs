@@ -36,8 +36,8 @@ use std::{
     task::{Poll, Waker},
 };
 
-use contact_cache::env::{self, FileId, FileKind, Stat};
 use rand::RngExt;
+use seedbed_env::{FileId, FileKind, Stat};
 
 use self::{
     image::{FileRef, Image},
@@ -334,7 +334,7 @@ impl SimDisk {
     }
 }
 
-impl env::Disk for SimDisk {
+impl seedbed_env::Disk for SimDisk {
     type File = SimFile;
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
@@ -425,7 +425,7 @@ pub struct SimFile {
     holding: Arc<Holding>,
 }
 
-impl env::DiskFile for SimFile {
+impl seedbed_env::DiskFile for SimFile {
     type Lock = SimLock;
 
     fn id(&self) -> io::Result<FileId> {

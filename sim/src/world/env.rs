@@ -7,9 +7,9 @@ use std::{
     time::Duration,
 };
 
-use contact_cache::env::{Env, Task};
 use madsim::{runtime::NodeHandle, task::AbortHandle};
 use rand::Rng;
+use seedbed_env::{Env, Task};
 
 use super::{
     Host, SimDisk, SimNetwork, World,

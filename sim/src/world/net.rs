@@ -52,7 +52,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use contact_cache::env::{Address, Endpoint, Network};
+use seedbed_env::{Address, Endpoint, Network};
 
 pub use self::{
     capture::{Capture, Kind, Packet},

@@ -17,8 +17,8 @@ use std::{
     },
 };
 
-use contact_cache::env::Env as _;
 use madsim::{runtime::Handle, task::JoinHandle};
+use seedbed_env::Env as _;
 
 use super::{
     Host, SimEnv, World,
@@ -234,7 +234,7 @@ impl World {
 mod tests {
     use std::{path::Path, sync::atomic::AtomicI64};
 
-    use contact_cache::env::{Disk as _, DiskFile as _, Task as _};
+    use seedbed_env::{Disk as _, DiskFile as _, Task as _};
 
     use super::*;
     use crate::world::{clock::WALL_BASE_MS, simulate};

@@ -80,7 +80,7 @@ mod tests {
         time::Duration,
     };
 
-    use contact_cache::env::{Endpoint, Env as _};
+    use seedbed_env::{Endpoint, Env as _};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use crate::{

@@ -20,11 +20,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use contact_cache::{
-    CachedContact, Patch, Timestamp, Uid,
-    env::{Disk, DiskFile, Env},
-};
+use contact_cache::{CachedContact, Patch, Timestamp, Uid};
 use redis::Value;
+use seedbed_env::{Disk, DiskFile, Env};
 use serde_json::Value as Json;
 
 use super::pool::Pool;

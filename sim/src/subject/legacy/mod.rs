@@ -22,7 +22,7 @@ mod tests;
 
 use std::{collections::BTreeSet, io};
 
-use contact_cache::env::Env;
+use seedbed_env::Env;
 use tokio::sync::RwLock;
 
 pub(super) use self::client::FILE;

@@ -9,11 +9,11 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use contact_cache::env::{Endpoint, Env, Task};
 use redis::{
     AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisResult, Value,
     aio::MultiplexedConnection,
 };
+use seedbed_env::{Endpoint, Env, Task};
 
 use crate::world::net::connect_in_turn;
 

@@ -105,7 +105,7 @@ fn the_file_is_read_at_the_next_start_and_one_that_does_not_parse_counts_as_empt
 }
 
 fn cut_file(env: &SimEnv) {
-    use contact_cache::env::{Disk, DiskFile};
+    use seedbed_env::{Disk, DiskFile};
     let file = env.disk().open(&std::path::Path::new("/data").join(FILE)).expect("it was written");
     file.set_len(file.len().expect("a length") - 1).expect("the disk works");
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, io, path::Path};
 
-use contact_cache::env::{Disk as _, DiskFile as _, Env as _};
+use seedbed_env::{Disk as _, DiskFile as _, Env as _};
 
 use super::Verb;
 use crate::{

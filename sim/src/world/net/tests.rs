@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use contact_cache::env::{Endpoint, Env as _};
+use seedbed_env::{Endpoint, Env as _};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::connect_in_turn;
@@ -43,7 +43,7 @@ fn start_echo_on(world: &World, host: Host) {
                     }
                 }
             };
-            contact_cache::env::Env::spawn(&env, task);
+            seedbed_env::Env::spawn(&env, task);
         }
     });
 }
@@ -231,7 +231,7 @@ fn a_listener_whose_backlog_is_full_drops_connects_in_silence() {
                 std::future::pending::<()>().await;
             }
         };
-        contact_cache::env::Env::spawn(&world.env(Host::Redis), accept);
+        seedbed_env::Env::spawn(&world.env(Host::Redis), accept);
         let (stream, ms) = ms(&world, connect(&world)).await;
         stream.expect("one was accepted meanwhile");
         assert_eq!(ms, 1_000);

@@ -141,7 +141,7 @@ async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stati
         // Nobody may wait any more.
         let _ = done.send(output);
     };
-    let started = thread::Builder::new().name("contact-cache-blocking".to_owned()).spawn(run);
+    let started = thread::Builder::new().name("env-blocking".to_owned()).spawn(run);
     match (started, output.await) {
         (Ok(_), Ok(Ok(output))) => output,
         (Ok(_), Ok(Err(panic))) => panic::resume_unwind(panic),
@@ -155,7 +155,7 @@ fn timers() -> &'static Handle {
         let runtime =
             Builder::new_current_thread().enable_time().build().expect("a runtime without I/O needs no system");
         let handle = runtime.handle().clone();
-        let thread = thread::Builder::new().name("contact-cache-timers".to_owned());
+        let thread = thread::Builder::new().name("env-timers".to_owned());
         let started = thread.spawn(move || runtime.block_on(future::pending::<()>()));
         started.expect("the system has room for a thread");
         handle

@@ -1,9 +1,21 @@
-//! The seam: everything the client may do to the world outside its own memory.
+//! The seam: everything that a program under test may do to the world outside its own memory.
 //!
-//! The client reaches the network, the disk, the clocks, randomness and the task spawner through [`Env`] and through
-//! nothing else, so that the same code runs against the real world ([`TokioEnv`]) and inside a deterministic
-//! simulation. The traits are handfuls of dumb verbs; the doc comment of each says what an implementation must honour,
-//! above all what survives a crash. One conformance suite (`tests/conformance.rs`) runs on both implementations.
+//! A program that reaches the network, the disk, the clocks, randomness and the task spawner through [`Env`], and through
+//! nothing else, runs unchanged in the real world ([`TokioEnv`]) and inside a deterministic simulation. The traits are
+//! handfuls of dumb verbs; the doc comment of each says what an implementation must honour, above all what survives a
+//! crash. One conformance suite (`tests/conformance.rs`) runs on both implementations.
+//!
+//! ```
+//! use std::time::Duration;
+//! use seedbed_env::{Env, TokioEnv, timeout};
+//!
+//! async fn patient<E: Env>(env: &E) -> Option<()> {
+//!     timeout(env, Duration::from_millis(10), std::future::pending()).await
+//! }
+//!
+//! let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+//! assert_eq!(runtime.block_on(async { patient(&TokioEnv::new()).await }), None);
+//! ```
 
 mod tls;
 mod tokio;
@@ -275,7 +287,7 @@ pub trait DiskFile: Send + Sync + 'static {
 ///
 /// The future is polled before the timer (a `select!` without fixed order would not replay), so a result that is there
 /// at the deadline wins.
-pub(crate) async fn timeout<E: Env, F: Future>(env: &E, limit: Duration, future: F) -> Option<F::Output> {
+pub async fn timeout<E: Env, F: Future>(env: &E, limit: Duration, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut timer = pin!(env.sleep(limit));
     std::future::poll_fn(|context| {
@@ -288,7 +300,7 @@ pub(crate) async fn timeout<E: Env, F: Future>(env: &E, limit: Duration, future:
 }
 
 /// Lets other tasks run.
-pub(crate) async fn yield_now() {
+pub async fn yield_now() {
     let mut yielded = false;
     std::future::poll_fn(|context| {
         if std::mem::replace(&mut yielded, true) {
