@@ -48,6 +48,7 @@
 //! | `an-eviction-after-the-clock-of-redis-went-back` | a bug of the client, seed 990002956 of `expiry`: Redis's clock was set back by a quarter of an hour, and no probe had asked for it when Redis lost a record just written. By the estimate the copy was over, and it was not published again. An answer that cuts the end of a life off shows that the estimate is ahead: the client asks for the clock then. |
 //! | `a-removal-between-two-writes-of-another` | a bug of the client, seed 993008618 of `expiry`: an instance wrote before and after a removal that it had not heard of, took the two lives for one, and told Redis in its final read the later end of the first. A removal that is news ends the life that was held. |
 //! | `a-final-read-told-again-after-a-step-back` | a bug of the bed, seed 899002260 of `expiry`: Redis's clock was set back, so that Redis ended a life that its own word had told to last longer, and a copy told it again in a final read. docs/PROTOCOL.md names that; G13 excused it, and G4 did not. |
+//! | `a-line-that-swallowed-the-next-reply` | a bug of the client, found by seed 1002001638 of `large` and made small: one bit flipped in the end of the line `-NOSCRIPT ..`, which then went on to the end of the next reply's line. Each later request got the answer to another one: a write was answered `Shared` by the success of another write, and was not in Redis. A line that does not end as lines do ends the connection. |
 
 use std::{fs, path::Path};
 

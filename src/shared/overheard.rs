@@ -46,14 +46,14 @@ pub(super) struct Overheard<S> {
     /// Whether the line is over.
     over: bool,
     framing: Framing,
-    /// Whether a reply has shown that the frames no longer match the requests: no later byte is given out.
-    is_lost: bool,
+    /// What has shown that the frames no longer match the requests: no later byte is given out.
+    lost: Option<&'static str>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Overheard<S> {
     pub(super) fn new(stream: S) -> (Self, FirstLine) {
         let line = FirstLine::default();
-        (Self { stream, line: line.clone(), over: false, framing: Framing::default(), is_lost: false }, line)
+        (Self { stream, line: line.clone(), over: false, framing: Framing::default(), lost: None }, line)
     }
 
     /// The peer is gone; what it said before may still be there.
@@ -77,10 +77,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Overheard<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.is_lost = self.is_lost || self.framing.is_lost(&buffer.filled()[before..]);
-        if self.is_lost {
+        if self.lost.is_none() {
+            self.lost = self.framing.lost(&buffer.filled()[before..]);
+        }
+        if let Some(reason) = self.lost {
             buffer.set_filled(before);
-            let reason = "redis was asked for a command that was not sent: bytes are damaged on their way";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, reason)));
         }
         if !self.over && buffer.filled().len() > before {
