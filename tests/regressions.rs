@@ -49,6 +49,7 @@
 //! | `a-removal-between-two-writes-of-another` | a bug of the client, seed 993008618 of `expiry`: an instance wrote before and after a removal that it had not heard of, took the two lives for one, and told Redis in its final read the later end of the first. A removal that is news ends the life that was held. |
 //! | `a-final-read-told-again-after-a-step-back` | a bug of the bed, seed 899002260 of `expiry`: Redis's clock was set back, so that Redis ended a life that its own word had told to last longer, and a copy told it again in a final read. docs/PROTOCOL.md names that; G13 excused it, and G4 did not. |
 //! | `a-line-that-swallowed-the-next-reply` | a bug of the client, found by seed 1002001638 of `large` and made small: one bit flipped in the end of the line `-NOSCRIPT ..`, which then went on to the end of the next reply's line. Each later request got the answer to another one: a write was answered `Shared` by the success of another write, and was not in Redis. A line that does not end as lines do ends the connection. |
+//! | `a-value-back-above-a-write-after-a-step-back` | a bug of the bed, seed 1002000906 of `mixed`: a step of Redis's clock ended a life and was undone, another instance with a clock behind wrote, and a copy told the first value again, with its larger stamp. G5 took the order of Redis for certain, though Redis had ended that life in between. |
 
 use std::{fs, path::Path};
 

@@ -14,7 +14,7 @@ use super::{
     expiry::{Knowledge, Standing},
     kept,
     operations::{EXISTENCE, Operation, Operations, Record, Seen, numbers},
-    order::certainly_below,
+    order::{certainly_below, may_come_back},
 };
 use crate::history::{Answer, Call, Imported};
 
@@ -42,7 +42,7 @@ fn record_kept(run: &Operations<'_>, record: &Record<'_>, account: &mut Account)
         for cell in 0..record.cells.len() {
             let found = match read.shown[cell] {
                 Seen::Absent => wrongly_absent(run, record, cell, read),
-                Seen::Tagged(_) => superseded(run, record, cell, read),
+                Seen::Tagged(_) => superseded(run, record, cell, read, account),
                 Seen::Present => wrongly_present(run, record, read),
                 Seen::Stray => None,
             };
@@ -152,7 +152,13 @@ fn lost_import(run: &Operations<'_>, record: &Record<'_>, read: &Operation<'_>) 
 }
 
 /// A final value with an acknowledged write that certainly lies above it.
-fn superseded(run: &Operations<'_>, record: &Record<'_>, cell: usize, read: &Operation<'_>) -> Option<Verdict> {
+fn superseded(
+    run: &Operations<'_>,
+    record: &Record<'_>,
+    cell: usize,
+    read: &Operation<'_>,
+    account: &mut Account,
+) -> Option<Verdict> {
     let shown = read.shown[cell];
     let Seen::Tagged(tag) = shown else { return None };
     // A value that nobody wrote is for G1.
@@ -164,13 +170,17 @@ fn superseded(run: &Operations<'_>, record: &Record<'_>, cell: usize, read: &Ope
         matches!(op.call, Call::Upsert { .. }) && run.may_expire(record, Some(op), read, Knowledge::Redis)
     };
     for above in others.filter(|op| run.must_stay(record, op) && !expired(op)) {
-        let seen = || seen_before(run, record, cell, shown, above);
-        let (why, by) = match certainly_below(run, writer, above) {
-            Some(why) => (why.to_owned(), None),
-            None => match seen() {
-                Some(earlier) => (format!("its author had seen that value in {earlier}"), Some(earlier)),
-                None => continue,
-            },
+        let (why, by) = if let Some(why) = certainly_below(run, writer, above) {
+            (why.to_owned(), None)
+        } else if let Some(earlier) = seen_before(run, record, cell, shown, above) {
+            (format!("its author had seen that value in {earlier}"), Some(earlier))
+        } else {
+            if writer.precedes(above) && may_come_back(run, writer, above) {
+                let came_back =
+                    "values that may have come back above later writes, after Redis ended a life that goes on";
+                account.note(came_back, 1);
+            }
+            continue;
         };
         let place = record.name(cell);
         let message = format!("{place}: final {read} shows what {writer} wrote, but {above} lies above it: {why}");

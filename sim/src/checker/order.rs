@@ -7,7 +7,7 @@ use crate::history::{Call, Placement};
 ///
 /// Only acknowledged writes are placed: one that answered `Info` may have been stamped after its answer. The order of
 /// Redis holds only while Redis keeps its data: a write made after a loss need not lie above a forgotten one, whose
-/// copies come back with their old stamps.
+/// copies come back with their old stamps. The same holds after Redis has ended a life that goes on.
 pub(super) fn certainly_below(
     run: &Operations<'_>,
     lower: &Operation<'_>,
@@ -23,11 +23,18 @@ pub(super) fn certainly_below(
         return Some("the same instance had acknowledged it before");
     }
     let both_shared = below == Placement::Shared && above == Placement::Shared;
-    if lower.precedes(upper) && both_shared && !run.lost_between(lower.called, upper.returned()) {
+    let is_kept = !run.lost_between(lower.called, upper.returned()) && !may_come_back(run, lower, upper);
+    if lower.precedes(upper) && both_shared && is_kept {
         return Some("Redis had acknowledged it before, and kept its data in between");
     }
     let smaller = lower.stamp().zip(upper.stamp()).is_some_and(|(lower, upper)| lower < upper);
     smaller.then_some("its stamp is smaller")
+}
+
+/// Whether Redis may have ended the life of `lower` before it took `upper`, and have heard later that this life goes on: a
+/// copy then comes back with its stamp, whatever has been written since.
+pub(super) fn may_come_back(run: &Operations<'_>, lower: &Operation<'_>, upper: &Operation<'_>) -> bool {
+    run.may_return_at(lower).is_some_and(|ended| ended < upper.returned())
 }
 
 #[cfg(test)]
@@ -60,6 +67,21 @@ mod tests {
             }
             story.upsert(1, "u", &["name"], Placement::Shared);
             assert_eq!(reason(&story.told()).is_some(), certain, "{first:?}, lost: {lost}");
+        }
+    }
+
+    #[test]
+    fn redis_orders_no_write_above_one_whose_life_a_step_of_its_clock_ended() {
+        for set_back in [false, true] {
+            let mut story = Story::new(&["p", "p"]);
+            story.expires_after_ms(10_000);
+            story.upsert(0, "u", &["name"], Placement::Shared);
+            if set_back {
+                story.redis_clock_steps(900_000);
+                story.redis_clock_steps(-900_000);
+            }
+            story.upsert(1, "u", &["name"], Placement::Shared);
+            assert_eq!(reason(&story.told()).is_none(), set_back);
         }
     }
 
