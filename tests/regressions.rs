@@ -50,6 +50,7 @@
 //! | `a-final-read-told-again-after-a-step-back` | a bug of the bed, seed 899002260 of `expiry`: Redis's clock was set back, so that Redis ended a life that its own word had told to last longer, and a copy told it again in a final read. docs/PROTOCOL.md names that; G13 excused it, and G4 did not. |
 //! | `a-line-that-swallowed-the-next-reply` | a bug of the client, found by seed 1002001638 of `large` and made small: one bit flipped in the end of the line `-NOSCRIPT ..`, which then went on to the end of the next reply's line. Each later request got the answer to another one: a write was answered `Shared` by the success of another write, and was not in Redis. A line that does not end as lines do ends the connection. |
 //! | `a-value-back-above-a-write-after-a-step-back` | a bug of the bed, seed 1002000906 of `mixed`: a step of Redis's clock ended a life and was undone, another instance with a clock behind wrote, and a copy told the first value again, with its larger stamp. G5 took the order of Redis for certain, though Redis had ended that life in between. |
+//! | `a-sleep-before-the-first-contact` | a bug of the client, seed 1001004427 of `expiry`: its machine was asleep while the cache opened, and it wrote before it met Redis, by the wall clock. The correction at the contact was by the monotonic clock, which had stood still: the life lay thirteen seconds in the future, and hid the next write. An estimate says by how much the wall clock had gone further (L3). |
 
 use std::{fs, path::Path};
 

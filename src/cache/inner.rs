@@ -19,7 +19,7 @@ use crate::{
     health::{Event, Patience},
     key::{Keys, Uid},
     limits::bytes_of,
-    local::{Asking, Estimate, Held, LocalStore, Offsets, OpenReport, Shifts},
+    local::{Asking, CLOCK_DOUBT_MS, Estimate, Held, LocalStore, Offsets, OpenReport, Shifts},
     metrics::Metrics,
     record::{Life, NotARecord, Record},
     recovery::{Apart, Replaying},
@@ -34,9 +34,6 @@ use crate::{
     stamp::{Head, HybridClock, NoStamp, Stamp},
     telemetry::log,
 };
-
-/// By how much the wall clock may go ahead of the monotonic clock before Redis's is asked again.
-const CLOCK_DOUBT_MS: u64 = 1000;
 
 /// The inside of a cache.
 pub(crate) struct Inner<E: Env> {
@@ -361,12 +358,16 @@ impl<E: Env> Inner<E> {
         let clock = self.link.clock();
         // By the later of the two clocks, as reads are: after a sleep the monotonic one is behind, and the life would be over
         // before Redis hears of it. Where the wall clock was set forward instead, the script bounds what is too long.
-        let life = Life::from_now(clock.latest_ms(self.env.now(), self.env.wall_ms()), ttl_ms);
+        let now = self.env.now();
+        let latest_ms = clock.latest_ms(now, self.env.wall_ms());
+        let life = Life::from_now(latest_ms, ttl_ms);
         // Of a life without an end there is nothing to correct.
         let is_provisional = life.has_end() && !clock.is_told;
         let of_this = is_provisional.then(|| (self.with_clock(|clock| clock.instance()), self.local.clock_offset_ms()));
+        let ahead_ms = latest_ms - clock.elapsed_ms(now);
+        let ahead_ms = if is_provisional && ahead_ms > CLOCK_DOUBT_MS { ahead_ms } else { 0 };
         let (clock, offset_ms) = of_this.unzip();
-        Estimate { life, ttl_ms, clock, offset_ms }
+        Estimate { life, ttl_ms, clock, offset_ms, ahead_ms }
     }
 
     /// By what a reply of Redis to a request sent then is judged.

@@ -44,7 +44,19 @@ pub(crate) struct Estimate {
     /// not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) offset_ms: Option<i64>,
+    /// How much further the wall clock of that cache had gone than its monotonic clock by then, in milliseconds, by which the estimate was
+    /// made (L6): its machine had been asleep, or the clock was set. None that is too small to matter.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) ahead_ms: u64,
 }
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// By how much a wall clock may go ahead of a monotonic clock, in milliseconds, before that is taken for a sleep or a step.
+pub(crate) const CLOCK_DOUBT_MS: u64 = 1000;
 
 /// By how much the clocks of opened caches were behind Redis's, before they met it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,6 +102,7 @@ impl Estimate {
             // Of two clocks only lives without an end come together: the shift of their begin does not matter.
             clock: self.clock.filter(|_| self.clock == other.clock),
             offset_ms: self.offset_ms.filter(|_| self.clock == other.clock),
+            ahead_ms: self.ahead_ms.max(other.ahead_ms),
         }
     }
 }
@@ -97,9 +110,11 @@ impl Estimate {
 impl Shifts {
     /// The shift of an estimate. One that never met Redis is corrected by the wall clock: from the offset that it assumed to the offset that Redis
     /// told last.
-    fn of(&self, clock: u64, offset_ms: Option<i64>) -> Option<i64> {
-        let by_last = || self.last.map(|last| last.told_ms.wrapping_sub(offset_ms.unwrap_or(last.before_ms)));
-        self.by_clock.get(&clock).copied().or_else(by_last)
+    fn of(&self, estimate: Estimate) -> Option<i64> {
+        let by_last = || self.last.map(|last| last.told_ms.wrapping_sub(estimate.offset_ms.unwrap_or(last.before_ms)));
+        // What a clock was behind is by its monotonic clock.
+        let of_clock = |shift_ms: &i64| shift_ms.saturating_sub_unsigned(estimate.ahead_ms);
+        self.by_clock.get(&estimate.clock?).map(of_clock).or_else(by_last)
     }
 }
 
@@ -161,8 +176,9 @@ impl Lived {
     pub(super) fn is_apart_from(&self, estimate: Estimate) -> bool {
         let ends = self.life().filter(|life| life.has_end());
         ends.is_some_and(|life| {
-            let clock = self.estimate.and_then(|estimate| estimate.clock);
-            life.is_over_at(estimate.life.begin_ms()) || clock != estimate.clock
+            let (clock, ahead_ms) = self.estimate.map_or((None, 0), |held| (held.clock, held.ahead_ms));
+            let is_by_another = clock != estimate.clock || ahead_ms.abs_diff(estimate.ahead_ms) > CLOCK_DOUBT_MS;
+            life.is_over_at(estimate.life.begin_ms()) || is_by_another
         })
     }
 
@@ -271,9 +287,9 @@ impl Lived {
     /// L3: corrects an estimate that was made before its author met Redis.
     pub(super) fn correct(&mut self, shifts: &Shifts) {
         let Some(estimate) = &mut self.estimate else { return };
-        if let Some(by_ms) = estimate.clock.and_then(|clock| shifts.of(clock, estimate.offset_ms)) {
+        if let Some(by_ms) = shifts.of(*estimate) {
             estimate.life = estimate.life.shifted(by_ms);
-            (estimate.clock, estimate.offset_ms) = (None, None);
+            (estimate.clock, estimate.offset_ms, estimate.ahead_ms) = (None, None, 0);
             self.refresh_life();
         }
     }

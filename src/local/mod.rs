@@ -40,7 +40,7 @@ use self::{
 pub(crate) use self::{
     bounds::Usage,
     held::{Asking, Held, Sent},
-    lived::{Estimate, Offsets, Shifts},
+    lived::{CLOCK_DOUBT_MS, Estimate, Offsets, Shifts},
 };
 pub use self::{
     inspect::{Inspection, PendingCell, PendingRecord, inspect, inspect_with_lock},

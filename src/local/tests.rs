@@ -149,7 +149,13 @@ fn estimate(detail: u64) -> Estimate {
     let ttl_ms = (!detail.is_multiple_of(4)).then_some(1_000_000 * (detail % 4));
     let clock = detail.is_multiple_of(2).then_some(detail % 3);
     let offset_ms = clock.filter(|_| detail.is_multiple_of(3)).map(u64::cast_signed);
-    Estimate { life: Life::from_now(now_ms() + detail % 5_000_000, ttl_ms), ttl_ms, clock, offset_ms }
+    Estimate {
+        life: Life::from_now(now_ms() + detail % 5_000_000, ttl_ms),
+        ttl_ms,
+        clock,
+        offset_ms,
+        ahead_ms: detail % 2 * 1500,
+    }
 }
 
 pub(super) fn choices(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<u64>> {

@@ -45,7 +45,7 @@ fn life(begin_ms: u64, ttl_ms: u64) -> Life {
 }
 
 fn estimate(life: Life) -> Estimate {
-    Estimate { life, ttl_ms: Some(100), clock: None, offset_ms: None }
+    Estimate { life, ttl_ms: Some(100), clock: None, offset_ms: None, ahead_ms: 0 }
 }
 
 fn write(held: &mut Held, number: u64, field: &str, life: Life) {
@@ -298,6 +298,30 @@ fn r5_the_part_of_a_life_that_redis_lost_is_published_again() {
 }
 
 #[test]
+fn l3_what_was_estimated_after_a_sleep_is_corrected_as_what_was_estimated_before_it_is_not() {
+    let slept_ms = 13_000;
+    let by = |begin_ms, ahead_ms| Estimate {
+        life: life(begin_ms, 100),
+        ttl_ms: Some(100),
+        clock: Some(7),
+        offset_ms: Some(0),
+        ahead_ms,
+    };
+    let mut held = Held::default();
+    for (number, field, estimate) in [
+        (5, "before", by(5020, 0)),
+        (6, "after", by(5030 + slept_ms, slept_ms)),
+        (7, "too", by(5040 + slept_ms, slept_ms)),
+    ] {
+        held.join_pending(&upsert(number, field, estimate.life), Some(estimate));
+    }
+    // By the monotonic clock, which stood still.
+    held.correct(&Shifts { by_clock: [(7, -5000)].into(), last: None });
+    let lives: Vec<_> = held.to_send(NEVER.now_ms).iter().map(|sent| sent.life.union().unwrap()).collect();
+    assert_eq!(lives, [life(20, 100), life(30, 110)]);
+}
+
+#[test]
 fn l1_a_life_begins_anew_with_a_removal_that_was_not_heard_of() {
     let mut reply = upsert(9, "field", life(140, 100));
     reply.join(&Record::tombstone(stamp(7)));
@@ -347,7 +371,7 @@ fn l3_what_was_estimated_before_the_first_contact_is_corrected_at_it() {
     held.join_confirmed(&upsert(5, "told", life(0, 100)), 50, 10);
     let wrong = life(20, 100).shifted(5000);
     let offsets = |before_ms, told_ms| Some(Offsets { before_ms, told_ms });
-    let provisional = |offset_ms| Estimate { life: wrong, ttl_ms: Some(100), clock: Some(7), offset_ms };
+    let provisional = |offset_ms| Estimate { life: wrong, ttl_ms: Some(100), clock: Some(7), offset_ms, ahead_ms: 0 };
     let met = [(7, -5000)].into();
     let another_met = || [(8, 1)].into();
     for (offset_ms, by_clock, last) in [
