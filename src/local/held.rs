@@ -310,22 +310,23 @@ impl Held {
                 reclaimed = reclaimed.and(life.reclaim(asked.record(), reply, since_ms, asking.behind_replay));
             }
         }
-        reclaimed.marked |= self.latest.reclaim_life(&asked.latest, reply, asking.republish_since_ms);
+        let lacks_life = self.latest.lacks_life(&asked.latest, reply, asking.republish_since_ms);
         // R9: times have no age of their own, so they are as old as the cells. They stay if anything is pending, or newer.
         if times_yield && !self.is_pending() && self.record().times == asked.record().times {
             self.latest.yield_times(reply.times);
         }
         self.drop_empty();
-        if self.record().cells().is_empty() && self.earlier.is_empty() {
+        let is_empty = self.record().cells().is_empty() && self.earlier.is_empty();
+        if is_empty {
             *self = Self::default();
-        } else {
-            self.marked += u64::from(reclaimed.marked);
         }
         if !is_overtaken && self.is_latest_after(reply.life()) {
             // Redis's clock was set back: the life that it tells now stands beside those told and estimated before.
             self.leave_latest();
         }
         self.join_confirmed(reply, asking.sent_at_ms, asking.stale_ms);
+        reclaimed.marked |= lacks_life && self.latest.reclaim_life();
+        self.marked += u64::from(reclaimed.marked && !is_empty);
         if let Some(life) = reply.life()
             && !self.is_pending()
             && reply.covers(self.record())

@@ -485,9 +485,9 @@ impl Lived {
         }
     }
 
-    /// R5: the life in a reply ends before the one that Redis had told when it was asked: what extended it was lost, and is
-    /// published again unless it was confirmed too long ago (R9). A life never shrinks otherwise, but for a removal.
-    pub(super) fn reclaim_life(&mut self, asked: &Self, reply: &Record, since_ms: u64) -> bool {
+    /// R5: the life in a reply ends before the one that Redis had told when it was asked: what extended it was lost, and is to be
+    /// published again, unless it was confirmed too long ago (R9). A life never shrinks otherwise, but for a removal.
+    pub(super) fn lacks_life(&self, asked: &Self, reply: &Record, since_ms: u64) -> bool {
         // One that had not been seen: the life told before it may be that of what it ended.
         let removed = reply
             .cells()
@@ -498,13 +498,17 @@ impl Lived {
                 && reply.end_ms() < asked.end_ms()
                 && self.told.is_some_and(|told| told.contains(asked))
         });
-        if !lacks || removed {
-            return false;
-        }
+        let mut living = self.notes.iter().filter(|(name, _)| !name.is_tombstone());
+        lacks && !removed && living.any(|(_, note)| note.pending || note.is_confirmed_since(since_ms))
+    }
+
+    /// Redis lacks a part of this life, which is published again. Says whether anything was marked. The cells that bring it are those that stand
+    /// after the reply: another write may have outdone all that was held.
+    pub(super) fn reclaim_life(&mut self) -> bool {
         let mut marked = false;
         // All of it: if the life has ended in Redis meanwhile, its existence alone would begin an empty record.
         let notes = self.notes.iter_mut().filter(|(name, _)| !name.is_tombstone());
-        for (_, note) in notes.filter(|(_, note)| !note.pending && note.is_confirmed_since(since_ms)) {
+        for (_, note) in notes.filter(|(_, note)| !note.pending) {
             (note.pending, marked) = (true, true);
         }
         marked

@@ -298,6 +298,17 @@ fn r5_the_part_of_a_life_that_redis_lost_is_published_again() {
 }
 
 #[test]
+fn r5_the_part_of_a_life_that_redis_lost_is_published_again_though_all_of_its_cells_are_outdone() {
+    let mut held = Held::default();
+    held.join_confirmed(&upsert(5, "field", life(100, 300)), 100, 10);
+    // Redis went back to an older save, and another instance wrote.
+    held.take_reply(&held.clone(), &upsert(9, "field", life(120, 100)), NEVER);
+    let sent = only_sent(&held);
+    assert_eq!(sent.life.told, Some(life(100, 300)));
+    assert_eq!(sent.record.cells(), upsert(9, "field", life(100, 300)).cells(), "all of it, and nothing of before");
+}
+
+#[test]
 fn l3_what_was_estimated_after_a_sleep_is_corrected_as_what_was_estimated_before_it_is_not() {
     let slept_ms = 13_000;
     let by = |begin_ms, ahead_ms| Estimate {
