@@ -52,6 +52,7 @@
 //! | `a-value-back-above-a-write-after-a-step-back` | a bug of the bed, seed 1002000906 of `mixed`: a step of Redis's clock ended a life and was undone, another instance with a clock behind wrote, and a copy told the first value again, with its larger stamp. G5 took the order of Redis for certain, though Redis had ended that life in between. |
 //! | `a-sleep-before-the-first-contact` | a bug of the client, seed 1001004427 of `expiry`: its machine was asleep while the cache opened, and it wrote before it met Redis, by the wall clock. The correction at the contact was by the monotonic clock, which had stood still: the life lay thirteen seconds in the future, and hid the next write. An estimate says by how much the wall clock had gone further (L3). |
 //! | `a-life-lost-with-an-older-save-and-outdone` | a bug of the client, seed 1002000882 of `mixed`: Redis went back to an older save and lost an upsert. The read that showed it brought a larger stamp, which took the mark of the lost life away: the life was told again only by the read after that, in the final reads. The cells that stand after the reply bring the life now (R5). |
+//! | `lives-kept-apart-beyond-a-limit` | a bug of the bed, seed 1002003155 of `mixed`: an instance that was cut off kept three lives of a record apart, and had no room for a fourth. G8 counted the bytes of one. |
 
 use std::{fs, path::Path};
 

@@ -144,7 +144,7 @@ fn is_pending(op: &Operation<'_>) -> bool {
 }
 
 /// How many bytes an instance holds, at most, of the records that these operations are about. Of each cell the longest value
-/// counts, of those by one instance or of all: a merge answers with the whole record.
+/// counts, of those by one instance or of all: a merge answers with the whole record. Lives of a record that may be kept apart count each.
 fn bytes_of<'a>(run: &Operations<'_>, ops: impl Iterator<Item = &'a Operation<'a>>, by: Option<u32>) -> u64 {
     let is_of = |op: &Operation<'_>, record: usize| match op.record {
         Some(of) => of == record,
@@ -161,7 +161,10 @@ fn bytes_of<'a>(run: &Operations<'_>, ops: impl Iterator<Item = &'a Operation<'a
             let longest = cells.entry(write.cell).or_default();
             *longest = write.value.to_string().len().max(*longest);
         }
-        BYTES_A_RECORD + cells.values().map(|bytes| BYTES_A_CELL + bytes).sum::<usize>()
+        let upserts =
+            ops.iter().copied().filter(|op| op.record == Some(record) && matches!(op.call, Call::Upsert { .. }));
+        let lives = if run.expiry.lives.is_empty() { 1 } else { run.lives_apart(upserts).max(1) };
+        lives * (BYTES_A_RECORD + cells.values().map(|bytes| BYTES_A_CELL + bytes).sum::<usize>())
     };
     records.map(of_record).sum::<usize>() as u64
 }
@@ -345,6 +348,26 @@ mod tests {
         story.now_us += DEADLINE_US * 2;
         story.phase(Phase::Heal);
         story.passes(Latency);
+    }
+
+    #[test]
+    fn each_life_that_is_kept_apart_counts_towards_a_limit() {
+        for (between_us, has_room) in [(1_000_000, true), (12_000_000, false)] {
+            let mut story = Story::new(&["p"]);
+            story.expires_after_ms(10_000);
+            story.limits_pending_to(1_000);
+            for _ in 0..2 {
+                story.upsert(0, "u", &["name"], Placement::Local);
+                story.now_us += between_us;
+            }
+            let op = story.upsert_begins(0, "u", &["name"]);
+            story.fail(op, "full: pending writes have reached their limit");
+            if has_room {
+                story.violates(Latency, "failed while its disk worked", &[op]);
+            } else {
+                story.passes(Latency);
+            }
+        }
     }
 
     #[test]

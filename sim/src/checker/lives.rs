@@ -57,6 +57,29 @@ pub(super) enum Doubt {
     NotRenewed,
 }
 
+impl Operations<'_> {
+    /// How many lives of a record an instance may keep apart at most, of these upserts of its own, in the order of their calls: a write begins another one if
+    /// the one before may be over by its clock, or was written by another process.
+    pub(super) fn lives_apart<'a>(&self, upserts: impl Iterator<Item = &'a Operation<'a>>) -> usize {
+        let mut lives = 0;
+        let mut before: Option<&Operation<'_>> = None;
+        for upsert in upserts {
+            let goes_on = before.is_some_and(|before| {
+                let by_us = upsert.end.map_or(u64::MAX, |end| end.at_us);
+                let most = self.clocks.most_estimated(upsert.instance, before.called_at_us, by_us);
+                let is_over = self.expiry.lives.get(&before.number).is_some_and(|life| life.ends.least <= most);
+                let is_another = self.stops.iter().any(|&(at, instance, _)| {
+                    instance == upsert.instance && before.called < at && at < upsert.returned()
+                });
+                !is_over && !is_another
+            });
+            lives += usize::from(!goes_on);
+            before = Some(upsert);
+        }
+        lives
+    }
+}
+
 impl Expiry {
     /// Of operations that are indexed but for this, with their clocks.
     pub(super) fn of(run: &Operations<'_>) -> Self {
