@@ -53,6 +53,8 @@
 //! | `a-sleep-before-the-first-contact` | a bug of the client, seed 1001004427 of `expiry`: its machine was asleep while the cache opened, and it wrote before it met Redis, by the wall clock. The correction at the contact was by the monotonic clock, which had stood still: the life lay thirteen seconds in the future, and hid the next write. An estimate says by how much the wall clock had gone further (L3). |
 //! | `a-life-lost-with-an-older-save-and-outdone` | a bug of the client, seed 1002000882 of `mixed`: Redis went back to an older save and lost an upsert. The read that showed it brought a larger stamp, which took the mark of the lost life away: the life was told again only by the read after that, in the final reads. The cells that stand after the reply bring the life now (R5). |
 //! | `lives-kept-apart-beyond-a-limit` | a bug of the bed, seed 1002003155 of `mixed`: an instance that was cut off kept three lives of a record apart, and had no room for a fourth. G8 counted the bytes of one. |
+//! | `a-second-read-before-a-time-is-told-again` | a bug of the bed, seed 1011001391 of `expiry`: Redis had forgotten when a record was first revealed, a read found that, and another read came before Redis was told again. G13 took the first of the two for a proof that Redis knew. |
+//! | `a-record-left-out-and-renewed-later` | a bug of the bed, seed 1011006105 of `expiry`: Redis's clock had just been set back, and an instance that had not asked since took a record for over and did not clear it. G12 counted upserts that renewed the record after that. |
 
 use std::{fs, path::Path};
 

@@ -54,12 +54,16 @@ impl<'h> Operations<'h> {
     }
 
     /// Whether a list may leave out what Redis still has of a write, since its instance takes that for over: it knows what
-    /// Redis holds, and judges it by its estimate of Redis's clock.
-    pub(super) fn may_be_left_out(&self, write: &Operation<'h>, list: &Operation<'h>) -> bool {
+    /// Redis holds by then, and judges it by its estimate of Redis's clock.
+    pub(super) fn may_be_left_out(&self, record: &Record<'h>, write: &Operation<'h>, list: &Operation<'h>) -> bool {
         let (Some(life), Some(end)) = (self.expiry.lives.get(&write.number), list.end) else { return false };
-        let clocks = &self.clocks;
-        let estimated = clocks.estimated_for_a_read(list, end.at_us);
-        life.may_end_us <= end.at_us || life.may_end <= estimated.most
+        let estimated = self.clocks.estimated_for_a_read(list, end.at_us);
+        let is_told = |upsert: &&Operation<'h>| {
+            upsert.acknowledged() == Some(Placement::Shared) && upsert.precedes(list) && write.called <= upsert.called
+        };
+        let told = self.upserts(record).filter(is_told).filter_map(|upsert| self.expiry.lives.get(&upsert.number));
+        let ends = told.map(|life| life.ends.least).max().unwrap_or(life.ends.least);
+        life.may_end_us <= end.at_us || ends <= estimated.most
     }
 
     /// Whether all that is shown of a record may have expired in Redis by some time.

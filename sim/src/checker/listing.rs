@@ -82,7 +82,7 @@ fn there_throughout<'a>(
         is_shared_before(upsert, list)
             && removals().all(|removal| certainly_below(run, removal, upsert).is_some())
             && !excused(taken, Excuse::LostData, run.lost_between(upsert.called, list.returned()))
-            && !excused(taken, Excuse::Expiry, run.may_be_left_out(upsert, list))
+            && !excused(taken, Excuse::Expiry, run.may_be_left_out(record, upsert, list))
     })
 }
 
@@ -169,6 +169,30 @@ mod tests {
             Placement::{Local, Shared},
         },
     };
+
+    #[test]
+    fn an_instance_whose_estimate_is_ahead_may_leave_out_a_record_that_is_renewed_only_later() {
+        for renewed_before in [false, true] {
+            let mut story = Story::new(&["p", "p"]);
+            story.expires_after_ms(10_000);
+            story.redis_clock_steps(5_000);
+            story.redis_clock_steps(-5_000);
+            let write = story.upsert(1, "u", &["name"], Shared);
+            story.now_us += 8_000_000;
+            if renewed_before {
+                story.upsert(1, "u", &["name"], Shared);
+            }
+            let clear = story.clear(0, &[]);
+            story.upsert(1, "u", &["name"], Shared);
+            story.now_us += 8_000_000;
+            story.upsert(1, "u", &["name"], Shared);
+            if renewed_before {
+                story.violates(Listing, "does not name record \"u\"", &[write, clear]);
+            } else {
+                story.passes(Listing);
+            }
+        }
+    }
 
     #[test]
     fn a_record_there_throughout_that_is_not_listed_is_a_violation() {

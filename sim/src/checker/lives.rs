@@ -34,8 +34,6 @@ pub(super) struct Life {
     pub(super) ends: Range,
     /// The time at which it may be over in Redis.
     pub(super) may_end_us: u64,
-    /// The reading at which an instance may take it for over that knows what Redis holds.
-    pub(super) may_end: i64,
     pub(super) doubt: Doubt,
     /// The reading at which it is over for all.
     pub(super) over: i64,
@@ -95,7 +93,7 @@ impl Expiry {
             for upsert in run.upserts(record) {
                 let known = expiry.known(run, record, upsert, &renewals);
                 let life = expiry.lives.get_mut(&upsert.number).expect("it was just inserted");
-                (life.may_end_us, life.may_end, life.over) = (known.may_end_us, known.least, known.most);
+                (life.may_end_us, life.over) = (known.may_end_us, known.most);
                 if known.is_disturbed && life.doubt == Doubt::NearItsEnd {
                     life.doubt = Doubt::NotRenewed;
                 }
@@ -123,7 +121,6 @@ impl Expiry {
     ) -> Known {
         let called_us = upsert.called_at_us;
         let mut ends = self.lives[&upsert.number].ends;
-        let alone = ends.least;
         let mut may_end_us = run.clocks.redis_reaches(ends.least, called_us);
         let mut disturbed_us =
             run.losses_of(record).find(|&loss| upsert.called < loss).map_or(u64::MAX, |loss| run.time_of(loss));
@@ -142,11 +139,11 @@ impl Expiry {
             let reaches_us = run.clocks.redis_reaches(ends.least, called_us);
             if disturbed_us < reaches_us {
                 let (may_end_us, most) = (may_end_us.max(disturbed_us), ends.most);
-                return Known { may_end_us, least: alone, most, is_disturbed: true };
+                return Known { may_end_us, most, is_disturbed: true };
             }
             may_end_us = reaches_us;
         }
-        Known { may_end_us, least: ends.least, most: ends.most, is_disturbed: false }
+        Known { may_end_us, most: ends.most, is_disturbed: false }
     }
 
     /// The upserts of a record whose life may end before a life that Redis told earlier, before its clock was set back. An instance that
@@ -213,7 +210,6 @@ fn asked_for(run: &Operations<'_>, upsert: &Operation<'_>, ttl_us: i64) -> Life 
         begins,
         ends,
         may_end_us: 0,
-        may_end: 0,
         doubt: match (estimate.is_by_wrong_wall, estimate.is_by_stepped_redis) {
             (true, _) => Doubt::WrongClock,
             (false, true) => Doubt::RedisStepped,
@@ -237,8 +233,6 @@ fn written_until_us(run: &Operations<'_>, upsert: &Operation<'_>) -> u64 {
 struct Known {
     /// The time at which it may be over in Redis.
     may_end_us: u64,
-    /// The least reading of Redis's clock at which it is.
-    least: i64,
     /// The reading of Redis's clock at which all that was certainly joined is over.
     most: i64,
     /// Whether something that renewed it may not count.
