@@ -155,6 +155,18 @@ pub enum StoreError {
         /// What is there instead.
         how: &'static str,
     },
+    /// Another process has opened the directory since, although this one has it locked: on another host, say, that does not see
+    /// the locks of this one. The store is the other's from there on; here it takes no more writes.
+    #[error(
+        "the local store in {dir:?} was opened by another process, which did not see the lock of this one ({how}): give every \
+         instance a directory of its own, and open the cache again"
+    )]
+    Taken {
+        /// The directory of the store.
+        dir: PathBuf,
+        /// What showed it.
+        how: &'static str,
+    },
     /// A symbolic link stands in the place of a file of the store. It is neither followed nor replaced.
     #[error(
         "{path:?} is a symbolic link: move the file that it leads to into its place, or name that file's directory"

@@ -56,7 +56,9 @@ pub(crate) struct Inner<E: Env> {
 
 impl<E: Env> Inner<E> {
     pub(super) async fn open(env: E, config: Config) -> Result<(Arc<Self>, OpenReport), OpenError> {
-        let (local, report) = LocalStore::open(&env, &config).await?;
+        // A fresh instance id at every open (R4).
+        let id = env.random();
+        let (local, report) = LocalStore::open(&env, &config, id).await?;
         let patience = Patience {
             backoff_first: config.backoff_first,
             backoff_max: config.backoff_max,
@@ -64,8 +66,7 @@ impl<E: Env> Inner<E> {
         };
         let inner = Self {
             keys: Keys::new(&config.prefix),
-            // A fresh instance id at every open (R4).
-            clock: Mutex::new(HybridClock::restored(env.random(), local.ceiling())),
+            clock: Mutex::new(HybridClock::restored(id, local.ceiling())),
             link: Link::new(patience, env.now(), clock_before_contact(&env, local.clock_offset_ms())),
             shifts: Mutex::new(Arc::new(Shifts { by_clock: local.clock_shifts(), last: None })),
             metrics: Metrics::new(&config.prefix),

@@ -203,7 +203,7 @@ impl<E: Env> LocalStore<E> {
         };
         let placed = self.blocking(move || {
             // What stands there if not the old log is another's, and not to be replaced.
-            old.check_place(&disk).inspect_err(|_| log.abandon(&disk))?;
+            note.check_opener().and_then(|()| old.check_place(&disk)).inspect_err(|_| log.abandon(&disk))?;
             if lossy {
                 set_aside(&disk, &dir)?;
             }

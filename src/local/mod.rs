@@ -87,13 +87,13 @@ pub(crate) struct LocalStore<E: Env> {
 }
 
 impl<E: Env> LocalStore<E> {
-    /// Opens the store in the directory, or makes one.
-    pub(crate) async fn open(env: &E, config: &Config) -> Result<(Arc<Self>, OpenReport), StoreError> {
+    /// Opens the store in the directory, or makes one. `opening` is an id that no other opening has.
+    pub(crate) async fn open(env: &E, config: &Config, opening: u64) -> Result<(Arc<Self>, OpenReport), StoreError> {
         let disk = env.disk().clone();
         let (dir, prefix) = (config.directory.clone(), config.prefix.clone());
         let (redis, now_ms) = (config.redis.to_string(), env.wall_ms());
         let open = move || {
-            let purpose = Purpose { dir: &dir, prefix: &prefix, redis: &redis, now_ms };
+            let purpose = Purpose { dir: &dir, prefix: &prefix, redis: &redis, opening, now_ms };
             State::<E>::open(&disk, &purpose)
         };
         let (state, report) = env.blocking(open).await?;
@@ -502,9 +502,15 @@ impl<E: Env> LocalStore<E> {
             .blocking(move || {
                 let mut payloads = encode(&entries);
                 payloads.extend(records.iter().map(|(uid, held)| encode_record(uid, held)));
-                let appended = log.append(&payloads).and_then(|locations| {
-                    // Durable, but where? A file that has lost its name is found by nobody.
-                    log.check_place(&disk).map_err(AppendError::Lost)?;
+                let is_own = note.check_opener().and_then(|()| log.check_end()).map_err(|error| match error {
+                    taken @ StoreError::Taken { .. } => AppendError::Lost(taken),
+                    // It could not be asked.
+                    other => AppendError::Unchanged(other),
+                });
+                let appended = is_own.and_then(|()| log.append(&payloads)).and_then(|locations| {
+                    // Durable, but where? A file that has lost its name is found by nobody, and who has opened the store
+                    // meanwhile may have read it before.
+                    log.check_place(&disk).and_then(|()| note.check_opener()).map_err(AppendError::Lost)?;
                     note.keep_extent(Extent { number: log.id.number, len: log.len() });
                     Ok(locations)
                 });

@@ -3,10 +3,11 @@
 //! ```text
 //! 0, 4096   "CCLK"  crc32 u32  sequence u64  number u64  ceiling u64     written in turn, each synced
 //! 8192      "CCLX"  crc32 u32  number u64  length u64                    written after each commit, not synced
+//! 8704      "CCLO"  crc32 u32  opening u64                               written at each opening, synced
 //! ```
 //!
 //! (Little endian; each crc is over what follows it.) The file has its full size before it is needed, so that a full disk
-//! takes what is written to it in place. It answers three questions:
+//! takes what is written to it in place. It answers four questions:
 //!
 //! - *Was there a log?* A file that is not empty says so: it is written only once a log is in place.
 //! - *How high is the clock's ceiling (R4)?* The log says it first; what the log could not take stands here. Two places in
@@ -15,14 +16,19 @@
 //!   was cut. Not synced, since it need not be exact: after a loss of power it may name an earlier length, never a later
 //!   one. It is taken back, and synced, before another log takes the place.
 //!
+//! - *Who opened the store last?* The lock keeps out the processes of this host. On a volume that several hosts have mounted it may
+//!   be unseen by the others: whoever opens the store leaves the id of the opening here before it reads the log, and whoever finds
+//!   another's writes no more (`check_opener`).
+//!
 //! The number of the lock file itself tells a copy of a directory from the directory.
 
 use std::{
+    io::ErrorKind,
     path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{env::DiskFile, error::StoreError, stamp::Head};
+use crate::{env::DiskFile, error::StoreError, stamp::Head, telemetry::log};
 
 /// The name of the lock file in the directory of a store.
 pub(super) const LOCK: &str = "lock";
@@ -30,10 +36,13 @@ pub(super) const LOCK: &str = "lock";
 const PAGE: usize = 4096;
 const CEILING_PAGES: [u64; 2] = [0, PAGE as u64];
 const EXTENT_PAGE: u64 = 2 * PAGE as u64;
+/// In a sector of its own, of a page that is there in stores of earlier clients.
+const OPENING_AT: u64 = EXTENT_PAGE + 512;
 const LEN: usize = 3 * PAGE;
 
 const CEILING_MAGIC: &[u8; 4] = b"CCLK";
 const EXTENT_MAGIC: &[u8; 4] = b"CCLX";
+const OPENING_MAGIC: &[u8; 4] = b"CCLO";
 
 /// An open lock file.
 pub(super) struct Note<F> {
@@ -41,14 +50,18 @@ pub(super) struct Note<F> {
     path: PathBuf,
     /// The number of the file.
     number: u64,
+    /// The id of this opening.
+    opening: u64,
     kept: Mutex<Kept>,
 }
 
-/// What the pages of the ceiling say.
+/// What the file says, as far as this process wrote it.
 #[derive(Clone, Copy, Default)]
 struct Kept {
     sequence: u64,
     ceiling: Head,
+    /// The opening that stands there.
+    opening: Option<u64>,
     /// Whether the file has its full size.
     is_whole: bool,
 }
@@ -82,11 +95,47 @@ impl Remembered {
 }
 
 impl<F: DiskFile> Note<F> {
-    pub(super) fn open(file: F, path: PathBuf) -> Result<(Self, Remembered), StoreError> {
+    /// Reads a lock file, and leaves the id of this opening there if there is room set aside for it: before the log is read, so
+    /// that nobody acknowledges what is not read then.
+    pub(super) fn open(file: F, path: PathBuf, opening: u64) -> Result<(Self, Remembered), StoreError> {
         let (remembered, mut kept) = read(&file).map_err(StoreError::io("read", &path))?;
         let number = file.id().map_err(StoreError::io("look at", &path))?.number;
+        let has_room = kept.is_whole;
         kept.is_whole &= !remembered.is_copy;
-        Ok((Self { file, path, number, kept: Mutex::new(kept) }, remembered))
+        let note = Self { file, path, number, opening, kept: Mutex::new(kept) };
+        if has_room {
+            match note.write(OPENING_AT, &opening_page(opening)).and_then(|()| note.sync()) {
+                Ok(()) => note.kept().opening = Some(opening),
+                Err(error) => {
+                    log!(warn, %error, "a process on another host that has the local store open may not notice this one");
+                    note.kept().opening = note.read_opening()?;
+                }
+            }
+        }
+        Ok((note, remembered))
+    }
+
+    /// Whether nobody has opened the store since. What does not verify says nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Taken`] if somebody has.
+    pub(super) fn check_opener(&self) -> Result<(), StoreError> {
+        let found = self.read_opening()?;
+        if found.is_none() || found == self.kept().opening {
+            return Ok(());
+        }
+        let dir = self.path.parent().unwrap_or(&self.path).to_owned();
+        Err(StoreError::Taken { dir, how: "its lock file names another opening" })
+    }
+
+    fn read_opening(&self) -> Result<Option<u64>, StoreError> {
+        let mut page = [0; OPENING_LEN];
+        match self.file.read_at(OPENING_AT, &mut page) {
+            Ok(()) => Ok(opened(&page, *OPENING_MAGIC).map(|[opening]| opening)),
+            // No room has been set aside.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(StoreError::io("read", &self.path)(error)),
+        }
     }
 
     /// Says that there is a log now, durably, and how long it is. After an error the store has no reserve.
@@ -100,7 +149,10 @@ impl<F: DiskFile> Note<F> {
             for at in CEILING_PAGES.map(|at| usize::try_from(at).unwrap_or_default()) {
                 bytes[at..at + page.len()].copy_from_slice(&page);
             }
+            let (page, at) = (opening_page(self.opening), usize::try_from(OPENING_AT).unwrap_or_default());
+            bytes[at..at + page.len()].copy_from_slice(&page);
             self.write(0, &bytes)?;
+            kept.opening = Some(self.opening);
             self.sync()?;
             kept.is_whole = true;
         }
@@ -156,6 +208,7 @@ impl<F: DiskFile> Note<F> {
 
 const CEILING_LEN: usize = 32;
 const EXTENT_LEN: usize = 24;
+const OPENING_LEN: usize = 16;
 
 fn read<F: DiskFile>(file: &F) -> std::io::Result<(Remembered, Kept)> {
     let len = usize::try_from(file.len()?).unwrap_or(usize::MAX).min(LEN);
@@ -182,6 +235,12 @@ fn extent_page(extent: Extent) -> [u8; EXTENT_LEN] {
     page[8..16].copy_from_slice(&extent.number.to_le_bytes());
     page[16..24].copy_from_slice(&extent.len.to_le_bytes());
     sealed(page, *EXTENT_MAGIC)
+}
+
+fn opening_page(opening: u64) -> [u8; OPENING_LEN] {
+    let mut page = [0; OPENING_LEN];
+    page[8..].copy_from_slice(&opening.to_le_bytes());
+    sealed(page, *OPENING_MAGIC)
 }
 
 fn sealed<const N: usize>(mut page: [u8; N], magic: [u8; 4]) -> [u8; N] {

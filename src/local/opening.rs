@@ -65,6 +65,8 @@ pub(super) struct Purpose<'a> {
     pub(super) prefix: &'a Prefix,
     /// Endpoint and database of the Redis that it is for.
     pub(super) redis: &'a str,
+    /// The id of this opening.
+    pub(super) opening: u64,
     pub(super) now_ms: u64,
 }
 
@@ -72,7 +74,7 @@ impl<E: Env> State<E> {
     pub(super) fn open(disk: &E::Disk, purpose: &Purpose<'_>) -> Result<(Self, OpenReport), StoreError> {
         let dir = purpose.dir;
         disk.create_dir_all(dir).map_err(StoreError::io("create the directory", dir))?;
-        let (note, remembered, lock) = take_directory(disk, dir)?;
+        let (note, remembered, lock) = take_directory(disk, dir, purpose.opening)?;
         let path = dir.join(LOG);
         // A crash while the log was rewritten leaves it. What cannot be removed now is in the way of the next rewriting.
         if found(disk, &beside(&path))?.is_some() {
@@ -275,14 +277,14 @@ impl Damage {
 type Taken<D> = (Note<<D as Disk>::File>, Remembered, <<D as Disk>::File as DiskFile>::Lock);
 
 /// Locks a directory for this process.
-fn take_directory<D: Disk>(disk: &D, dir: &Path) -> Result<Taken<D>, StoreError> {
+fn take_directory<D: Disk>(disk: &D, dir: &Path, opening: u64) -> Result<Taken<D>, StoreError> {
     let path = dir.join(LOCK);
     if found(disk, &path)?.is_some_and(|found| found.kind == FileKind::Link) {
         return Err(StoreError::Link { path });
     }
     let file = disk.open(&path).map_err(StoreError::io("lock", &path))?;
     let lock = file.lock().map_err(|error| locked(&path, error))?;
-    let (note, remembered) = Note::open(file, path)?;
+    let (note, remembered) = Note::open(file, path, opening)?;
     Ok((note, remembered, lock))
 }
 

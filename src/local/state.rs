@@ -340,7 +340,7 @@ impl<E: Env> State<E> {
 
     pub(super) fn check(&self, dir: &Path) -> Result<(), StoreError> {
         match &self.poisoned {
-            Some(displaced @ StoreError::Displaced { .. }) => Err(displaced.clone()),
+            Some(gone @ (StoreError::Displaced { .. } | StoreError::Taken { .. })) => Err(gone.clone()),
             Some(cause) => Err(StoreError::Poisoned { dir: dir.to_owned(), cause: cause.to_string() }),
             None => Ok(()),
         }

@@ -173,6 +173,21 @@ impl<F: DiskFile> Log<F> {
         }
     }
 
+    /// Whether nobody else has written behind the last entry: what goes there next would stand in the place of it.
+    ///
+    /// # Errors
+    /// [`StoreError::Taken`] if somebody has.
+    pub(super) fn check_end(&self) -> Result<(), StoreError> {
+        let tail = *self.tail();
+        if tail.ragged || self.file_len()? <= tail.end {
+            return Ok(());
+        }
+        Err(StoreError::Taken {
+            dir: parent(&self.path).to_owned(),
+            how: "its log is longer than this process wrote it",
+        })
+    }
+
     /// Locks the file, whatever its name: nobody else may append to it.
     pub(super) fn lock(&self) -> Result<F::Lock, StoreError> {
         self.file.lock().map_err(|error| locked(&self.path, error))

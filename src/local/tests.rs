@@ -58,7 +58,7 @@ impl Stand {
     async fn open(directory: &TempDir) -> Arc<LocalStore<TokioEnv>> {
         let (redis, prefix) = ("redis://nowhere".parse().unwrap(), "p".parse().unwrap());
         let config = Config::new(redis, prefix, directory.path());
-        LocalStore::open(&TokioEnv::new(), &config).await.unwrap().0
+        LocalStore::open(&TokioEnv::new(), &config, TokioEnv::new().random()).await.unwrap().0
     }
 
     /// Leaves the store as a crash does, and opens it again.

@@ -20,6 +20,9 @@
 //! Another process of the host may do to a directory what an operator does by mistake (`meddling.rs`): remove it, move it,
 //! put a copy in its place, cut a file. A disk may have a capacity; where `StorageFull` is injected it has no room left. In
 //! either case bytes that are there can be replaced.
+//!
+//! A disk may be a volume that several hosts have mounted ([`World::mount`]). They see each other's writes at once, and no lock of
+//! each other's. A loss of power on one of them then counts for the volume.
 //! Not modelled: links, permissions, reads that come back short.
 
 mod image;
@@ -177,8 +180,8 @@ impl Disk {
         self.state().crash = None;
     }
 
-    /// The process has ended.
-    pub(super) fn stop(&self, how: Stop) {
+    /// The process of this host has ended.
+    pub(super) fn stop(&self, host: Host, how: Stop) {
         let mut state = self.state();
         let State { image, chance, crash, account_us, trouble, .. } = &mut *state;
         *crash = None;
@@ -186,7 +189,9 @@ impl Disk {
         if how == Stop::PowerLost {
             trouble.effects += image.lose_power(chance);
         }
-        image.files().for_each(|(_, file)| file.content().locked_by = None);
+        for (_, file) in image.files() {
+            file.content().locked_by.remove(&host);
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -444,11 +449,12 @@ impl seedbed_env::DiskFile for SimFile {
             state.locks += 1;
             state.locks
         };
-        let holder = *self.file.content().locked_by.get_or_insert(number);
+        let host = self.disk.incarnation.host;
+        let holder = *self.file.content().locked_by.entry(host).or_insert(number);
         if holder != number {
             return Err(named(&self.path, io::ErrorKind::WouldBlock.into()));
         }
-        Ok(SimLock { file: Arc::clone(&self.file), number, _holding: Arc::clone(&self.holding) })
+        Ok(SimLock { file: Arc::clone(&self.file), host, number, _holding: Arc::clone(&self.holding) })
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -540,6 +546,7 @@ impl SimFile {
 /// A lock on a file.
 pub struct SimLock {
     file: FileRef,
+    host: Host,
     number: u64,
     /// The file stays open as long.
     _holding: Arc<Holding>,
@@ -549,8 +556,8 @@ impl Drop for SimLock {
     fn drop(&mut self) {
         // After the end of its process another may hold it.
         let mut content = self.file.content();
-        if content.locked_by == Some(self.number) {
-            content.locked_by = None;
+        if content.locked_by.get(&self.host) == Some(&self.number) {
+            content.locked_by.remove(&self.host);
         }
     }
 }

@@ -114,6 +114,12 @@ impl World {
         })
     }
 
+    /// Gives `host` the disk of another host, as a volume that both have mounted, from its next process on. Returns the disk that
+    /// it had.
+    pub fn mount(&self, host: impl Into<Host>, disk: Disk) -> Disk {
+        self.machine(host.into(), |machine| std::mem::replace(&mut machine.disk, disk))
+    }
+
     /// Starts a process on `host` that listens on a port and hangs: its kernel accepts connections that are never answered.
     ///
     /// # Panics
@@ -159,7 +165,7 @@ impl World {
             env.incarnation().end();
         }
         self.net().host_down(host, how);
-        self.disk(host).stop(how);
+        self.disk(host).stop(host, how);
         if let Some(env) = running {
             // A kill drops paused tasks on the spot, with a lock of madsim's held that their destructors may want.
             Handle::current().resume(env.node().id());

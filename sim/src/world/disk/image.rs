@@ -9,7 +9,7 @@ use std::{
 
 use rand::RngExt;
 
-use crate::{faults::BadWrite, seed::Stream};
+use crate::{faults::BadWrite, seed::Stream, world::Host};
 
 /// What a disk writes in one piece, or tears.
 pub(super) const SECTOR_BYTES: usize = 512;
@@ -31,8 +31,11 @@ impl FileData {
     }
 }
 
+/// A file for another disk: its path below the directory that is copied, its number if it keeps that, and its bytes.
+pub(super) type Copied = (PathBuf, Option<u64>, Vec<u8>);
+
 /// The bytes of a file.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Content {
     /// What every process sees.
     cached: Vec<u8>,
@@ -43,8 +46,8 @@ pub(super) struct Content {
     damaged: Vec<Range<usize>>,
     /// Whether an operator or another process has ever cut off its end.
     is_cut: bool,
-    /// Who holds the lock on the file: a number that is drawn for each lock.
-    pub(super) locked_by: Option<u64>,
+    /// Who holds the lock on the file, on each host that has the disk: a number that is drawn for each lock.
+    pub(super) locked_by: BTreeMap<Host, u64>,
 }
 
 impl Content {
@@ -157,7 +160,7 @@ fn copy(from: &[u8], to: &mut [u8], sector: usize, kept: usize) {
 }
 
 /// A set of sectors, by number: one bit each.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Sectors(Vec<u64>);
 
 impl Sectors {
@@ -271,9 +274,46 @@ impl Image {
         self.create_dir_all(to);
         let inside: Vec<_> = self.names.iter().filter(|(path, _)| path.starts_with(from)).map(clone_of).collect();
         for (path, file) in inside {
-            let copy = self.create(&to.join(path.strip_prefix(from).expect("it is below")));
+            let copy = self.create(&to.join(below(&path, from)));
             copy.content().write(0, file.content().bytes());
             copy.content().sync();
+        }
+        self.settle();
+    }
+
+    /// The files below a directory as every process sees them.
+    pub(super) fn read_all(&self, dir: &Path) -> Vec<Copied> {
+        let inside = self.names.iter().filter(|(path, _)| path.starts_with(dir));
+        inside.map(|(path, file)| (below(path, dir), None, file.content().bytes().to_vec())).collect()
+    }
+
+    /// The files below a directory as a loss of power could have left them now, with their numbers. Changes nothing.
+    pub(super) fn snapshot(&self, dir: &Path, stream: &mut Stream) -> Vec<Copied> {
+        let inside = self.durable_names.iter().filter(|(path, _)| path.starts_with(dir));
+        inside
+            .map(|(path, file)| {
+                let mut content = file.content().clone();
+                content.lose_power(stream);
+                (below(path, dir), Some(file.number), content.cached)
+            })
+            .collect()
+    }
+
+    /// The largest number of a file so far.
+    pub(super) fn numbers(&self) -> u64 {
+        self.numbers
+    }
+
+    /// Puts files of another disk, which has given so many numbers, below a directory, durably. Who keeps its number comes with
+    /// its volume, and nothing of the volume before is left.
+    pub(super) fn put(&mut self, dir: &Path, files: Vec<Copied>, numbers: u64) {
+        self.numbers = self.numbers.max(numbers);
+        self.create_dir_all(dir);
+        for (path, number, bytes) in files {
+            let number = number.unwrap_or_else(|| self.number());
+            let file = self.create_as(number, &dir.join(path));
+            file.content().write(0, &bytes);
+            file.content().sync();
         }
         self.settle();
     }
@@ -295,7 +335,12 @@ impl Image {
     }
 
     pub(super) fn create(&mut self, path: &Path) -> FileRef {
-        let file = Arc::new(FileData { number: self.number(), content: Mutex::default() });
+        let number = self.number();
+        self.create_as(number, path)
+    }
+
+    fn create_as(&mut self, number: u64, path: &Path) -> FileRef {
+        let file = Arc::new(FileData { number, content: Mutex::default() });
         self.names.insert(path.into(), Arc::clone(&file));
         self.changes.push(Change::Create { path: path.into(), file: Arc::clone(&file) });
         file
@@ -379,6 +424,10 @@ fn move_below<T>(names: &mut BTreeMap<PathBuf, T>, from: &Path, to: Option<&Path
             (Ok(below), Some(to)) => drop(names.insert(to.join(below), thing)),
         }
     }
+}
+
+fn below(path: &Path, dir: &Path) -> PathBuf {
+    path.strip_prefix(dir).expect("it is below").into()
 }
 
 fn clone_of((path, file): (&PathBuf, &FileRef)) -> (PathBuf, FileRef) {

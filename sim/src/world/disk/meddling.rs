@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::Disk;
+use super::{Disk, State};
 
 impl Disk {
     /// Gives the disk this much room, in bytes, for all files together.
@@ -43,6 +43,22 @@ impl Disk {
     /// Copies a directory with all in it to a name that is free.
     pub fn copy(&self, from: &Path, to: &Path) {
         self.state().image.copy_dir(from, to);
+    }
+
+    /// Puts a copy of a directory of another disk on this one, under a name that is free: file by file, as `cp` and a
+    /// backup make it, with what the page cache holds; the copies have other numbers than the files. Or with the whole volume, as a
+    /// snapshot makes it: with what a loss of power at this moment could have left, and under the numbers that the files had.
+    pub fn copy_from(&self, other: &Self, from: &Path, to: &Path, whole_volume: bool) {
+        let mut copied = other.state();
+        let files = {
+            let State { image, chance, .. } = &mut *copied;
+            if whole_volume { image.snapshot(from, chance) } else { image.read_all(from) }
+        };
+        let numbers = copied.image.numbers();
+        drop(copied);
+        let mut state = self.state();
+        state.trouble.effects += 1;
+        state.image.put(to, files, numbers);
     }
 
     /// Cuts a file to this length.
