@@ -286,10 +286,16 @@ pub enum StoreNow {
     Away,
     /// Its directory is back where it was, as it was.
     Back,
-    /// A copy of it stands in its place, made earlier.
+    /// A copy of it stands in its place, made earlier, or one of another instance's store.
     Copy,
+    /// The clone of another instance's volume stands in its place: nothing in it tells that from the original.
+    Clone,
     /// The end of its log is gone.
     Cut,
+    /// Another process has opened it, on a host that does not see the lock.
+    Taken,
+    /// The instance has the store of another from here on, or its own one again, as it left it.
+    Other,
 }
 
 /// A record, by its names.

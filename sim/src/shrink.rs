@@ -297,6 +297,7 @@ fn without_instance(scenario: &Scenario, gone: usize) -> Scenario {
     smaller.faults.retain_mut(|planned| match planned.fault.instances_mut() {
         NamedInstances::Absent => true,
         NamedInstances::One(instance) => keep(instance, gone),
+        NamedInstances::Pair(one, other) => keep(one, gone) & keep(other, gone),
         NamedInstances::Several(instances) => {
             instances.retain_mut(|instance| keep(instance, gone));
             !instances.is_empty()

@@ -3,9 +3,11 @@
 //!
 //! - Each sync of a running instance can detect that its store is no longer in place. No write called after the change is
 //!   acknowledged `Local` until the cache is opened again, and the cache does not report an orderly close.
+//! - The same goes for a store that a process on another host has opened since.
 //! - The next opening reports a log that is missing from a directory that had one, and a store that is a copy.
 //! - An opening reports neither without such a change.
-//! - If the whole directory is gone, an opening reports no change: all evidence of the earlier store is gone too.
+//! - If the whole directory is gone, or the clone of another volume is in its place, an opening reports no change: all evidence of the
+//!   earlier store is gone too.
 //!
 //! An interrupted opening may already have detected the change, so that later openings need not report it. For an instance that
 //! never reports on its store, only the visible effects are checked (G5, G6).
@@ -121,8 +123,8 @@ impl Known {
         }
         self.untold = match now {
             StoreNow::LogGone | StoreNow::Copy => Some((now, ordinal)),
-            StoreNow::Gone => None,
-            StoreNow::Away | StoreNow::Back | StoreNow::Cut => self.untold,
+            StoreNow::Gone | StoreNow::Clone | StoreNow::Other => None,
+            StoreNow::Away | StoreNow::Back | StoreNow::Cut | StoreNow::Taken => self.untold,
         };
         self.had.push(now);
     }
@@ -132,7 +134,8 @@ impl Known {
         if report.lost_log && !self.had.contains(&StoreNow::LogGone) {
             return Some("says that its log is gone, which nobody had removed".to_owned());
         }
-        if report.is_copy && !self.had.contains(&StoreNow::Copy) {
+        // The original of a clone may have had a copy in its place.
+        if report.is_copy && !self.had.iter().any(|had| matches!(had, StoreNow::Copy | StoreNow::Clone)) {
             return Some("says that its store is a copy, which it is not".to_owned());
         }
         if self.runs {
@@ -155,7 +158,7 @@ mod tests {
     use super::*;
     use crate::{
         checker::{
-            Guarantee::{Durability, Integrity},
+            Guarantee::{Durability, Integrity, Session},
             fixture::Story,
         },
         faults::{Fault, StoreChange},
@@ -249,7 +252,13 @@ mod tests {
         let copy = StoreReport { is_copy: true, ..StoreReport::default() };
         let each = [
             (StoreChange::LogRemoved, StoreNow::LogGone, log_gone, "does not say that its log is gone"),
-            (StoreChange::CopiedBack { age_us: 1 }, StoreNow::Copy, copy, "does not say that its store is a copy"),
+            (
+                StoreChange::CopiedBack { age_us: 1 },
+                StoreNow::Copy,
+                copy.clone(),
+                "does not say that its store is a copy",
+            ),
+            (copy_of_another(false), StoreNow::Copy, copy, "does not say that its store is a copy"),
         ];
         for (change, now, told, violation) in each {
             for (cut_short, report, passes) in [
@@ -274,6 +283,91 @@ mod tests {
             let mut story = Story::new(&["p"]);
             opens(&mut story, told);
             story.violates(Integrity, "says that its", &[]);
+        }
+    }
+
+    /// Instance 0 has the store, instance 1 opens it too.
+    fn shared(story: &mut Story, taken: u32) {
+        let what = Fault::StoreShared { instances: vec![0, 1], taken_back: false };
+        story.event(What::FaultBegin { fault: 0, what, at: None });
+        story.event(What::Stopped { instance: 1, how: Stop::Closed });
+        story.event(What::StoreChanged { instance: 1, now: StoreNow::Other });
+        // It was not closed in order: instance 0 has it open.
+        story.event(What::StoreReport { instance: 1, report: StoreReport::default() });
+        story.event(What::Started { instance: 1 });
+        story.event(What::StoreChanged { instance: taken, now: StoreNow::Taken });
+    }
+
+    fn shared_no_more(story: &mut Story, how: Stop) {
+        story.event(What::Stopped { instance: 1, how });
+        story.event(What::StoreChanged { instance: 1, now: StoreNow::Other });
+        story.event(What::StoreReport { instance: 1, report: clean() });
+        story.event(What::Started { instance: 1 });
+        story.event(What::Stopped { instance: 0, how: Stop::Killed });
+        story.event(What::FaultEnd { fault: 0, effects: 1 });
+        opens(story, clean());
+    }
+
+    #[test]
+    fn a_store_that_two_hosts_open_is_the_later_ones_and_nothing_acknowledged_is_excused() {
+        for (by, taken) in [(1, 0), (0, 0), (1, 1)] {
+            let mut story = Story::new(&["p", "p"]);
+            opens(&mut story, clean());
+            story.event(What::StoreReport { instance: 1, report: clean() });
+            story.event(What::Started { instance: 1 });
+            shared(&mut story, taken);
+            let write = story.upsert(by, "u", &["name"], Local);
+            shared_no_more(&mut story, if taken == 1 { Stop::Killed } else { Stop::Closed });
+            if by == taken {
+                story.violates(Integrity, "nobody would find it there", &[write]);
+            } else {
+                story.passes(Integrity);
+            }
+            let read = finally_lost(&mut story);
+            story.violates(Durability, "although upsert 1", &[write, read]);
+        }
+    }
+
+    #[test]
+    fn an_instance_that_has_anothers_store_need_not_hold_what_is_in_its_own_one_and_one_that_shares_its_own_must() {
+        for by in [0, 1] {
+            let mut story = Story::new(&["p", "p"]);
+            opens(&mut story, clean());
+            story.event(What::StoreReport { instance: 1, report: clean() });
+            story.event(What::Started { instance: 1 });
+            let write = story.upsert(by, "u", &["name"], Local);
+            shared(&mut story, 0);
+            let read = story.get_none(by, "u", Source::Local);
+            if by == 1 {
+                story.passes(Session);
+            } else {
+                story.violates(Session, "", &[write, read]);
+            }
+        }
+    }
+
+    fn copy_of_another(volume: bool) -> StoreChange {
+        StoreChange::CopyOf { original: 1, age_us: 0, volume }
+    }
+
+    #[test]
+    fn the_clone_of_another_volume_may_be_told_or_not_and_takes_what_only_the_own_store_held_and_nothing_later() {
+        for (is_copy, is_later) in [(false, false), (true, false), (false, true)] {
+            let mut story = Story::new(&["p", "p"]);
+            opens(&mut story, clean());
+            story.upsert(0, "u", &["name"], Local);
+            begins(&mut story, copy_of_another(true), StoreNow::Clone, false);
+            ends(&mut story, None);
+            opens(&mut story, StoreReport { is_copy, ..StoreReport::default() });
+            if is_later {
+                let write = story.upsert(0, "u", &["name"], Local);
+                let read = finally_lost(&mut story);
+                story.violates(Durability, "although upsert 2", &[write, read]);
+            } else {
+                finally_lost(&mut story);
+                story.passes(Integrity);
+                story.passes(Durability);
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 //!   were called before the change. The loss of later writes is not excused: the store can detect the change before it acknowledges them.
 //! - A damaged store excuses the loss of what only it held, unless that is seen to be whole in there: from the fault to
 //!   the first opening after it, at which everything is read and verified.
+//! - An instance that has another's store does not hold what its own one does, as long as that lasts.
 //! - A process that is paused, or whose machine sleeps, answers later by that time.
 
 use super::{
@@ -12,7 +13,7 @@ use super::{
     stored::{Place, Stored},
 };
 use crate::{
-    faults::Fault,
+    faults::{Fault, StoreChange},
     history::{Answer, Event, Placement, Source, StoreNow, What},
 };
 
@@ -41,6 +42,10 @@ pub(super) struct Excuses {
     pauses: Vec<Stretch>,
     /// Instances whose log an operator or another process removed, with the ordinal of the removal.
     logs_gone: Vec<(u32, u64)>,
+    /// Instances that got a copy of another's store, or shared one, with the ordinal of that.
+    copies_of_others: Vec<(u32, u64)>,
+    /// While an instance has another's store, until it has opened its own one again.
+    elsewhere: Vec<Stretch>,
 }
 
 impl Excuses {
@@ -68,20 +73,25 @@ impl Excuses {
                 if what.stops_process() {
                     excuses.pauses.push(stretch);
                 }
+                let starts = |event: &&Event| matches!(event.what, What::Started { instance: of } if of == instance);
+                let opened = end.and_then(|end| rest[end..].iter().find(starts));
+                let of_store = Stretch { until: opened.map_or((u64::MAX, u64::MAX), at), ..stretch };
+                if matches!(what, Fault::StoreShared { .. }) {
+                    excuses.copies_of_others.push((instance, event.ordinal));
+                    excuses.elsewhere.extend(elsewhere(rest, instance));
+                }
                 if what.damages_store() {
-                    let starts =
-                        |event: &&Event| matches!(event.what, What::Started { instance: of } if of == instance);
-                    let opened = end.and_then(|end| rest[end..].iter().find(starts));
-                    let until = opened.map_or((u64::MAX, u64::MAX), at);
-                    let of_store = Stretch { until, ..stretch };
                     match what {
                         // The loss of a write called after the change is not excused: the instance can detect that its store is gone.
                         Fault::StoreChange { .. } => {
                             let taken =
                                 rest[..end.unwrap_or(rest.len())].iter().find_map(|event| taken(event, instance));
-                            excuses.damages.extend(taken.map(|taken| (of_store, taken.min(until.0))));
+                            excuses.damages.extend(taken.map(|taken| (of_store, taken.min(of_store.until.0))));
+                            if matches!(what, Fault::StoreChange { change: StoreChange::CopyOf { .. }, .. }) {
+                                excuses.copies_of_others.extend(taken.map(|taken| (instance, taken)));
+                            }
                         }
-                        _ => excuses.damages.push((of_store, until.0)),
+                        _ => excuses.damages.push((of_store, of_store.until.0)),
                     }
                 }
             }
@@ -112,7 +122,14 @@ impl Excuses {
     /// Whether the log of its instance had been removed when this operation was called. From the next opening on, any record may count
     /// as forgotten, since the removed log may have held it.
     pub(super) fn had_lost_its_log(&self, op: &Operation<'_>) -> bool {
-        self.logs_gone.iter().any(|(instance, at)| *instance == op.instance && *at < op.called)
+        let may_be_its = |instance: u32| instance == op.instance || self.had_store_of_another(op);
+        self.logs_gone.iter().any(|(instance, at)| may_be_its(*instance) && *at < op.called)
+    }
+
+    /// Whether its instance had been given a copy of another's store when this operation was called: it may hold what any instance
+    /// wrote or read.
+    pub(super) fn had_store_of_another(&self, op: &Operation<'_>) -> bool {
+        self.copies_of_others.iter().any(|(instance, at)| *instance == op.instance && *at < op.called)
     }
 
     /// Whether an instance may have failed to open its cache: when its disk was in trouble while it tried to.
@@ -125,9 +142,10 @@ impl Excuses {
         })
     }
 
-    /// Whether the store of an instance was damaged at any time between two ordinals.
+    /// Whether the store of an instance was damaged, or another's, at any time between two ordinals.
     pub(super) fn is_damaged(&self, instance: u32, from: u64, to: u64) -> bool {
-        self.damages.iter().any(|(stretch, _)| stretch.instance == instance && stretch.meets(from, to))
+        let stretches = self.damages.iter().map(|(stretch, _)| stretch).chain(&self.elsewhere);
+        stretches.filter(|stretch| stretch.instance == instance).any(|stretch| stretch.meets(from, to))
     }
 
     /// Whether the store of an instance was damaged at any time before this ordinal.
@@ -152,6 +170,20 @@ impl Excuses {
         let pauses = self.pauses.iter().filter(|stretch| stretch.instance == instance);
         pauses.map(|stretch| stretch.until.1.min(to_us).saturating_sub(stretch.from.1.max(from_us))).sum()
     }
+}
+
+/// From when an instance has another's store until it has opened its own one again, which may be before the fault has ended.
+fn elsewhere(rest: &[Event], instance: u32) -> Option<Stretch> {
+    let at = |event: &Event| (event.ordinal, event.at_us);
+    let is_other = |event: &&Event| match event.what {
+        What::StoreChanged { instance: of, now } => of == instance && now == StoreNow::Other,
+        _ => false,
+    };
+    let mut others = rest.iter().filter(is_other);
+    let (left, back) = (others.next()?, others.next());
+    let starts = |event: &&Event| matches!(event.what, What::Started { instance: of } if of == instance);
+    let opened = back.and_then(|back| rest.iter().filter(starts).find(|event| back.ordinal < event.ordinal));
+    Some(Stretch { instance, from: at(left), until: opened.map_or((u64::MAX, u64::MAX), at) })
 }
 
 /// For a change to the store of this instance: the ordinal from which on the instance can detect it, or `u64::MAX` if it cannot.

@@ -30,8 +30,17 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
                 None
             }
             // The damaged file is no longer in place.
-            What::StoreChanged { instance, now: StoreNow::Gone | StoreNow::LogGone | StoreNow::Copy } => {
+            What::StoreChanged {
+                instance,
+                now: StoreNow::Gone | StoreNow::LogGone | StoreNow::Copy | StoreNow::Clone,
+            } => {
                 set(&mut damaged, *instance, false);
+                None
+            }
+            // Who closed that store, and when, is not the instance's own doing.
+            What::StoreChanged { instance, now: StoreNow::Other } => {
+                set(&mut damaged, *instance, false);
+                set(&mut closed, *instance, false);
                 None
             }
             What::StoreReport { instance, report } => {
@@ -110,7 +119,7 @@ fn silent(run: &Operations<'_>, lost: &Operation<'_>) -> Option<Verdict> {
             *instance == lost.instance && (is_loss || !clean_end || lost_log || is_copy || damaged_records > 0)
         }
         // All evidence of the loss is gone too. `changed` checks the instance while it runs.
-        What::StoreChanged { instance, now: StoreNow::Gone } => *instance == lost.instance,
+        What::StoreChanged { instance, now: StoreNow::Gone | StoreNow::Clone } => *instance == lost.instance,
         _ => false,
     };
     let since = run.excuses.damaged_after(lost.instance, lost.called)?;

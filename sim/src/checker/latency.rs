@@ -91,7 +91,9 @@ fn forgotten(run: &Operations<'_>, op: &Operation<'_>, error: &str) -> Option<Ex
     if !error.starts_with("forgotten") || !matches!(op.call, Call::Get { .. } | Call::GetMany { .. }) {
         return None;
     }
-    let before = || run.all.iter().filter(|other| other.instance == op.instance && other.called < op.returned());
+    let of_any = run.excuses.had_store_of_another(op);
+    let may_be_its = |other: &&Operation<'_>| of_any || other.instance == op.instance;
+    let before = || run.all.iter().filter(may_be_its).filter(|other| other.called < op.returned());
     // What was pending may have been published at any later time. An instance does not know which copies it could not keep:
     // from then on it may have forgotten any record.
     let had_in_hand = |other: &Operation<'_>| is_pending(other) || run.excuses.kept_no_copy(other);
@@ -132,6 +134,11 @@ fn is_full(run: &Operations<'_>, op: &Operation<'_>, error: &str) -> bool {
     let is_lost = run.lost_between(0, op.returned());
     let may_be_pending = |other: &&Operation<'_>| is_lost || is_pending(other) && other.returned() > since;
     let limit = run.history.header.tuning.pending_bytes_max;
+    // The copy of another's store may hold what that owes.
+    if run.excuses.had_store_of_another(op) {
+        let any = run.all.iter().filter(|other| other.called < op.returned());
+        return limit.is_some_and(|limit| bytes_of(run, any, None) > limit);
+    }
     let by = (!is_lost).then_some(op.instance);
     limit.is_some_and(|limit| bytes_of(run, mine().filter(may_be_pending), by) > limit)
 }
@@ -205,7 +212,7 @@ mod tests {
             Guarantee::Latency,
             fixture::{DEADLINE_US, Story},
         },
-        faults::{DiskTrouble, Fault},
+        faults::{DiskTrouble, Fault, StoreChange},
         history::{Phase, Placement, Source, Stop, StoreNow},
     };
 
@@ -462,6 +469,36 @@ mod tests {
                 }
                 story.violates(Latency, "failed while its disk worked", &[get]);
                 break;
+            }
+        }
+    }
+
+    #[test]
+    fn the_copy_of_anothers_store_may_hold_what_that_owes_and_lack_what_that_has_forgotten() {
+        for (is_copied, of_copy) in [(true, true), (true, false), (false, true)] {
+            let mut story = Story::new(&["p", "p"]);
+            story.limits_pending_to(600);
+            for uid in ["u", "v", "w"] {
+                story.upsert(1, uid, &["name"], Placement::Local);
+            }
+            story.event(What::StoreChanged { instance: 1, now: StoreNow::LogGone });
+            if is_copied {
+                let change = StoreChange::CopyOf { original: 1, age_us: 0, volume: true };
+                let what = Fault::StoreChange { instance: 0, change, running: false };
+                story.event(What::FaultBegin { fault: 0, what, at: None });
+                story.event(What::StoreChanged { instance: 0, now: StoreNow::Clone });
+                story.event(What::FaultEnd { fault: 0, effects: 1 });
+                story.event(What::Started { instance: 0 });
+            }
+            let op = if of_copy { story.get_begins(0, "u") } else { story.upsert_begins(0, "x", &["name"]) };
+            story.fail(
+                op,
+                if of_copy { "forgotten: redis is away" } else { "full: pending writes have reached their limit" },
+            );
+            if is_copied {
+                story.passes(Latency);
+            } else {
+                story.violates(Latency, "failed while its disk worked", &[op]);
             }
         }
     }

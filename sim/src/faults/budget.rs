@@ -12,7 +12,9 @@
 //!   copy of itself) may destroy copies and acknowledged local writes. Redis then keeps its data, so that only the writes which
 //!   that instance alone held can be lost; those are outside of G5 and G6, and the history names the instance (G10 demands that
 //!   it noticed).
-//! - An instance whose store is moved away keeps no copies until it is back: that counts as a crash too.
+//! - A copy of another store that takes the place of an instance's own one costs that instance what only its own one held.
+//! - An instance whose store is moved away, or opened on another host, keeps no copies until it is opened again: that counts as a crash
+//!   too. A store that two hosts opened holds what both wrote: nothing damages it later, and no acknowledged write is lost.
 //! - Clocks may step and drift as they like: by far less than `tombstone_ttl`, which promises are measured by. Where that is
 //!   set short, clocks are right, and no instance can be away for half of it: a removal that is forgotten may be undone.
 //! - Where instances may keep few copies, and forget the others, Redis keeps its data: nobody else may have it.
@@ -106,6 +108,20 @@ pub(super) fn one_at_a_time(plan: Vec<PlannedFault>) -> Vec<PlannedFault> {
     kept
 }
 
+/// Whether nothing in a plan is in the way of one more fault.
+pub(super) fn is_free(plan: &[PlannedFault], more: &PlannedFault) -> bool {
+    let shared = match &more.fault {
+        Fault::StoreShared { instances, .. } => instances.first(),
+        _ => None,
+    };
+    plan.iter().all(|other| {
+        let is_before = other.end_us < more.start_us;
+        let is_apart = is_before || more.end_us < other.start_us;
+        let damages = other.fault.damages_store() && other.fault.instances().first() == shared;
+        (is_apart || !collide(&other.fault, &more.fault)) && (is_before || !damages)
+    })
+}
+
 /// The first two faults of a plan, by their positions, of which one thing would suffer both at a time.
 pub fn colliding(plan: &[PlannedFault]) -> Option<(usize, usize)> {
     plan.iter().enumerate().find_map(|(later, planned)| {
@@ -117,7 +133,10 @@ pub fn colliding(plan: &[PlannedFault]) -> Option<(usize, usize)> {
 /// Whether an instance may lose what it had not synced, or keep no copy of what it wrote to Redis.
 fn forgets(fault: &Fault) -> bool {
     match fault {
-        Fault::InstanceCrash { .. } | Fault::CrashAtDisk { .. } | Fault::StoreChange { .. } => true,
+        Fault::InstanceCrash { .. }
+        | Fault::CrashAtDisk { .. }
+        | Fault::StoreChange { .. }
+        | Fault::StoreShared { .. } => true,
         Fault::BadDisk { trouble, .. } => !matches!(trouble, DiskTrouble::SlowSync { .. } | DiskTrouble::Stalled),
         _ => false,
     }
@@ -130,7 +149,8 @@ fn restarts(fault: &Fault) -> bool {
 
 /// Whether copies may stay in memory for as long as it lasts.
 fn keeps_copies_from_disk(fault: &Fault) -> bool {
-    matches!(fault, Fault::BadDisk { .. } | Fault::StoreChange { .. }) || fault.stops_process()
+    matches!(fault, Fault::BadDisk { .. } | Fault::StoreChange { .. } | Fault::StoreShared { .. })
+        || fault.stops_process()
 }
 
 /// Whether two faults concern one instance.
@@ -176,6 +196,10 @@ fn victims(fault: &Fault) -> Vec<Victim> {
         | Fault::BitRot { instance, .. }
         | Fault::BadWrites { instance, .. }
         | Fault::StoreChange { instance, .. } => vec![Victim::Process(*instance), Victim::Disk(*instance)],
+        Fault::StoreShared { instances, .. } => {
+            let of = |instance: &u32| [Victim::Process(*instance), Victim::Disk(*instance)];
+            instances.iter().flat_map(of).collect()
+        }
         Fault::BadDisk { instance, .. } => vec![Victim::Disk(*instance)],
         Fault::CancelledCalls { instance, .. } => vec![Victim::Calls(*instance)],
         Fault::ClockStep { instance, .. } | Fault::ClockDrift { instance, .. } => vec![Victim::Clock(*instance)],
@@ -250,6 +274,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_store_that_two_hosts_opened_is_not_damaged_later() {
+        let mut shared = 0;
+        for plan in plans() {
+            for (index, planned) in plan.iter().enumerate() {
+                let Fault::StoreShared { instances, .. } = &planned.fault else { continue };
+                shared += 1;
+                let mut later = plan[index + 1..].iter().map(|later| &later.fault);
+                assert!(!later.any(|fault| fault.damages_store() && fault.instances()[0] == instances[0]), "{plan:?}");
+            }
+        }
+        assert!(shared > 50, "{shared}");
     }
 
     #[test]

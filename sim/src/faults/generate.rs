@@ -246,7 +246,10 @@ pub fn generate(seed: Seed, frame: &Frame) -> Vec<PlannedFault> {
     if let Some(tombstone_ttl_us) = frame.tombstone_ttl_us {
         plan = budget::remembered(plan, tombstone_ttl_us);
     }
-    budget::one_at_a_time(plan)
+    let mut plan = budget::one_at_a_time(plan);
+    let [copies, shared] = ["copies of running stores", "stores of two hosts"].map(|name| seed.stream(name));
+    stores::add_for_two(&mut plan, [&mut { copies }, &mut { shared }], frame);
+    plan
 }
 
 /// Another server behind the name of Redis, in one of eight plans that lose data anyhow. It comes after the first loss, since more

@@ -47,6 +47,7 @@ impl Fault {
             Self::BadWrites { how: BadWrite::Lost, .. } => "lost write",
             Self::BadWrites { how: BadWrite::Misdirected, .. } => "misdirected write",
             Self::StoreChange { change, .. } => change.kind(),
+            Self::StoreShared { .. } => "store opened by two hosts",
             Self::ClockStep { .. } => "clock step",
             Self::ClockDrift { .. } => "clock drift",
             Self::RedisClockStep { .. } => "Redis clock step",
@@ -105,13 +106,15 @@ impl StoreChange {
             Self::LogRemoved => "log removed",
             Self::MovedAway => "store moved away",
             Self::CopiedBack { .. } => "store copied back",
+            Self::CopyOf { volume: false, .. } => "copy of a running store",
+            Self::CopyOf { volume: true, .. } => "clone of a running volume",
             Self::Cut { .. } => "log cut",
         }
     }
 }
 
 /// The kinds, as they are named in reports.
-pub const KIND_NAMES: [&str; 68] = [
+pub const KIND_NAMES: [&str; 71] = [
     "partition",
     "partition of requests",
     "partition of replies",
@@ -174,6 +177,9 @@ pub const KIND_NAMES: [&str; 68] = [
     "log removed",
     "store moved away",
     "store copied back",
+    "copy of a running store",
+    "clone of a running volume",
+    "store opened by two hosts",
     "log cut",
     "clock step",
     "clock drift",

@@ -234,6 +234,14 @@ pub enum Fault {
         /// Whether it is running.
         running: bool,
     },
+    /// The second of two instances of one prefix opens the store of the first, which runs, on another host that does not see its lock.
+    /// At the end of the fault it has its own store again, and the first is restarted.
+    StoreShared {
+        /// Whose store it is, and who opens it too.
+        instances: Vec<u32>,
+        /// Whether the first is restarted while the second runs yet: then it is the later one.
+        taken_back: bool,
+    },
     /// The wall clock of an instance steps, and steps back at the end of the fault.
     ClockStep {
         /// Whose.
@@ -389,6 +397,16 @@ pub enum StoreChange {
         /// How long before the fault the copy was made, in microseconds.
         age_us: u64,
     },
+    /// A copy of another instance's store takes its place, made while that instance runs. An instance of another prefix is not
+    /// copied.
+    CopyOf {
+        /// Whose store is copied.
+        original: u32,
+        /// How long before the fault the copy was made, in microseconds.
+        age_us: u64,
+        /// The whole volume was copied in one moment: its files keep their numbers, and hold what a loss of power could have left.
+        volume: bool,
+    },
     /// The log in it is cut.
     Cut {
         /// So many of a thousand bytes are left.
@@ -475,6 +493,7 @@ impl Fault {
             | Self::SlowLink { instances, .. }
             | Self::BadNetwork { instances, .. }
             | Self::BadNames { instances, .. }
+            | Self::StoreShared { instances, .. }
             | Self::ResetConnections { instances } => instances,
             Self::InstanceRestart { instance }
             | Self::InstanceCrash { instance, .. }
@@ -544,14 +563,18 @@ impl Fault {
     /// How long before the fault the copy was made that replaces an instance's store; `None` for other faults.
     pub fn copy_age_us(&self) -> Option<u64> {
         match self {
-            Self::StoreChange { change: StoreChange::CopiedBack { age_us }, .. } => Some(*age_us),
+            Self::StoreChange {
+                change: StoreChange::CopiedBack { age_us } | StoreChange::CopyOf { age_us, .. },
+                ..
+            } => Some(*age_us),
             _ => None,
         }
     }
 
     /// Whether calls of the instance may fail meanwhile, since its disk does not work.
     pub fn troubles_disk(&self) -> bool {
-        matches!(self, Self::BadDisk { .. } | Self::StoreChange { .. }) || self.damages_store()
+        matches!(self, Self::BadDisk { .. } | Self::StoreChange { .. } | Self::StoreShared { .. })
+            || self.damages_store()
     }
 
     /// Whether the process of an instance stands still meanwhile.

@@ -1,6 +1,6 @@
 //! The instances that a fault names, to be changed: a shrinker takes single ones out.
 
-use super::Fault;
+use super::{Fault, StoreChange};
 
 /// The instances that a fault names, by the form in which it holds them.
 #[derive(Debug, PartialEq, Eq)]
@@ -9,6 +9,8 @@ pub enum NamedInstances<'a> {
     Absent,
     /// It concerns this one.
     One(&'a mut u32),
+    /// It concerns the first, and needs the second for it.
+    Pair(&'a mut u32, &'a mut u32),
     /// It concerns each of these.
     Several(&'a mut Vec<u32>),
 }
@@ -21,7 +23,11 @@ impl Fault {
             | Self::SlowLink { instances, .. }
             | Self::BadNetwork { instances, .. }
             | Self::BadNames { instances, .. }
+            | Self::StoreShared { instances, .. }
             | Self::ResetConnections { instances } => NamedInstances::Several(instances),
+            Self::StoreChange { instance, change: StoreChange::CopyOf { original, .. }, .. } => {
+                NamedInstances::Pair(instance, original)
+            }
             Self::InstanceRestart { instance }
             | Self::InstanceCrash { instance, .. }
             | Self::CrashAtDisk { instance, .. }

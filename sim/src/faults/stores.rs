@@ -1,9 +1,10 @@
 //! Changes to the directories of stores by an operator or another process: in one of six runs, once or twice. For half of the changes
-//! the instance is cut off from Redis before and after, so that its store holds pending writes.
+//! the instance is cut off from Redis before and after, so that its store holds pending writes. And, in one of ten runs each, copies of
+//! running stores that run beside their originals, and stores that two hosts open.
 
 use rand::{RngExt, seq::IndexedRandom};
 
-use super::{Direction, Fault, Frame, PlannedFault, StoreChange};
+use super::{Direction, Fault, Frame, PlannedFault, StoreChange, budget};
 use crate::seed::Stream;
 
 /// How long an instance is cut off before its store is changed, and after it is open again, at most, in microseconds.
@@ -28,6 +29,70 @@ pub(super) fn add(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &Frame
             plan.push(PlannedFault { start_us, end_us, at: None, fault });
         }
         plan.push(PlannedFault { start_us, end_us, at: None, fault });
+    }
+}
+
+/// Copies of running stores, and stores that two hosts open, each with the instances cut off from Redis around it in half of the
+/// cases: so both hold the same pending writes, and more of their own. Who gets a copy is cut off no sooner than that: what only
+/// its own store held would be lost, and is not what is tried here. They come after all others and leave those as they are: not
+/// in the way of one, and never where Redis loses data, or where removals are soon forgotten.
+pub(super) fn add_for_two(plan: &mut Vec<PlannedFault>, streams: [&mut Stream; 2], frame: &Frame) {
+    let loses_data = plan.iter().any(|planned| planned.fault.loses_data());
+    let is_allowed = frame.instances > 1 && !loses_data && frame.tombstone_ttl_us.is_none();
+    for (draw, kind) in streams.into_iter().zip([copy as fn(&mut Stream, &Frame) -> PlannedFault, shared]) {
+        if !draw.random_bool(0.1) || !is_allowed {
+            continue;
+        }
+        for _ in 0..draw.random_range(1..=2) {
+            let planned = kind(draw, frame);
+            let cut_off = if draw.random() { cut_off(draw, frame, &planned) } else { Vec::new() };
+            if budget::is_free(plan, &planned) {
+                plan.push(planned);
+                plan.extend(cut_off);
+            }
+        }
+    }
+    plan.sort_by_key(|planned| planned.start_us);
+}
+
+fn copy(draw: &mut Stream, frame: &Frame) -> PlannedFault {
+    let [original, instance] = two(draw, frame);
+    let age_us = *[0, 0, 300_000, frame.length_us / 10].choose(draw).expect("four");
+    let change = StoreChange::CopyOf { original, age_us, volume: draw.random() };
+    let start_us = draw.random_range(frame.length_us / 5..frame.length_us * 8 / 10);
+    let end_us = start_us + draw.random_range(1_000..300_000);
+    PlannedFault { start_us, end_us, at: None, fault: Fault::StoreChange { instance, change, running: false } }
+}
+
+fn shared(draw: &mut Stream, frame: &Frame) -> PlannedFault {
+    let instances = two(draw, frame).into();
+    let start_us = draw.random_range(frame.length_us / 10..frame.length_us * 8 / 10);
+    let end_us = start_us + draw.random_range(50_000..frame.length_us / 5);
+    PlannedFault { start_us, end_us, at: None, fault: Fault::StoreShared { instances, taken_back: draw.random() } }
+}
+
+/// Two different instances.
+fn two(draw: &mut Stream, frame: &Frame) -> [u32; 2] {
+    let one = draw.random_range(0..frame.instances);
+    [one, (one + draw.random_range(1..frame.instances)) % frame.instances]
+}
+
+/// Cuts the instances of a fault off, from before a copy is made or another host opens the store until after it.
+fn cut_off(draw: &mut Stream, frame: &Frame, planned: &PlannedFault) -> Vec<PlannedFault> {
+    let age_us = planned.fault.copy_age_us().unwrap_or(0);
+    let before_us = planned.start_us.saturating_sub(age_us + draw.random_range(0..CUT_OFF_US));
+    let end_us = (planned.end_us + draw.random_range(0..2 * CUT_OFF_US)).min(frame.length_us);
+    let off = |instances: Vec<u32>, start_us: u64| PlannedFault {
+        start_us,
+        end_us,
+        at: None,
+        fault: Fault::Partition { instances, direction: Direction::Both },
+    };
+    match &planned.fault {
+        Fault::StoreChange { instance, change: StoreChange::CopyOf { original, .. }, .. } => {
+            vec![off(vec![*original], before_us), off(vec![*instance], planned.start_us)]
+        }
+        other => vec![off(other.instances().to_vec(), before_us)],
     }
 }
 

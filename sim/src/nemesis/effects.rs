@@ -61,7 +61,8 @@ impl Nemesis<'_> {
             | Fault::RollingRestart { .. }
             | Fault::InstancePause { .. }
             | Fault::InstanceSuspend { .. }
-            | Fault::StoreChange { .. } => 0,
+            | Fault::StoreChange { .. }
+            | Fault::StoreShared { .. } => 0,
         }
     }
 }

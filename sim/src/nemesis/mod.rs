@@ -27,7 +27,10 @@ use crate::{
         serve_world::{HOSTS, RedisHost},
     },
     runner::start_instance,
-    world::{World, disk::Verb},
+    world::{
+        World,
+        disk::{Disk, Verb},
+    },
 };
 
 /// How long after the end of its disk's trouble an instance may take to find out that its store has stopped: what was
@@ -71,6 +74,8 @@ struct Playing {
     crashes: BTreeMap<u32, JoinHandle<()>>,
     /// The effects so far of each fault, and what its measure showed when it began.
     effects: BTreeMap<u32, (u64, u64)>,
+    /// The disks of instances that have another's.
+    disks: BTreeMap<u32, Disk>,
     /// Faults whose moment has come, with the instances that they strike.
     struck: BTreeMap<u32, Fault>,
 }
@@ -97,7 +102,7 @@ impl Nemesis<'_> {
             let planned = &plan[number as usize];
             match (edge, &planned.at) {
                 (Edge::Save, _) => match planned.fault.copy_age_us() {
-                    Some(_) => self.copy_store(number, planned.fault.instances()[0]),
+                    Some(_) => self.copy_store(number, &planned.fault),
                     None => drop(playing.saves.insert(number, self.redis.save())),
                 },
                 (Edge::Begin, None) => {
@@ -176,6 +181,13 @@ impl Nemesis<'_> {
                 }
                 return restarted;
             }
+            Fault::StoreShared { instances, .. } => match self.share_store(instances).await {
+                Some(disk) => {
+                    playing.disks.insert(number, disk);
+                    return 1;
+                }
+                None => return 0,
+            },
             Fault::InstanceRestart { .. }
             | Fault::InstanceCrash { .. }
             | Fault::CrashAtDisk { .. }
@@ -380,6 +392,11 @@ impl Nemesis<'_> {
                 self.change_store_back(*instance, *change);
                 self.start(*instance);
             }
+            Fault::StoreShared { instances, taken_back } => {
+                if let Some(disk) = playing.disks.remove(&number) {
+                    self.share_store_no_more(instances, *taken_back, disk).await;
+                }
+            }
             Fault::ClockStep { instance, by_ms } => world.step_clock_ms(*instance, -by_ms),
             Fault::ClockDrift { instance, .. } => world.set_drift_ppm(*instance, 0),
         }
@@ -456,7 +473,7 @@ fn ending(power_loss: bool) -> Stop {
     if power_loss { Stop::PowerLost } else { Stop::Killed }
 }
 
-fn begin_trouble(disk: &crate::world::disk::Disk, trouble: DiskTrouble, ends_us: u64) {
+fn begin_trouble(disk: &Disk, trouble: DiskTrouble, ends_us: u64) {
     use std::io::ErrorKind::{Other, ReadOnlyFilesystem, StorageFull};
     match trouble {
         DiskTrouble::Full => disk.inject(Verb::Write, StorageFull, u32::MAX),

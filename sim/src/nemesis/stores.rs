@@ -6,17 +6,35 @@ use std::path::{Path, PathBuf};
 use super::Nemesis;
 use crate::{
     contents,
-    faults::StoreChange,
+    faults::{Fault, StoreChange},
     history::{StoreNow, What},
+    runner::start_instance,
+    world::disk::Disk,
 };
+
+/// How long an opening may take: it waits for the first attempt to connect, at most a second.
+const OPENING_US_MAX: u64 = 2_000_000;
+
+/// How often the nemesis looks whether it is over.
+const LOOK_US: u64 = 100;
 
 /// The path of a directory while it is moved away.
 const AWAY: &str = "/away";
 
 impl Nemesis<'_> {
-    /// Copies the store of an instance, for the fault of this number.
-    pub(super) fn copy_store(&self, number: u32, instance: u32) {
-        self.world.disk(instance).copy(&self.directory(instance), &copy_of(number));
+    /// Copies a store that is to take the place of an instance's own one, for the fault of this number.
+    pub(super) fn copy_store(&self, number: u32, fault: &Fault) {
+        let Fault::StoreChange { instance, change, .. } = fault else { unreachable!("other faults copy no store") };
+        let (disk, directory) = (self.world.disk(*instance), self.directory(*instance));
+        match change {
+            StoreChange::CopyOf { original, volume, .. } => {
+                let [own, other] = [*instance, *original].map(|instance| &self.instances.settings(instance).prefix);
+                if own == other {
+                    disk.copy_from(&self.world.disk(*original), &self.directory(*original), &copy_of(number), *volume);
+                }
+            }
+            _ => disk.copy(&directory, &copy_of(number)),
+        }
     }
 
     /// Changes the store of an instance. Returns 1, or 0 if there was no store that could be changed in this way.
@@ -48,14 +66,18 @@ impl Nemesis<'_> {
                 disk.rename(&directory, Path::new(AWAY));
                 StoreNow::Away
             }
-            StoreChange::CopiedBack { .. } => {
+            StoreChange::CopiedBack { .. } | StoreChange::CopyOf { .. } => {
                 let copy = copy_of(number);
                 if disk.content(&copy.join(log.strip_prefix(&directory).expect("it is in there"))).is_none() {
                     return 0;
                 }
                 disk.remove(&directory);
                 disk.rename(&copy, &directory);
-                StoreNow::Copy
+                if matches!(change, StoreChange::CopyOf { volume: true, .. }) {
+                    StoreNow::Clone
+                } else {
+                    StoreNow::Copy
+                }
             }
             StoreChange::Cut { per_mille } => {
                 let left = len * per_mille as usize / 1000;
@@ -67,7 +89,7 @@ impl Nemesis<'_> {
             }
         };
         self.recorder.note(What::StoreChanged { instance, now });
-        if now == StoreNow::Copy {
+        if matches!(now, StoreNow::Copy | StoreNow::Clone) {
             contents::note_store(self.world, self.redis, self.instances, self.recorder, instance);
         }
         1
@@ -81,6 +103,52 @@ impl Nemesis<'_> {
         }
         disk.rename(Path::new(AWAY), &self.directory(instance));
         self.recorder.note(What::StoreChanged { instance, now: StoreNow::Back });
+    }
+
+    /// The second instance opens the store of the first, which runs. Returns the disk that it had; none if there is no such store, or
+    /// nothing to open it.
+    pub(super) async fn share_store(&self, instances: &[u32]) -> Option<Disk> {
+        let [first, second] = *instances else { return None };
+        let [one, other] = [first, second].map(|instance| &self.instances.settings(instance).prefix);
+        if one != other || !self.instances.is_open(first) || !self.world.is_running(second) {
+            return None;
+        }
+        self.stop_in_order(second).await;
+        let disk = self.world.mount(second, self.world.disk(first));
+        self.recorder.note(What::StoreChanged { instance: second, now: StoreNow::Other });
+        start_instance(self.world, self.instances, second);
+        self.note_when_open(second, first).await;
+        Some(disk)
+    }
+
+    /// The second instance has its own store again, and the first is restarted.
+    pub(super) async fn share_store_no_more(&self, instances: &[u32], taken_back: bool, disk: Disk) {
+        let [first, second] = *instances else { return };
+        if taken_back {
+            self.stop_in_order(first).await;
+            self.start(first);
+            self.note_when_open(first, second).await;
+        }
+        self.stop_in_order(second).await;
+        self.world.mount(second, disk);
+        self.recorder.note(What::StoreChanged { instance: second, now: StoreNow::Other });
+        self.start(second);
+        if !taken_back {
+            self.stop_in_order(first).await;
+            self.start(first);
+        }
+    }
+
+    /// Waits until an instance has opened the store that another has open too, and notes that this one's is taken then.
+    async fn note_when_open(&self, later: u32, earlier: u32) {
+        let end_us = self.world.now_us() + OPENING_US_MAX;
+        while !self.instances.is_open(later) {
+            if self.world.now_us() >= end_us {
+                return;
+            }
+            self.world.sleep_us(LOOK_US).await;
+        }
+        self.recorder.note(What::StoreChanged { instance: earlier, now: StoreNow::Taken });
     }
 
     /// The directory of an instance's store, with all that belongs to it.

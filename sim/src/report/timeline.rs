@@ -6,7 +6,7 @@ use super::{seconds, summary::account_text, word};
 use crate::{
     checker::{Judgement, Verdict},
     explore::ending,
-    faults::{Direction, Fault},
+    faults::{Direction, Fault, StoreChange},
     history::{Answer, Call, Event, Freshness, History, Holding, Outcome, Patch, ReadOfOne, StoreReport, What},
 };
 
@@ -219,6 +219,16 @@ fn fault_text(fault: &Fault) -> String {
         | Fault::BadDisk { instance, .. }
         | Fault::BitRot { instance, .. }
         | Fault::BadWrites { instance, .. } => format!("{} of instance {instance}", fault.kind()),
+        Fault::StoreChange { instance, change: StoreChange::CopyOf { original, age_us, .. }, .. } => {
+            format!(
+                "{}: that of instance {original}, {} ms old, in the place of the store of instance {instance}, which is down",
+                fault.kind(),
+                age_us / 1_000
+            )
+        }
+        Fault::StoreShared { instances, .. } => {
+            format!("{}: that of the first of instances {instances:?}", fault.kind())
+        }
         Fault::StoreChange { instance, running, .. } => {
             format!(
                 "{} of instance {instance}, {}",

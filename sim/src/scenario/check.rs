@@ -117,6 +117,13 @@ impl Scenario {
         }
         let mut fault = fault.clone();
         match fault.instances_mut() {
+            NamedInstances::Pair(one, other) => {
+                self.check_instance(&format!("the other instance of {place}"), *other)?;
+                if one == other {
+                    return Err(format!("{place} names instance {one} for both: name two"));
+                }
+                Ok(())
+            }
             NamedInstances::Several(instances) if instances.is_empty() => {
                 Err(format!("{place} names no instance: name one, or take it out"))
             }
@@ -208,6 +215,7 @@ fn check_amounts(place: &str, fault: &Fault) -> Result<(), String> {
         | Fault::BitRot { .. }
         | Fault::BadWrites { .. }
         | Fault::StoreChange { .. }
+        | Fault::StoreShared { .. }
         | Fault::Eviction { .. } => Ok(()),
     }
 }
@@ -233,6 +241,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        faults::StoreChange,
         history::{Call, Tuning},
         scenario::PlannedCall,
         seed::Seed,
@@ -359,11 +368,17 @@ mod tests {
     #[test]
     fn faults_of_nobody_or_of_impossible_sizes_are_refused() {
         let resets = |instances: &[u32]| Fault::ResetConnections { instances: instances.to_vec() };
+        let copy_of = |original| {
+            let change = StoreChange::CopyOf { original, age_us: 0, volume: false };
+            Fault::StoreChange { instance: 0, change, running: false }
+        };
         let of_both = |trouble| Fault::BadNetwork { instances: vec![0, 1], trouble };
         for (fault, said) in [
             (resets(&[]), "faults[0] names no instance: name one, or take it out"),
             (resets(&[1, 1]), "faults[0] names instance 1 twice: once is enough"),
             (resets(&[1, 2]), "an instance of faults[0] is 2: there are 2 prefixes, one an instance, counted from 0"),
+            (copy_of(0), "faults[0] names instance 0 for both: name two"),
+            (copy_of(2), "the other instance of faults[0] is 2: there are 2 prefixes, one an instance, counted from 0"),
             (
                 Fault::CancelledCalls { instance: 0, polls_max: 0 },
                 "faults[0].fault.polls_max is 0: it must be at least 1",

@@ -100,7 +100,8 @@ impl<'h> Indexer<'h> {
                         record.stored.push(stored);
                     }
                 }
-                What::StoreDamaged { instance } | What::StoreChanged { instance, now: StoreNow::Copy } => {
+                What::StoreDamaged { instance }
+                | What::StoreChanged { instance, now: StoreNow::Copy | StoreNow::Clone } => {
                     damaged.insert(instance);
                 }
                 What::Started { instance } => drop(damaged.remove(instance)),
