@@ -36,39 +36,38 @@ impl Framing {
         loop {
             let skipped = self.left.min(bytes.len());
             (self.left, bytes) = (self.left - skipped, &bytes[skipped..]);
+            if self.line.is_empty()
+                && let Some(end) = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n'))
+                && bytes[end..].starts_with(b"\r\n")
+            {
+                // The whole line is here, and is not copied.
+                self.left = text_len(&bytes[..end]);
+                if is_foreign(&bytes[..end]) {
+                    return Some(NOT_SENT);
+                }
+                bytes = &bytes[end + 2..];
+                continue;
+            }
             let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
                 self.keep(bytes);
                 return None;
             };
-            let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
-            self.look(line);
+            self.keep(&bytes[..end]);
             if self.is_torn || !self.returned {
                 return Some(NOT_ENDED);
             }
-            if self.line.is_empty() {
-                // The whole line is here, and is not copied.
-                self.left = text_len(line);
-                if is_foreign(line) {
-                    return Some(NOT_SENT);
-                }
-            } else {
-                self.hold(line);
-                self.left = text_len(&self.line);
-                if is_foreign(&self.line) {
-                    return Some(NOT_SENT);
-                }
-                self.line.clear();
+            self.left = text_len(self.line.trim_ascii_end());
+            if is_foreign(&self.line) {
+                return Some(NOT_SENT);
             }
-            (self.returned, bytes) = (false, rest);
+            self.line.clear();
+            (self.returned, bytes) = (false, &bytes[end + 1..]);
         }
     }
 
+    /// Takes in a part of a line.
     fn keep(&mut self, bytes: &[u8]) {
         self.look(bytes);
-        self.hold(bytes);
-    }
-
-    fn hold(&mut self, bytes: &[u8]) {
         let room = BYTES_MAX - self.line.len();
         self.line.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
@@ -86,10 +85,10 @@ impl Framing {
     }
 }
 
-/// How many bytes follow a line, if it announces a text.
+/// How many bytes follow a line, if it announces a text. The line is without its end.
 fn text_len(line: &[u8]) -> usize {
     // Parsed by hand: each bulk string of each reply has such a line. A null has the length -1.
-    let Some(digits) = line.trim_ascii_end().strip_prefix(b"$") else { return 0 };
+    let Some(digits) = line.strip_prefix(b"$") else { return 0 };
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return 0;
     }
