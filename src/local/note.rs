@@ -60,8 +60,9 @@ pub(super) struct Note<F> {
 struct Kept {
     sequence: u64,
     ceiling: Head,
-    /// The opening that stands there.
+    /// The opening that stands there, and the one before it, if that may have stayed.
     opening: Option<u64>,
+    opening_before: Option<u64>,
     /// Whether the file has its full size.
     is_whole: bool,
 }
@@ -104,12 +105,16 @@ impl<F: DiskFile> Note<F> {
         kept.is_whole &= !remembered.is_copy;
         let note = Self { file, path, number, opening, kept: Mutex::new(kept) };
         if has_room {
-            match note.write(OPENING_AT, &opening_page(opening)).and_then(|()| note.sync()) {
-                Ok(()) => note.kept().opening = Some(opening),
-                Err(error) => {
-                    log!(warn, %error, "a process on another host that has the local store open may not notice this one");
-                    note.kept().opening = note.read_opening()?;
-                }
+            let before = note.read_opening()?;
+            let left = note.write(OPENING_AT, &opening_page(opening)).and_then(|()| note.sync());
+            // A disk may say that it has a write, and lose it. Anything else there is of a process that came later.
+            let is_lost = note.read_opening()? == before && before != Some(opening);
+            note.kept().opening = Some(opening);
+            if left.is_err() || is_lost {
+                // Then it may be there or not, now or later.
+                note.kept().opening_before = before;
+                let error = left.err().map_or_else(|| "the disk lost it".to_owned(), |error| error.to_string());
+                log!(warn, %error, "a process on another host that has the local store open may not notice this one");
             }
         }
         Ok((note, remembered))
@@ -121,7 +126,8 @@ impl<F: DiskFile> Note<F> {
     /// [`StoreError::Taken`] if somebody has.
     pub(super) fn check_opener(&self) -> Result<(), StoreError> {
         let found = self.read_opening()?;
-        if found.is_none() || found == self.kept().opening {
+        let kept = *self.kept();
+        if found.is_none() || found == kept.opening || found == kept.opening_before {
             return Ok(());
         }
         let dir = self.path.parent().unwrap_or(&self.path).to_owned();
