@@ -248,7 +248,9 @@ pub fn generate(seed: Seed, frame: &Frame) -> Vec<PlannedFault> {
     }
     let mut plan = budget::one_at_a_time(plan);
     let [copies, shared] = ["copies of running stores", "stores of two hosts"].map(|name| seed.stream(name));
-    stores::add_for_two(&mut plan, [&mut { copies }, &mut { shared }], frame);
+    let is_wrong = |planned: &PlannedFault| matches!(planned.fault, Fault::ClockStep { .. } | Fault::ClockDrift { .. });
+    let clocks_agree = clock_offsets_ms(seed, frame).iter().all(|ms| *ms == 0) && !plan.iter().any(is_wrong);
+    stores::add_for_two(&mut plan, [&mut { copies }, &mut { shared }], frame, clocks_agree);
     plan
 }
 

@@ -35,10 +35,11 @@ pub(super) fn add(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &Frame
 /// Copies of running stores, and stores that two hosts open, each with the instances cut off from Redis around it in half of the
 /// cases: so both hold the same pending writes, and more of their own. Who gets a copy is cut off no sooner than that: what only
 /// its own store held would be lost, and is not what is tried here. They come after all others and leave those as they are: not
-/// in the way of one, and never where Redis loses data, or where removals are soon forgotten.
-pub(super) fn add_for_two(plan: &mut Vec<PlannedFault>, streams: [&mut Stream; 2], frame: &Frame) {
+/// in the way of one, and never where Redis loses data, or where removals are soon forgotten. Nor where the wall clocks of two hosts
+/// differ: ages and estimates in a store are by the wall clock of the host that wrote them, and the checkers go by the other's.
+pub(super) fn add_for_two(plan: &mut Vec<PlannedFault>, streams: [&mut Stream; 2], frame: &Frame, clocks_agree: bool) {
     let loses_data = plan.iter().any(|planned| planned.fault.loses_data());
-    let is_allowed = frame.instances > 1 && !loses_data && frame.tombstone_ttl_us.is_none();
+    let is_allowed = frame.instances > 1 && !loses_data && frame.tombstone_ttl_us.is_none() && clocks_agree;
     for (draw, kind) in streams.into_iter().zip([copy as fn(&mut Stream, &Frame) -> PlannedFault, shared]) {
         if !draw.random_bool(0.1) || !is_allowed {
             continue;
