@@ -45,7 +45,7 @@ pub(crate) struct Estimate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) offset_ms: Option<i64>,
     /// How much further the wall clock of that cache had gone than its monotonic clock by then, in milliseconds, by which the estimate was
-    /// made (L6): its machine had been asleep, or the clock was set. None that is too small to matter.
+    /// made (L6): its machine had been asleep, or the clock was set. Zero if that is too little to matter.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) ahead_ms: u64,
 }
@@ -112,7 +112,7 @@ impl Shifts {
     /// told last.
     fn of(&self, estimate: Estimate) -> Option<i64> {
         let by_last = || self.last.map(|last| last.told_ms.wrapping_sub(estimate.offset_ms.unwrap_or(last.before_ms)));
-        // What a clock was behind is by its monotonic clock.
+        // The shift of a clock is by its monotonic clock.
         let of_clock = |shift_ms: &i64| shift_ms.saturating_sub_unsigned(estimate.ahead_ms);
         self.by_clock.get(&estimate.clock?).map(of_clock).or_else(by_last)
     }
@@ -485,7 +485,7 @@ impl Lived {
         }
     }
 
-    /// R5: the life in a reply ends before the one that Redis had told when it was asked: what extended it was lost, and is to be
+    /// R5: the life in a reply ends before the one that Redis had told when it was asked: its extension was lost, and is to be
     /// published again, unless it was confirmed too long ago (R9). A life never shrinks otherwise, but for a removal.
     pub(super) fn lacks_life(&self, asked: &Self, reply: &Record, since_ms: u64) -> bool {
         // One that had not been seen: the life told before it may be that of what it ended.
@@ -499,11 +499,11 @@ impl Lived {
                 && self.told.is_some_and(|told| told.contains(asked))
         });
         let mut living = self.notes.iter().filter(|(name, _)| !name.is_tombstone());
-        lacks && !removed && living.any(|(_, note)| note.pending || note.is_confirmed_since(since_ms))
+        lacks && !removed && living.any(|(_, note)| note.is_confirmed_since(since_ms))
     }
 
-    /// Redis lacks a part of this life, which is published again. Says whether anything was marked. The cells that bring it are those that stand
-    /// after the reply: another write may have outdone all that was held.
+    /// Marks this life to be published again, since Redis lacks a part of it. Says whether a cell was marked. Call it after the reply is joined in:
+    /// another write may have outdone all cells that were held, and its cells bring the life then.
     pub(super) fn reclaim_life(&mut self) -> bool {
         let mut marked = false;
         // All of it: if the life has ended in Redis meanwhile, its existence alone would begin an empty record.
