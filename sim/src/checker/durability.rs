@@ -14,7 +14,7 @@ use super::{
     expiry::{Knowledge, Standing},
     kept,
     operations::{EXISTENCE, Operation, Operations, Record, Seen, numbers},
-    order::{certainly_below, may_come_back},
+    order::{above_what_may_come_back, certainly_below},
 };
 use crate::history::{Answer, Call, Imported};
 
@@ -42,7 +42,7 @@ fn record_kept(run: &Operations<'_>, record: &Record<'_>, account: &mut Account)
         for cell in 0..record.cells.len() {
             let found = match read.shown[cell] {
                 Seen::Absent => wrongly_absent(run, record, cell, read),
-                Seen::Tagged(_) => superseded(run, record, cell, read, account),
+                Seen::Tagged(_) => superseded(run, record, cell, read),
                 Seen::Present => wrongly_present(run, record, read),
                 Seen::Stray => None,
             };
@@ -54,6 +54,13 @@ fn record_kept(run: &Operations<'_>, record: &Record<'_>, account: &mut Account)
     }
     if let Some(violation) = judged.iter().find_map(|read| lost_import(run, record, read)) {
         return violation;
+    }
+    let uncertain = above_what_may_come_back(run, record);
+    if uncertain > 0 {
+        account.note(
+            "writes whose order with earlier ones is not certain: Redis had ended a life that may go on",
+            uncertain,
+        );
     }
     let is_crossed = kept::is_crossed(run, record);
     for write in record.upserts.iter().chain(&record.removals).map(|&op| &run.all[op]) {
@@ -152,13 +159,7 @@ fn lost_import(run: &Operations<'_>, record: &Record<'_>, read: &Operation<'_>) 
 }
 
 /// A final value with an acknowledged write that certainly lies above it.
-fn superseded(
-    run: &Operations<'_>,
-    record: &Record<'_>,
-    cell: usize,
-    read: &Operation<'_>,
-    account: &mut Account,
-) -> Option<Verdict> {
+fn superseded(run: &Operations<'_>, record: &Record<'_>, cell: usize, read: &Operation<'_>) -> Option<Verdict> {
     let shown = read.shown[cell];
     let Seen::Tagged(tag) = shown else { return None };
     // A value that nobody wrote is for G1.
@@ -175,11 +176,6 @@ fn superseded(
         } else if let Some(earlier) = seen_before(run, record, cell, shown, above) {
             (format!("its author had seen that value in {earlier}"), Some(earlier))
         } else {
-            if writer.precedes(above) && may_come_back(run, writer, above) {
-                let came_back =
-                    "values that may have come back above later writes, after Redis ended a life that goes on";
-                account.note(came_back, 1);
-            }
             continue;
         };
         let place = record.name(cell);

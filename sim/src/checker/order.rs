@@ -1,6 +1,6 @@
 //! Which of two writes certainly lies above the other, whatever the clocks of their instances show.
 
-use super::operations::{Operation, Operations};
+use super::operations::{Operation, Operations, Record};
 use crate::history::{Call, Placement};
 
 /// Why `lower` certainly lies below `upper`, both writes on one record: for a message, after "it lies below because".
@@ -32,9 +32,20 @@ pub(super) fn certainly_below(
 }
 
 /// Whether Redis may have ended the life of `lower` before it took `upper`, and have heard later that this life goes on: a
-/// copy then comes back with its stamp, whatever has been written since.
-pub(super) fn may_come_back(run: &Operations<'_>, lower: &Operation<'_>, upper: &Operation<'_>) -> bool {
+/// copy then comes back with its stamp, above later writes with smaller ones.
+fn may_come_back(run: &Operations<'_>, lower: &Operation<'_>, upper: &Operation<'_>) -> bool {
     run.may_return_at(lower).is_some_and(|ended| ended < upper.returned())
+}
+
+/// How many writes of a record, acknowledged by Redis, came after a life that [`may_come_back`]: the order of Redis does not place
+/// them above all earlier ones. To be counted, since every use of that order is weaker for it.
+pub(super) fn above_what_may_come_back(run: &Operations<'_>, record: &Record<'_>) -> u64 {
+    let ended = run.upserts(record).filter_map(|upsert| run.may_return_at(upsert)).min();
+    let writes = record.upserts.iter().chain(&record.removals).map(|&op| &run.all[op]);
+    let is_above = |op: &&Operation<'_>| {
+        op.acknowledged() == Some(Placement::Shared) && ended.is_some_and(|ended| ended < op.returned())
+    };
+    writes.filter(is_above).count() as u64
 }
 
 #[cfg(test)]
@@ -81,7 +92,10 @@ mod tests {
                 story.redis_clock_steps(-900_000);
             }
             story.upsert(1, "u", &["name"], Placement::Shared);
-            assert_eq!(reason(&story.told()).is_none(), set_back);
+            let told = story.told();
+            assert_eq!(reason(&told).is_none(), set_back);
+            let run = Operations::of(&told);
+            assert_eq!(above_what_may_come_back(&run, &run.records[0]), u64::from(set_back));
         }
     }
 
