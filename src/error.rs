@@ -164,7 +164,7 @@ pub enum StoreError {
     Taken {
         /// The directory of the store.
         dir: PathBuf,
-        /// What showed it.
+        /// The sign of it.
         how: &'static str,
     },
     /// A symbolic link stands in the place of a file of the store. It is neither followed nor replaced.

@@ -13,9 +13,9 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// The crates, and which others of the workspace each may stand on. Dependencies of tests and examples do not count.
 const LAYERS: [(&str, &[&str]); 4] =
     [(".", &["seedbed-env"]), ("env", &[]), ("sim", &["contact-cache", "seedbed-env"]), ("sim/protocol", &[])];
-/// The crates that know nothing of the contact cache, and the words that would tell.
+/// The crates that serve other clients as well, and words of the contact cache that they do not have.
 const GENERAL: [&str; 1] = ["env/"];
-const WORDS_OF_CONTACTS: [&str; 4] = ["contact", "cc1", "uid", "tombstone"];
+const WORDS_OF_CONTACTS: [&str; 6] = ["contact", "cc1", "uid", "tombstone", "redis", "prefix"];
 
 struct Source {
     name: String,
@@ -190,7 +190,8 @@ fn what_serves_any_client_knows_nothing_of_contacts() {
     let mut wrong = Vec::new();
     for source in general {
         for (number, line) in source.text.lines().enumerate() {
-            if WORDS_OF_CONTACTS.iter().any(|word| line.to_lowercase().contains(word)) {
+            let text = line.to_lowercase().replace("strip_prefix", "");
+            if WORDS_OF_CONTACTS.iter().any(|word| text.contains(word)) {
                 wrong.push(format!("{}:{}: {}", source.name, number + 1, line.trim()));
             }
         }

@@ -49,7 +49,7 @@ pub(super) fn explained(error: io::Error, host: &str) -> io::Error {
         }
         other => other.to_string(),
     };
-    io::Error::new(error.kind(), format!("the certificate of redis is refused: {reason}"))
+    io::Error::new(error.kind(), format!("the certificate of the server is refused: {reason}"))
 }
 
 fn roots(tls: &Tls) -> io::Result<RootCertStore> {

@@ -288,7 +288,7 @@ pub enum StoreNow {
     Back,
     /// A copy of it stands in its place, made earlier, or one of another instance's store.
     Copy,
-    /// The clone of another instance's volume stands in its place: nothing in it tells that from the original.
+    /// The clone of another instance's volume stands in its place. The files do not show that they are not the original.
     Clone,
     /// The end of its log is gone.
     Cut,

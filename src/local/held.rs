@@ -205,7 +205,7 @@ impl Held {
         if let Some(life) = confirmed.life() {
             self.enter(life);
         }
-        // By what is held before: the removal is confirmed by this request itself.
+        // Asked before the removal is joined in: this very request confirms it.
         let (is_overtaken, is_told_before) =
             (self.latest.is_confirmed_at(sent_at_ms), self.latest.is_told_before(sent_at_ms));
         if let Some(tombstone) = confirmed.cells().get(&CellName::tombstone()) {
@@ -213,7 +213,7 @@ impl Held {
             self.bury_earlier(tombstone);
             self.latest.join_told(&Record::tombstone(tombstone.stamp), sent_at_ms);
             if let Some(life) = confirmed.life().filter(|_| is_news && !is_overtaken) {
-                // The life told before may be that of what the removal ended.
+                // The life told before may be the one that the removal ended.
                 self.latest.replace_told(life);
             }
         }

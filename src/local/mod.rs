@@ -508,8 +508,8 @@ impl<E: Env> LocalStore<E> {
                     other => AppendError::Unchanged(other),
                 });
                 let appended = is_own.and_then(|()| log.append(&payloads)).and_then(|locations| {
-                    // Durable, but where? A file that has lost its name is found by nobody, and who has opened the store
-                    // meanwhile may have read it before.
+                    // Durable, but where? The next opening does not find a file that has lost its name, and another process that has
+                    // opened the store meanwhile may have read the log before this commit.
                     log.check_place(&disk).and_then(|()| note.check_opener()).map_err(AppendError::Lost)?;
                     note.keep_extent(Extent { number: log.id.number, len: log.len() });
                     Ok(locations)

@@ -17,8 +17,8 @@
 //!   one. It is taken back, and synced, before another log takes the place.
 //!
 //! - *Who opened the store last?* The lock keeps out the processes of this host. On a volume that several hosts have mounted it may
-//!   be unseen by the others: whoever opens the store leaves the id of the opening here before it reads the log, and whoever finds
-//!   another's writes no more (`check_opener`).
+//!   be unseen by the others. So each opening leaves its id here before it reads the log, and a process that finds
+//!   another id writes no more (`check_opener`).
 //!
 //! The number of the lock file itself tells a copy of a directory from the directory.
 
@@ -55,7 +55,7 @@ pub(super) struct Note<F> {
     kept: Mutex<Kept>,
 }
 
-/// What the file says, as far as this process wrote it.
+/// The content of the file, as far as this process wrote it.
 #[derive(Clone, Copy, Default)]
 struct Kept {
     sequence: u64,
@@ -97,7 +97,7 @@ impl Remembered {
 
 impl<F: DiskFile> Note<F> {
     /// Reads a lock file, and leaves the id of this opening there if there is room set aside for it: before the log is read, so
-    /// that nobody acknowledges what is not read then.
+    /// that no other process acknowledges a write after that.
     pub(super) fn open(file: F, path: PathBuf, opening: u64) -> Result<(Self, Remembered), StoreError> {
         let (remembered, mut kept) = read(&file).map_err(StoreError::io("read", &path))?;
         let number = file.id().map_err(StoreError::io("look at", &path))?.number;
@@ -107,11 +107,11 @@ impl<F: DiskFile> Note<F> {
         if has_room {
             let before = note.read_opening()?;
             let left = note.write(OPENING_AT, &opening_page(opening)).and_then(|()| note.sync());
-            // A disk may say that it has a write, and lose it. Anything else there is of a process that came later.
-            let is_lost = note.read_opening()? == before && before != Some(opening);
+            // A disk may acknowledge a write and lose it. A third id is that of a process that came later.
+            let is_lost = note.read_opening()? == before;
             note.kept().opening = Some(opening);
             if left.is_err() || is_lost {
-                // Then it may be there or not, now or later.
+                // The id may be there or not, now or later: neither is the id of another process.
                 note.kept().opening_before = before;
                 let error = left.err().map_or_else(|| "the disk lost it".to_owned(), |error| error.to_string());
                 log!(warn, %error, "a process on another host that has the local store open may not notice this one");
@@ -120,10 +120,10 @@ impl<F: DiskFile> Note<F> {
         Ok((note, remembered))
     }
 
-    /// Whether nobody has opened the store since. What does not verify says nothing.
+    /// Checks that no other process has opened the store since. An id that does not verify is ignored.
     ///
     /// # Errors
-    /// [`StoreError::Taken`] if somebody has.
+    /// [`StoreError::Taken`] if another process has.
     pub(super) fn check_opener(&self) -> Result<(), StoreError> {
         let found = self.read_opening()?;
         let kept = *self.kept();

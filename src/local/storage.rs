@@ -173,10 +173,10 @@ impl<F: DiskFile> Log<F> {
         }
     }
 
-    /// Whether nobody else has written behind the last entry: what goes there next would stand in the place of it.
+    /// Checks that no other process has written behind the last entry: the next entry would overwrite its bytes.
     ///
     /// # Errors
-    /// [`StoreError::Taken`] if somebody has.
+    /// [`StoreError::Taken`] if another process has.
     pub(super) fn check_end(&self) -> Result<(), StoreError> {
         let tail = *self.tail();
         if tail.ragged || self.file_len()? <= tail.end {

@@ -14,7 +14,7 @@ use super::said::names_another_command;
 /// The bytes kept of a line: enough for an error and the name of a command.
 const BYTES_MAX: usize = 96;
 
-/// What shows that replies no longer match requests, as a reason for people.
+/// Signs that replies no longer match requests, as reasons for people.
 const NOT_SENT: &str = "redis was asked for a command that was not sent: bytes are damaged on their way";
 const NOT_ENDED: &str = "a line of redis does not end as lines do: bytes are damaged on their way";
 

@@ -46,7 +46,7 @@ pub(super) struct Overheard<S> {
     /// Whether the line is over.
     over: bool,
     framing: Framing,
-    /// What has shown that the frames no longer match the requests: no later byte is given out.
+    /// The sign that the frames no longer match the requests, once there is one: no later byte is given out.
     lost: Option<&'static str>,
 }
 

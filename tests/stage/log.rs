@@ -13,10 +13,10 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-/// Has every event of the process, of whatever thread, ask for its subscriber each time. Goes before anything is logged.
+/// Has `tracing` ask for a subscriber at each event, in every thread of the process. Call it before the first event.
 ///
-/// `tracing` keeps for each event whether anyone wants it, and where one subscriber is all there is, it asks the thread
-/// that meets the event first. One of another test has none: the event would be lost to the thread that has one.
+/// `tracing` remembers for each event whether a subscriber wants it. As long as the process has only one, it asks the thread
+/// that meets the event first. If that is the thread of another test, without a subscriber, the event is lost to the one that has it.
 pub(crate) fn ask_each_time() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| tracing_subscriber::registry().with(dynamic_filter_fn(|_, _| false)).init());

@@ -36,18 +36,23 @@ fn share(stage: &Stage) {
     stage.cut(SECOND, true);
 }
 
+/// Both hosts with the store open, the second later than the write of the first.
+async fn opened_by_both(stage: &Stage) -> [Cache; 2] {
+    share(stage);
+    let first = stage.open(FIRST).await;
+    write(&first, "a", "first").await.expect("the disk works");
+    [first, stage.open(SECOND).await]
+}
+
 #[test]
 fn a_store_that_a_second_host_opens_is_its_own_and_the_first_host_notices_at_its_next_sync() {
     play(async |stage| {
-        share(&stage);
-        let first = stage.open(FIRST).await;
-        write(&first, "a", "first").await.expect("the disk works");
-        let second = stage.open(SECOND).await;
+        let [first, second] = opened_by_both(&stage).await;
         assert!(!second.open_report().is_copy && !second.open_report().damage.is_loss());
         assert_eq!(profile(&second, "a").await, (Source::Local, Some(json!({"v": "first"}))));
         write(&second, "b", "second").await.expect("the disk works");
         is_taken(&write(&first, "c", "first, too late").await.expect_err("it would be written over"));
-        is_taken(&first.get(&uid("a")).await.expect_err("what is held is not what was last held"));
+        is_taken(&first.get(&uid("a")).await.expect_err("it may have changed"));
         let said = first.health().store_error.expect("the store has ended");
         assert!(said.contains(DIRECTORY) && said.contains("another process"), "{said}");
         is_taken(&first.close().await.expect_err("it is not the store's last word"));
@@ -69,10 +74,7 @@ fn a_store_that_a_second_host_opens_is_its_own_and_the_first_host_notices_at_its
 #[test]
 fn an_instance_whose_store_a_second_host_opened_closes_with_an_error_although_it_wrote_nothing_since() {
     play(async |stage| {
-        share(&stage);
-        let first = stage.open(FIRST).await;
-        write(&first, "a", "first").await.expect("the disk works");
-        let second = stage.open(SECOND).await;
+        let [first, second] = opened_by_both(&stage).await;
         is_taken(&first.close().await.expect_err("another process goes on in it"));
         write(&second, "b", "second").await.expect("it is alone");
         stage.close(SECOND, second).await;
@@ -142,7 +144,7 @@ fn of_two_hosts_that_take_turns_none_loses_a_write_that_it_acknowledged() {
                     stage.kill(host, Stop::Killed, hosts.remove(&host).expect("it is there"));
                 }
             }
-            assert!(taken > 0, "nobody was taken anything");
+            assert!(taken > 0, "no host met the other");
             for (host, cache) in hosts {
                 stage.kill(host, Stop::Killed, cache);
             }

@@ -287,7 +287,7 @@ impl Store {
             return;
         };
         if removed {
-            // L1: the life told before may be that of what the removal ended.
+            // L1: the life told before may be the one that the removal ended.
             life.told = Some(present);
         }
         let lacks = life.written.is_some_and(|written| !present.contains(written));

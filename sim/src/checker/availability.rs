@@ -23,7 +23,7 @@ use crate::{
 /// attempt that fails (1 s), a probe (1 s), and the replay of what is pending.
 const BACK_US: u64 = 12_000_000;
 
-/// How long an instance that no fault touches may take to tell Redis what a read has found to be lacking there, beside whatever else it does.
+/// How long an instance that no fault touches may take to publish the times or cells that a read has found to be lacking in Redis.
 const TELLS_US: u64 = 1_000_000;
 
 /// How many of the slowest round trips a call of one record may take: the script may have to be sent whole, and a write is
@@ -193,7 +193,7 @@ fn was_over(run: &Operations<'_>, op: &Operation<'_>) -> bool {
     let (mut read_us, mut written_us) = (None, None);
     for (met, end) in earlier.filter_map(|met| Some((met, met.end?))) {
         match met.source() {
-            // What one that answered `Merged` told Redis again may still be under way.
+            // A read that answered `Merged` publishes again, which may still be under way.
             Some(Source::Merged) if op.called_at_us < end.at_us.saturating_add(TELLS_US) => {}
             Some(Source::Shared | Source::Merged) if !writes_meanwhile(run, met) => {
                 read_us = read_us.max(Some(end.at_us));
@@ -472,7 +472,7 @@ mod tests {
             let again = story.upsert(1, "u", &["name"], Placement::Shared);
             let get = story.get(0, "u", Source::Merged, &[("name", again)]);
             if is_over {
-                // What it tells is still under way.
+                // It is still being published.
                 story.get(0, "u", Source::Merged, &[("name", again)]);
                 story.passes(Availability);
             } else {

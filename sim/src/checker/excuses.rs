@@ -5,7 +5,7 @@
 //!   were called before the change. The loss of later writes is not excused: the store can detect the change before it acknowledges them.
 //! - A damaged store excuses the loss of what only it held, unless that is seen to be whole in there: from the fault to
 //!   the first opening after it, at which everything is read and verified.
-//! - An instance that has another's store does not hold what its own one does, as long as that lasts.
+//! - An instance that has another's store does not hold the writes of its own store meanwhile.
 //! - A process that is paused, or whose machine sleeps, answers later by that time.
 
 use super::{
@@ -126,8 +126,8 @@ impl Excuses {
         self.logs_gone.iter().any(|(instance, at)| may_be_its(*instance) && *at < op.called)
     }
 
-    /// Whether its instance had been given a copy of another's store when this operation was called: it may hold what any instance
-    /// wrote or read.
+    /// Whether its instance had got a copy of another's store when this operation was called: it may hold writes and reads of
+    /// any instance.
     pub(super) fn had_store_of_another(&self, op: &Operation<'_>) -> bool {
         self.copies_of_others.iter().any(|(instance, at)| *instance == op.instance && *at < op.called)
     }

@@ -134,7 +134,7 @@ fn is_full(run: &Operations<'_>, op: &Operation<'_>, error: &str) -> bool {
     let is_lost = run.lost_between(0, op.returned());
     let may_be_pending = |other: &&Operation<'_>| is_lost || is_pending(other) && other.returned() > since;
     let limit = run.history.header.tuning.pending_bytes_max;
-    // The copy of another's store may hold what that owes.
+    // The copy of another's store may hold pending writes of the other.
     if run.excuses.had_store_of_another(op) {
         let any = run.all.iter().filter(|other| other.called < op.returned());
         return limit.is_some_and(|limit| bytes_of(run, any, None) > limit);

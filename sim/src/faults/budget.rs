@@ -108,7 +108,7 @@ pub(super) fn one_at_a_time(plan: Vec<PlannedFault>) -> Vec<PlannedFault> {
     kept
 }
 
-/// Whether nothing in a plan is in the way of one more fault.
+/// Whether a plan has room for one more fault.
 pub(super) fn is_free(plan: &[PlannedFault], more: &PlannedFault) -> bool {
     let shared = match &more.fault {
         Fault::StoreShared { instances, .. } => instances.first(),

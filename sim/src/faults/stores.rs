@@ -33,9 +33,9 @@ pub(super) fn add(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &Frame
 }
 
 /// Copies of running stores, and stores that two hosts open, each with the instances cut off from Redis around it in half of the
-/// cases: so both hold the same pending writes, and more of their own. Who gets a copy is cut off no sooner than that: what only
-/// its own store held would be lost, and is not what is tried here. They come after all others and leave those as they are: not
-/// in the way of one, and never where Redis loses data, or where removals are soon forgotten. Nor where the wall clocks of two hosts
+/// cases: so both hold the same pending writes, and more of their own. The instance that gets a copy is cut off no sooner than that:
+/// pending writes of the replaced store would be lost, and another fault tries that. These faults are added last and change no other fault of the plan.
+/// They are not drawn where Redis loses data, where removals are soon forgotten, or where the wall clocks of two hosts
 /// differ: ages and estimates in a store are by the wall clock of the host that wrote them, and the checkers go by the other's.
 pub(super) fn add_for_two(plan: &mut Vec<PlannedFault>, streams: [&mut Stream; 2], frame: &Frame, clocks_agree: bool) {
     let loses_data = plan.iter().any(|planned| planned.fault.loses_data());

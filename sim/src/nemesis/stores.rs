@@ -16,7 +16,7 @@ use crate::{
 const OPENING_US_MAX: u64 = 2_000_000;
 
 /// How often the nemesis looks whether it is over.
-const LOOK_US: u64 = 100;
+const OPENING_POLL_US: u64 = 100;
 
 /// The path of a directory while it is moved away.
 const AWAY: &str = "/away";
@@ -105,8 +105,8 @@ impl Nemesis<'_> {
         self.recorder.note(What::StoreChanged { instance, now: StoreNow::Back });
     }
 
-    /// The second instance opens the store of the first, which runs. Returns the disk that it had; none if there is no such store, or
-    /// nothing to open it.
+    /// The second instance opens the store of the first, which runs. Returns its own disk; `None` if the first is not open, or the
+    /// second does not run.
     pub(super) async fn share_store(&self, instances: &[u32]) -> Option<Disk> {
         let [first, second] = *instances else { return None };
         let [one, other] = [first, second].map(|instance| &self.instances.settings(instance).prefix);
@@ -146,7 +146,7 @@ impl Nemesis<'_> {
             if self.world.now_us() >= end_us {
                 return;
             }
-            self.world.sleep_us(LOOK_US).await;
+            self.world.sleep_us(OPENING_POLL_US).await;
         }
         self.recorder.note(What::StoreChanged { instance: earlier, now: StoreNow::Taken });
     }
