@@ -16,7 +16,7 @@ use std::{
 };
 
 use contact_cache::{Config, ContactCache, ContactPoint, OpenError, Patch, Read, Uid, config::RedisUrl, env::TokioEnv};
-use seedbed::redis::serve_tcp::{Embedded, spawn_embedded};
+use seedbed_redis::serve_tcp::{Embedded, spawn_embedded};
 use serde_json::{Map, json};
 
 type Failure = Box<dyn Error>;

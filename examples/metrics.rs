@@ -14,7 +14,7 @@ use contact_cache::{
     env::{Env, TokioEnv},
 };
 use metrics_exporter_prometheus::PrometheusBuilder;
-use seedbed::redis::serve_tcp::spawn_embedded;
+use seedbed_redis::serve_tcp::spawn_embedded;
 
 /// From a local read to the deadline of a call.
 const BUCKETS_S: [f64; 10] = [0.000_01, 0.000_1, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0];

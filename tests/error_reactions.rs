@@ -176,7 +176,7 @@ fn a_script_that_redis_forgot_is_sent_again() {
         let cache = stage.open(1).await;
         stage.at_rest(&cache).await;
         for round in 0..3 {
-            stage.redis.with_engine(seedbed::redis::Engine::script_flush);
+            stage.redis.with_engine(seedbed_redis::Engine::script_flush);
             let written = cache.upsert(&uid("u"), &field("v", &round.to_string())).await.expect("redis");
             assert_eq!(written.placement, Placement::Shared);
         }

@@ -144,10 +144,10 @@ fn r6_what_redis_lost_comes_back_unread_also_what_was_written_before_anybody_not
         for number in 0..100 {
             cache.upsert(&uid(&number.to_string()), &field("v", "before")).await.expect("redis");
         }
-        stage.redis.with_engine(seedbed::redis::Engine::flush_all);
+        stage.redis.with_engine(seedbed_redis::Engine::flush_all);
         let written = cache.upsert(&uid("late"), &field("v", "late")).await.expect("redis");
         assert_eq!(written.placement, Placement::Shared);
-        stage.redis.with_engine(seedbed::redis::Engine::flush_all);
+        stage.redis.with_engine(seedbed_redis::Engine::flush_all);
         stage.sleep(Duration::from_secs(2)).await;
         stage.at_rest(&cache).await;
         let other = stage.open(2).await;
@@ -166,7 +166,7 @@ fn r6_a_success_from_before_the_loss_counts_for_nothing() {
         let (patch, name) = (field("v", "1"), uid("u"));
         let (written, ()) = tokio::join!(biased; cache.upsert(&name, &patch), async {
             stage.sleep(Duration::from_millis(50)).await;
-            stage.redis.with_engine(seedbed::redis::Engine::flush_all);
+            stage.redis.with_engine(seedbed_redis::Engine::flush_all);
         });
         written.expect("the disk works");
         stage.world.net().set_extra_us(Host::Redis, 1, 0);
@@ -278,7 +278,7 @@ fn r9_copies_of_an_idle_instance_stay_young_enough_to_be_published_again() {
             cache.upsert(&uid(&number.to_string()), &field("v", "1")).await.expect("redis");
         }
         stage.sleep(Duration::from_mins(20)).await;
-        stage.redis.with_engine(seedbed::redis::Engine::flush_all);
+        stage.redis.with_engine(seedbed_redis::Engine::flush_all);
         stage.sleep(Duration::from_secs(2)).await;
         stage.at_rest(&cache).await;
         let other = stage.open(2).await;

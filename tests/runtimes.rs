@@ -18,7 +18,7 @@ use contact_cache::{
     error::Effect,
 };
 use futures_util::FutureExt as _;
-use seedbed::redis::serve_tcp::spawn_embedded;
+use seedbed_redis::serve_tcp::spawn_embedded;
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 

@@ -1,6 +1,6 @@
 //! What is stored at the end of a run, or in a store that was damaged, for its history: noted byte for byte, past every client.
 
-use crate::{history::What, instances::Instances, recorder::Recorder, redis::serve_world::RedisHost, world::World};
+use crate::{history::What, instances::Instances, recorder::Recorder, redis_host::RedisHost, world::World};
 
 /// Notes all that Redis holds.
 pub(crate) fn note_redis(world: &World, redis: &RedisHost, instances: &Instances, recorder: &Recorder) {

@@ -11,12 +11,12 @@ use std::{
 
 use futures_util::future::select;
 use seedbed_env::Env;
+use seedbed_redis::Dumped;
 use tokio::sync::Notify;
 
 use crate::{
     history::{Call, Holding, RecordName, Resource, Stop, StoreReport, StoredEntry, StoredKey, What},
     recorder::Recorder,
-    redis::Dumped,
     scenario::{PlannedCall, Scenario},
     subject::{Known, Limits, Pending, Settings, Status, Subject, SubjectKind},
     world::held::Count,

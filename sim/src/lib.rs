@@ -6,8 +6,8 @@
 //!
 //! - plain data: [`seed`], [`scenario`], [`faults`], [`history`]
 //! - what is asked: [`workload`]; what goes wrong: [`nemesis`], which plays a fault plan
-//! - the simulated world: [`world`] (network, disks, clocks, processes on `madsim`), [`redis`] (a pure engine with real
-//!   Lua, served in the world or on a real port)
+//! - the simulated world: [`world`] (network, disks, clocks, processes on `madsim`), [`redis_host`] (the
+//!   engine of `seedbed-redis` as one of those processes)
 //! - what is under test, behind a trait: [`subject`]
 //! - one run: [`runner`] in the simulated world, [`live`] on a real server, the [`instances`] being the same; its pen,
 //!   [`recorder`], `holdings`, what is noted of each instance, and `contents`, what is stored in the end; many: [`explore`], in processes of their own, [`worker`]; the proof that a seed is a run:
@@ -37,7 +37,7 @@ pub mod marks;
 pub mod mutants;
 pub mod nemesis;
 pub mod recorder;
-pub mod redis;
+pub mod redis_host;
 pub mod report;
 pub mod runner;
 pub mod scenario;

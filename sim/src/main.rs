@@ -420,7 +420,7 @@ async fn serve(arguments: &RedisServer) -> Result<ExitCode, BadInput> {
         BadInput(format!("failed to listen on {address}: {error}; name another port with --port, 0 for a free one"))
     })?;
     say!("redis://{}/", listener.local_addr()?);
-    seedbed::redis::serve_tcp::serve(listener).await?;
+    seedbed_redis::serve_tcp::serve(listener).await?;
     Ok(ExitCode::Held)
 }
 

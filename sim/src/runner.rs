@@ -14,7 +14,7 @@ use crate::{
     marks::{self, Reached},
     nemesis::Nemesis,
     recorder::Recorder,
-    redis::serve_world::{PORT, RedisHost},
+    redis_host::{PORT, RedisHost},
     scenario::Scenario,
     subject::{Settings, Tuning},
     world::{

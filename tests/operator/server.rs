@@ -80,7 +80,7 @@ impl Server {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async move {
                 let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-                let serving = std::pin::pin!(seedbed::redis::serve_tcp::serve(listener));
+                let serving = std::pin::pin!(seedbed_redis::serve_tcp::serve(listener));
                 futures_util::future::select(serving, stopped).await;
             });
         };

@@ -12,7 +12,8 @@ use std::{
 
 use contact_cache::{Config, ContactCache, Error, Freshness, Patch, Placement, Source, State, env::Env as _};
 use futures_util::FutureExt as _;
-use seedbed::{redis::Engine, world::Host};
+use seedbed::world::Host;
+use seedbed_redis::Engine;
 use serde_json::json;
 
 use crate::stage::{Cache, Stage, config, field, play, profile, uid};
@@ -141,7 +142,7 @@ fn all_attempts_of_a_write_together_wait_no_longer_than_for_one_reply() {
 
 /// Keys of another application, and so many that a list takes many pages.
 fn fill(engine: &mut Engine, stage: &Stage) {
-    let client = seedbed::redis::ClientId(u64::MAX);
+    let client = seedbed_redis::ClientId(u64::MAX);
     engine.connect(client);
     let words = |number: usize| format!("*3\r\n$3\r\nSET\r\n$10\r\nother{number:05}\r\n$1\r\n1\r\n");
     let requests: String = (0..12_000).map(words).collect();

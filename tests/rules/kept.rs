@@ -59,9 +59,9 @@ fn a_removal_that_redis_refuses_halfway_takes_no_cell_without_its_tombstone() {
             stage.at_rest(&other).await;
             cache.upsert(&uid("u"), &field("v", "1")).await.expect("redis");
             let before = stage.stored("u");
-            stage.redis.with_engine(|engine| engine.deny(Some(denied)));
+            stage.redis.with_engine(|engine| engine.deny(denied.commands()));
             cache.remove(&uid("u")).await.expect("the disk works");
-            stage.redis.with_engine(|engine| engine.deny(None));
+            stage.redis.with_engine(|engine| engine.deny(&[]));
             let after = stage.stored("u");
             assert!(after == before || after.contains_key("d"), "{denied:?}: {after:?}");
             stage.at_rest(&cache).await;

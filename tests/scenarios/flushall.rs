@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use contact_cache::{Placement, Source};
-use seedbed::redis::Engine;
+use seedbed_redis::Engine;
 use serde_json::json;
 
 use crate::{

@@ -11,7 +11,7 @@ use std::time::Duration;
 use contact_cache::{ContactCache, State};
 use seedbed::{
     history::Stop,
-    redis::serve_world::{NAME, PORT},
+    redis_host::{NAME, PORT},
     world::Host,
 };
 

@@ -11,13 +11,11 @@ use std::{collections::BTreeMap, time::Duration};
 use contact_cache::{Config, ContactCache, OpenError, Patch, Source, State, Uid, env::Env as _};
 use seedbed::{
     history::Stop,
-    redis::{
-        Engine,
-        serve_world::{PORT, RedisHost},
-    },
+    redis_host::{PORT, RedisHost},
     seed::Seed,
     world::{Host, SimEnv, World},
 };
+use seedbed_redis::Engine;
 use serde_json::{Value as Json, json};
 
 pub(crate) type Cache = ContactCache<SimEnv>;
@@ -183,7 +181,7 @@ impl Stage {
     pub(crate) fn command_in(&self, database: u32, words: &[&str]) -> String {
         let now_ms = self.world.wall_ms(Host::Redis);
         self.redis.with_engine(|engine: &mut Engine| {
-            let client = seedbed::redis::ClientId(u64::MAX);
+            let client = seedbed_redis::ClientId(u64::MAX);
             engine.connect(client);
             let mut reply = Vec::new();
             for words in [&["SELECT", &database.to_string()][..], words] {

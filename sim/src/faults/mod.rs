@@ -5,7 +5,7 @@
 //! - `generate`: how a plan grows from a seed; `emphasis`: what it has more of for some workloads.
 //! - `kinds`: how reports name them.
 //! - `moment`: the moments of the protocol that a fault can wait for.
-//! - `server`: what users of Redis are denied, and its limits.
+//! - `server`: what users of Redis are denied; its refusals and limits are the engine's.
 //! - `named`: the instances of a fault, for a shrinker to change.
 //! - `budget`: which of what was drawn stays, so that the plan is within what the guarantees promise to survive.
 
@@ -18,6 +18,7 @@ mod named;
 mod server;
 mod stores;
 
+pub use seedbed_redis::{REFUSALS, Refusal, ServerLimit};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
@@ -27,7 +28,7 @@ pub use self::{
     kinds::KIND_NAMES,
     moment::{Moment, STEPS, Trigger},
     named::NamedInstances,
-    server::{DENIALS, Denied, ServerLimit},
+    server::{DENIALS, Denied},
 };
 
 /// One fault of a plan, with its times.
@@ -425,43 +426,6 @@ pub enum Direction {
     /// Requests get through, replies are lost.
     FromRedis,
 }
-
-/// Why Redis answers with errors, by the code that these begin with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Refusal {
-    /// It reads its data set: what needs data is refused.
-    Loading,
-    /// It has become a replica: writes are refused, also where a script makes them.
-    ReadOnly,
-    /// Its memory is full: what may need memory is refused; deletes and scripts that only read work.
-    OutOfMemory,
-    /// It cannot save to its disk: writes and PING are refused.
-    Misconfigured,
-    /// A script runs for too long: only HELLO, AUTH, QUIT and SCRIPT KILL are answered.
-    Busy,
-    /// A password was set: nothing works but to authenticate.
-    NoAuth,
-    /// It is a replica without its master, and serves no stale data: what needs data is refused.
-    MasterDown,
-    /// The user has lost the right to use any command.
-    NoPermission,
-    /// It takes no more clients: connections that stand go on.
-    MaxClients,
-}
-
-/// Every refusal.
-pub const REFUSALS: [Refusal; 9] = [
-    Refusal::Loading,
-    Refusal::ReadOnly,
-    Refusal::OutOfMemory,
-    Refusal::Misconfigured,
-    Refusal::Busy,
-    Refusal::NoAuth,
-    Refusal::MasterDown,
-    Refusal::NoPermission,
-    Refusal::MaxClients,
-];
 
 /// What Redis holds after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

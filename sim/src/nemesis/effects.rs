@@ -5,7 +5,7 @@
 use super::Nemesis;
 use crate::{
     faults::{Fault, NetTrouble},
-    redis::serve_world::HOSTS,
+    redis_host::HOSTS,
 };
 
 impl Nemesis<'_> {

@@ -1,10 +1,9 @@
 //! Keys of another service beside those of the client.
 
+use seedbed_redis::{Content, Dumped};
+
 use super::Nemesis;
-use crate::{
-    history::What,
-    redis::{Content, Dumped},
-};
+use crate::history::What;
 
 /// A letter that the client never escapes (docs/FORMATS.md), escaped: such a name is in another spelling than its own.
 const OTHER_SPELLING: &str = "%66oreign";

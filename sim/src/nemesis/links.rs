@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Edge;
 use crate::{
     faults::{Direction, Fault},
-    redis::serve_world::HOSTS,
+    redis_host::HOSTS,
     world::{Host, World},
 };
 

@@ -13,6 +13,7 @@ mod stores;
 use std::collections::{BTreeMap, BTreeSet};
 
 use madsim::task::JoinHandle;
+use seedbed_redis::Engine;
 
 use self::links::Links;
 use crate::{
@@ -22,10 +23,7 @@ use crate::{
     holdings,
     instances::Instances,
     recorder::Recorder,
-    redis::{
-        Engine,
-        serve_world::{HOSTS, RedisHost},
-    },
+    redis_host::{HOSTS, RedisHost},
     runner::start_instance,
     world::{
         World,
@@ -229,7 +227,7 @@ impl Nemesis<'_> {
                 0
             }
             Fault::RedisDenies { denied } => {
-                self.redis.with_engine(|engine| engine.deny(Some(*denied)));
+                self.redis.with_engine(|engine| engine.deny(denied.commands()));
                 0
             }
             Fault::RedisLimits { to } => {
@@ -350,7 +348,7 @@ impl Nemesis<'_> {
             Fault::RedisPause => world.resume(self.redis.host()),
             Fault::RedisRefuses { .. } => self.redis.with_engine(|engine| engine.refuse(None)),
             Fault::RedisRefusesOne { .. } => self.redis.refuse_none(),
-            Fault::RedisDenies { .. } => self.redis.with_engine(|engine| engine.deny(None)),
+            Fault::RedisDenies { .. } => self.redis.with_engine(|engine| engine.deny(&[])),
             Fault::RedisLimits { .. } => self.redis.with_engine(Engine::lift_limits),
             Fault::RedisBusyScript { .. } => {
                 let answer = self.redis.operate(self.world, "SCRIPT KILL");

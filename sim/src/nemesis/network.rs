@@ -1,13 +1,12 @@
 //! Faults of the network and of names that one instance suffers one at a time, and those that move Redis.
 
+use seedbed_redis::{Content, Dumped, Engine};
+
 use super::{Edge, Nemesis};
 use crate::{
     faults::{Fault, NameAnswer, NetTrouble, OtherData, Persistence},
     history::{Stop, What},
-    redis::{
-        Content, Dumped, Engine,
-        serve_world::{HOSTS, PORT},
-    },
+    redis_host::{HOSTS, PORT},
     world::{
         Host,
         net::{Latency, Resolver, Says},

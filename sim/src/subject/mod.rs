@@ -9,16 +9,14 @@ mod legacy;
 use std::{fmt, future::Future, path::PathBuf, pin::Pin, str::FromStr, sync::Arc, time::Duration};
 
 use seedbed_env::Env;
+use seedbed_redis::{Content, Dumped};
 use serde::{Deserialize, Serialize};
 
 use self::{contact_cache::ContactCacheSubject, legacy::LegacySubject};
 pub use crate::history::Tuning;
-use crate::{
-    history::{
-        Call, Outcome, RecordName, StoreReport, StoredEntry, StoredKey,
-        contents::{Raw, StoredValue},
-    },
-    redis::{Content, Dumped},
+use crate::history::{
+    Call, Outcome, RecordName, StoreReport, StoredEntry, StoredKey,
+    contents::{Raw, StoredValue},
 };
 
 /// A future of a subject.

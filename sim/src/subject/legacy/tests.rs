@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 use super::*;
 use crate::{
     history::{Patch, Stop},
-    redis::serve_world::{PORT, RedisHost},
+    redis_host::{PORT, RedisHost},
     world::{SimEnv, World, simulate},
 };
 
@@ -90,7 +90,7 @@ fn the_file_is_read_at_the_next_start_and_one_that_does_not_parse_counts_as_empt
         upsert(&client, "u", json!({"profile": {"name": "A"}})).await;
         drop(client);
         world.kill(0, Stop::Killed);
-        redis.with_engine(crate::redis::Engine::flush_all);
+        redis.with_engine(seedbed_redis::Engine::flush_all);
         let env = world.boot(0);
         let client = open(env.clone(), "crm").await;
         assert_eq!(get(&client, "u").await, (Source::Local, Some(named("A"))));
@@ -98,7 +98,7 @@ fn the_file_is_read_at_the_next_start_and_one_that_does_not_parse_counts_as_empt
         assert_eq!(get(&client, "u").await, (Source::Shared, Some(named("A"))), "a save brought it back to redis");
 
         drop(client);
-        redis.with_engine(crate::redis::Engine::flush_all);
+        redis.with_engine(seedbed_redis::Engine::flush_all);
         cut_file(&env);
         assert_eq!(get(&open(env, "crm").await, "u").await, (Source::Shared, None));
     });

@@ -8,7 +8,7 @@ use super::{
     reply,
 };
 
-use crate::faults::Refusal as State;
+use crate::Refusal;
 
 /// The version of Redis that the engine is measured by.
 pub(super) const VERSION: &str = "7.0.15";
@@ -59,7 +59,7 @@ const SECTIONS: [Section; 7] = [
     }),
     ("Memory", |_, text| text.push_str("maxmemory:0\r\nmaxmemory_policy:noeviction\r\n")),
     ("Persistence", |call, text| {
-        let loading = i32::from(call.server.state == Some(State::Loading));
+        let loading = i32::from(call.server.state == Some(Refusal::Loading));
         let _ = write!(text, "loading:{loading}\r\naof_enabled:1\r\n");
     }),
     ("Stats", |call, text| {

@@ -4,7 +4,7 @@
 //! replies have to be equal to the byte. KEYS and SCAN are compared as sets, moments and remaining times to within two
 //! seconds. Hashes are kept as small as Redis needs to keep the order of their fields, which is then compared too.
 //!
-//! `servers/program.rs` says which redis-server that is. The measure is 7.0: another series differs in texts, and fails
+//! `tests/servers/program.rs` of the workspace says which redis-server that is. The measure is 7.0: another series differs in texts, and fails
 //! here.
 
 use std::{
@@ -16,10 +16,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use seedbed::{
-    redis::{ClientId, Engine},
-    seed::{Seed, Stream},
-};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng as Stream;
+use seedbed_redis::{ClientId, Engine};
 
 type Words = Vec<Vec<u8>>;
 
@@ -28,7 +27,7 @@ fn random_sequences_of_commands_get_equal_replies() {
     let Some(server) = Server::start() else { return };
     let mut pair = Pair::new(&server);
     for seed in 0..600 {
-        let mut random = Seed(seed).stream("parity");
+        let mut random = Stream::seed_from_u64(seed);
         pair.reset();
         for step in 0..40 {
             let (words, case) = (generate::command(&mut random), format!("seed {seed}, step {step}"));
@@ -79,7 +78,7 @@ fn commands_at_the_edges_get_equal_replies() {
 fn patterns_match_the_same_keys() {
     let Some(server) = Server::start() else { return };
     let mut pair = Pair::new(&server);
-    let mut random = Seed(1).stream("glob");
+    let mut random = Stream::seed_from_u64(1);
     pair.reset();
     for _ in 0..120 {
         let key = generate::letters(&mut random, b"ab-]^[\\*\xff", 5);
@@ -426,7 +425,7 @@ fn wall_ms() -> u64 {
 mod generate;
 #[path = "redis_parity/limits.rs"]
 mod limits;
-#[path = "servers/program.rs"]
+#[path = "../../../tests/servers/program.rs"]
 mod program;
 #[path = "redis_parity/scripts.rs"]
 mod scripts;

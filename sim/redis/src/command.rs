@@ -77,22 +77,22 @@ pub(super) enum Run {
 pub(super) type Args<'a> = [Cow<'a, [u8]>];
 
 /// A command has written its reply, or refuses.
-pub(super) type Done = Result<(), Refusal>;
+pub(super) type Done = Result<(), ErrorReply>;
 
 /// Why a command refuses: the text of the error, code first.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum ErrorReply {
     /// A text of Redis.
     Fixed(&'static str),
     /// A text with words of the client in it.
     Formatted(Vec<u8>),
 }
 
-pub(super) const WRONG_TYPE: Refusal =
-    Refusal::Fixed("WRONGTYPE Operation against a key holding the wrong kind of value");
-pub(super) const NOT_AN_INTEGER: Refusal = Refusal::Fixed("ERR value is not an integer or out of range");
-pub(super) const SYNTAX: Refusal = Refusal::Fixed("ERR syntax error");
-pub(super) const OVERFLOW: Refusal = Refusal::Fixed("ERR increment or decrement would overflow");
+pub(super) const WRONG_TYPE: ErrorReply =
+    ErrorReply::Fixed("WRONGTYPE Operation against a key holding the wrong kind of value");
+pub(super) const NOT_AN_INTEGER: ErrorReply = ErrorReply::Fixed("ERR value is not an integer or out of range");
+pub(super) const SYNTAX: ErrorReply = ErrorReply::Fixed("ERR syntax error");
+pub(super) const OVERFLOW: ErrorReply = ErrorReply::Fixed("ERR increment or decrement would overflow");
 
 /// What the server knows of a connection.
 #[derive(Debug, Default)]
@@ -156,13 +156,13 @@ pub(super) struct Running {
 
 /// Runs a command that a script called, and writes its reply; an error if the script may not call it so.
 pub(super) fn execute_from_script(call: &mut Call<'_>, args: &Args<'_>, script: &mut Running) -> Done {
-    let command = find(args).map_err(|_| Refusal::Fixed("ERR Unknown Redis command called from script"))?;
+    let command = find(args).map_err(|_| ErrorReply::Fixed("ERR Unknown Redis command called from script"))?;
     if !command.takes(args.len()) {
-        return Err(Refusal::Fixed("ERR Wrong number of args calling Redis command from script"));
+        return Err(ErrorReply::Fixed("ERR Wrong number of args calling Redis command from script"));
     }
     let run = match command.run {
         Run::Data(run) if !command.flags.contains(&Flag::NoScript) => run,
-        _ => return Err(Refusal::Fixed("ERR This Redis command is not allowed from script")),
+        _ => return Err(ErrorReply::Fixed("ERR This Redis command is not allowed from script")),
     };
     if let Some(refusal) = state::refuses_from_script(call.server, command, script) {
         return call.server.refuse(refusal);
@@ -175,16 +175,16 @@ pub(super) fn execute_from_script(call: &mut Call<'_>, args: &Args<'_>, script: 
 }
 
 /// The error for a command with too few or too many words.
-pub(super) fn wrong_arity(name: &str) -> Refusal {
-    Refusal::Formatted(format!("ERR wrong number of arguments for '{name}' command").into_bytes())
+pub(super) fn wrong_arity(name: &str) -> ErrorReply {
+    ErrorReply::Formatted(format!("ERR wrong number of arguments for '{name}' command").into_bytes())
 }
 
 /// A word as a number.
-pub(super) fn integer(word: &[u8]) -> Result<i64, Refusal> {
+pub(super) fn integer(word: &[u8]) -> Result<i64, ErrorReply> {
     number::parse(word).ok_or(NOT_AN_INTEGER)
 }
 
-impl Refusal {
+impl ErrorReply {
     pub(super) fn text(&self) -> &[u8] {
         match self {
             Self::Fixed(text) => text.as_bytes(),
@@ -225,7 +225,7 @@ pub(super) fn flags() -> Vec<(&'static str, Vec<&'static str>)> {
     members.map(|command| (command.name, command.flags.iter().map(|flag| flag.name()).collect())).collect()
 }
 
-fn find(args: &Args<'_>) -> Result<&'static Command, Refusal> {
+fn find(args: &Args<'_>) -> Result<&'static Command, ErrorReply> {
     let Some(command) = args.first().and_then(|name| lookup(name)) else { return Err(unknown_command(args)) };
     let (Run::Container(members), Some(member)) = (&command.run, args.get(1)) else { return Ok(command) };
     let found = members.iter().find(|candidate| {
@@ -241,7 +241,7 @@ fn find(args: &Args<'_>) -> Result<&'static Command, Refusal> {
             container.as_bytes(),
             b" HELP.",
         ];
-        Refusal::Formatted(parts.concat())
+        ErrorReply::Formatted(parts.concat())
     })
 }
 
@@ -253,7 +253,7 @@ fn lookup(name: &[u8]) -> Option<&'static Command> {
     COMMANDS.get(std::str::from_utf8(lower).ok()?).copied()
 }
 
-fn unknown_command(args: &Args<'_>) -> Refusal {
+fn unknown_command(args: &Args<'_>) -> ErrorReply {
     let name = args.first().map(|name| reply::c_string(name)).unwrap_or_default();
     let mut shown = Vec::new();
     for arg in args.iter().skip(1) {
@@ -265,14 +265,14 @@ fn unknown_command(args: &Args<'_>) -> Refusal {
         shown.extend_from_slice(b"' ");
     }
     let parts = [&b"ERR unknown command '"[..], &name[..name.len().min(128)], b"', with args beginning with: ", &shown];
-    Refusal::Formatted(parts.concat())
+    ErrorReply::Formatted(parts.concat())
 }
 
 fn refuse(out: &mut Vec<u8>, done: Done) {
     match done {
         Ok(()) => {}
-        Err(Refusal::Fixed(text)) => reply::error(out, text),
-        Err(Refusal::Formatted(text)) => reply::error_format(out, &[&text]),
+        Err(ErrorReply::Fixed(text)) => reply::error(out, text),
+        Err(ErrorReply::Formatted(text)) => reply::error_format(out, &[&text]),
     }
 }
 

@@ -10,11 +10,11 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     Content, Dumped,
-    command::{Done, Refusal, WRONG_TYPE},
+    command::{Done, ErrorReply, WRONG_TYPE},
     limits::Limits,
     reply,
 };
-use crate::faults::{Denied, Refusal as State};
+use crate::Refusal;
 
 /// The number of databases, as in the default configuration.
 pub(super) const DATABASES: usize = 16;
@@ -35,9 +35,9 @@ pub(super) struct Server {
     pub(super) script_words: u64,
     pub(super) limits: Limits,
     /// The commands that no user may run at present.
-    pub(super) denied: Option<Denied>,
+    pub(super) denied: &'static [&'static str],
     /// Why it refuses some commands at present, if it does.
-    pub(super) state: Option<State>,
+    pub(super) state: Option<Refusal>,
     /// Whether the script that keeps it busy can be killed: it has written nothing.
     pub(super) is_killable: bool,
     /// Commands and clients refused for such a reason so far.
@@ -100,11 +100,11 @@ impl Server {
 
     /// Whether it is a replica.
     pub(super) fn is_replica(&self) -> bool {
-        matches!(self.state, Some(State::ReadOnly | State::MasterDown))
+        matches!(self.state, Some(Refusal::ReadOnly | Refusal::MasterDown))
     }
 
     /// Refuses a command for the state that the server is in.
-    pub(super) fn refuse(&mut self, refusal: Refusal) -> Done {
+    pub(super) fn refuse(&mut self, refusal: ErrorReply) -> Done {
         self.refusals += 1;
         Err(refusal)
     }
@@ -176,7 +176,7 @@ impl Database {
     }
 
     /// The string at a key.
-    pub(super) fn string(&mut self, key: &[u8], now_ms: i64) -> Result<Option<&mut Vec<u8>>, Refusal> {
+    pub(super) fn string(&mut self, key: &[u8], now_ms: i64) -> Result<Option<&mut Vec<u8>>, ErrorReply> {
         match self.get(key, now_ms).map(|entry| &mut entry.value) {
             None => Ok(None),
             Some(Value::String(bytes)) => Ok(Some(bytes)),
@@ -185,7 +185,7 @@ impl Database {
     }
 
     /// The hash at a key.
-    pub(super) fn hash(&mut self, key: &[u8], now_ms: i64) -> Result<Option<&mut Hash>, Refusal> {
+    pub(super) fn hash(&mut self, key: &[u8], now_ms: i64) -> Result<Option<&mut Hash>, ErrorReply> {
         match self.get(key, now_ms).map(|entry| &mut entry.value) {
             None => Ok(None),
             Some(Value::Hash(hash)) => Ok(Some(hash)),
@@ -194,7 +194,7 @@ impl Database {
     }
 
     /// The hash at a key, which is there afterwards.
-    pub(super) fn hash_or_new(&mut self, key: &[u8], now_ms: i64) -> Result<&mut Hash, Refusal> {
+    pub(super) fn hash_or_new(&mut self, key: &[u8], now_ms: i64) -> Result<&mut Hash, ErrorReply> {
         if self.get(key, now_ms).is_none() {
             self.put(key, Entry { value: Value::Hash(Hash::default()), expires_at_ms: None });
         }

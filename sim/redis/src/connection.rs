@@ -1,11 +1,11 @@
 //! Commands on the connection: PING, ECHO, SELECT, HELLO, AUTH, CLIENT. QUIT is in the loop that reads requests.
 
 use super::{
-    command::{Args, Call, Command, Done, Flag, Refusal, Run, SYNTAX, integer, wrong_arity},
+    command::{Args, Call, Command, Done, ErrorReply, Flag, Run, SYNTAX, integer, wrong_arity},
     data::DATABASES,
     reply,
 };
-use crate::faults::Refusal as State;
+use crate::Refusal;
 
 pub(super) const COMMANDS: &[Command] = &[
     Command {
@@ -55,11 +55,11 @@ const CLIENT: &[Command] = &[
     },
 ];
 
-const NOT_AUTHENTICATED: Refusal = Refusal::Fixed(
+const NOT_AUTHENTICATED: ErrorReply = ErrorReply::Fixed(
     "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> option \
      can be used to authenticate the client and select the RESP protocol version at the same time",
 );
-const WRONG_PASSWORD: Refusal = Refusal::Fixed("WRONGPASS invalid username-password pair or user is disabled.");
+const WRONG_PASSWORD: ErrorReply = ErrorReply::Fixed("WRONGPASS invalid username-password pair or user is disabled.");
 
 fn ping(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     match args {
@@ -82,9 +82,9 @@ fn quit(call: &mut Call<'_>, _: &Args<'_>) -> Done {
 
 fn select(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     let number = i32::try_from(integer(&args[1])?)
-        .map_err(|_| Refusal::Fixed("ERR value is out of range, value must between -2147483648 and 2147483647"))?;
+        .map_err(|_| ErrorReply::Fixed("ERR value is out of range, value must between -2147483648 and 2147483647"))?;
     let number = usize::try_from(number).ok().filter(|&number| number < DATABASES);
-    call.session.database = number.ok_or(Refusal::Fixed("ERR DB index is out of range"))?;
+    call.session.database = number.ok_or(ErrorReply::Fixed("ERR DB index is out of range"))?;
     reply::status(call.out, b"OK");
     Ok(())
 }
@@ -92,9 +92,9 @@ fn select(call: &mut Call<'_>, args: &Args<'_>) -> Done {
 fn auth(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     match args {
         // There is a password, and it is another one.
-        [_, _] | [_, _, _] if call.server.state == Some(State::NoAuth) => return Err(WRONG_PASSWORD),
+        [_, _] | [_, _, _] if call.server.state == Some(Refusal::NoAuth) => return Err(WRONG_PASSWORD),
         [_, _] => {
-            return Err(Refusal::Fixed(
+            return Err(ErrorReply::Fixed(
                 "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
                  configuration is correct?",
             ));
@@ -108,10 +108,10 @@ fn auth(call: &mut Call<'_>, args: &Args<'_>) -> Done {
 
 fn hello(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     if let Some(version) = args.get(1) {
-        let version =
-            integer(version).map_err(|_| Refusal::Fixed("ERR Protocol version is not an integer or out of range"))?;
+        let version = integer(version)
+            .map_err(|_| ErrorReply::Fixed("ERR Protocol version is not an integer or out of range"))?;
         if version != 2 {
-            return Err(Refusal::Fixed("NOPROTO unsupported protocol version"));
+            return Err(ErrorReply::Fixed("NOPROTO unsupported protocol version"));
         }
     }
     let (mut rest, mut user) = (args.get(2..).unwrap_or_default(), None);
@@ -127,11 +127,11 @@ fn hello(call: &mut Call<'_>, args: &Args<'_>) -> Done {
             }
             _ => {
                 let parts = [&b"ERR Syntax error in HELLO option '"[..], reply::c_string(option), b"'"];
-                return Err(Refusal::Formatted(parts.concat()));
+                return Err(ErrorReply::Formatted(parts.concat()));
             }
         };
     }
-    let needs_password = call.server.state == Some(State::NoAuth);
+    let needs_password = call.server.state == Some(Refusal::NoAuth);
     if user.is_some_and(|user| needs_password || !is_default_user(user)) {
         return Err(WRONG_PASSWORD);
     }
@@ -174,7 +174,7 @@ fn client_setname(call: &mut Call<'_>, args: &Args<'_>) -> Done {
 
 fn set_name(call: &mut Call<'_>, name: &[u8]) -> Done {
     if !name.iter().all(u8::is_ascii_graphic) {
-        return Err(Refusal::Fixed("ERR Client names cannot contain spaces, newlines or special characters."));
+        return Err(ErrorReply::Fixed("ERR Client names cannot contain spaces, newlines or special characters."));
     }
     name.clone_into(&mut call.session.name);
     Ok(())

@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, fmt};
 
 use super::{
-    command::{Args, Call, Command, Done, Flag, Refusal, Run, integer},
+    command::{Args, Call, Command, Done, ErrorReply, Flag, Run, integer},
     lua::{Interpreter, Script, SharedRandom},
     reply,
     state::{self, ScriptFlags},
 };
-use crate::faults::Refusal as State;
+use crate::Refusal;
 
 pub(super) const COMMANDS: &[Command] = &[
     Command { name: "eval", arity: -3, flags: &[Flag::NoScript, Flag::Stale], run: Run::Scripts(eval) },
@@ -23,7 +23,7 @@ const SCRIPT: &[Command] = &[
     Command { name: "script|load", arity: 3, flags: &[Flag::NoScript, Flag::Stale], run: Run::Scripts(script_load) },
 ];
 
-const NO_SCRIPT: Refusal = Refusal::Fixed("NOSCRIPT No matching script. Please use EVAL.");
+const NO_SCRIPT: ErrorReply = ErrorReply::Fixed("NOSCRIPT No matching script. Please use EVAL.");
 
 /// The scripts that a process knows, and the Lua state that they run in.
 #[derive(Default)]
@@ -45,7 +45,7 @@ impl Scripts {
     }
 
     /// Compiles a script unless the cache has it.
-    fn load(&mut self, text: &[u8]) -> Result<Sha, Refusal> {
+    fn load(&mut self, text: &[u8]) -> Result<Sha, ErrorReply> {
         let sha = digest(text);
         if !self.cache.contains_key(&sha) {
             let interpreter = match &mut self.interpreter {
@@ -55,7 +55,7 @@ impl Scripts {
             let (text, flags) = without_shebang(text)?;
             let function = interpreter.compile(&text).map_err(|error| broken(&error))?;
             let function = function.map_err(|message| {
-                Refusal::Formatted([b"ERR Error compiling script (new function): ", &message[..]].concat())
+                ErrorReply::Formatted([b"ERR Error compiling script (new function): ", &message[..]].concat())
             })?;
             self.cache.insert(sha, Script { function, flags });
         }
@@ -106,7 +106,7 @@ fn script_flush(call: &mut Call<'_>, scripts: &mut Scripts, args: &Args<'_>) -> 
     match &args[2..] {
         [] => {}
         [mode] if mode.eq_ignore_ascii_case(b"sync") || mode.eq_ignore_ascii_case(b"async") => {}
-        _ => return Err(Refusal::Fixed("ERR SCRIPT FLUSH only support SYNC|ASYNC option")),
+        _ => return Err(ErrorReply::Fixed("ERR SCRIPT FLUSH only support SYNC|ASYNC option")),
     }
     scripts.flush();
     reply::status(call.out, b"OK");
@@ -114,44 +114,44 @@ fn script_flush(call: &mut Call<'_>, scripts: &mut Scripts, args: &Args<'_>) -> 
 }
 
 fn script_kill(call: &mut Call<'_>, _: &Args<'_>) -> Done {
-    if call.server.state == Some(State::Busy) && call.server.is_killable {
+    if call.server.state == Some(Refusal::Busy) && call.server.is_killable {
         (call.server.state, call.server.is_killable) = (None, false);
         reply::status(call.out, b"OK");
         return Ok(());
     }
-    if call.server.state == Some(State::Busy) {
-        return Err(Refusal::Fixed(
+    if call.server.state == Some(Refusal::Busy) {
+        return Err(ErrorReply::Fixed(
             "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the \
              script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.",
         ));
     }
-    Err(Refusal::Fixed("NOTBUSY No scripts in execution right now."))
+    Err(ErrorReply::Fixed("NOTBUSY No scripts in execution right now."))
 }
 
-fn key_count(args: &Args<'_>) -> Result<usize, Refusal> {
+fn key_count(args: &Args<'_>) -> Result<usize, ErrorReply> {
     let count = integer(&args[2])?;
-    let count = usize::try_from(count).map_err(|_| Refusal::Fixed("ERR Number of keys can't be negative"))?;
+    let count = usize::try_from(count).map_err(|_| ErrorReply::Fixed("ERR Number of keys can't be negative"))?;
     if count > args.len() - 3 {
-        return Err(Refusal::Fixed("ERR Number of keys can't be greater than number of args"));
+        return Err(ErrorReply::Fixed("ERR Number of keys can't be greater than number of args"));
     }
     Ok(count)
 }
 
 /// A script's text as Lua takes it: the first line may say `#!lua`, and stays in place as an empty one. With what it says.
-fn without_shebang(text: &[u8]) -> Result<(Vec<u8>, Option<ScriptFlags>), Refusal> {
+fn without_shebang(text: &[u8]) -> Result<(Vec<u8>, Option<ScriptFlags>), ErrorReply> {
     if !text.starts_with(b"#!") {
         return Ok((text.to_vec(), None));
     }
-    let end = text.iter().position(|&byte| byte == b'\n').ok_or(Refusal::Fixed("ERR Invalid script shebang"))?;
+    let end = text.iter().position(|&byte| byte == b'\n').ok_or(ErrorReply::Fixed("ERR Invalid script shebang"))?;
     let mut words = text[..end].split(|&byte| byte == b' ');
     let engine = words.next().unwrap_or_default();
     if engine != b"#!lua" {
-        return Err(Refusal::Formatted([b"ERR Unexpected engine in script shebang: ", engine].concat()));
+        return Err(ErrorReply::Formatted([b"ERR Unexpected engine in script shebang: ", engine].concat()));
     }
     let mut flags = ScriptFlags::default();
     for word in words {
         let Some(named) = word.strip_prefix(b"flags=") else {
-            return Err(Refusal::Formatted([b"ERR Unknown lua shebang option: ", word].concat()));
+            return Err(ErrorReply::Formatted([b"ERR Unknown lua shebang option: ", word].concat()));
         };
         for flag in named.split(|&byte| byte == b',').filter(|_| !named.is_empty()) {
             match flag {
@@ -160,7 +160,7 @@ fn without_shebang(text: &[u8]) -> Result<(Vec<u8>, Option<ScriptFlags>), Refusa
                 b"allow-stale" => flags.allow_stale = true,
                 // They are of clusters.
                 b"no-cluster" | b"allow-cross-slot-keys" => {}
-                _ => return Err(Refusal::Formatted([b"ERR Unexpected flag in script shebang: ", flag].concat())),
+                _ => return Err(ErrorReply::Formatted([b"ERR Unexpected flag in script shebang: ", flag].concat())),
             }
         }
     }
@@ -180,8 +180,8 @@ fn read_sha(text: &[u8]) -> Option<Sha> {
 }
 
 /// Lua itself failed, which is to say that memory ran out.
-fn broken(error: &mlua::Error) -> Refusal {
-    Refusal::Formatted(format!("ERR failed to load the script: {error}").into_bytes())
+fn broken(error: &mlua::Error) -> ErrorReply {
+    ErrorReply::Formatted(format!("ERR failed to load the script: {error}").into_bytes())
 }
 
 impl fmt::Debug for Scripts {

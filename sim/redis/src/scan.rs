@@ -4,7 +4,7 @@
 //! position in the order of `data`, so it holds however many keys come and go in between.
 
 use super::{
-    command::{Args, Call, Command, Done, Flag, Refusal, Run, SYNTAX, integer},
+    command::{Args, Call, Command, Done, ErrorReply, Flag, Run, SYNTAX, integer},
     glob, number, reply,
 };
 
@@ -32,7 +32,7 @@ struct Options<'a> {
 }
 
 fn scan(call: &mut Call<'_>, args: &Args<'_>) -> Done {
-    let cursor = number::parse_cursor(&args[1]).ok_or(Refusal::Fixed("ERR invalid cursor"))?;
+    let cursor = number::parse_cursor(&args[1]).ok_or(ErrorReply::Fixed("ERR invalid cursor"))?;
     let options = options(&args[2..])?;
     let database = call.server.database(call.session.database);
     let (next, page) = database.page(cursor, options.count);
@@ -53,7 +53,7 @@ fn scan(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     Ok(())
 }
 
-fn options<'a>(mut words: &'a Args<'_>) -> Result<Options<'a>, Refusal> {
+fn options<'a>(mut words: &'a Args<'_>) -> Result<Options<'a>, ErrorReply> {
     let mut options = Options { count: 10, pattern: None, type_name: None };
     while let [name, rest @ ..] = words {
         let [value, rest @ ..] = rest else { return Err(SYNTAX) };
@@ -78,7 +78,7 @@ fn options<'a>(mut words: &'a Args<'_>) -> Result<Options<'a>, Refusal> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use crate::redis::{ClientId, Engine};
+    use crate::{ClientId, Engine};
 
     fn ask(engine: &mut Engine, line: &str) -> Vec<String> {
         let mut out = Vec::new();

@@ -2,7 +2,7 @@
 //! a real server.
 
 use super::{ClientId, Engine, request};
-use crate::faults::{Denied, Refusal, ServerLimit};
+use crate::{Refusal, ServerLimit};
 
 /// The limits that a server is set to.
 #[derive(Clone, Copy, Debug)]
@@ -51,9 +51,9 @@ impl Engine {
         self.server.limits = Limits::default();
     }
 
-    /// Denies every user these commands from now on, or none any more. A restart keeps it.
-    pub fn deny(&mut self, denied: Option<Denied>) {
-        self.server.denied = denied;
+    /// Denies every user these commands from now on (in lower case), and no others. A restart keeps it.
+    pub fn deny(&mut self, commands: &'static [&'static str]) {
+        self.server.denied = commands;
     }
 
     /// Refuses one client from now on, as [`Self::refuse`] refuses all clients; `None` ends that.

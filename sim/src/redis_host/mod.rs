@@ -1,7 +1,9 @@
-//! The engine as a process of the simulated world.
+//! The Redis engine as a process of the simulated world.
 //!
 //! It does one thing at a time, as redis-server does: a script that works on a large record keeps every client waiting
 //! for as long as it takes. What takes less than a millisecond takes no time here: it is less than links vary by.
+
+mod garble;
 
 use std::{
     collections::BTreeMap,
@@ -14,11 +16,12 @@ use std::{
 
 use futures_util::future::{AbortHandle, abortable};
 use seedbed_env::Env as _;
+use seedbed_redis::{ClientId, Engine, Flow, Refusal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{ClientId, Engine, Flow, garble::Garbled};
+use self::garble::Garbled;
 use crate::{
-    faults::{Moment, Persistence, Refusal},
+    faults::{Moment, Persistence},
     history::Stop,
     world::{Host, SimEnv, SimStream, World, moments::Moments},
 };

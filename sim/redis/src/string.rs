@@ -1,7 +1,7 @@
 //! Commands on strings.
 
 use super::{
-    command::{Args, Call, Command, Done, Flag, NOT_AN_INTEGER, OVERFLOW, Refusal, Run, SYNTAX, integer},
+    command::{Args, Call, Command, Done, ErrorReply, Flag, NOT_AN_INTEGER, OVERFLOW, Run, SYNTAX, integer},
     data::{Entry, Value},
     number, reply,
 };
@@ -56,7 +56,7 @@ fn append(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     let database = call.database();
     let length = if let Some(bytes) = database.string(&args[1], now_ms)? {
         if bytes.len() + args[2].len() > bytes_max {
-            return Err(Refusal::Fixed("ERR string exceeds maximum allowed size (proto-max-bulk-len)"));
+            return Err(ErrorReply::Fixed("ERR string exceeds maximum allowed size (proto-max-bulk-len)"));
         }
         bytes.extend_from_slice(&args[2]);
         bytes.len()
@@ -121,7 +121,7 @@ fn set(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     Ok(())
 }
 
-fn set_options<'a>(words: &'a Args<'_>) -> Result<SetOptions<'a>, Refusal> {
+fn set_options<'a>(words: &'a Args<'_>) -> Result<SetOptions<'a>, ErrorReply> {
     let mut options = SetOptions::default();
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -157,8 +157,8 @@ fn set_options<'a>(words: &'a Args<'_>) -> Result<SetOptions<'a>, Refusal> {
     Ok(options)
 }
 
-fn deadline(unit: Unit, word: &[u8], now_ms: i64) -> Result<i64, Refusal> {
-    const INVALID: Refusal = Refusal::Fixed("ERR invalid expire time in 'set' command");
+fn deadline(unit: Unit, word: &[u8], now_ms: i64) -> Result<i64, ErrorReply> {
+    const INVALID: ErrorReply = ErrorReply::Fixed("ERR invalid expire time in 'set' command");
     let amount = integer(word)?;
     let in_ms = match unit {
         Unit::Seconds | Unit::SecondsSinceEpoch => amount.checked_mul(1_000),
@@ -184,7 +184,7 @@ fn incrby(call: &mut Call<'_>, args: &Args<'_>) -> Done {
 }
 
 fn decrby(call: &mut Call<'_>, args: &Args<'_>) -> Done {
-    let amount = integer(&args[2])?.checked_neg().ok_or(Refusal::Fixed("ERR decrement would overflow"))?;
+    let amount = integer(&args[2])?.checked_neg().ok_or(ErrorReply::Fixed("ERR decrement would overflow"))?;
     add(call, &args[1], amount)
 }
 

@@ -1,7 +1,7 @@
 //! Commands on hashes.
 
 use super::{
-    command::{Args, Call, Command, Done, Flag, OVERFLOW, Refusal, Run, integer, wrong_arity},
+    command::{Args, Call, Command, Done, ErrorReply, Flag, OVERFLOW, Run, integer, wrong_arity},
     data::{Hash, Pair},
     number, reply,
 };
@@ -107,7 +107,7 @@ fn hincrby(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     let (amount, now_ms) = (integer(&args[3])?, call.now_ms);
     let database = call.database();
     let before = match database.hash(&args[1], now_ms)?.and_then(|hash| hash.get(&args[2])) {
-        Some(value) => number::parse(value).ok_or(Refusal::Fixed("ERR hash value is not an integer"))?,
+        Some(value) => number::parse(value).ok_or(ErrorReply::Fixed("ERR hash value is not an integer"))?,
         None => 0,
     };
     // Redis makes the hash before it looks at the sum, but a hash that is there has a field, so that is not seen.
@@ -117,7 +117,7 @@ fn hincrby(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     Ok(())
 }
 
-fn read<T>(call: &mut Call<'_>, args: &Args<'_>, view: impl FnOnce(&Hash) -> T) -> Result<Option<T>, Refusal> {
+fn read<T>(call: &mut Call<'_>, args: &Args<'_>, view: impl FnOnce(&Hash) -> T) -> Result<Option<T>, ErrorReply> {
     let now_ms = call.now_ms;
     Ok(call.database().hash(&args[1], now_ms)?.map(|hash| view(hash)))
 }
@@ -137,7 +137,7 @@ fn list(call: &mut Call<'_>, args: &Args<'_>, part: fn(Pair<'_>) -> &[u8]) -> Do
     Ok(())
 }
 
-fn set(call: &mut Call<'_>, args: &Args<'_>, name: &str) -> Result<i64, Refusal> {
+fn set(call: &mut Call<'_>, args: &Args<'_>, name: &str) -> Result<i64, ErrorReply> {
     let pairs = &args[2..];
     if pairs.len() % 2 == 1 {
         return Err(wrong_arity(name));

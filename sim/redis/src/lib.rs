@@ -1,8 +1,24 @@
-//! One redis-server process as a pure value: bytes and time in, bytes out.
+//! One redis-server process as a pure value: bytes and time in, bytes out. No clock, no socket, no task: whoever serves it
+//! brings these. [`serve_tcp`] does on a real port, with the real clock.
+//!
+//! ```
+//! use seedbed_redis::{ClientId, Engine};
+//!
+//! let (mut engine, client, mut replies) = (Engine::new(), ClientId(0), Vec::new());
+//! engine.connect(client);
+//! engine.feed(client, b"SET k v PX 10\r\nGET k\r\n", 1_000, &mut replies);
+//! engine.feed(client, b"GET k\r\n", 1_010, &mut replies);
+//! assert_eq!(replies, b"+OK\r\n$1\r\nv\r\n$-1\r\n");
+//! ```
+//!
+//! The measure is redis-server 7.0.15 in its default configuration: where the two answer differently, this one is
+//! wrong. `tests/redis_parity.rs` sends both the same commands.
 //!
 //! | where | what |
 //! | --- | --- |
-//! | `mod` | [`Engine`]: clients, their buffers, the loop from bytes to commands |
+//! | here | [`Engine`]: clients, their buffers, the loop from bytes to commands |
+//! | [`serve_tcp`] | the real edge: one engine on a loopback port with the real clock, for examples and tests |
+//! | `operator` | what an operator can do to a server: [`Refusal`], [`ServerLimit`] |
 //! | `state` | which commands a server refuses that is out of memory, read-only, loading.. |
 //! | `limits` | the limits of a server, and what it does to a connection that passes one |
 //! | `request` | the request parser, with Redis's limits and its protocol errors |
@@ -44,11 +60,13 @@ mod keyspace;
 mod limits;
 mod lua;
 mod number;
+mod operator;
 mod random;
 mod reply;
 mod request;
 mod scan;
 mod scripting;
+pub mod serve_tcp;
 mod server;
 mod state;
 mod string;
@@ -57,13 +75,13 @@ use std::{borrow::Cow, collections::BTreeMap, fmt, mem};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+pub use self::operator::{REFUSALS, Refusal, ServerLimit};
 use self::{
     command::{Call, Session},
     data::Server,
     request::Request,
     scripting::Scripts,
 };
-use crate::faults::{Refusal, ServerLimit};
 
 /// The data, script cache and clients of one redis-server process.
 #[derive(Debug)]

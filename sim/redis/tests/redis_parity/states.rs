@@ -5,7 +5,7 @@
 //! Errors are compared to the byte; of other replies it counts that they are no errors. All go in one write, since a
 //! server that loads its data looks at its clients between two keys alone.
 
-use seedbed::faults::Refusal;
+use seedbed_redis::Refusal;
 
 use super::*;
 

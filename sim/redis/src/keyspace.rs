@@ -1,7 +1,7 @@
 //! Commands on keys of any type: removal, deadlines, whole databases. SCAN and KEYS are in `scan`.
 
 use super::{
-    command::{Args, Call, Command, Done, Flag, NOT_AN_INTEGER, Refusal, Run, SYNTAX},
+    command::{Args, Call, Command, Done, ErrorReply, Flag, NOT_AN_INTEGER, Run, SYNTAX},
     number, reply,
 };
 
@@ -117,7 +117,7 @@ fn set_deadline(call: &mut Call<'_>, args: &Args<'_>, form: Form) -> Done {
     let amount = number::parse(&args[2]).ok_or(NOT_AN_INTEGER)?;
     let base = if form.from_now { now_ms } else { 0 };
     let at_ms = amount.checked_mul(form.ms_per_unit).and_then(|amount| amount.checked_add(base)).ok_or_else(|| {
-        Refusal::Formatted(format!("ERR invalid expire time in '{}' command", form.name).into_bytes())
+        ErrorReply::Formatted(format!("ERR invalid expire time in '{}' command", form.name).into_bytes())
     })?;
     let database = call.server.database(call.session.database);
     let Some(entry) = database.get(&args[1], now_ms).filter(|entry| condition.holds(entry.expires_at_ms, at_ms)) else {
@@ -133,7 +133,7 @@ fn set_deadline(call: &mut Call<'_>, args: &Args<'_>, form: Form) -> Done {
     Ok(())
 }
 
-fn condition(words: &Args<'_>) -> Result<Condition, Refusal> {
+fn condition(words: &Args<'_>) -> Result<Condition, ErrorReply> {
     let mut condition = Condition::default();
     for word in words {
         match word.to_ascii_lowercase().as_slice() {
@@ -141,14 +141,14 @@ fn condition(words: &Args<'_>) -> Result<Condition, Refusal> {
             b"xx" => condition.has_one = true,
             b"gt" => condition.later = true,
             b"lt" => condition.earlier = true,
-            _ => return Err(Refusal::Formatted([b"ERR Unsupported option ", reply::c_string(word)].concat())),
+            _ => return Err(ErrorReply::Formatted([b"ERR Unsupported option ", reply::c_string(word)].concat())),
         }
     }
     if condition.has_none && (condition.has_one || condition.later || condition.earlier) {
-        return Err(Refusal::Fixed("ERR NX and XX, GT or LT options at the same time are not compatible"));
+        return Err(ErrorReply::Fixed("ERR NX and XX, GT or LT options at the same time are not compatible"));
     }
     if condition.later && condition.earlier {
-        return Err(Refusal::Fixed("ERR GT and LT options at the same time are not compatible"));
+        return Err(ErrorReply::Fixed("ERR GT and LT options at the same time are not compatible"));
     }
     Ok(condition)
 }
