@@ -5,6 +5,7 @@ mod stage;
 use std::{collections::BTreeSet, future::Future, pin::pin, task::Poll, time::Duration};
 
 use contact_cache::{Config, Freshness, Patch, State};
+use seedbed::redis_host::REDIS;
 use serde_json::json;
 use stage::{Cache, Stage, config, field, play, profile, uid};
 
@@ -166,13 +167,13 @@ fn calls_while_what_is_pending_is_merged() {
         let cache = stage.open_with(1, slow).await;
         cancel_everywhere(&stage, &cache, async |stage, cache| {
             stage.cut(1, true);
-            stage.world.net().reset_between(1, seedbed::world::Host::Redis);
+            stage.world.net().reset_between(1, REDIS);
             stage.away(cache).await;
             for number in 0..100 {
                 cache.upsert(&uid(&format!("pending {number}")), &field("v", "1")).await.expect("the disk works");
             }
             // Slow enough to be met in the middle.
-            stage.world.net().set_extra_us(1, seedbed::world::Host::Redis, 2_000);
+            stage.world.net().set_extra_us(1, REDIS, 2_000);
             stage.cut(1, false);
             stage.until("recovering", || cache.health().state == State::Recovering).await;
         })

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 use contact_cache::{Config, Placement, Source, State};
 use seedbed::{
     faults::Refusal::{self, *},
-    world::Host,
+    redis_host::REDIS,
 };
 use serde_json::json;
 use stage::{
@@ -113,7 +113,7 @@ fn a_server_without_room_is_asked_again_until_it_has_some() {
         let cache = stage.open(1).await;
         stage.at_rest(&cache).await;
         refuse(&stage, Some(MaxClients));
-        stage.world.net().reset_between(1, Host::Redis);
+        stage.world.net().reset_between(1, REDIS);
         stage.away(&cache).await;
         cache.upsert(&uid("u"), &field("v", "1")).await.expect("the disk works");
         stage.sleep(OUTAGE).await;

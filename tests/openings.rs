@@ -8,7 +8,8 @@ mod stage;
 use std::{future::Future, pin::pin, task::Poll, time::Duration};
 
 use contact_cache::{Config, ContactCache, OpenError, Placement, Source, State, env::Env};
-use seedbed::world::{Host, SimEnv};
+use seedbed::redis_host::REDIS;
+use seedbed::world::SimEnv;
 use serde_json::json;
 use stage::{Cache, Stage, config, field, play, profile, uid};
 
@@ -113,7 +114,7 @@ fn a_close_at_any_moment_of_the_work_in_the_background_leaves_nothing_and_loses_
                 cache.upsert(&uid(&format!("u{number}")), &field("v", "1")).await.expect("the disk works");
             }
             cache.close().await.expect("the disk works");
-            stage.world.net().set_extra_us(INSTANCE, Host::Redis, 3_000);
+            stage.world.net().set_extra_us(INSTANCE, REDIS, 3_000);
             stage.cut(INSTANCE, false);
             let mut opening = pin!(ContactCache::open(env.clone(), config()));
             let cache = opening.as_mut().await.expect("the directory is free");

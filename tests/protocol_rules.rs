@@ -8,7 +8,7 @@ mod stage;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use contact_cache::{Config, Freshness, Patch, Placement, Read, Source, State};
-use seedbed::{faults::Refusal, history::Stop, world::Host};
+use seedbed::{faults::Refusal, history::Stop, redis_host::REDIS};
 use serde_json::json;
 use stage::{Cache, Stage, config, field, play, play_seed, profile, uid};
 
@@ -162,14 +162,14 @@ fn r6_a_success_from_before_the_loss_counts_for_nothing() {
         let cache = stage.open(1).await;
         stage.at_rest(&cache).await;
         // The reply is under way for longer than it takes to notice the loss and to merge everything again.
-        stage.world.net().set_extra_us(Host::Redis, 1, 100_000);
+        stage.world.net().set_extra_us(REDIS, 1, 100_000);
         let (patch, name) = (field("v", "1"), uid("u"));
         let (written, ()) = tokio::join!(biased; cache.upsert(&name, &patch), async {
             stage.sleep(Duration::from_millis(50)).await;
             stage.redis.with_engine(seedbed_redis::Engine::flush_all);
         });
         written.expect("the disk works");
-        stage.world.net().set_extra_us(Host::Redis, 1, 0);
+        stage.world.net().set_extra_us(REDIS, 1, 0);
         stage.sleep(Duration::from_secs(3)).await;
         stage.at_rest(&cache).await;
         let other = stage.open(2).await;
@@ -381,7 +381,7 @@ fn a_crash_at_any_point_of_the_replay_loses_and_doubles_nothing() {
             for number in 0..RECORDS {
                 cache.upsert(&uid(&number.to_string()), &field("v", "1")).await.expect("the disk works");
             }
-            stage.world.net().set_extra_us(1, Host::Redis, 500);
+            stage.world.net().set_extra_us(1, REDIS, 500);
             stage.cut(1, false);
             stage.until("the replay has begun", || cache.health().state == State::Recovering).await;
             stage.world.sleep_us(at * 200).await;

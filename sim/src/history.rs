@@ -11,6 +11,7 @@ mod shown;
 
 use std::sync::Arc;
 
+pub use seedbed_world::Stop;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
@@ -371,18 +372,6 @@ pub enum Phase {
     Quiesce,
     /// Every instance reads every uid, one after the other.
     FinalReads,
-}
-
-/// How an instance stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stop {
-    /// The process was killed; the page cache of its host survived.
-    Killed,
-    /// Its host lost power: what was not synced may be gone.
-    PowerLost,
-    /// It closed its cache and exited.
-    Closed,
 }
 
 /// How an operation ended.

@@ -6,7 +6,7 @@
 //!
 //! - plain data: [`seed`], [`scenario`], [`faults`], [`history`]
 //! - what is asked: [`workload`]; what goes wrong: [`nemesis`], which plays a fault plan
-//! - the simulated world: [`world`] (network, disks, clocks, processes on `madsim`), [`redis_host`] (the
+//! - the simulated world: [`world`], a crate of its own (network, disks, clocks, processes on `madsim`), [`redis_host`] (the
 //!   engine of `seedbed-redis` as one of those processes)
 //! - what is under test, behind a trait: [`subject`]
 //! - one run: [`runner`] in the simulated world, [`live`] on a real server, the [`instances`] being the same; its pen,
@@ -41,9 +41,10 @@ pub mod redis_host;
 pub mod report;
 pub mod runner;
 pub mod scenario;
-pub mod seed;
 pub mod shrink;
 pub mod subject;
 pub mod worker;
 pub mod workload;
-pub mod world;
+
+pub use seedbed_world as world;
+pub use seedbed_world::seed;

@@ -22,7 +22,10 @@ use metrics::{Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metad
 use crate::{
     faults::Moment,
     history::{Answer, History, Outcome, Placement, Source, Stop, What},
-    world::{Host, moments::Moments},
+    world::{
+        Host,
+        moments::{Moments, Step},
+    },
 };
 
 /// A point, and how it is known that it was reached.
@@ -169,14 +172,14 @@ pub struct Metrics {
 struct Told {
     value: AtomicU64,
     /// The mark that rests on it, and who is told of it.
-    brings: Option<(Moment, Moments, Host)>,
+    brings: Option<(&'static str, Moments, Host)>,
 }
 
 impl Told {
     /// The cache has counted something.
     fn brings_moment(&self) {
-        if let Some((moment, moments, host)) = &self.brings {
-            moments.come(moment, *host);
+        if let Some((mark, moments, host)) = &self.brings {
+            moments.come(&Step::Told(mark), *host);
         }
     }
 }
@@ -201,7 +204,7 @@ impl Metrics {
         let mark = ALL.iter().find(wanted);
         let brings = mark.filter(|mark| matches!(mark.by, By::Metric(_))).and_then(|mark| {
             let moments = self.moments.as_ref()?;
-            Some((Moment::Mark(mark.name.into()), moments.clone(), moments.running()?))
+            Some((mark.name, moments.clone(), moments.running()?))
         });
         let cell = Arc::new(Told { brings, ..Told::default() });
         if mark.is_some() {

@@ -14,8 +14,9 @@ use std::{
 use contact_cache::env::{Disk, Endpoint, Env, Network, TokioEnv};
 use seedbed::{
     history::Stop,
+    redis_host::REDIS,
     seed::Seed,
-    world::{Host, SimEnv, SimListener, SimStream, World, net::connect_in_turn},
+    world::{SimEnv, SimListener, SimStream, World, net::connect_in_turn},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -93,12 +94,12 @@ impl Place for Simulation {
     }
 
     fn reset(&self, peer: SimStream) {
-        self.world.net().reset_between(Host::Redis, 1);
+        self.world.net().reset_between(REDIS, 1);
         drop(peer);
     }
 
     fn kill(&self, peer: SimStream) {
-        self.world.kill(Host::Redis, Stop::Killed);
+        self.world.kill(REDIS, Stop::Killed);
         drop(peer);
     }
 }
@@ -114,7 +115,7 @@ pub(crate) fn on_seed<T: Send + 'static>(seed: u64, test: impl AsyncFnOnce(Simul
         let runtime = madsim::runtime::Runtime::with_seed_and_config(seed, madsim::Config::default());
         runtime.block_on(async move {
             let world = World::new(Seed(seed));
-            let (env, peer) = (world.boot(1), world.boot(Host::Redis));
+            let (env, peer) = (world.boot(1), world.boot(REDIS));
             env.disk().create_dir_all("/data".as_ref()).expect("the disk works");
             let output = test(Simulation { world: world.clone(), env, peer, ports: AtomicU32::new(0) }).await;
             world.end().await;

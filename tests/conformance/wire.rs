@@ -4,7 +4,8 @@
 use std::{io, pin::pin, time::Duration};
 
 use contact_cache::env::{Endpoint, Env};
-use seedbed::world::{Host, net::connect_in_turn};
+use seedbed::redis_host::REDIS;
+use seedbed::world::net::connect_in_turn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::place::{Place, Simulation, connected, within};
@@ -64,12 +65,12 @@ pub(crate) async fn a_dead_peer_is_noticed_by_the_user_timeout_and_by_keepalives
 
 impl Wire for Simulation {
     fn cut(&self) {
-        self.world.net().cut(1, Host::Redis, true);
-        self.world.net().cut(Host::Redis, 1, true);
+        self.world.net().cut(1, REDIS, true);
+        self.world.net().cut(REDIS, 1, true);
     }
 
     fn heal(&self) {
-        self.world.net().cut(1, Host::Redis, false);
-        self.world.net().cut(Host::Redis, 1, false);
+        self.world.net().cut(1, REDIS, false);
+        self.world.net().cut(REDIS, 1, false);
     }
 }

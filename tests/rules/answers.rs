@@ -12,7 +12,7 @@ use std::{
 
 use contact_cache::{Config, ContactCache, Error, Freshness, Patch, Placement, Source, State, env::Env as _};
 use futures_util::FutureExt as _;
-use seedbed::world::Host;
+use seedbed::redis_host::REDIS;
 use seedbed_redis::Engine;
 use serde_json::json;
 
@@ -127,13 +127,13 @@ fn all_attempts_of_a_write_together_wait_no_longer_than_for_one_reply() {
             stage.at_rest(&cache).await;
             cache.upsert(&uid("warm"), &field("v", "1")).await.expect("redis");
             fast.upsert(&uid("u"), &field("v", "theirs")).await.expect("redis");
-            stage.world.net().set_extra_us(1, Host::Redis, extra_ms * 1000);
+            stage.world.net().set_extra_us(1, REDIS, extra_ms * 1000);
             let before_us = stage.world.now_us();
             let written = cache.upsert(&uid("u"), &field("v", "mine")).await.expect("one of the tiers");
             let took_ms = (stage.world.now_us() - before_us) / 1000;
             assert!(took_ms < 280, "{extra_ms}: {took_ms} ms");
             assert_eq!(written.placement == Placement::Local, extra_ms > 0, "{extra_ms}: there was time for one");
-            stage.world.net().set_extra_us(1, Host::Redis, 0);
+            stage.world.net().set_extra_us(1, REDIS, 0);
             stage.at_rest(&cache).await;
             assert_eq!(profile(&fast, "u").await, (Source::Shared, Some(json!({"v": "mine"}))), "{extra_ms}");
         });
@@ -147,7 +147,7 @@ fn fill(engine: &mut Engine, stage: &Stage) {
     let words = |number: usize| format!("*3\r\n$3\r\nSET\r\n$10\r\nother{number:05}\r\n$1\r\n1\r\n");
     let requests: String = (0..12_000).map(words).collect();
     let mut replies = Vec::new();
-    engine.feed(client, requests.as_bytes(), stage.world.wall_ms(Host::Redis), &mut replies);
+    engine.feed(client, requests.as_bytes(), stage.world.wall_ms(REDIS), &mut replies);
     assert!(!replies.contains(&b'-'), "an error");
     engine.disconnect(client);
 }
@@ -166,7 +166,7 @@ fn r6_a_list_that_began_before_redis_lost_its_data_is_not_the_word_of_redis() {
             cache.upsert(name, &field("v", "1")).await.expect("redis");
         }
         stage.redis.with_engine(|engine| fill(engine, &stage));
-        stage.world.net().set_extra_us(1, Host::Redis, 8_000);
+        stage.world.net().set_extra_us(1, REDIS, 8_000);
         let lister = cache.clone();
         let listing = stage.spawn(1, async move { lister.list().await.expect("one of the tiers") });
         // Some pages are here, and some are to come.
@@ -196,7 +196,7 @@ fn r6_a_reply_that_redis_gave_before_it_lost_its_data_says_nothing() {
             cache.get(name).await.expect("redis");
         }
         stage.sleep(Duration::from_secs(6)).await;
-        stage.world.net().set_extra_us(1, Host::Redis, 25_000);
+        stage.world.net().set_extra_us(1, REDIS, 25_000);
         stage.sleep(Duration::from_millis(200)).await;
         // All replies come together. Redis is asked once more for each that is near its end, and the last one waits.
         let reader = cache.clone();

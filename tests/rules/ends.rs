@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use contact_cache::{Config, Placement, Source};
-use seedbed::world::Host;
+use seedbed::redis_host::REDIS;
 use serde_json::json;
 
 use crate::stage::{Cache, Stage, config, field, play, profile, uid};
@@ -32,7 +32,7 @@ fn end_ms(stage: &Stage, name: &str) -> u64 {
 
 /// Waits until that moment of Redis's clock.
 async fn until_redis_says(stage: &Stage, at_ms: u64) {
-    let left_ms = at_ms.checked_sub(stage.world.wall_ms(Host::Redis)).expect("it is still to come");
+    let left_ms = at_ms.checked_sub(stage.world.wall_ms(REDIS)).expect("it is still to come");
     stage.sleep(Duration::from_millis(left_ms)).await;
 }
 
@@ -152,7 +152,7 @@ fn whoever_writes_to_a_record_keeps_the_end_that_redis_told() {
                 assert_eq!(written.placement == Placement::Local, replayed);
                 stage.cut(1, false);
                 stage.at_rest(&cache).await;
-                let left = Duration::from_millis(end_ms(&stage, "u") - stage.world.wall_ms(Host::Redis));
+                let left = Duration::from_millis(end_ms(&stage, "u") - stage.world.wall_ms(REDIS));
                 assert!(left + Duration::from_secs(30) > theirs.max(own) / 10 * 9 && left <= theirs.max(own));
                 check_end(&stage, &cache, end_ms(&stage, "u")).await;
             });
@@ -184,7 +184,7 @@ fn a_clock_of_redis_that_is_set_or_drifts_is_followed() {
             stage.at_rest(&cache).await;
             cache.upsert(&uid("u"), &field("v", "1")).await.expect("redis");
             stage.world.set_drift_ppm(1, drift_ppm);
-            stage.world.step_clock_ms(Host::Redis, step_ms);
+            stage.world.step_clock_ms(REDIS, step_ms);
             stage.sleep(10 * MINUTE).await;
             stage.world.set_drift_ppm(1, 0);
             let health = cache.health();
@@ -229,10 +229,10 @@ fn what_redis_loses_just_after_its_clock_was_set_back_is_published_again() {
     play(async move |stage| {
         let cache = stage.open_with(1, living(Some(MINUTE), HOUR)).await;
         stage.at_rest(&cache).await;
-        stage.world.step_clock_ms(Host::Redis, 900_000);
+        stage.world.step_clock_ms(REDIS, 900_000);
         // Probes ask each second.
         stage.sleep(Duration::from_millis(2500)).await;
-        stage.world.step_clock_ms(Host::Redis, -900_000);
+        stage.world.step_clock_ms(REDIS, -900_000);
         for name in ["title", "role"] {
             let written = cache.upsert(&uid("u"), &field(name, "it")).await.expect("redis");
             assert_eq!(written.placement, Placement::Shared);

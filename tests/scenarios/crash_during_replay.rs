@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use contact_cache::{Source, State};
 use rand::RngExt;
-use seedbed::{history::Stop, world::Host};
+use seedbed::{history::Stop, redis_host::REDIS};
 use serde_json::json;
 
 use crate::{
@@ -33,7 +33,7 @@ async fn story(stage: Stage) {
         fleet.in_time(fleet.cache(1).upsert(&uid(&number.to_string()), &field("title", "mine"))).await.expect("a disk");
     }
     // A batch is under way for longer than the disk waits for what it is told.
-    stage.world.net().set_extra_us(1, Host::Redis, 180_000);
+    stage.world.net().set_extra_us(1, REDIS, 180_000);
     let mut chance = stage.seed.stream("deaths");
     stage.cut(1, false);
     let mut over: BTreeSet<usize> = BTreeSet::new();

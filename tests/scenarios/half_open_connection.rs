@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use contact_cache::Source;
-use seedbed::world::Host;
+use seedbed::redis_host::REDIS;
 
 use crate::{
     fleet::{Fleet, Met, play_seeds},
@@ -27,8 +27,8 @@ fn a_forgotten_connection_costs_one_reply_and_is_replaced_within_seconds() {
 async fn story(stage: Stage) {
     let fleet = Fleet::start(&stage, 2).await;
     fleet.write(IDLE, "ada").await;
-    assert_eq!(stage.world.net().forget_between(BUSY, Host::Redis), 1);
-    assert_eq!(stage.world.net().forget_between(IDLE, Host::Redis), 1);
+    assert_eq!(stage.world.net().forget_between(BUSY, REDIS), 1);
+    assert_eq!(stage.world.net().forget_between(IDLE, REDIS), 1);
 
     // Whoever asks first waits for the reply; nobody after it does.
     assert_eq!(fleet.read(BUSY, "ada").await, Source::Local);

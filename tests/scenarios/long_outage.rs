@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use contact_cache::{Placement, Source, State};
 use futures_util::future::join_all;
-use seedbed::world::Host;
+use seedbed::redis_host::REDIS;
 
 use crate::{
     fleet::{Fleet, play_some},
@@ -34,8 +34,8 @@ async fn story(stage: Stage) {
     let written = join_all(names.iter().map(|name| fleet.write(1, name))).await;
     assert!(written.iter().all(|placement| *placement == Placement::Local));
 
-    stage.world.net().set_extra_us(1, Host::Redis, ONE_WAY_US);
-    stage.world.net().set_extra_us(Host::Redis, 1, ONE_WAY_US);
+    stage.world.net().set_extra_us(1, REDIS, ONE_WAY_US);
+    stage.world.net().set_extra_us(REDIS, 1, ONE_WAY_US);
     stage.cut(1, false);
     stage.until("connected", || fleet.cache(1).health().state == State::Recovering).await;
     let begun_us = stage.world.now_us();

@@ -11,7 +11,7 @@ use std::time::Duration;
 use contact_cache::{ContactCache, State};
 use seedbed::{
     history::Stop,
-    redis_host::{NAME, PORT},
+    redis_host::{NAME, PORT, REDIS, REPLICA},
     world::Host,
 };
 
@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The address that comes first.
-const SILENT: Host = Host::Replica;
+const SILENT: Host = REPLICA;
 
 /// The longest first delay before a reconnect, an attempt, and a margin.
 const SECOND_ATTEMPT: Duration = Duration::from_millis(4_500);
@@ -30,7 +30,7 @@ const SECOND_ATTEMPT: Duration = Duration::from_millis(4_500);
 fn a_first_address_that_loses_every_syn_costs_a_quarter_of_a_second() {
     play_seeds(async |stage| {
         stage.world.set_power(SILENT, false);
-        stage.world.net().set_addresses(NAME, &[SILENT, Host::Redis]);
+        stage.world.net().set_addresses(NAME, &[SILENT, REDIS]);
         let begun_us = stage.world.now_us();
         let cache = stage.open(1).await;
         let took = Duration::from_micros(stage.world.now_us() - begun_us);
@@ -39,7 +39,7 @@ fn a_first_address_that_loses_every_syn_costs_a_quarter_of_a_second() {
         assert!(took < Duration::from_millis(300), "it took {took:?}");
         // What was proved is tried first: the next attempt does not wait for the silent one again.
         stage.at_rest(&cache).await;
-        stage.world.net().reset_between(1, Host::Redis);
+        stage.world.net().reset_between(1, REDIS);
         stage.away(&cache).await;
         stage.until("an attempt", || cache.health().attempts == 2).await;
         stage.sleep(Duration::from_millis(50)).await;
@@ -52,7 +52,7 @@ fn a_first_address_that_accepts_and_says_nothing_costs_one_attempt() {
     play_seeds(async |stage| {
         // Its kernel takes connections for a process that never accepts one.
         stage.world.start_hung(SILENT, PORT);
-        stage.world.net().set_addresses(NAME, &[SILENT, Host::Redis]);
+        stage.world.net().set_addresses(NAME, &[SILENT, REDIS]);
         let cache = stage.open(1).await;
         assert_eq!(cache.health().connections, 0, "the first attempt is spent");
         stage.sleep(SECOND_ATTEMPT).await;
@@ -68,13 +68,13 @@ fn an_address_that_falls_silent_under_its_connection_is_left_for_another() {
         let cache = stage.open(1).await;
         stage.at_rest(&cache).await;
         // Redis moves; its old host hangs with the port, and its address stays the first.
-        stage.world.pause(Host::Redis);
+        stage.world.pause(REDIS);
         stage.away(&cache).await;
         let hung = stage.redis.save();
         stage.redis.roll_back(&stage.world, Stop::Killed, &hung);
         stage.redis.fail_over(&stage.world);
-        stage.world.start_hung(Host::Redis, PORT);
-        stage.world.net().set_addresses(NAME, &[Host::Redis, Host::Replica]);
+        stage.world.start_hung(REDIS, PORT);
+        stage.world.net().set_addresses(NAME, &[REDIS, REPLICA]);
         connected(&stage, &cache, 2).await;
     });
 }
@@ -86,7 +86,7 @@ fn twenty_addresses_of_which_the_last_works_are_tried_within_one_attempt() {
         for host in &silent {
             stage.world.set_power(*host, false);
         }
-        stage.world.net().set_addresses(NAME, &[silent, vec![Host::Redis]].concat());
+        stage.world.net().set_addresses(NAME, &[silent, vec![REDIS]].concat());
         let cache = stage.open(1).await;
         assert_eq!((cache.health().attempts, cache.health().connections), (1, 1));
         // All that were tried beside it are closed.
@@ -100,7 +100,7 @@ fn a_slow_answer_of_the_resolver_counts_against_the_same_timeout() {
     play_seeds(async |stage| {
         use seedbed::world::net::{Resolver, Says};
         stage.world.set_power(SILENT, false);
-        let says = Says::Addresses(vec![SILENT, Host::Redis]);
+        let says = Says::Addresses(vec![SILENT, REDIS]);
         // 200 ms are left, of which the first address may take a quarter.
         stage.world.net().set_resolver(1, Resolver { delay_us: 800_000, says });
         let begun_us = stage.world.now_us();

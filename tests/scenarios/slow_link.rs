@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use contact_cache::{Freshness, Placement, Source, State};
 use futures_util::future::join;
+use seedbed::redis_host::REDIS;
 use seedbed::world::Host;
 
 use crate::{
@@ -40,7 +41,7 @@ async fn reads(stage: Stage) {
     for name in ["large-1", "large-2"] {
         cache.upsert(&uid(name), &field("notes", &"x".repeat(2 * LARGE))).await.expect("redis");
     }
-    for (from, to) in [(Host::Instance(1), Host::Redis), (Host::Redis, Host::Instance(1))] {
+    for (from, to) in [(Host::Instance(1), REDIS), (REDIS, Host::Instance(1))] {
         stage.world.net().set_bandwidth(from, to, Some(1_000_000));
     }
     let large = uid("large-1");
@@ -72,7 +73,7 @@ async fn story(stage: Stage, records: usize, bytes_per_s: u64) {
     for number in 0..50 {
         cache.upsert(&uid(&format!("small-{number}")), &field("v", "1")).await.expect("the disk works");
     }
-    for (from, to) in [(Host::Instance(1), Host::Redis), (Host::Redis, Host::Instance(1))] {
+    for (from, to) in [(Host::Instance(1), REDIS), (REDIS, Host::Instance(1))] {
         stage.world.net().set_bandwidth(from, to, Some(bytes_per_s));
     }
     stage.cut(1, false);

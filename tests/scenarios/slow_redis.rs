@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use contact_cache::{Placement, Source};
 use futures_util::future::join_all;
-use seedbed::world::Host;
+use seedbed::redis_host::REDIS;
 
 use crate::{
     fleet::{Fleet, play_seeds},
@@ -29,8 +29,8 @@ async fn story(stage: Stage) {
     let healthy = fewest_commands(&stage, &fleet).await;
 
     for instance in 1..=3 {
-        stage.world.net().set_extra_us(instance, Host::Redis, 100_000);
-        stage.world.net().set_extra_us(Host::Redis, instance, 100_000);
+        stage.world.net().set_extra_us(instance, REDIS, 100_000);
+        stage.world.net().set_extra_us(REDIS, instance, 100_000);
     }
     let slow = fewest_commands(&stage, &fleet).await;
     assert_eq!(slow, healthy, "commands for one call of each kind on each instance");

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use seedbed::world::Host;
+use seedbed::redis_host::REDIS;
 
 use crate::{
     fleet::{Fleet, Met, play_seeds},
@@ -28,7 +28,7 @@ async fn story(stage: Stage) {
     let fleet = Fleet::start(&stage, 3).await;
     assert!(fleet.all_work(Duration::from_secs(2)).await.values().all(Met::all_shared));
 
-    stage.world.pause(Host::Redis);
+    stage.world.pause(REDIS);
     // These are in its sockets now. Whoever asks first waits for the reply; nobody after it does.
     join_all([1, 2, 3].map(|instance| fleet.write(instance, "ada"))).await;
     let first = fleet.all_work(Duration::from_millis(100)).await;
@@ -43,7 +43,7 @@ async fn story(stage: Stage) {
         assert!(stage.world.net().open_connections(*instance) <= 1, "instance {instance} leaks sockets");
     }
 
-    stage.world.resume(Host::Redis);
+    stage.world.resume(REDIS);
     fleet.recovers().await;
     assert!(fleet.all_work(Duration::from_secs(2)).await.values().all(Met::all_shared));
 }

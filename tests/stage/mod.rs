@@ -11,9 +11,9 @@ use std::{collections::BTreeMap, time::Duration};
 use contact_cache::{Config, ContactCache, OpenError, Patch, Source, State, Uid, env::Env as _};
 use seedbed::{
     history::Stop,
-    redis_host::{PORT, RedisHost},
+    redis_host::{PORT, REDIS, RedisHost},
     seed::Seed,
-    world::{Host, SimEnv, World},
+    world::{SimEnv, World},
 };
 use seedbed_redis::Engine;
 use serde_json::{Value as Json, json};
@@ -106,12 +106,12 @@ impl Stage {
 
     /// Requests do not arrive.
     pub(crate) fn cut_to_redis(&self, instance: u32, cut: bool) {
-        self.world.net().cut(instance, Host::Redis, cut);
+        self.world.net().cut(instance, REDIS, cut);
     }
 
     /// Requests arrive; replies do not.
     pub(crate) fn cut_from_redis(&self, instance: u32, cut: bool) {
-        self.world.net().cut(Host::Redis, instance, cut);
+        self.world.net().cut(REDIS, instance, cut);
     }
 
     pub(crate) async fn sleep(&self, duration: Duration) {
@@ -179,7 +179,7 @@ impl Stage {
 
     /// Likewise, in a database.
     pub(crate) fn command_in(&self, database: u32, words: &[&str]) -> String {
-        let now_ms = self.world.wall_ms(Host::Redis);
+        let now_ms = self.world.wall_ms(REDIS);
         self.redis.with_engine(|engine: &mut Engine| {
             let client = seedbed_redis::ClientId(u64::MAX);
             engine.connect(client);

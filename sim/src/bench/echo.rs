@@ -14,8 +14,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{Spent, bed, timed};
 use crate::{
+    redis_host::REDIS,
     seed::Seed,
-    world::{Host, World, net::connect_in_turn},
+    world::{World, net::connect_in_turn},
 };
 
 const PORT: u16 = 6379;
@@ -47,7 +48,7 @@ pub(super) fn on_madsim(clients: u32, each: u32) -> Spent {
 pub(super) fn on_simnet(clients: u32, each: u32) -> Spent {
     in_simulation(move || async move {
         let world = World::new(Seed(1));
-        drop(world.start(Host::Redis, |env| async move {
+        drop(world.start(REDIS, |env| async move {
             let listener = env.network().listen(PORT).expect("the port is free");
             while let Ok(stream) = listener.accept().await {
                 env.spawn(echo(stream));

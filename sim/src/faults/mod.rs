@@ -19,6 +19,7 @@ mod server;
 mod stores;
 
 pub use seedbed_redis::{REFUSALS, Refusal, ServerLimit};
+pub use seedbed_world::disk::BadWrite;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
@@ -369,16 +370,6 @@ pub enum DiskTrouble {
     },
     /// It does not answer before the end of the fault.
     Stalled,
-}
-
-/// What becomes of a write that is acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BadWrite {
-    /// It is forgotten.
-    Lost,
-    /// It lands elsewhere in its file.
-    Misdirected,
 }
 
 /// A change to the directory of a store by an operator or another process.

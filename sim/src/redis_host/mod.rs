@@ -21,9 +21,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use self::garble::Garbled;
 use crate::{
-    faults::{Moment, Persistence},
-    history::Stop,
-    world::{Host, SimEnv, SimStream, World, moments::Moments},
+    faults::Persistence,
+    world::{
+        Host, SimEnv, SimStream, Stop, World,
+        moments::{Moments, Step},
+    },
 };
 
 /// The port that it listens on.
@@ -35,8 +37,12 @@ pub const NAME: &str = "redis";
 const SCRIPT_WORD_NS: u64 = 1_000;
 /// Work that takes less is done at once.
 const WORK_US_MIN: u64 = 1_000;
+/// Where it runs at first.
+pub const REDIS: Host = Host::Server { number: 0, name: NAME };
+/// Where it goes when it fails over.
+pub const REPLICA: Host = Host::Server { number: 1, name: "replica" };
 /// The hosts that it can run on.
-pub const HOSTS: [Host; 2] = [Host::Redis, Host::Replica];
+pub const HOSTS: [Host; 2] = [REDIS, REPLICA];
 
 /// The simulated Redis: a process on one of two hosts, and the data that outlives it or not.
 #[derive(Clone, Default)]
@@ -76,8 +82,16 @@ impl RedisHost {
         HOSTS[usize::from(!self.on_replica.load(Ordering::Relaxed))]
     }
 
+    /// Gives the world the machines for it: their names are known from now on.
+    pub fn settle(world: &World) {
+        for host in HOSTS {
+            world.add(host);
+        }
+    }
+
     /// Starts the process.
     pub fn start(&self, world: &World) {
+        Self::settle(world);
         self.busy_until_us.store(0, Ordering::Relaxed);
         self.peers.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let (redis, moments) = (self.clone(), world.moments().clone());
@@ -259,15 +273,16 @@ impl RedisHost {
                 self.garbled.request(stream.peer(), &mut input[..length]);
             }
             self.idle(env).await;
-            let steps = if moments.is_awaited() { self.steps(client, &input[..length]) } else { Vec::new() };
-            for (before, _) in &steps {
-                strike(env, moments, before.as_ref(), stream.peer()).await;
+            let completes = |engine: &mut Engine| engine.completes(client, &input[..length]);
+            let requests = if moments.is_awaited() { self.with_engine(completes) } else { Vec::new() };
+            for words in &requests {
+                strike(env, moments, &Step::Asked(words), stream.peer()).await;
             }
             let flow = self.feed(env, client, &input[..length], &mut output);
             // The replies leave when the work is done.
             self.idle(env).await;
-            for (_, after) in &steps {
-                strike(env, moments, after.as_ref(), stream.peer()).await;
+            for words in &requests {
+                strike(env, moments, &Step::Done(words), stream.peer()).await;
             }
             self.damage(&mut output);
             self.garbled.reply(stream.peer(), &mut output);
@@ -291,11 +306,6 @@ impl RedisHost {
         flow
     }
 
-    /// The moments that these bytes of a client bring: before their commands run, and after.
-    fn steps(&self, client: ClientId, bytes: &[u8]) -> Vec<(Option<Moment>, Option<Moment>)> {
-        self.with_engine(|engine| engine.completes(client, bytes)).iter().map(|words| moments_of(words)).collect()
-    }
-
     /// Waits until the server has nothing else to do.
     async fn idle(&self, env: &SimEnv) {
         loop {
@@ -308,22 +318,9 @@ impl RedisHost {
     }
 }
 
-/// The moments before and after a command, by the words with which the client asks for it (docs/PROTOCOL.md).
-fn moments_of(words: &[Vec<u8>]) -> (Option<Moment>, Option<Moment>) {
-    let word = |position: usize| words.get(position).map(|word| word.to_ascii_lowercase()).unwrap_or_default();
-    match (word(0).as_slice(), word(4).as_slice()) {
-        (b"evalsha" | b"eval", b"all") => (Some(Moment::MergeArrives), Some(Moment::MergeDone)),
-        (b"evalsha" | b"eval", b"each") => (Some(Moment::ReplayArrives), Some(Moment::ReplayDone)),
-        (b"hgetall", _) => (None, Some(Moment::ReadDone)),
-        (b"scan", _) if word(1) != b"0" => (Some(Moment::ScanGoesOn), None),
-        (b"time", _) => (Some(Moment::GenerationAsked), None),
-        _ => (None, None),
-    }
-}
-
-/// Tells of a moment that has come on a host. If a fault strikes, waits until it has begun.
-async fn strike(env: &SimEnv, moments: &Moments, moment: Option<&Moment>, host: Host) {
-    if moment.is_some_and(|moment| moments.come(moment, host)) {
+/// Tells of a step for a host. If a fault strikes, waits until it has begun.
+async fn strike(env: &SimEnv, moments: &Moments, step: &Step<'_>, host: Host) {
+    if moments.come(step, host) {
         env.sleep(Duration::from_micros(1)).await;
     }
 }

@@ -5,11 +5,7 @@ use std::{collections::BTreeSet, io, path::Path};
 use seedbed_env::{Disk as _, DiskFile as _, Env as _};
 
 use super::Verb;
-use crate::{
-    faults::BadWrite,
-    history::Stop,
-    world::{SimDisk, SimEnv, World, simulate},
-};
+use crate::{SimDisk, SimEnv, Stop, World, disk::BadWrite, simulate};
 
 const PATH: &str = "/data/file";
 

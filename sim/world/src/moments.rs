@@ -1,25 +1,50 @@
-//! Watches for the moments that faults wait for (`faults::Moment`).
+//! Watches for the moments that faults wait for, between two steps of a program.
 //!
-//! Whoever brings a moment tells it here: the simulated Redis, the disks, the recorder of metrics. While no fault waits, that
-//! changes no step of the run. The nemesis hears of one when it next runs, at the same instant; Redis keeps a reply back for
+//! Whoever brings a moment tells it here: the disks, servers in the world, the recorder of metrics. While no fault waits, that
+//! changes no step of the run. The nemesis hears of one when it next runs, at the same instant; a server keeps a reply back for
 //! that microsecond, and a disk takes longer than that for any operation. Moments that come while the nemesis is busy with
 //! another fault are not counted.
 
 use std::{
     collections::BTreeMap,
     future::poll_fn,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
 };
 
 use madsim::task::NodeId;
 
-use super::Host;
-use crate::faults::Moment;
+use super::{Host, disk::Verb};
 
 /// The watch of one run. Clones are the same.
 #[derive(Clone, Default)]
 pub struct Moments(Arc<Mutex<State>>);
+
+/// What has just happened on a host, or is about to.
+#[derive(Clone, Copy, Debug)]
+pub enum Step<'a> {
+    /// A file has been changed or synced, and the process does not know that yet.
+    File {
+        /// The path under which the process opened it.
+        path: &'a Path,
+        /// Whether it still has that path: it was neither renamed nor removed.
+        has_path: bool,
+        /// What was done.
+        verb: Verb,
+    },
+    /// A file is about to get another name.
+    Renames(&'a Path),
+    /// A server has these words of a request, and has done nothing yet.
+    Asked(&'a [Vec<u8>]),
+    /// A server has done what it was asked with these words, and its reply has not left.
+    Done(&'a [Vec<u8>]),
+    /// Something that a program or its observer tells by name.
+    Told(&'a str),
+}
+
+/// Whether a step is the one that a fault waits for.
+pub type Awaited = Box<dyn Fn(&Step<'_>) -> bool + Send>;
 
 /// A fault for which its moment has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +66,7 @@ struct State {
 }
 
 struct Waiting {
-    moment: Moment,
+    is_meant: Awaited,
     /// Moments that are let pass before.
     passes: u32,
     /// The instances that it has to come on; any if there are none.
@@ -49,9 +74,9 @@ struct Waiting {
 }
 
 impl Moments {
-    /// A fault waits for the moment after so many that it lets pass, on one of these instances; on any if none is given.
-    pub fn wait_for(&self, fault: u32, moment: Moment, passes: u32, instances: &[u32]) {
-        let waiting = Waiting { moment, passes, instances: instances.to_vec() };
+    /// A fault waits for such a step after so many that it lets pass, on one of these instances; on any if none is given.
+    pub fn wait_for(&self, fault: u32, is_meant: Awaited, passes: u32, instances: &[u32]) {
+        let waiting = Waiting { is_meant, passes, instances: instances.to_vec() };
         self.state().waiting.insert(fault, waiting);
     }
 
@@ -68,6 +93,11 @@ impl Moments {
         !state.waiting.is_empty() || state.struck.is_some()
     }
 
+    /// Whether a moment that comes now is counted.
+    pub fn is_listened_to(&self) -> bool {
+        self.state().listens
+    }
+
     /// The next fault whose moment comes. Cancel safe: moments count while this is awaited.
     pub async fn struck(&self) -> Struck {
         let _listening = Listening::begin(self);
@@ -80,14 +110,14 @@ impl Moments {
     }
 
     /// A moment has come on a host. Says whether a fault strikes: whoever brought it waits for a microsecond then.
-    pub fn come(&self, moment: &Moment, host: Host) -> bool {
+    pub fn come(&self, step: &Step<'_>, host: Host) -> bool {
         let Host::Instance(instance) = host else { return false };
         let mut state = self.state();
         if !state.listens {
             return false;
         }
         let meant = |waiting: &Waiting| {
-            waiting.moment == *moment && (waiting.instances.is_empty() || waiting.instances.contains(&instance))
+            (waiting.instances.is_empty() || waiting.instances.contains(&instance)) && (waiting.is_meant)(step)
         };
         let Some((&fault, waiting)) = state.waiting.iter_mut().find(|(_, waiting)| meant(waiting)) else {
             return false;

@@ -67,7 +67,7 @@ use self::{
     tcp::{Listener, Tcp},
 };
 use super::{Host, Trace, clock::Clock, process::Incarnation};
-use crate::{history::Stop, seed::Seed};
+use crate::{Stop, seed::Seed};
 
 /// The network of a run. Cloning gives the same network.
 #[derive(Clone)]
@@ -135,6 +135,13 @@ impl Net {
             let seed = tcp.seed;
             tcp.short.entry(host).or_insert_with(|| (0, seed.stream(&format!("short {host}")))).0 = per_mille;
         });
+    }
+
+    /// From now on a machine has its name and its address.
+    pub(super) fn add(&self, host: Host) {
+        if let Host::Server { .. } = host {
+            self.with(|tcp| tcp.names.add(host));
+        }
     }
 
     /// Gives a name these addresses, in this order; none: the name does not exist (any more).
@@ -371,7 +378,8 @@ impl Network for SimNetwork {
             let message = format!("{address} is no address of {endpoint:?} in the simulated network");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         };
-        self.connect_to(Host::with_address(*to.ip()), to.port()).await
+        let host = self.net.with(|tcp| tcp.names.host_at(*to.ip()));
+        self.connect_to(host, to.port()).await
     }
 }
 

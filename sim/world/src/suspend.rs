@@ -83,10 +83,7 @@ mod tests {
     use seedbed_env::{Endpoint, Env as _};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    use crate::{
-        history::Stop,
-        world::{Host, clock::WALL_BASE_MS, net::connect_in_turn, simulate},
-    };
+    use crate::{Stop, clock::WALL_BASE_MS, host::HUB, net::connect_in_turn, simulate};
 
     const MINUTE_US: u64 = 60_000_000;
 
@@ -140,7 +137,7 @@ mod tests {
     #[test]
     fn a_connection_of_a_machine_that_slept_stands_and_what_was_sent_to_it_arrives_after_it_wakes() {
         simulate(1, async |world| {
-            world.start(Host::Redis, |env| async move {
+            world.start(HUB, |env| async move {
                 let listener = env.network().listen(6379).expect("no other process runs there");
                 let mut stream = listener.accept().await.expect("it listens");
                 env.sleep(Duration::from_secs(20)).await;
@@ -149,7 +146,7 @@ mod tests {
             });
             world.sleep_us(1).await;
             let env = world.boot(1);
-            let endpoint = Endpoint::tcp("redis", 6379);
+            let endpoint = Endpoint::tcp("server", 6379);
             let mut stream = connect_in_turn(env.network(), &endpoint).await.expect("it listens");
             world.suspend(1);
             // By the time of the run, its own kernel would have given the connection up long ago.
@@ -164,11 +161,12 @@ mod tests {
     #[test]
     fn a_syn_that_a_machine_sent_before_it_slept_is_sent_again_as_much_later() {
         simulate(1, async |world| {
+            world.add(HUB);
             world.boot(1);
-            world.net().cut(1, Host::Redis, true);
+            world.net().cut(1, HUB, true);
             let env = world.env(1);
             let connected = madsim::task::spawn(async move {
-                connect_in_turn(env.network(), &Endpoint::tcp("redis", 6379))
+                connect_in_turn(env.network(), &Endpoint::tcp("server", 6379))
                     .await
                     .map(drop)
                     .map_err(|error| error.kind())
@@ -177,7 +175,7 @@ mod tests {
             world.suspend(1);
             world.sleep_us(MINUTE_US).await;
             world.wake(1);
-            world.net().cut(1, Host::Redis, false);
+            world.net().cut(1, HUB, false);
             world.sleep_us(499_000).await;
             assert!(!connected.is_finished(), "the second SYN is due a second after the first, of its own time");
             world.sleep_us(11_000).await;

@@ -2,7 +2,7 @@
 //!
 //! The death of a process loses nothing. A power loss keeps what was synced and, of the rest, what the stream
 //! `disk <host>` says: any subset of the unsynced 512-byte sectors, each whole or torn, an unsynced length or the one
-//! before, and a prefix of the unsynced changes of names. Locks end with the process that took them. A sync that fails
+//! before, and the first of the unsynced changes of names. Locks end with the process that took them. A sync that fails
 //! drops the unsynced sectors from the cache, as Linux may.
 //!
 //! Verbs are synchronous, so they cannot let time pass: each adds its latency to an account, which `Env::blocking`
@@ -41,6 +41,7 @@ use std::{
 
 use rand::RngExt;
 use seedbed_env::{FileId, FileKind, Stat};
+use serde::{Deserialize, Serialize};
 
 use self::{
     image::{FileRef, Image},
@@ -50,12 +51,11 @@ use super::{
     Host, Trace, World,
     clock::Clock,
     held::{Holding, Kind},
-    moments::Moments,
+    moments::{Moments, Step},
     process::Incarnation,
 };
 use crate::{
-    faults::{BadWrite, Moment},
-    history::Stop,
+    Stop,
     seed::{Seed, Stream},
 };
 
@@ -64,10 +64,15 @@ const SYNC_US: std::ops::RangeInclusive<u64> = 100..=800;
 /// How long any other change takes.
 const CHANGE_US: std::ops::RangeInclusive<u64> = 2..=10;
 
-/// How the name of a log ends, by docs/FORMATS.md.
-const LOG: &str = "log";
-/// How that of a rewritten log ends, before it takes its place.
-const REWRITTEN: &str = "new";
+/// What becomes of a write that is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BadWrite {
+    /// It is forgotten.
+    Lost,
+    /// It lands elsewhere in its file.
+    Misdirected,
+}
 
 /// What a process may ask of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -398,9 +403,7 @@ impl seedbed_env::Disk for SimDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        if has_extension(from, REWRITTEN) {
-            self.moments.come(&Moment::RewriteWrites, self.incarnation.host);
-        }
+        self.moments.come(&Step::Renames(from), self.incarnation.host);
         let mut state = self.begin(Verb::Name, from, 2, to.as_os_str().as_encoded_bytes())?;
         has_parent(&state.image, to)?;
         if state.image.rename(from, to) { Ok(()) } else { Err(named(from, io::ErrorKind::NotFound.into())) }
@@ -509,15 +512,12 @@ impl seedbed_env::DiskFile for SimFile {
 }
 
 impl SimFile {
-    /// Tells whoever waits for it what has become of a log.
+    /// Tells whoever waits for it what has become of the file.
     fn note(&self, state: &State, verb: Verb) {
-        // A log that was rewritten is open under the name that it had before.
-        let has_name = || state.image.file(&self.path).is_some_and(|named| Arc::ptr_eq(named, &self.file));
-        let is_beside = has_extension(&self.path, REWRITTEN) && has_name();
-        if is_beside {
-            self.disk.moments.come(&Moment::RewriteWrites, self.disk.incarnation.host);
-        } else if verb == Verb::Sync && [LOG, REWRITTEN].iter().any(|name| has_extension(&self.path, name)) {
-            self.disk.moments.come(&Moment::LogSynced, self.disk.incarnation.host);
+        let moments = &self.disk.moments;
+        if moments.is_listened_to() {
+            let has_path = state.image.file(&self.path).is_some_and(|named| Arc::ptr_eq(named, &self.file));
+            moments.come(&Step::File { path: &self.path, has_path, verb }, self.disk.incarnation.host);
         }
     }
 
@@ -572,10 +572,6 @@ impl fmt::Debug for SimFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SimFile").field("path", &self.path).field("disk", &self.disk).finish_non_exhaustive()
     }
-}
-
-fn has_extension(path: &Path, extension: &str) -> bool {
-    path.extension().is_some_and(|of| of == extension)
 }
 
 fn has_parent(image: &Image, path: &Path) -> io::Result<()> {

@@ -9,7 +9,8 @@ use std::{
 
 use rand::RngExt;
 
-use crate::{faults::BadWrite, seed::Stream, world::Host};
+use super::BadWrite;
+use crate::{Host, seed::Stream};
 
 /// What a disk writes in one piece, or tears.
 pub(super) const SECTOR_BYTES: usize = 512;
@@ -383,7 +384,7 @@ impl Image {
         }
     }
 
-    /// Keeps the durable names and a prefix of the later changes, and of every file what [`Content::lose_power`] says.
+    /// Keeps the durable names and the first of the later changes, and of every file what [`Content::lose_power`] says.
     /// Answers how many changes and sectors are gone.
     pub(super) fn lose_power(&mut self, stream: &mut Stream) -> u64 {
         let kept = stream.random_range(0..=self.changes.len());

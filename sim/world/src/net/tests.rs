@@ -20,15 +20,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::connect_in_turn;
 use crate::{
-    history::Stop,
-    world::{Host, SimEnv, SimStream, World, simulate},
+    Host, SimEnv, SimStream, Stop, World,
+    host::{HUB, SPARE},
+    simulate,
 };
 
 const PORT: u16 = 6379;
 
 /// Starts a server on Redis's host that sends back what it gets.
 fn start_echo(world: &World) {
-    start_echo_on(world, Host::Redis);
+    start_echo_on(world, HUB);
 }
 
 fn start_echo_on(world: &World, host: Host) {
@@ -52,7 +53,7 @@ async fn connect(world: &World) -> io::Result<SimStream> {
     if !world.is_running(1) {
         world.boot(1);
     }
-    connect_in_turn(world.env(1).network(), &Endpoint::tcp("redis", PORT)).await
+    connect_in_turn(world.env(1).network(), &Endpoint::tcp("server", PORT)).await
 }
 
 /// A connection to the echo server, used once.
@@ -83,8 +84,8 @@ fn heal_after(world: &World, us: u64) {
     let world = world.clone();
     madsim::task::spawn(async move {
         world.sleep_us(us).await;
-        world.net().cut(1, Host::Redis, false);
-        world.net().cut(Host::Redis, 1, false);
+        world.net().cut(1, HUB, false);
+        world.net().cut(HUB, 1, false);
     });
 }
 
@@ -105,8 +106,8 @@ fn a_round_trip_takes_a_fraction_of_a_millisecond() {
 fn extra_latency_counts_once_for_each_direction() {
     simulate(1, async |world| {
         let mut stream = connected(&world).await;
-        world.net().set_extra_us(1, Host::Redis, 20_000);
-        world.net().set_extra_us(Host::Redis, 1, 3_000);
+        world.net().set_extra_us(1, HUB, 20_000);
+        world.net().set_extra_us(HUB, 1, 3_000);
         let (_, ms) = ms(&world, echo(&mut stream, b"x")).await;
         assert!((23..29).contains(&ms), "it takes {ms} ms");
     });
@@ -116,7 +117,7 @@ fn extra_latency_counts_once_for_each_direction() {
 fn requests_lost_in_a_cut_arrive_at_the_first_retransmission_after_it() {
     simulate(1, async |world| {
         let mut stream = connected(&world).await;
-        world.net().cut(1, Host::Redis, true);
+        world.net().cut(1, HUB, true);
         heal_after(&world, 3_500_000);
         // Sent again after 0.2, 0.6, 1.4, 3.0 and 6.2 s.
         let (reply, ms) = ms(&world, echo(&mut stream, b"x")).await;
@@ -129,7 +130,7 @@ fn requests_lost_in_a_cut_arrive_at_the_first_retransmission_after_it() {
 fn replies_lost_in_a_cut_arrive_after_it() {
     simulate(1, async |world| {
         let mut stream = connected(&world).await;
-        world.net().cut(Host::Redis, 1, true);
+        world.net().cut(HUB, 1, true);
         heal_after(&world, 1_000_000);
         let (reply, ms) = ms(&world, echo(&mut stream, b"x")).await;
         assert_eq!(reply.expect("the reply arrives"), b"x");
@@ -143,8 +144,8 @@ fn what_is_on_the_wire_when_a_cut_begins_is_lost_with_it() {
         let mut stream = connected(&world).await;
         stream.write_all(b"x").await.expect("there is room");
         world.sleep_us(10).await;
-        world.net().cut(1, Host::Redis, true);
-        world.net().cut(1, Host::Redis, false);
+        world.net().cut(1, HUB, true);
+        world.net().cut(1, HUB, false);
         let (reply, ms) = ms(&world, stream.read_u8()).await;
         assert_eq!(reply.expect("it is sent again"), b'x');
         assert!((199..205).contains(&ms), "it takes {ms} ms");
@@ -157,8 +158,8 @@ fn a_connect_through_a_partition_hangs_and_succeeds_after_heal() {
         simulate(1, async move |world| {
             start_echo(&world);
             world.sleep_us(1).await;
-            world.net().cut(1, Host::Redis, directions[0]);
-            world.net().cut(Host::Redis, 1, directions[1]);
+            world.net().cut(1, HUB, directions[0]);
+            world.net().cut(HUB, 1, directions[1]);
             heal_after(&world, 4_000_000);
             // SYNs at 0, 1, 3 and 7 s.
             let (stream, ms) = ms(&world, connect(&world)).await;
@@ -171,7 +172,7 @@ fn a_connect_through_a_partition_hangs_and_succeeds_after_heal() {
 #[test]
 fn a_connect_times_out_after_two_minutes_of_silence() {
     simulate(1, async |world| {
-        world.kill(Host::Redis, Stop::PowerLost);
+        world.kill(HUB, Stop::PowerLost);
         let (stream, ms) = ms(&world, connect(&world)).await;
         assert_eq!(stream.expect_err("nobody is there").kind(), io::ErrorKind::TimedOut);
         assert_eq!(ms, 127_000);
@@ -181,6 +182,7 @@ fn a_connect_times_out_after_two_minutes_of_silence() {
 #[test]
 fn a_connect_is_refused_after_a_round_trip() {
     simulate(1, async |world| {
+        world.add(HUB);
         let before_us = world.now_us();
         let error = connect(&world).await.expect_err("nobody listens");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
@@ -194,7 +196,7 @@ fn the_kernel_of_a_paused_process_takes_connections_and_data_until_its_buffers_a
     simulate(1, async |world| {
         start_echo(&world);
         world.sleep_us(1).await;
-        world.pause(Host::Redis);
+        world.pause(HUB);
         let mut stream = connect(&world).await.expect("the kernel answers");
         let full = world.env(1);
         let written = std::cell::Cell::new(0);
@@ -217,7 +219,7 @@ fn the_kernel_of_a_paused_process_takes_connections_and_data_until_its_buffers_a
 #[test]
 fn a_listener_whose_backlog_is_full_drops_connects_in_silence() {
     simulate(1, async |world| {
-        let listener = world.boot(Host::Redis).network().listen(PORT).expect("the port is free");
+        let listener = world.boot(HUB).network().listen(PORT).expect("the port is free");
         let mut waiting = Vec::new();
         for _ in 0..512 {
             waiting.push(connect(&world).await.expect("there is room in the backlog"));
@@ -231,7 +233,7 @@ fn a_listener_whose_backlog_is_full_drops_connects_in_silence() {
                 std::future::pending::<()>().await;
             }
         };
-        seedbed_env::Env::spawn(&world.env(Host::Redis), accept);
+        seedbed_env::Env::spawn(&world.env(HUB), accept);
         let (stream, ms) = ms(&world, connect(&world)).await;
         stream.expect("one was accepted meanwhile");
         assert_eq!(ms, 1_000);
@@ -240,7 +242,7 @@ fn a_listener_whose_backlog_is_full_drops_connects_in_silence() {
 
 #[test]
 fn unacknowledged_data_fails_a_stream_after_thirty_seconds_whichever_way_is_cut() {
-    for (from, to) in [(Host::Instance(1), Host::Redis), (Host::Redis, Host::Instance(1))] {
+    for (from, to) in [(Host::Instance(1), HUB), (HUB, Host::Instance(1))] {
         simulate(1, async move |world| {
             let mut stream = connected(&world).await;
             world.sleep_us(7_000_000).await;
@@ -256,7 +258,7 @@ fn unacknowledged_data_fails_a_stream_after_thirty_seconds_whichever_way_is_cut(
 fn a_silent_peer_is_noticed_by_keepalives() {
     simulate(1, async |world| {
         let mut stream = connected(&world).await;
-        world.kill(Host::Redis, Stop::PowerLost);
+        world.kill(HUB, Stop::PowerLost);
         let (end, ms) = ms(&world, stream.read_u8()).await;
         assert_eq!(end.expect_err("nobody is there").kind(), io::ErrorKind::TimedOut);
         assert!((29_990..30_010).contains(&ms), "it takes {ms} ms");
@@ -268,7 +270,7 @@ fn a_host_that_came_back_after_a_power_loss_answers_old_streams_with_resets() {
     for writes in [false, true] {
         simulate(1, async move |world| {
             let mut stream = connected(&world).await;
-            world.kill(Host::Redis, Stop::PowerLost);
+            world.kill(HUB, Stop::PowerLost);
             world.sleep_us(2_000_000).await;
             start_echo(&world);
             let (end, ms) = ms(&world, async {
@@ -290,13 +292,13 @@ fn a_host_that_came_back_after_a_power_loss_answers_old_streams_with_resets() {
 fn a_killed_process_ends_its_streams_unless_its_last_word_is_lost() {
     simulate(1, async |world| {
         let mut stream = connected(&world).await;
-        world.kill(Host::Redis, Stop::Killed);
+        world.kill(HUB, Stop::Killed);
         assert_eq!(stream.read(&mut [0; 8]).await.expect("a FIN arrives"), 0);
     });
     simulate(1, async |world| {
         let mut stream = connected(&world).await;
-        world.net().cut(Host::Redis, 1, true);
-        world.kill(Host::Redis, Stop::Killed);
+        world.net().cut(HUB, 1, true);
+        world.kill(HUB, Stop::Killed);
         heal_after(&world, 1_000_000);
         let (end, ms) = ms(&world, stream.read(&mut [0; 8])).await;
         assert_eq!(end.expect("a FIN is sent again, as data is"), 0);
@@ -308,10 +310,10 @@ fn a_killed_process_ends_its_streams_unless_its_last_word_is_lost() {
 fn a_process_killed_with_unread_data_resets_its_streams() {
     simulate(1, async |world| {
         let mut stream = connected(&world).await;
-        world.pause(Host::Redis);
+        world.pause(HUB);
         stream.write_all(b"unread").await.expect("the kernel takes it");
         world.sleep_us(5_000).await;
-        world.kill(Host::Redis, Stop::Killed);
+        world.kill(HUB, Stop::Killed);
         let error = stream.read_u8().await.expect_err("the data was not read");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         assert_eq!(stream.read(&mut [0; 8]).await.expect("the error was told"), 0);
@@ -337,13 +339,13 @@ fn a_stream_of_a_killed_process_can_do_nothing_more() {
 fn an_injected_reset_is_seen_at_both_ends_at_once() {
     simulate(1, async |world| {
         let mut stream = connected(&world).await;
-        assert_eq!(world.net().reset_between(Host::Redis, 1), 1);
+        assert_eq!(world.net().reset_between(HUB, 1), 1);
         let (error, ms) = ms(&world, stream.read_u8()).await;
         assert_eq!(error.expect_err("it was reset").kind(), io::ErrorKind::ConnectionReset);
         assert_eq!(ms, 0);
         drop(stream);
         world.sleep_us(1_000).await;
-        assert_eq!((world.net().open_connections(1), world.net().open_connections(Host::Redis)), (0, 0));
+        assert_eq!((world.net().open_connections(1), world.net().open_connections(HUB)), (0, 0));
     });
 }
 
@@ -351,7 +353,7 @@ fn an_injected_reset_is_seen_at_both_ends_at_once() {
 fn a_connection_that_was_forgotten_on_the_way_is_silent_for_good_and_a_new_one_works() {
     simulate(1, async |world| {
         let mut old = connected(&world).await;
-        assert_eq!(world.net().forget_between(1, Host::Redis), 1);
+        assert_eq!(world.net().forget_between(1, HUB), 1);
         let mut new = connect(&world).await.expect("the server listens");
         let (error, waited_ms) = ms(&world, echo(&mut old, b"lost")).await;
         assert_eq!((error.expect_err("no reply").kind(), waited_ms), (io::ErrorKind::TimedOut, 30_000));
@@ -383,7 +385,7 @@ fn the_same_seed_gives_the_same_trace_and_another_seed_another() {
                 let world = world.clone();
                 world.clone().start(number, move |env| async move {
                     let mut stream =
-                        connect_in_turn(env.network(), &Endpoint::tcp("redis", PORT)).await.expect("it listens");
+                        connect_in_turn(env.network(), &Endpoint::tcp("server", PORT)).await.expect("it listens");
                     for size in 1..200 {
                         echo(&mut stream, &vec![1; size * 20]).await.expect("it answers");
                         world.sleep_us(env.random() % 100).await;
@@ -411,7 +413,7 @@ fn byte(number: u32, connection: u64, position: usize) -> u8 {
 async fn keep_echoing(env: SimEnv, served_us: Arc<AtomicU64>) {
     let Host::Instance(number) = env.host() else { panic!("Redis is no client") };
     for connection in 0.. {
-        let Ok(mut stream) = connect_in_turn(env.network(), &Endpoint::tcp("redis", PORT)).await else {
+        let Ok(mut stream) = connect_in_turn(env.network(), &Endpoint::tcp("server", PORT)).await else {
             env.sleep(Duration::from_millis(100)).await;
             continue;
         };
@@ -434,8 +436,7 @@ async fn disturb(world: &World, seed: u64, until_us: u64) {
     let mut stream = crate::seed::Seed(seed).stream("nemesis");
     while world.now_us() < until_us {
         let client = stream.random_range(1..=4_u32);
-        let [from, to] =
-            if stream.random() { [Host::Instance(client), Host::Redis] } else { [Host::Redis, Host::Instance(client)] };
+        let [from, to] = if stream.random() { [Host::Instance(client), HUB] } else { [HUB, Host::Instance(client)] };
         match stream.random_range(0..10) {
             0..2 => world.net().cut(from, to, true),
             2..5 => world.net().cut(from, to, false),
@@ -448,22 +449,22 @@ async fn disturb(world: &World, seed: u64, until_us: u64) {
             _ => drop(world.net().reset_between(from, to)),
         }
         if stream.random_range(0..20) == 0 {
-            world.kill(Host::Redis, if stream.random() { Stop::Killed } else { Stop::PowerLost });
+            world.kill(HUB, if stream.random() { Stop::Killed } else { Stop::PowerLost });
             world.sleep_us(stream.random_range(1..1_000_000)).await;
             start_echo(world);
         }
         if stream.random_range(0..20) == 0 {
-            world.pause(Host::Redis);
+            world.pause(HUB);
             world.sleep_us(stream.random_range(1..1_000_000)).await;
-            world.resume(Host::Redis);
+            world.resume(HUB);
         }
         world.sleep_us(stream.random_range(1..500_000)).await;
     }
     for client in 1..=4_u32 {
-        world.net().cut(client, Host::Redis, false);
-        world.net().cut(Host::Redis, client, false);
-        world.net().set_extra_us(client, Host::Redis, 0);
-        world.net().set_extra_us(Host::Redis, client, 0);
+        world.net().cut(client, HUB, false);
+        world.net().cut(HUB, client, false);
+        world.net().set_extra_us(client, HUB, 0);
+        world.net().set_extra_us(HUB, client, 0);
     }
 }
 
@@ -486,7 +487,7 @@ fn whatever_the_nemesis_does_streams_keep_their_bytes_and_everyone_is_served_aft
                     assert!(idle_us < 1_000_000, "client {number} was last served {idle_us} us ago");
                     world.kill(number, if number % 2 == 0 { Stop::Killed } else { Stop::PowerLost });
                 }
-                world.kill(Host::Redis, Stop::Closed);
+                world.kill(HUB, Stop::Closed);
                 world.sleep_us(1_200_000_000).await;
                 assert_eq!(world.net().with(|tcp| tcp.conns.ids().len()), 0, "connections are left");
                 (world.trace(), world.net().counters())

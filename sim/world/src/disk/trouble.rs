@@ -2,8 +2,7 @@
 
 use std::io;
 
-use super::Verb;
-use crate::faults::BadWrite;
+use super::{BadWrite, Verb};
 
 /// The troubles of one disk. None at first.
 #[derive(Default)]

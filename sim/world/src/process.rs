@@ -27,7 +27,7 @@ use super::{
     suspend::MonotonicClock,
     wall::WallClock,
 };
-use crate::{history::Stop, seed::Seed};
+use crate::{Stop, seed::Seed};
 
 /// One life of the process on a host.
 pub struct Incarnation {
@@ -243,7 +243,7 @@ mod tests {
     use seedbed_env::{Disk as _, DiskFile as _, Task as _};
 
     use super::*;
-    use crate::world::{clock::WALL_BASE_MS, simulate};
+    use crate::{clock::WALL_BASE_MS, host::HUB, simulate};
 
     /// Writes to its disk when it is dropped, as a database does.
     struct WritesOnDrop(SimEnv);
@@ -307,7 +307,7 @@ mod tests {
             assert_eq!(second, first - 90_000);
             world.kill(2, Stop::PowerLost);
             assert_eq!(world.boot(2).wall_ms(), second);
-            assert_eq!(world.wall_ms(Host::Redis), first);
+            assert_eq!(world.wall_ms(HUB), first);
         });
     }
 

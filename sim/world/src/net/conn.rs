@@ -11,7 +11,7 @@ use super::{
     half::{Half, slim},
     liveness::Liveness,
 };
-use crate::world::{Host, process::Incarnation};
+use crate::{Host, process::Incarnation};
 
 /// Names a connection for as long as it lasts; never used again for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

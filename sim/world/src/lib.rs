@@ -1,11 +1,26 @@
 //! The world of one run: hosts with a process each, the network between them, their disks and their clocks, all grown
 //! from one seed and kept on madsim's virtual time.
 //!
+//! ```
+//! use std::time::Duration;
+//!
+//! use seedbed_env::Env as _;
+//! use seedbed_world::{Host, simulate};
+//!
+//! let hours = simulate(1, async |world| {
+//!     let env = world.boot(Host::Instance(1));
+//!     env.sleep(Duration::from_secs(3_600)).await;
+//!     world.now_us() / 3_600_000_000
+//! });
+//! assert_eq!(hours, 1);
+//! ```
+//!
+//! - [`seed`]: the one integer, and the streams of randomness that grow from it.
 //! - [`clock`]: time, and the queue of what is to happen.
 //! - [`net`]: byte streams that fail as TCP's do.
 //! - [`disk`]: files of which a power loss keeps what was synced.
 //! - [`held`]: what a process holds of its host.
-//! - [`moments`]: steps of the protocol that faults wait for.
+//! - [`moments`]: steps of programs that faults wait for.
 //! - [`process`]: hosts that start, pause, die; the incarnations that everything belongs to.
 //! - [`suspend`]: machines that sleep.
 //! - [`mod@env`]: all of it as the client sees it, an `Env`.
@@ -14,23 +29,29 @@
 //! stream of the seed. What crosses a link or reaches a disk is folded into one digest, [`World::trace`]: two runs of
 //! one scenario that differ anywhere differ there.
 
+#[cfg(not(madsim))]
+compile_error!(
+    "seedbed-world needs `--cfg madsim`: in the workspace .cargo/config.toml sets it, but a RUSTFLAGS variable in the \
+     environment replaces it: unset RUSTFLAGS, or add `--cfg madsim` to it. In a crate of your own, write into \
+     .cargo/config.toml: [build] rustflags = [\"--cfg\", \"madsim\"]"
+);
+
 pub mod clock;
 pub mod disk;
 pub mod env;
 pub mod held;
+mod host;
 pub mod moments;
 pub mod net;
 pub mod process;
+pub mod seed;
 pub mod suspend;
 mod wall;
 
 use std::{
     collections::BTreeMap,
-    fmt,
     future::poll_fn,
-    net::Ipv4Addr,
     pin::pin,
-    str::FromStr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -40,8 +61,10 @@ use std::{
 
 use futures_util::future::{Either, select};
 use madsim::task::JoinHandle;
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use self::seed::Seed;
 use self::{
     clock::{Clock, Due, Event, Sleep},
     disk::Disk,
@@ -52,86 +75,20 @@ use self::{
 pub use self::{
     disk::SimDisk,
     env::SimEnv,
+    host::Host,
     net::{SimListener, SimNetwork, SimStream},
 };
-use crate::seed::Seed;
 
-/// A machine of a run, with one process on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Host {
-    /// The Redis server's; on the network its name is `redis`.
-    Redis,
-    /// The one that a Redis server moves to when it fails over; its name is `replica`.
-    Replica,
-    /// An instance's; its name is its number.
-    Instance(u32),
-}
-
-impl Host {
-    /// A number of its own, for digests.
-    fn code(self) -> u64 {
-        match self {
-            Self::Redis => 0,
-            Self::Replica => u64::MAX,
-            Self::Instance(number) => u64::from(number) + 1,
-        }
-    }
-
-    /// Its address: 10.0.0.1 is Redis's, 10.0.0.2 the replica's, 10.1.0.1 plus n that of instance n.
-    pub fn address(self) -> Ipv4Addr {
-        match self {
-            Self::Redis => Ipv4Addr::new(10, 0, 0, 1),
-            Self::Replica => Ipv4Addr::new(10, 0, 0, 2),
-            Self::Instance(number) => u32::from(FIRST_INSTANCE).wrapping_add(number).into(),
-        }
-    }
-
-    /// The host that has this address.
-    pub fn with_address(address: Ipv4Addr) -> Self {
-        match address.octets() {
-            [10, 0, 0, 1] => Self::Redis,
-            [10, 0, 0, 2] => Self::Replica,
-            _ => Self::Instance(u32::from(address).wrapping_sub(FIRST_INSTANCE.into())),
-        }
-    }
-}
-
-/// The address of instance 0.
-const FIRST_INSTANCE: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
-
-impl From<u32> for Host {
-    fn from(instance: u32) -> Self {
-        Self::Instance(instance)
-    }
-}
-
-impl fmt::Display for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Redis => f.write_str("redis"),
-            Self::Replica => f.write_str("replica"),
-            Self::Instance(number) => number.fmt(f),
-        }
-    }
-}
-
-/// A name that no host has.
-#[derive(Debug, thiserror::Error)]
-#[error("unknown host {name:?}: hosts are \"redis\", \"replica\" and the numbers of instances")]
-pub struct UnknownHost {
-    name: String,
-}
-
-impl FromStr for Host {
-    type Err = UnknownHost;
-
-    fn from_str(name: &str) -> Result<Self, UnknownHost> {
-        match name {
-            "redis" => Ok(Self::Redis),
-            "replica" => Ok(Self::Replica),
-            _ => name.parse().map(Self::Instance).map_err(|_| UnknownHost { name: name.into() }),
-        }
-    }
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stop {
+    /// It was killed; the page cache of its host survived.
+    Killed,
+    /// Its host lost power: what was not synced may be gone.
+    PowerLost,
+    /// It closed what it had open, and exited.
+    Closed,
 }
 
 /// The world of one run. Cloning is cheap and gives the same world.
@@ -208,6 +165,15 @@ impl World {
         &self.0.net
     }
 
+    /// Gives the world a machine on which nothing runs: its name leads to its address from now on. Whatever is done with a machine does
+    /// so too.
+    ///
+    /// # Panics
+    /// If another server has its number or its name.
+    pub fn add(&self, host: impl Into<Host>) {
+        self.net().add(host.into());
+    }
+
     /// The disk of a host, with the verbs of the nemesis.
     pub fn disk(&self, host: impl Into<Host>) -> Disk {
         self.machine(host.into(), |machine| machine.disk.clone())
@@ -218,7 +184,7 @@ impl World {
     pub async fn end(self) {
         let hosts: Vec<Host> = self.machines().keys().copied().collect();
         for host in hosts {
-            self.kill(host, crate::history::Stop::Killed);
+            self.kill(host, crate::Stop::Killed);
         }
         // madsim drops the tasks of a killed node when it next polls them; time passes only when all that is done.
         self.sleep_us(1).await;
@@ -233,6 +199,7 @@ impl World {
     /// The machine of `host`, made when it is first spoken of.
     fn machine<T>(&self, host: Host, act: impl FnOnce(&mut Machine) -> T) -> T {
         let seed = self.0.seed;
+        self.net().add(host);
         act(self.machines().entry(host).or_insert_with(|| Machine::new(seed, host)))
     }
 
@@ -270,10 +237,13 @@ impl Trace {
     }
 }
 
-/// Runs `scenario` in a world of its own, on a thread and a runtime of its own.
-#[cfg(test)]
+/// Runs `scenario` in a world of its own, on a thread and a runtime of its own, and gives what it gives. The same seed and
+/// scenario are the same run.
+///
+/// # Panics
+/// If the scenario does, with its panic.
 #[expect(clippy::disallowed_methods, reason = "a run has its own thread: std's hash keys are drawn per thread")]
-pub(crate) fn simulate<T: Send + 'static>(seed: u64, scenario: impl AsyncFnOnce(World) -> T + Send + 'static) -> T {
+pub fn simulate<T: Send + 'static>(seed: u64, scenario: impl AsyncFnOnce(World) -> T + Send + 'static) -> T {
     let run = move || {
         let runtime = madsim::runtime::Runtime::with_seed_and_config(seed, madsim::Config::default());
         runtime.block_on(async move {

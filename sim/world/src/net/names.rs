@@ -1,8 +1,8 @@
-//! Names of hosts, and how an asker's resolver answers for them.
+//! Names and addresses of hosts, and how an asker's resolver answers for them.
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, io, net::Ipv4Addr};
 
-use crate::world::Host;
+use crate::Host;
 
 /// How one host's resolver answers. Until told otherwise, with the truth and at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,16 +28,46 @@ pub enum Says {
 /// The names of a run. A host has the name that it displays, until [`Names::set_addresses`] gives that to others.
 #[derive(Default)]
 pub(super) struct Names {
+    /// The servers, by their addresses.
+    servers: BTreeMap<Ipv4Addr, Host>,
     addresses: BTreeMap<String, Vec<Host>>,
     resolvers: BTreeMap<Host, Resolver>,
 }
 
 impl Names {
+    /// From now on a machine has its name and its address.
+    ///
+    /// # Panics
+    /// If another server has its number or its name.
+    pub(super) fn add(&mut self, host: Host) {
+        if let Host::Server { name, .. } = host {
+            let is_like = |other: &&Host| other.address() == host.address() || other.to_string() == name;
+            if let Some(other) = self.servers.values().find(is_like) {
+                assert!(*other == host, "{host:?} and {other:?} have one number or one name");
+                return;
+            }
+            self.servers.insert(host.address(), host);
+        }
+    }
+
+    /// The machine at an address.
+    pub(super) fn host_at(&self, address: Ipv4Addr) -> Host {
+        self.servers.get(&address).copied().unwrap_or_else(|| Host::instance_at(address))
+    }
+
     pub(super) fn set_addresses(&mut self, name: &str, hosts: Vec<Host>) {
+        for host in &hosts {
+            self.add(*host);
+        }
         self.addresses.insert(name.to_owned(), hosts);
     }
 
     pub(super) fn set_resolver(&mut self, asker: Host, resolver: Resolver) {
+        if let Says::Addresses(hosts) = &resolver.says {
+            for host in hosts {
+                self.add(*host);
+            }
+        }
         self.resolvers.insert(asker, resolver);
     }
 
@@ -60,11 +90,16 @@ impl Names {
             }
             Says::Truth => match self.addresses.get(name) {
                 Some(hosts) => Ok(hosts.clone()),
-                None => match name.parse() {
-                    Ok(host) => Ok(vec![host]),
-                    Err(unknown) => Err(io::Error::new(io::ErrorKind::NotFound, unknown)),
-                },
+                None => self.named(name).map(|host| vec![host]).ok_or_else(|| {
+                    let message = format!("unknown host {name:?}: no machine of this world has that name");
+                    io::Error::new(io::ErrorKind::NotFound, message)
+                }),
             },
         }
+    }
+
+    fn named(&self, name: &str) -> Option<Host> {
+        let server = self.servers.values().find(|host| matches!(host, Host::Server { name: its, .. } if *its == name));
+        server.copied().or_else(|| name.parse().map(Host::Instance).ok())
     }
 }

@@ -214,7 +214,7 @@ impl Drop for Sleep {
 
 #[cfg(test)]
 mod tests {
-    use crate::world::simulate;
+    use crate::simulate;
 
     #[test]
     fn a_sleep_lasts_exactly_as_long_as_asked() {

@@ -3,8 +3,8 @@
 use rand::{Rng, RngExt};
 
 use crate::{
+    Host,
     seed::{Seed, Stream},
-    world::Host,
 };
 
 /// The least latency of a link, drawn once: a data centre's.
@@ -173,9 +173,10 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::HUB;
 
     fn link() -> Link {
-        Link::new(Seed(1), Host::Redis, Host::Instance(1))
+        Link::new(Seed(1), HUB, Host::Instance(1))
     }
 
     #[test]

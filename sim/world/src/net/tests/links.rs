@@ -2,10 +2,10 @@
 //! lo root netem` with `loss 20%`, `rate 8mbit`, `delay 30ms 10ms`.
 
 use super::*;
-use crate::world::net::Latency;
+use crate::net::Latency;
 
-const THERE: (Host, Host) = (Host::Instance(1), Host::Redis);
-const BACK: (Host, Host) = (Host::Redis, Host::Instance(1));
+const THERE: (Host, Host) = (Host::Instance(1), HUB);
+const BACK: (Host, Host) = (HUB, Host::Instance(1));
 
 fn set_loss(world: &World, per_mille: u32) {
     for (from, to) in [THERE, BACK] {
@@ -15,7 +15,7 @@ fn set_loss(world: &World, per_mille: u32) {
 
 /// Both ends of a connection, without anyone to answer.
 async fn pair(world: &World) -> (SimStream, SimStream) {
-    let redis = if world.is_running(Host::Redis) { world.env(Host::Redis) } else { world.boot(Host::Redis) };
+    let redis = if world.is_running(HUB) { world.env(HUB) } else { world.boot(HUB) };
     let listener = redis.network().listen(PORT).expect("the port is free");
     let client = connect(world).await.expect("it listens");
     let server = listener.accept().await.expect("one connects");
@@ -133,7 +133,7 @@ fn latency_is_each_links_own_and_jitter_overtakes_only_across_connections() {
     simulate(1, async |world| {
         let mut streams = [connected(&world).await, connect(&world).await.expect("it listens")];
         let latency = Latency { base_us: 30_000, jitter_us: 20_000, tail_every: 0, tail_us: 0 };
-        world.net().set_latency(1, Host::Redis, Some(latency));
+        world.net().set_latency(1, HUB, Some(latency));
         let (_, ms) = ms(&world, echo(&mut streams[0], b"x")).await;
         assert!((30..51).contains(&ms), "it takes {ms} ms");
         let mut overtaken = 0;
@@ -165,14 +165,14 @@ fn acknowledgements_on_the_wire_when_a_cut_begins_are_lost_with_it() {
     for cut in [false, true] {
         simulate(1, async move |world| {
             let (mut client, mut server) = pair(&world).await;
-            world.net().set_extra_us(Host::Redis, 1, 10_000);
+            world.net().set_extra_us(HUB, 1, 10_000);
             client.write_all(&vec![7; 65_536]).await.expect("there is room");
             world.sleep_us(10_000).await;
             server.read_exact(&mut vec![0; 65_536]).await.expect("all arrived");
             if cut {
                 world.sleep_us(5_000).await;
-                world.net().cut(Host::Redis, 1, true);
-                world.net().cut(Host::Redis, 1, false);
+                world.net().cut(HUB, 1, true);
+                world.net().cut(HUB, 1, false);
             }
             // The window is known to be open again only when the sender hears of it.
             let (written, ms) = ms(&world, client.write(b"x")).await;

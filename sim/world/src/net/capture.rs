@@ -7,7 +7,7 @@ use super::{
     conn::{CLIENT, Conn, SERVER, Side},
     half::{BUFFER_BYTES, Payload},
 };
-use crate::world::Host;
+use crate::Host;
 
 /// A packet as TCP has it.
 #[derive(Clone, Debug, PartialEq, Eq)]

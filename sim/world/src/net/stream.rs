@@ -15,7 +15,7 @@ use super::{
     conn::{ConnId, Phase, SERVER, Side, wait},
     half::Payload,
 };
-use crate::world::{
+use crate::{
     Host,
     held::{Holding, Kind},
     process::Incarnation,

@@ -88,18 +88,15 @@ mod tests {
     use seedbed_env::{Disk as _, DiskFile as _, Endpoint, Env as _, Task as _};
 
     use super::*;
-    use crate::{
-        history::Stop,
-        world::{Host, net::connect_in_turn, simulate},
-    };
+    use crate::{Stop, host::HUB, net::connect_in_turn, simulate};
 
     #[test]
     fn what_a_process_holds_is_counted_until_it_lets_go_and_the_most_is_remembered() {
         simulate(1, async |world| {
-            let server = world.boot(Host::Redis).network().listen(1).expect("a free port");
+            let server = world.boot(HUB).network().listen(1).expect("a free port");
             let env = world.boot(1);
             assert_eq!(world.held(1), Some(Held::default()));
-            let endpoint = Endpoint::tcp("redis", 1);
+            let endpoint = Endpoint::tcp("server", 1);
             let stream = connect_in_turn(env.network(), &endpoint).await.expect("somebody listens");
             let tasks = [1, 2].map(|_| env.spawn(std::future::pending()));
             let file = env.disk().open(Path::new("/file")).expect("a disk");

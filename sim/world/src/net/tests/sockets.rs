@@ -9,7 +9,7 @@ use super::*;
 fn a_reset_within_a_reply_leaves_the_first_half_to_be_read() {
     simulate(1, async |world| {
         let mut stream = connected(&world).await;
-        assert_eq!(world.net().reset_after(Host::Redis, 1, 7), 1);
+        assert_eq!(world.net().reset_after(HUB, 1, 7), 1);
         assert_eq!(echo(&mut stream, b"12345").await.expect("five of seven"), b"12345");
         stream.write_all(b"6789").await.expect("it is open");
         world.sleep_us(5_000).await;
@@ -19,7 +19,7 @@ fn a_reset_within_a_reply_leaves_the_first_half_to_be_read() {
         assert_eq!(stream.read_u8().await.expect_err("then the reset").kind(), io::ErrorKind::ConnectionReset);
         assert_eq!(stream.read(&mut half).await.expect("then the end"), 0);
         world.sleep_us(1_000).await;
-        assert_eq!(world.net().open_connections(Host::Redis), 0, "the server learned of it too");
+        assert_eq!(world.net().open_connections(HUB), 0, "the server learned of it too");
         drop(stream);
         echo(&mut connect(&world).await.expect("it listens"), b"x").await.expect("the next connection is whole");
     });
@@ -30,8 +30,7 @@ fn a_reset_can_come_at_every_byte_of_either_direction() {
     for position in 0..12 {
         simulate(1, async move |world| {
             let mut stream = connected(&world).await;
-            let (from, to) =
-                if position % 2 == 0 { (Host::Redis, Host::Instance(1)) } else { (Host::Instance(1), Host::Redis) };
+            let (from, to) = if position % 2 == 0 { (HUB, Host::Instance(1)) } else { (Host::Instance(1), HUB) };
             world.net().reset_after(from, to, position);
             let mut replies = Vec::new();
             for byte in b"0123456789abcdef" {
@@ -83,7 +82,7 @@ fn short_reads_and_writes_move_fewer_bytes_and_lose_none() {
 #[test]
 fn after_a_half_close_the_other_half_goes_on() {
     simulate(1, async |world| {
-        world.start(Host::Redis, |env| async move {
+        world.start(HUB, |env| async move {
             let listener = env.network().listen(PORT).expect("the port is free");
             let mut stream = listener.accept().await.expect("one connects");
             let mut all = Vec::new();
@@ -109,7 +108,7 @@ fn a_peer_that_acknowledges_and_does_not_read_is_given_up_after_the_user_timeout
     simulate(1, async |world| {
         let mut stream = connected(&world).await;
         world.sleep_us(3_000_000).await;
-        world.pause(Host::Redis);
+        world.pause(HUB);
         let (error, ms) = ms(&world, async {
             loop {
                 if let Err(error) = stream.write(&[7; 10_000]).await {
@@ -127,10 +126,10 @@ fn a_peer_that_acknowledges_and_does_not_read_is_given_up_after_the_user_timeout
 fn a_peer_that_reads_again_in_time_is_not_given_up() {
     simulate(1, async |world| {
         let mut stream = connected(&world).await;
-        world.pause(Host::Redis);
+        world.pause(HUB);
         stream.write_all(&vec![7; 65_536]).await.expect("there is room");
         world.sleep_us(29_000_000).await;
-        world.resume(Host::Redis);
+        world.resume(HUB);
         stream.read_exact(&mut vec![0; 65_536]).await.expect("it is all echoed");
         world.sleep_us(5_000_000).await;
         assert_eq!(echo(&mut stream, b"x").await.expect("it is open"), b"x");
@@ -141,7 +140,7 @@ fn a_peer_that_reads_again_in_time_is_not_given_up() {
 #[test]
 fn a_server_waits_for_ever_for_a_client_that_does_not_read() {
     simulate(1, async |world| {
-        world.start(Host::Redis, |env| async move {
+        world.start(HUB, |env| async move {
             let listener = env.network().listen(PORT).expect("the port is free");
             let mut stream = listener.accept().await.expect("one connects");
             stream.write_all(&vec![7; 200_000]).await.expect("the client is there");
@@ -159,11 +158,11 @@ fn a_server_waits_for_ever_for_a_client_that_does_not_read() {
 fn an_idle_connection_costs_little_also_after_a_burst() {
     simulate(1, async |world| {
         let mut stream = connected(&world).await;
-        world.pause(Host::Redis);
+        world.pause(HUB);
         for _ in 0..10_000 {
             stream.write_all(b"x").await.expect("there is room");
         }
-        world.resume(Host::Redis);
+        world.resume(HUB);
         stream.read_exact(&mut vec![0; 10_000]).await.expect("it is all echoed");
         echo(&mut stream, b"x").await.expect("it is open");
         world.sleep_us(1_000_000).await;

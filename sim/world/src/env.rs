@@ -47,7 +47,7 @@ impl SimEnv {
     ) -> Self {
         let clock = world.clock().clone();
         let purpose = match incarnation.host {
-            host @ (Host::Redis | Host::Replica) => format!("{host} start {}", incarnation.start),
+            host @ Host::Server { .. } => format!("{host} start {}", incarnation.start),
             Host::Instance(number) => format!("instance {number} start {}", incarnation.start),
         };
         Self(Arc::new(Inner {

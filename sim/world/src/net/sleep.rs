@@ -5,7 +5,7 @@ use super::{
     conn::{CLIENT, ConnId, SERVER, Side},
     tcp::Tcp,
 };
-use crate::world::Host;
+use crate::Host;
 
 /// A host that sleeps.
 pub(super) struct Asleep {

@@ -25,12 +25,10 @@ use super::{
     sleep::Asleep,
 };
 use crate::{
+    Host, Trace,
+    clock::{Clock, Event},
+    process::Incarnation,
     seed::{Seed, Stream},
-    world::{
-        Host, Trace,
-        clock::{Clock, Event},
-        process::Incarnation,
-    },
 };
 
 /// What the network has done so far.
