@@ -15,13 +15,11 @@ use std::{
 };
 
 use rand::RngExt;
-use seedbed::{
-    checker::foreign::{
-        Linearizable, ModelName,
-        generate::{Shape, generate},
-        read,
-    },
-    seed::Seed,
+use seedbed::seed::Seed;
+use seedbed_linearize::foreign::{
+    Linearizable, ModelName,
+    generate::{Shape, generate},
+    read,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -40,16 +38,20 @@ fn write(directory: &Path, count: u64) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(directory)?;
     for model in ModelName::ALL {
         for seed in 0..count {
-            let text = generate(&short(model, seed), Seed(seed));
+            let text = generated(&short(model, seed), seed);
             fs::write(directory.join(format!("{model}-short-{seed:05}.jsonl")), text)?;
         }
         for (kind, shape) in long(model) {
             for seed in 0..3 {
-                fs::write(directory.join(format!("{model}-{kind}-{seed}.jsonl")), generate(&shape, Seed(seed)))?;
+                fs::write(directory.join(format!("{model}-{kind}-{seed}.jsonl")), generated(&shape, seed))?;
             }
         }
     }
     Ok(())
+}
+
+fn generated(shape: &Shape, seed: u64) -> String {
+    generate(shape, &mut Seed(seed).stream("foreign history"))
 }
 
 /// Half of them are corrupted; lengths and clients are those that a search survives.

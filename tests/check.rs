@@ -118,6 +118,13 @@ fn a_foreign_history_is_judged_by_the_model_that_is_named() {
 }
 
 #[test]
+fn a_model_that_is_unknown_is_bad_input_and_all_that_are_known_are_named() {
+    let check = seedbed(&["check", "-", "--model", "queue"], STALE);
+    let why = "unknown model \"queue\": there are contact-cache, register, cas-register and key-value";
+    assert!(check.code == 2 && check.err.contains(why), "{check:?}");
+}
+
+#[test]
 fn a_history_in_which_nothing_was_judged_has_not_passed() {
     says("", "register", &["history \"-\", line 1: the history is empty", "look at what wrote it"]);
     says("\n\n", "register", &["line 1: the history is empty"]);

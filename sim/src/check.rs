@@ -9,14 +9,13 @@ use std::{
 
 use clap::Args;
 use seedbed::{
-    checker::{
-        foreign::{self, Broken, Foreign, Linearizable, ModelName, Reading, UnknownModel, named},
-        judge,
-    },
+    checker::judge,
     explore::worst,
     history::{FileError, History, file},
     report::{ExitCode, timeline, word},
 };
+
+use seedbed_linearize::foreign::{self, Broken, Foreign, Linearizable, ModelName, Reading, named};
 
 use crate::BadInput;
 
@@ -43,11 +42,19 @@ enum Judge {
     Model(ModelName),
 }
 
-impl FromStr for Judge {
-    type Err = UnknownModel;
+/// A name that neither the contact cache nor a model has.
+#[derive(Debug, thiserror::Error)]
+#[error("unknown model {0:?}: there are contact-cache, register, cas-register and key-value")]
+struct UnknownJudge(String);
 
-    fn from_str(name: &str) -> Result<Self, UnknownModel> {
-        if name == "contact-cache" { Ok(Self::ContactCache) } else { name.parse().map(Self::Model) }
+impl FromStr for Judge {
+    type Err = UnknownJudge;
+
+    fn from_str(name: &str) -> Result<Self, UnknownJudge> {
+        if name == "contact-cache" {
+            return Ok(Self::ContactCache);
+        }
+        name.parse().map(Self::Model).map_err(|_| UnknownJudge(name.to_owned()))
     }
 }
 
@@ -129,13 +136,10 @@ fn evidence(broken: &Broken) -> String {
     }
     if let Some(stuck) = &broken.stuck {
         let _ = writeln!(text, "\nNo order gets past the return of\n\n  {stuck}\n");
-        let first = broken.prefix.len().saturating_sub(ORDER_SHOWN);
-        let _ = writeln!(
-            text,
-            "Up to there, {} operations are explained in an order that ends with\n",
-            broken.prefix.len()
-        );
-        for operation in &broken.prefix[first..] {
+        let first = broken.order.len().saturating_sub(ORDER_SHOWN);
+        let _ =
+            writeln!(text, "Up to there, {} operations are explained in an order that ends with\n", broken.order.len());
+        for operation in &broken.order[first..] {
             let _ = writeln!(text, "  {operation}");
         }
     }

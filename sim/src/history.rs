@@ -6,18 +6,17 @@
 pub mod call;
 pub mod contents;
 pub mod file;
-pub(crate) mod lines;
 mod shown;
 
 use std::sync::Arc;
 
+pub use seedbed_linearize::lines::FileError;
 pub use seedbed_world::Stop;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
     call::{Call, Freshness, Patch},
     contents::{Raw, Stamps, StoredEntry, StoredKey, StoredLife, StoredMarker, StoredRecord},
-    lines::FileError,
     shown::Shown,
 };
 use crate::faults::{Fault, Moment};

@@ -31,7 +31,6 @@ mod evidence;
 mod excuses;
 mod expiry;
 mod fidelity;
-pub mod foreign;
 mod integrity;
 mod isolation;
 mod kept;
@@ -44,7 +43,6 @@ mod operations;
 mod order;
 mod others;
 mod overdue;
-mod placed;
 mod recovery;
 mod register;
 mod returned;
@@ -53,7 +51,6 @@ mod sources;
 mod stored;
 mod times;
 mod timestamp;
-mod zones;
 
 #[cfg(test)]
 mod fixture;

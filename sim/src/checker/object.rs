@@ -30,9 +30,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use seedbed_linearize::placed::{Placed, Timed};
+
 use super::{
     operations::Seen,
-    placed::{Placed, Timed},
     register::{Act, Found, Span},
 };
 

@@ -13,11 +13,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    operations::Seen,
-    placed::{Placed, Timed},
-    sources,
-};
+use seedbed_linearize::placed::Placed;
+
+use super::{operations::Seen, sources};
 
 /// What happened to one register, which holds [`Seen::Absent`] at first.
 pub(super) struct Register {
@@ -28,18 +26,9 @@ pub(super) struct Register {
 }
 
 /// A definite operation. One of a moment has `called` equal to `returned`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Span<V = Seen> {
-    pub(super) called: u64,
-    pub(super) returned: u64,
-    pub(super) act: Act<V>,
-}
+pub(super) type Span<V = Seen> = seedbed_linearize::Span<V>;
 
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Act<V = Seen> {
-    Write(V),
-    Read(V),
-}
+pub(super) type Act<V = Seen> = seedbed_linearize::Act<V>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
@@ -158,16 +147,6 @@ impl Register {
             }
             next
         })
-    }
-}
-
-impl<V> Timed for Span<V> {
-    fn called(&self) -> u64 {
-        self.called
-    }
-
-    fn returned(&self) -> u64 {
-        self.returned
     }
 }
 

@@ -9,10 +9,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use seedbed_linearize::zones::{self, Zoned};
+
 use super::{
     operations::Seen,
     register::{Act, Found, Register, Span},
-    zones::{self, Zoned},
 };
 
 /// A write as a read may see it.

@@ -8,13 +8,11 @@ use std::{
     sync::Arc,
 };
 
+use seedbed_linearize::lines::{FileError, Lines, Wrong, surplus};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 
-use super::{
-    Answer, Event, FORMAT, Header, History, Outcome, Shown, What,
-    lines::{FileError, Lines, Wrong, surplus},
-};
+use super::{Answer, Event, FORMAT, Header, History, Outcome, Shown, What};
 
 /// The longest history that is read: some 2 GB of memory.
 pub const EVENTS_MAX: u64 = 5_000_000;

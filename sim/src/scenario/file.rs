@@ -2,10 +2,10 @@
 
 use std::{fs, path::Path};
 
+use seedbed_linearize::lines::{surplus, trap};
 use serde::{Deserialize, Serialize};
 
 use super::Scenario;
-use crate::history::lines::{surplus, trap};
 
 /// Version of the replay file's format.
 pub const FORMAT: u32 = 1;

@@ -28,8 +28,8 @@ use self::{
     shrink::smallest,
     values::Value,
 };
-use super::{
-    register::{Act as OnRegister, Span},
+use crate::{
+    span::{Act as OnRegister, Span},
     zones::{self, Zoned},
 };
 
@@ -74,7 +74,7 @@ impl fmt::Display for ModelName {
 
 /// A name that no model has.
 #[derive(Debug, thiserror::Error)]
-#[error("unknown model {0:?}: there are contact-cache, register, cas-register and key-value")]
+#[error("unknown model {0:?}: there are register, cas-register and key-value")]
 pub struct UnknownModel(pub String);
 
 impl FromStr for ModelName {
@@ -107,7 +107,7 @@ pub struct Broken {
     /// The operation whose return no order gets past.
     pub stuck: Option<String>,
     /// The longest order that was found, up to there.
-    pub prefix: Vec<String>,
+    pub order: Vec<String>,
     /// Operations that have no order either, by their calls.
     pub shown: Vec<String>,
     /// Whether none of them can be left out.
@@ -116,7 +116,7 @@ pub struct Broken {
 
 impl Broken {
     fn of(key: &str) -> Self {
-        Self { key: key.to_owned(), stuck: None, prefix: Vec::new(), shown: Vec::new(), is_smallest: false }
+        Self { key: key.to_owned(), stuck: None, order: Vec::new(), shown: Vec::new(), is_smallest: false }
     }
 }
 
@@ -187,7 +187,7 @@ impl Foreign {
         Broken {
             key: key.to_owned(),
             stuck: broken.stuck.as_ref().map(shown),
-            prefix: broken.order.iter().map(shown).collect(),
+            order: broken.order.iter().map(shown).collect(),
             shown: broken.shown.iter().map(shown).collect(),
             is_smallest: broken.is_smallest,
         }

@@ -94,7 +94,7 @@ pub(super) struct KeyValue {
     initial: Value,
 }
 
-/// How many bytes lie between the prefixes of a text whose fingerprints are kept.
+/// How many bytes lie between the starts of a text whose fingerprints are kept.
 const STRIDE: usize = 64;
 const MODULUS: u64 = (1 << 61) - 1;
 const BASES: [u64; 2] = [0x0d6e_8feb_8665_9fd9, 0x1b87_3593_cc9e_2d51];
@@ -104,8 +104,8 @@ struct Text {
     whole: Print,
     /// The bases to the power of the length.
     shift: [u64; 2],
-    /// The fingerprints of the prefixes of 0, 64, 128.. bytes.
-    prefixes: Vec<Print>,
+    /// The fingerprints of its first 0, 64, 128.. bytes.
+    starts: Vec<Print>,
 }
 
 type Print = [u64; 2];
@@ -221,7 +221,7 @@ impl Model for KeyValue {
         }
         let start = match state {
             Held::Absent => Some(0),
-            Held::Text { print, len } => (text.prefix(len) == Some(print)).then_some(len),
+            Held::Text { print, len } => (text.start(len) == Some(print)).then_some(len),
             Held::Unseen => None,
         };
         let is_overwritten = before.clone().any(|(act, must)| must && act.is_blind());
@@ -261,25 +261,25 @@ fn can_make(appends: &Parts<'_>, rest: &[u8], steps: &mut u64) -> bool {
 
 impl Text {
     fn new(text: &str) -> Self {
-        let mut prefixes = Vec::with_capacity(text.len() / STRIDE + 1);
+        let mut starts = Vec::with_capacity(text.len() / STRIDE + 1);
         let (mut whole, mut shift) = ([0; 2], [1; 2]);
         for (place, &byte) in text.as_bytes().iter().enumerate() {
             if place % STRIDE == 0 {
-                prefixes.push(whole);
+                starts.push(whole);
             }
             whole = longer(whole, byte);
             shift = [0, 1].map(|half| product(shift[half], BASES[half]));
         }
-        Self { bytes: text.as_bytes().to_vec(), whole, shift, prefixes }
+        Self { bytes: text.as_bytes().to_vec(), whole, shift, starts }
     }
 
     /// The fingerprint of the first `len` bytes, if there are so many.
-    fn prefix(&self, len: usize) -> Option<Print> {
+    fn start(&self, len: usize) -> Option<Print> {
         if len == self.bytes.len() {
             return Some(self.whole);
         }
         let rest = self.bytes.get(len / STRIDE * STRIDE..len)?;
-        Some(rest.iter().fold(self.prefixes[len / STRIDE], |print, &byte| longer(print, byte)))
+        Some(rest.iter().fold(self.starts[len / STRIDE], |print, &byte| longer(print, byte)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Foreign histories from seeds, to try the judge and to compare it with others: clients of objects that are atomic, and
+//! Foreign histories drawn at random, to try the judge and to compare it with others: clients of objects that are atomic, and
 //! what they saw, kept or corrupted.
 
 use std::{
@@ -6,11 +6,10 @@ use std::{
     fmt::Write as _,
 };
 
-use rand::RngExt;
+use rand::{Rng, RngExt};
 use serde_json::{Value as Json, json};
 
 use super::ModelName;
-use crate::seed::{Seed, Stream};
 
 /// What a history is like.
 #[derive(Clone, Debug)]
@@ -59,9 +58,10 @@ enum Moment {
     },
 }
 
-/// The history as text, in the form that [`super::read`] reads: one event a line.
-pub fn generate(shape: &Shape, seed: Seed) -> String {
-    let mut world = World { shape, draw: seed.stream("foreign history"), ..World::new(shape) };
+/// The history as text, in the form that [`super::read`] reads: one event a line. It is as repeatable as what it is
+/// drawn from.
+pub fn generate(shape: &Shape, draw: &mut impl Rng) -> String {
+    let mut world = World::new(shape, draw);
     for client in 0..shape.clients {
         world.plan(0, Moment::Invoke { client });
     }
@@ -76,9 +76,9 @@ pub fn generate(shape: &Shape, seed: Seed) -> String {
     text
 }
 
-struct World<'a> {
+struct World<'a, R> {
     shape: &'a Shape,
-    draw: Stream,
+    draw: &'a mut R,
     agenda: BTreeMap<(u64, u64), Moment>,
     planned: u64,
     begun: u64,
@@ -90,12 +90,12 @@ struct World<'a> {
     lines: Vec<Json>,
 }
 
-impl<'a> World<'a> {
-    fn new(shape: &'a Shape) -> Self {
+impl<'a, R: Rng> World<'a, R> {
+    fn new(shape: &'a Shape, draw: &'a mut R) -> Self {
         let keys = usize::try_from(shape.keys).expect("a few keys");
         Self {
             shape,
-            draw: Seed(0).stream("replaced"),
+            draw,
             agenda: BTreeMap::new(),
             planned: 0,
             begun: 0,

@@ -8,7 +8,7 @@ use super::{
     reader::{AFTER_INFO, wrong},
     values::shown,
 };
-use crate::history::lines::Wrong;
+use crate::lines::Wrong;
 
 /// The processes that were named so far.
 #[derive(Default)]

@@ -9,7 +9,7 @@ use serde::{
 use serde_json::{Value as Json, value::RawValue};
 
 /// The longest line that is read: a record of the largest size that a client may write, many times over.
-pub(crate) const LINE_BYTES_MAX: u64 = 64 << 20;
+pub const LINE_BYTES_MAX: u64 = 64 << 20;
 
 /// A history that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -39,10 +39,10 @@ pub enum FileError {
 }
 
 /// What is wrong with a line, and what to do.
-pub(crate) type Wrong = (String, String);
+pub type Wrong = (String, String);
 
 /// The lines of a file, one JSON value each; blank ones are left out.
-pub(crate) struct Lines<'f, R> {
+pub struct Lines<'f, R> {
     file: &'f str,
     input: R,
     number: u64,
@@ -51,12 +51,12 @@ pub(crate) struct Lines<'f, R> {
 
 impl<'f, R: BufRead> Lines<'f, R> {
     /// `file` is its name in errors.
-    pub(crate) fn new(file: &'f str, input: R) -> Self {
+    pub fn new(file: &'f str, input: R) -> Self {
         Self { file, input, number: 0, bytes: Vec::new() }
     }
 
     /// The next value, if there is one.
-    pub(crate) fn next_json(&mut self) -> Result<Option<Json>, FileError> {
+    pub fn next_json(&mut self) -> Result<Option<Json>, FileError> {
         while self.fill()? {
             if !self.bytes.trim_ascii().is_empty() {
                 return self.parse().map(Some);
@@ -66,17 +66,17 @@ impl<'f, R: BufRead> Lines<'f, R> {
     }
 
     /// The line that was read last, from 1.
-    pub(crate) fn number(&self) -> u64 {
+    pub fn number(&self) -> u64 {
         self.number
     }
 
     /// An error in the line that was read last.
-    pub(crate) fn error(&self, wrong: Wrong) -> FileError {
+    pub fn error(&self, wrong: Wrong) -> FileError {
         self.error_at(self.number.max(1), wrong)
     }
 
     /// An error in this line.
-    pub(crate) fn error_at(&self, line: u64, (wrong, cure): Wrong) -> FileError {
+    pub fn error_at(&self, line: u64, (wrong, cure): Wrong) -> FileError {
         FileError::Line { file: self.file.to_owned(), line, wrong, cure }
     }
 
@@ -153,7 +153,7 @@ impl<'de> Deserialize<'de> for Fields<'de> {
 }
 
 /// An object somewhere in this JSON that readers take for different things.
-pub(crate) fn trap(json: &RawValue) -> Option<Wrong> {
+pub fn trap(json: &RawValue) -> Option<Wrong> {
     let text = json.get();
     if text.starts_with('[') {
         return serde_json::from_str::<Vec<&RawValue>>(text).ok()?.into_iter().find_map(trap);
@@ -176,7 +176,7 @@ pub(crate) fn trap(json: &RawValue) -> Option<Wrong> {
 
 /// A field that the reader did not take in, by its path: `given` is the line, `understood` what was made of it. What is
 /// empty may be left out when it is written again.
-pub(crate) fn surplus(given: &Json, understood: &Json) -> Option<String> {
+pub fn surplus(given: &Json, understood: &Json) -> Option<String> {
     match (given, understood) {
         (Json::Object(given), Json::Object(understood)) => given.iter().find_map(|(field, value)| {
             let Some(other) = understood.get(field) else { return (!is_empty(value)).then(|| field.clone()) };

@@ -8,13 +8,13 @@ use super::{
     generate::{Shape, generate},
     *,
 };
-use crate::seed::Seed;
+use crate::draw::{Stream, stream};
 
 fn told(model: ModelName, lines: &[&str]) -> Foreign {
     read("told", lines.join("\n").as_bytes(), model).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn shape(model: ModelName, draw: &mut crate::seed::Stream, operations: u64) -> Shape {
+fn shape(model: ModelName, draw: &mut Stream, operations: u64) -> Shape {
     Shape {
         model,
         keys: 1,
@@ -74,9 +74,9 @@ fn small_histories_are_judged_as_brute_force_judges_them() {
     for model in ModelName::ALL {
         let mut refuted = 0;
         for seed in 0..1_500 {
-            let draw = &mut Seed(seed).stream("shape");
+            let draw = &mut stream(seed, "shape");
             let operations = draw.random_range(1..8);
-            let text = generate(&shape(model, draw, operations), Seed(seed));
+            let text = generate(&shape(model, draw, operations), &mut stream(seed, "foreign history"));
             let history = read("it", text.as_bytes(), model).expect("a history");
             let all: Vec<_> = (0..part(&history).timed.len()).collect();
             let expected = brute_force(&history, &all);
@@ -101,7 +101,7 @@ fn small_histories_are_judged_as_brute_force_judges_them() {
 }
 
 /// Operations on one key whose texts begin and end alike, at random moments; in half of the histories most overlap.
-fn tangled(draw: &mut crate::seed::Stream) -> String {
+fn tangled(draw: &mut Stream) -> String {
     let texts = ["null", "\"a\"", "\"aa\"", "\"b\"", "\"ab\"", "\"\""];
     let (count, moments) = (draw.random_range(2..8), [8, 40][draw.random_range(0..2)]);
     let mut held = vec![String::new()];
@@ -132,7 +132,7 @@ fn tangled(draw: &mut crate::seed::Stream) -> String {
 fn texts_that_can_be_put_together_in_many_ways_are_judged_as_brute_force_judges_them() {
     let mut refuted = 0;
     for seed in 0..4_000 {
-        let text = tangled(&mut Seed(seed).stream("tangled"));
+        let text = tangled(&mut stream(seed, "tangled"));
         let history = read("it", text.as_bytes(), ModelName::KeyValue).expect("a history");
         let all: Vec<_> = (0..part(&history).timed.len()).collect();
         let found = evidence(&history, false);
@@ -169,7 +169,7 @@ fn forty_appends_at_a_time_and_one_get_are_decided() {
         assert!(!has_an_order(texts, &format!("{all}{}", texts[0])), "one was appended twice");
     }
     for seed in 0..20 {
-        let draw = &mut Seed(seed).stream("words");
+        let draw = &mut stream(seed, "words");
         let texts: Vec<_> = (0..40).map(|_| word(draw)).collect();
         let mut got = texts.clone();
         got.shuffle(draw);
@@ -181,7 +181,7 @@ fn forty_appends_at_a_time_and_one_get_are_decided() {
     }
 }
 
-fn word(draw: &mut crate::seed::Stream) -> String {
+fn word(draw: &mut Stream) -> String {
     (0..draw.random_range(1..5)).map(|_| ['a', 'b', 'c'][draw.random_range(0..3)]).collect()
 }
 
@@ -208,10 +208,10 @@ fn a_put_of_null_makes_a_key_absent() {
 fn long_registers_are_judged_alike_by_zones_and_search() {
     let mut refuted = 0;
     for seed in 0..300 {
-        let draw = &mut Seed(seed).stream("shape");
+        let draw = &mut stream(seed, "shape");
         let operations = draw.random_range(20..400);
         let shape = Shape { values: None, unknown_per_mille: 30, ..shape(ModelName::Register, draw, operations) };
-        let text = generate(&shape, Seed(seed));
+        let text = generate(&shape, &mut stream(seed, "foreign history"));
         let history = read("it", text.as_bytes(), ModelName::Register).expect("a history");
         let part = part(&history);
         let by_zones = zoned(&part.timed, history.initial).expect("values are unique");
@@ -226,9 +226,9 @@ fn long_registers_are_judged_alike_by_zones_and_search() {
 fn histories_of_atomic_objects_of_any_length_pass() {
     for model in ModelName::ALL {
         for seed in 0..40 {
-            let draw = &mut Seed(seed).stream("shape");
+            let draw = &mut stream(seed, "shape");
             let shape = Shape { keys: 3, corrupted: 0, unknown_per_mille: 20, ..shape(model, draw, 300) };
-            let text = generate(&shape, Seed(seed));
+            let text = generate(&shape, &mut stream(seed, "foreign history"));
             let judged = read("it", text.as_bytes(), model).expect("a history").judge();
             assert_eq!(judged, Linearizable::Pass, "{model}, seed {seed}: {shape:?}");
         }
@@ -249,7 +249,7 @@ fn a_stale_read_is_shown_with_what_it_missed_and_the_order_up_to_it() {
     for model in [ModelName::Register, ModelName::CasRegister] {
         let Linearizable::Violation(broken) = told(model, &STALE).judge() else { panic!("it is stale") };
         assert_eq!(broken.stuck.as_deref(), Some("process 0: read -> 1, lines 5 to 6"));
-        assert_eq!(broken.prefix, ["process 0: write 1, lines 1 to 2", "process 1: write 2, lines 3 to 4"]);
+        assert_eq!(broken.order, ["process 0: write 1, lines 1 to 2", "process 1: write 2, lines 3 to 4"]);
         assert_eq!((broken.shown.len(), broken.is_smallest), (3, true), "{broken:?}");
     }
 }
@@ -374,7 +374,7 @@ fn a_search_past_its_limits_is_given_up() {
             values: Some(2),
             corrupted: 0,
         },
-        Seed(1),
+        &mut stream(1, "foreign history"),
     );
     let history = read("it", text.as_bytes(), ModelName::CasRegister).expect("a history");
     let model = Register { initial: history.initial };

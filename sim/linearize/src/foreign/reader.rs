@@ -18,7 +18,7 @@ use super::{
     processes::Processes,
     values::{Values, canonical, shown},
 };
-use crate::history::lines::{FileError, Lines, Wrong};
+use crate::lines::{FileError, Lines, Wrong};
 
 /// The longest history that is read.
 const OPERATIONS_MAX: usize = 5_000_000;

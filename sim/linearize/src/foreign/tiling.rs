@@ -171,7 +171,7 @@ mod tests {
     use rand::{RngExt, seq::SliceRandom};
 
     use super::*;
-    use crate::seed::{Seed, Stream};
+    use crate::draw::{Stream, stream};
 
     fn parts<'a>(must: &[&'a str], may: &[&'a str]) -> Parts<'a> {
         let mut parts = Parts::default();
@@ -217,7 +217,7 @@ mod tests {
     fn texts_are_made_as_brute_force_makes_them() {
         let mut made = [0; 2];
         for seed in 0..3_000 {
-            let draw = &mut Seed(seed).stream("tiling");
+            let draw = &mut stream(seed, "tiling");
             let (mut must, mut may) = (drawn(draw, 5), drawn(draw, 4));
             let mut all = [&must[..], &may[..may.len() / 2]].concat();
             all.shuffle(draw);

@@ -8,7 +8,7 @@ use super::{
     reader::{Kind, wrong},
     values::{Value, canonical, shown},
 };
-use crate::history::lines::Wrong;
+use crate::lines::Wrong;
 
 /// A call as it was made.
 pub(super) struct Call {

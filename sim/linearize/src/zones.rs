@@ -14,45 +14,67 @@
 
 use std::collections::BTreeMap;
 
-use super::register::{Act, Span};
+use crate::span::{Act, Span};
 
 /// What the test found. Operations are indices into the spans that it was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Zoned {
+pub enum Zoned {
+    /// There is an order.
     Linearizable,
+    /// There is none.
     Violated(Violation),
     /// Two writes write one value, or one writes the initial one: the test says nothing.
     Ambiguous {
+        /// The later of the two.
         write: usize,
     },
 }
 
 /// Why there is no order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Violation {
+pub enum Violation {
     /// Nobody wrote what was read.
-    Unwritten { read: usize },
+    Unwritten {
+        /// Who read it.
+        read: usize,
+    },
     /// The read had returned before its write was called.
-    Early { read: usize, write: usize },
+    Early {
+        /// The read.
+        read: usize,
+        /// Its write.
+        write: usize,
+    },
     /// Two values hold the register at one time.
-    Overlap { one: Zone, other: Zone },
+    Overlap {
+        /// One of them.
+        one: Zone,
+        /// The other one.
+        other: Zone,
+    },
     /// All that is known of one value happened while another held the register.
-    Inside { forward: Zone, backward: Zone },
+    Inside {
+        /// The other.
+        forward: Zone,
+        /// The one.
+        backward: Zone,
+    },
 }
 
 /// What is known of one value. None stands for the initial write, which was before everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Zone {
-    pub(super) write: Option<usize>,
+pub struct Zone {
+    /// Who wrote it.
+    pub write: Option<usize>,
     /// The first to return.
-    pub(super) ended: Option<usize>,
+    pub ended: Option<usize>,
     /// The last to be called.
-    pub(super) began: Option<usize>,
+    pub began: Option<usize>,
 }
 
 impl Violation {
     /// The operations that show it: they alone have no order either. Ascending.
-    pub(super) fn ops(&self) -> Vec<usize> {
+    pub fn ops(&self) -> Vec<usize> {
         let mut ops: Vec<usize> = match self {
             Self::Unwritten { read } => vec![*read],
             Self::Early { read, write } => vec![*read, *write],
@@ -68,7 +90,7 @@ impl Violation {
 }
 
 /// Tests a register that holds `initial` at first. Every value must be written at most once, and `initial` never.
-pub(super) fn test<V: Ord>(initial: &V, spans: &[Span<V>]) -> Zoned {
+pub fn test<V: Ord>(initial: &V, spans: &[Span<V>]) -> Zoned {
     let mut clusters = BTreeMap::from([(initial, Cluster::initial())]);
     for (index, span) in spans.iter().enumerate() {
         if let Act::Write(value) = &span.act
@@ -138,17 +160,15 @@ fn crossed(clusters: Vec<Cluster>) -> Option<Violation> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, fmt::Write as _};
 
     use rand::{RngExt, seq::SliceRandom};
+    use serde_json::json;
 
     use super::*;
     use crate::{
-        checker::{
-            operations::Seen,
-            register::{Found, Register},
-        },
-        seed::{Seed, Stream},
+        draw::{Stream, stream},
+        foreign::{self, Linearizable, ModelName},
     };
 
     fn write(called: u64, returned: u64, value: u64) -> Span<u64> {
@@ -266,21 +286,26 @@ mod tests {
             })
     }
 
-    fn search(spans: &[Span<u64>]) -> Found {
-        let seen = |value| if value == 0 { Seen::Absent } else { Seen::Tagged(value) };
-        let act = |act| match act {
-            Act::Write(value) => Act::Write(seen(value)),
-            Act::Read(value) => Act::Read(seen(value)),
-        };
-        let spans = spans.iter().map(|span| Span { called: span.called, returned: span.returned, act: act(span.act) });
-        Register::new(spans.collect(), BTreeMap::new()).search(1_000_000)
+    /// Whether the search finds an order: registers with compare-and-set are never judged by their zones.
+    fn has_order(spans: &[Span<u64>]) -> bool {
+        let mut text = "{\"initial\":0}\n".to_owned();
+        for (process, Span { called, returned, act }) in spans.iter().enumerate() {
+            let (f, value) = match act {
+                Act::Write(value) => ("write", value),
+                Act::Read(value) => ("read", value),
+            };
+            let line = json!({"process": process, "f": f, "value": value, "call": called, "return": returned});
+            let _ = writeln!(text, "{line}");
+        }
+        let history = foreign::read("it", text.as_bytes(), ModelName::CasRegister).expect("a history");
+        history.verdict() == Linearizable::Pass
     }
 
     #[test]
     fn small_histories_are_judged_as_brute_force_judges_them_and_evidence_stands_alone() {
         let mut violated = [0; 4];
         for seed in 0..6_000 {
-            let stream = &mut Seed(seed).stream("zones");
+            let stream = &mut stream(seed, "zones");
             let (ops, overlap) = (stream.random_range(1..8), stream.random_range(0..6));
             let mut spans = atomic(stream, ops, overlap);
             if seed % 3 > 0 {
@@ -307,16 +332,16 @@ mod tests {
     fn long_histories_are_judged_as_the_search_judges_them() {
         let mut violated = 0;
         for seed in 0..1_500 {
-            let stream = &mut Seed(seed).stream("zones at length");
+            let stream = &mut stream(seed, "zones at length");
             let (ops, overlap) = (stream.random_range(2..150), stream.random_range(0..8));
             let mut spans = atomic(stream, ops, overlap);
             if seed % 2 > 0 {
                 spans = corrupted(stream, spans);
             }
             let found = test(&0, &spans);
-            let searched = search(&spans);
-            assert_ne!(searched, Found::TooHard, "seed {seed}");
-            assert_eq!(found == Zoned::Linearizable, searched == Found::Explained, "seed {seed}: {spans:?} {found:?}");
+            if spans.iter().any(|span| matches!(span.act, Act::Read(_))) {
+                assert_eq!(found == Zoned::Linearizable, has_order(&spans), "seed {seed}: {spans:?} {found:?}");
+            }
             violated += u32::from(found != Zoned::Linearizable);
         }
         assert!((100..1_400).contains(&violated), "{violated} of 1500 were violated: the test has lost its point");
