@@ -8,13 +8,23 @@
 //!
 //! Everything here is a function of its arguments: no clock, no chance of the machine, no order that depends on a hash.
 
+mod evidence;
 pub mod foreign;
 pub mod lines;
+mod memo;
+mod object;
 pub mod placed;
+mod search;
+mod shrink;
 pub mod span;
+mod when;
 pub mod zones;
 
 #[cfg(test)]
 mod draw;
 
-pub use self::span::{Act, Span};
+pub use self::{
+    search::Limits,
+    span::{Act, Span},
+    when::When,
+};

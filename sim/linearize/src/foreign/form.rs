@@ -4,6 +4,7 @@ use super::{
     ModelName,
     values::{Value, Values},
 };
+use crate::object::Effect;
 
 /// A foreign history.
 #[derive(Debug)]
@@ -50,20 +51,21 @@ pub(super) struct Operation {
     pub(super) lines: (u64, Option<u64>),
 }
 
-impl Act {
-    /// It never changes anything.
-    pub(super) fn only_looks(&self) -> bool {
+impl Effect for Act {
+    fn only_looks(&self) -> bool {
         matches!(self, Self::Read(_) | Self::CasFailed { .. })
     }
 
-    /// It is legal in every state, and leads to the same one.
-    pub(super) fn is_blind(&self) -> bool {
+    fn is_blind(&self) -> bool {
         matches!(self, Self::Write(_) | Self::Delete)
     }
 
-    /// It is legal in one state alone.
-    pub(super) fn wants_a_state(&self) -> bool {
+    fn wants_a_state(&self) -> bool {
         matches!(self, Self::Read(_) | Self::Cas { .. })
+    }
+
+    fn unanswered(self) -> Option<Self> {
+        (!self.only_looks()).then_some(self)
     }
 }
 

@@ -6,12 +6,9 @@
 mod form;
 mod functions;
 pub mod generate;
-mod memo;
-mod model;
+mod objects;
 mod processes;
 mod reader;
-mod search;
-mod shrink;
 mod tiling;
 mod values;
 
@@ -23,12 +20,13 @@ pub use self::{
 };
 use self::{
     form::{Act, Operation},
-    model::{KeyValue, Model, Register},
-    search::{Found, Limits, Timed, known_at, search},
-    shrink::smallest,
+    objects::{KeyValue, Register},
     values::Value,
 };
 use crate::{
+    evidence::{Evidence, Hint, evidence, gave_up, timed},
+    object::{Effect, Object},
+    search::{Found, Limits, Timed, search},
     span::{Act as OnRegister, Span},
     zones::{self, Zoned},
 };
@@ -120,12 +118,8 @@ impl Broken {
     }
 }
 
-/// How much is spent on one key: a minute or so, and a gigabyte.
-const LIMITS: Limits = Limits { steps: 100_000_000, bytes: 1 << 30 };
 /// Why a history without observations has no verdict: any order explains it.
 const NOTHING_JUDGED: &str = "nothing was judged: no operation returned what it saw";
-/// How much is spent on making a violation small.
-const SHRINK_STEPS: u64 = 3_000_000;
 
 impl Foreign {
     /// How many operations are judged, and on how many keys.
@@ -152,7 +146,7 @@ impl Foreign {
         }
     }
 
-    fn judge_as<M: Model>(&self, model: &M, with_evidence: bool) -> Linearizable {
+    fn judge_as<O: Object<Act = Act>>(&self, object: &O, with_evidence: bool) -> Linearizable {
         let loss = self.losses.iter().min();
         let mut by_key = vec![Vec::new(); self.keys.len()];
         let mut unknown = None;
@@ -170,11 +164,12 @@ impl Foreign {
         }
         for (key, operations) in self.keys.iter().zip(by_key) {
             let part = Part::new(operations, loss.map(|(moment, _)| *moment));
-            match part.verdict(model, self.initial, self.model == ModelName::Register) {
+            match part.verdict(object, self.initial, self.model == ModelName::Register) {
                 Ok(None) => {}
                 Ok(Some(_)) if !with_evidence => return Linearizable::Violation(Broken::of(key)),
                 Ok(Some(hint)) => {
-                    return Linearizable::Violation(self.broken(key, &part, &part.evidence(model, hint)));
+                    let found = evidence(object, &part.timed, hint, Limits::default());
+                    return Linearizable::Violation(self.broken(key, &part, &found));
                 }
                 Err(why) => unknown = unknown.or_else(|| Some(format!("{}: {why}", named(key)))),
             }
@@ -202,95 +197,44 @@ pub fn named(key: &str) -> String {
 /// The operations on one key.
 struct Part<'a> {
     operations: Vec<&'a Operation>,
-    timed: Vec<Timed>,
-}
-
-/// Why a part has no order. Operations by their place in it.
-struct Evidence {
-    stuck: Option<usize>,
-    order: Vec<usize>,
-    shown: Vec<usize>,
-    is_smallest: bool,
+    timed: Vec<Timed<Act>>,
 }
 
 impl<'a> Part<'a> {
-    /// Moments become places in the order of events, calls before returns: operations that touch overlap. What returned
-    /// after the end has no known outcome.
+    /// What returned after the end has no known outcome.
     fn new(mut operations: Vec<&'a Operation>, end: Option<i64>) -> Self {
         let is_known = |returned: i64| end.is_none_or(|end| returned <= end);
         operations.retain(|operation| !operation.act.only_looks() || operation.returned.is_some_and(is_known));
         operations.sort_by_key(|operation| operation.called);
-        let mut moments = Vec::with_capacity(operations.len() * 2);
-        for (index, operation) in operations.iter().enumerate() {
-            moments.push((operation.called, false, index));
-            moments.extend(operation.returned.filter(|&at| is_known(at)).map(|at| (at, true, index)));
-        }
-        moments.sort_unstable();
-        let timed = |operation: &&Operation| Timed { called: 0, returned: None, act: operation.act };
-        let mut timed: Vec<_> = operations.iter().map(timed).collect();
-        for (place, (_, is_return, index)) in (0..).zip(moments) {
-            if is_return {
-                timed[index].returned = Some(place);
-            } else {
-                timed[index].called = place;
-            }
-        }
+        let known = |operation: &&Operation| {
+            (operation.called, operation.returned.filter(|&returned| is_known(returned)), operation.act)
+        };
+        let (timed, _) = timed(operations.iter().map(known));
         Self { operations, timed }
     }
 
     /// Whether it has an order; what is known of a violation if not.
-    fn verdict<M: Model>(&self, model: &M, initial: Value, is_register: bool) -> Result<Option<Hint>, String> {
+    fn verdict<O: Object<Act = Act>>(
+        &self,
+        object: &O,
+        initial: Value,
+        is_register: bool,
+    ) -> Result<Option<Hint>, String> {
         match if is_register { zoned(&self.timed, initial) } else { None } {
             Some(Ok(())) => return Ok(None),
             Some(Err(shown)) => return Ok(Some(Hint { by: u64::MAX, shown: Some(shown) })),
             None => {}
         }
-        match search(model, &self.timed, LIMITS).0 {
+        match search(object, &self.timed, Limits::default()).0 {
             Found::Linearizable(_) => Ok(None),
             Found::Violated { by } => Ok(Some(Hint { by, shown: None })),
-            Found::GaveUp { steps, bytes } => {
-                Err(format!("the search was given up after {steps} steps and {} MiB", bytes >> 20))
-            }
+            Found::GaveUp { steps, bytes } => Err(gave_up(steps, bytes)),
         }
     }
-
-    /// What shows that there is no order: the first return that none gets past, an order up to there, the operations that
-    /// have none by themselves.
-    fn evidence<M: Model>(&self, model: &M, hint: Hint) -> Evidence {
-        let limits = Limits { steps: SHRINK_STEPS, ..LIMITS };
-        let order_at = |moment: u64| {
-            let (known, indices) = known_at(moment, &self.timed);
-            match search(model, &known, limits).0 {
-                Found::Linearizable(order) => Ok(order.into_iter().map(|placed| indices[placed]).collect()),
-                Found::Violated { .. } => Err(true),
-                Found::GaveUp { .. } => Err(false),
-            }
-        };
-        let mut returns: Vec<_> = (0..self.timed.len()).filter(|&index| self.timed[index].returned.is_some()).collect();
-        returns.sort_by_key(|&index| self.timed[index].returned);
-        let at = |index: usize| self.timed[index].returned.unwrap_or(u64::MAX);
-        returns.retain(|&index| at(index) <= hint.by);
-        let explained = returns.partition_point(|&index| order_at(at(index)) != Err(true));
-        let stuck = returns.get(explained).copied();
-        let before = explained.checked_sub(1).map(|last| order_at(at(returns[last])));
-        let order: Vec<usize> = before.and_then(Result::ok).unwrap_or_default();
-        let by = stuck.map_or(hint.by, at);
-        let all = || (0..self.timed.len()).filter(|&index| self.timed[index].called < by).collect();
-        let (shown, is_smallest) = smallest(model, &self.timed, hint.shown.unwrap_or_else(all), SHRINK_STEPS);
-        Evidence { stuck, order, shown, is_smallest }
-    }
-}
-
-/// What the verdict already knows of a violation.
-struct Hint {
-    /// What was called before this moment has no order.
-    by: u64,
-    /// Nor have these.
-    shown: Option<Vec<usize>>,
 }
 
 /// The zone test, where it applies: whether there is an order, or which operations show that there is none.
-fn zoned(timed: &[Timed], initial: Value) -> Option<Result<(), Vec<usize>>> {
+fn zoned(timed: &[Timed<Act>], initial: Value) -> Option<Result<(), Vec<usize>>> {
     let read: std::collections::BTreeSet<Value> = timed
         .iter()
         .filter_map(|it| match it.act {

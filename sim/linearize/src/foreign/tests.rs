@@ -8,7 +8,10 @@ use super::{
     generate::{Shape, generate},
     *,
 };
-use crate::draw::{Stream, stream};
+use crate::{
+    draw::{Stream, stream},
+    when::When,
+};
 
 fn told(model: ModelName, lines: &[&str]) -> Foreign {
     read("told", lines.join("\n").as_bytes(), model).unwrap_or_else(|error| panic!("{error}"))
@@ -27,7 +30,7 @@ fn shape(model: ModelName, draw: &mut Stream, operations: u64) -> Shape {
 }
 
 /// Tries every order, with nothing clever in it.
-fn has_order<M: Model>(model: &M, left: &[Timed], state: M::State) -> bool {
+fn has_order<O: Object<Act = Act>>(object: &O, left: &[Timed<Act>], state: O::State) -> bool {
     if left.iter().all(|op| op.returned.is_none()) {
         return true;
     }
@@ -35,7 +38,7 @@ fn has_order<M: Model>(model: &M, left: &[Timed], state: M::State) -> bool {
         let may_be_next = left.iter().all(|other| other.returned.is_none_or(|returned| left[next].called < returned));
         let mut rest = left.to_vec();
         let op = rest.remove(next);
-        may_be_next && model.step(state, &op.act).is_some_and(|state| has_order(model, &rest, state))
+        may_be_next && object.step(state, &op.act, When::EVER).is_some_and(|state| has_order(object, &rest, state))
     })
 }
 
@@ -57,11 +60,12 @@ fn brute_force(history: &Foreign, kept: &[usize]) -> bool {
     }
 }
 
-fn judged<M: Model>(part: &Part<'_>, model: &M, initial: Value, zones: bool) -> Option<Evidence> {
-    part.verdict(model, initial, zones).expect("small enough").map(|hint| part.evidence(model, hint))
+fn judged<O: Object<Act = Act>>(part: &Part<'_>, object: &O, initial: Value, zones: bool) -> Option<Evidence> {
+    let hint = part.verdict(object, initial, zones).expect("small enough");
+    hint.map(|hint| evidence(object, &part.timed, hint, Limits::default()))
 }
 
-fn evidence(history: &Foreign, zones: bool) -> Option<Evidence> {
+fn evidence_of(history: &Foreign, zones: bool) -> Option<Evidence> {
     let part = part(history);
     match history.model {
         ModelName::KeyValue => judged(&part, &KeyValue::new(history), history.initial, false),
@@ -80,10 +84,10 @@ fn small_histories_are_judged_as_brute_force_judges_them() {
             let history = read("it", text.as_bytes(), model).expect("a history");
             let all: Vec<_> = (0..part(&history).timed.len()).collect();
             let expected = brute_force(&history, &all);
-            let found = evidence(&history, false);
+            let found = evidence_of(&history, false);
             assert_eq!(found.is_none(), expected, "{model}, seed {seed}:\n{text}");
             if model == ModelName::Register {
-                assert_eq!(evidence(&history, true).is_none(), expected, "zones, seed {seed}:\n{text}");
+                assert_eq!(evidence_of(&history, true).is_none(), expected, "zones, seed {seed}:\n{text}");
             }
             let Some(found) = found else { continue };
             refuted += 1;
@@ -135,7 +139,7 @@ fn texts_that_can_be_put_together_in_many_ways_are_judged_as_brute_force_judges_
         let text = tangled(&mut stream(seed, "tangled"));
         let history = read("it", text.as_bytes(), ModelName::KeyValue).expect("a history");
         let all: Vec<_> = (0..part(&history).timed.len()).collect();
-        let found = evidence(&history, false);
+        let found = evidence_of(&history, false);
         assert_eq!(found.is_none(), brute_force(&history, &all), "seed {seed}:\n{text}");
         let Some(found) = found else { continue };
         refuted += 1;
@@ -188,7 +192,7 @@ fn word(draw: &mut Stream) -> String {
 /// Whether these appends explain what one get saw; a search that is given up is a failure.
 fn has_an_order(texts: &[String], got: &str) -> bool {
     let history = appended(texts, got);
-    let limits = Limits { steps: 5_000_000, ..LIMITS };
+    let limits = Limits { steps: 5_000_000, ..Limits::default() };
     match search(&KeyValue::new(&history), &part(&history).timed, limits).0 {
         Found::Linearizable(_) => true,
         Found::Violated { .. } => false,
@@ -215,7 +219,7 @@ fn long_registers_are_judged_alike_by_zones_and_search() {
         let history = read("it", text.as_bytes(), ModelName::Register).expect("a history");
         let part = part(&history);
         let by_zones = zoned(&part.timed, history.initial).expect("values are unique");
-        let (searched, _) = search(&Register { initial: history.initial }, &part.timed, LIMITS);
+        let (searched, _) = search(&Register { initial: history.initial }, &part.timed, Limits::default());
         assert_eq!(by_zones.is_ok(), matches!(searched, Found::Linearizable(_)), "seed {seed}: {searched:?}");
         refuted += u32::from(by_zones.is_err());
     }

@@ -1,4 +1,4 @@
-//! What an object may answer: one small trait, and the objects of public histories.
+//! What the objects of foreign histories may answer.
 
 use std::collections::BTreeSet;
 
@@ -7,50 +7,28 @@ use super::{
     tiling::Parts,
     values::Value,
 };
-
-/// The sequential behaviour of one object.
-pub(super) trait Model {
-    type State: Copy + Eq;
-    /// How many operations a search that went astray looks at to see whether one of them is hopeless.
-    const WANTING_LOOKED_AT: usize;
-
-    fn initial(&self) -> Self::State;
-
-    /// The state after an operation that answered so; none if it could not have answered so in this state.
-    fn step(&self, state: Self::State, act: &Act) -> Option<Self::State>;
-
-    /// The state as numbers; equal numbers are equal states.
-    fn numbers(&self, state: Self::State) -> [u64; 2];
-
-    /// Whether an operation can never come: `wanting` is legal in another state only, and none of the operations that
-    /// may stand before it leads there. Of each of these `before` says whether it has to. A closer look takes of `steps`;
-    /// without any left there is none.
-    fn is_hopeless<'a>(&self, state: Self::State, wanting: &Act, before: impl Before<'a>, steps: &mut u64) -> bool;
-
-    /// Whether `observer` may answer as it does because of `change`. If no operation may, the history without `change`
-    /// has an order wherever the whole history has one.
-    fn may_show(&self, change: &Act, observer: &Act) -> bool;
-}
-
-/// Operations that may stand before another one, and whether they have to.
-pub(super) trait Before<'a>: Iterator<Item = (&'a Act, bool)> + Clone {}
-
-impl<'a, I: Iterator<Item = (&'a Act, bool)> + Clone> Before<'a> for I {}
+use crate::{
+    object::{Before, Effect, Object},
+    when::When,
+};
 
 /// A register that holds one value, with or without compare-and-set.
 pub(super) struct Register {
     pub(super) initial: Value,
 }
 
-impl Model for Register {
+impl Object for Register {
+    type Act = Act;
     type State = Value;
     const WANTING_LOOKED_AT: usize = 1;
+    const IS_TIMELESS: bool = true;
+    const IS_CERTAIN: bool = true;
 
     fn initial(&self) -> Value {
         self.initial
     }
 
-    fn step(&self, state: Value, act: &Act) -> Option<Value> {
+    fn step(&self, state: Value, act: &Act, _: When) -> Option<Value> {
         match *act {
             Act::Read(value) => (state == value).then_some(state),
             Act::Write(value) => Some(value),
@@ -64,7 +42,7 @@ impl Model for Register {
         [u64::from(state.0), 0]
     }
 
-    fn is_hopeless<'a>(&self, state: Value, wanting: &Act, mut before: impl Before<'a>, _: &mut u64) -> bool {
+    fn is_hopeless<'a>(&self, state: Value, wanting: &Act, mut before: impl Before<'a, Act>, _: &mut u64) -> bool {
         let (Act::Read(wanted) | Act::Cas { from: wanted, .. }) = wanting else { return false };
         let leads_there = |act: &Act| matches!(act, Act::Write(value) | Act::Cas { to: value, .. } if value == wanted);
         state != *wanted && !before.any(|(act, _)| leads_there(act))
@@ -170,15 +148,18 @@ impl KeyValue {
     }
 }
 
-impl Model for KeyValue {
+impl Object for KeyValue {
+    type Act = Act;
     type State = Held;
     const WANTING_LOOKED_AT: usize = 16;
+    const IS_TIMELESS: bool = true;
+    const IS_CERTAIN: bool = true;
 
     fn initial(&self) -> Held {
         self.held(self.initial)
     }
 
-    fn step(&self, state: Held, act: &Act) -> Option<Held> {
+    fn step(&self, state: Held, act: &Act, _: When) -> Option<Held> {
         match *act {
             Act::Read(value) => (state == self.held(value)).then_some(state),
             Act::Write(value) => Some(self.held(value)),
@@ -205,7 +186,7 @@ impl Model for KeyValue {
         }
     }
 
-    fn is_hopeless<'a>(&self, state: Held, wanting: &Act, before: impl Before<'a>, steps: &mut u64) -> bool {
+    fn is_hopeless<'a>(&self, state: Held, wanting: &Act, before: impl Before<'a, Act>, steps: &mut u64) -> bool {
         let Act::Read(wanted) = *wanting else { return false };
         let Some(text) = self.text(wanted) else {
             return state != Held::Absent && !before.clone().any(|(act, _)| self.empties(act));

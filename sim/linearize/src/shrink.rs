@@ -2,18 +2,23 @@
 //! can.
 //!
 //! What only looks may go: the rest of an order is one without it. A change may go once nothing is left that may answer as
-//! it does because of it ([`Model::may_show`]); with it gone too early, what showed it would be unexplained for that
+//! it does because of it ([`Object::may_show`]); with it gone too early, what showed it would be unexplained for that
 //! reason alone.
 
 use std::ops::Range;
 
-use super::{
-    model::Model,
+use crate::{
+    object::{Effect, Object},
     search::{Found, Limits, Timed, search},
 };
 
 /// Shrinks operations that have no order, within so many steps of searching. Says whether none of them can go.
-pub(super) fn smallest<M: Model>(model: &M, all: &[Timed], mut kept: Vec<usize>, steps: u64) -> (Vec<usize>, bool) {
+pub(crate) fn smallest<O: Object>(
+    object: &O,
+    all: &[Timed<O::Act>],
+    mut kept: Vec<usize>,
+    steps: u64,
+) -> (Vec<usize>, bool) {
     kept.sort_by_key(|&index| all[index].called);
     let mut left = Budget(steps);
     // What only looks first: then few are left that a change has to be compared with.
@@ -23,9 +28,9 @@ pub(super) fn smallest<M: Model>(model: &M, all: &[Timed], mut kept: Vec<usize>,
             let (mut start, mut has_changed) = (0, false);
             while start < kept.len() {
                 let end = (start + chunk).min(kept.len());
-                let without = without(model, all, &kept, start..end, with_changes);
+                let without = without(object, all, &kept, start..end, with_changes);
                 if without.len() < kept.len() {
-                    match left.is_violated(model, all, &without) {
+                    match left.is_violated(object, all, &without) {
                         None => return (kept, false),
                         Some(true) => {
                             // What follows has moved to where the chunk was.
@@ -48,13 +53,19 @@ pub(super) fn smallest<M: Model>(model: &M, all: &[Timed], mut kept: Vec<usize>,
 }
 
 /// `kept` without what may go of a chunk of it.
-fn without<M: Model>(model: &M, all: &[Timed], kept: &[usize], chunk: Range<usize>, with_changes: bool) -> Vec<usize> {
+fn without<O: Object>(
+    object: &O,
+    all: &[Timed<O::Act>],
+    kept: &[usize],
+    chunk: Range<usize>,
+    with_changes: bool,
+) -> Vec<usize> {
     let act = |place: usize| &all[kept[place]].act;
     let mut goes: Vec<bool> = (0..kept.len()).map(|place| chunk.contains(&place) && act(place).only_looks()).collect();
     // From the end: a compare-and-set looks as well, and goes before what it shows.
     for place in chunk.rev().filter(|&place| with_changes && !act(place).only_looks()) {
         let mut others = (0..kept.len()).filter(|&other| other != place && !goes[other]);
-        goes[place] = !others.any(|other| model.may_show(act(place), act(other)));
+        goes[place] = !others.any(|other| object.may_show(act(place), act(other)));
     }
     kept.iter().zip(goes).filter(|(_, goes)| !goes).map(|(index, _)| *index).collect()
 }
@@ -63,9 +74,9 @@ struct Budget(u64);
 
 impl Budget {
     /// Whether these have no order; none if it was not found out.
-    fn is_violated<M: Model>(&mut self, model: &M, all: &[Timed], kept: &[usize]) -> Option<bool> {
+    fn is_violated<O: Object>(&mut self, object: &O, all: &[Timed<O::Act>], kept: &[usize]) -> Option<bool> {
         let ops: Vec<_> = kept.iter().map(|&index| all[index]).collect();
-        let (found, steps) = search(model, &ops, Limits { steps: self.0, bytes: 1 << 28 });
+        let (found, steps) = search(object, &ops, Limits { steps: self.0, bytes: 1 << 28 });
         // To lay it out takes time as well.
         self.0 = self.0.saturating_sub(steps + ops.len() as u64);
         match found {

@@ -4,7 +4,7 @@
 //! bounded, and nothing depends on a random hash.
 
 /// A set of sequences of words. Each begins with a word whose low 32 bits are how many follow it.
-pub(super) struct Memo {
+pub(crate) struct Memo {
     /// Places in `words`; 0 is none.
     table: Vec<u32>,
     words: Vec<u64>,
@@ -12,17 +12,17 @@ pub(super) struct Memo {
 }
 
 impl Memo {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { table: vec![0; 1 << 10], words: vec![0], count: 0 }
     }
 
     /// The memory that it takes.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.table.len() * size_of::<u32>() + self.words.len() * size_of::<u64>()
     }
 
     /// Whether the sequence is new.
-    pub(super) fn insert(&mut self, key: &[u64]) -> bool {
+    pub(crate) fn insert(&mut self, key: &[u64]) -> bool {
         let mut slot = self.slot(hash(key));
         while self.table[slot] != 0 {
             let place = self.table[slot] as usize;

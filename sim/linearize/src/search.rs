@@ -16,30 +16,51 @@
 //! another of them stays one when the two change places. Dozens of equal appends at a time are one way then, and not as
 //! many as there are subsets.
 //!
+//! Where the moment of an operation matters, it took effect after every call that stands before it in the order, and before
+//! every return that is still to come. Both follow from what is placed, so the memory may forget how it came to be. But two
+//! operations that change places change their moments too, and so does what stands between them: there nothing is
+//! placed without another try, and of equal operations each is tried.
+//!
+//! Where a state is a set of what the object may hold, an operation that only looks is placed at once if it rules nothing
+//! out, and tried like the others if it does.
+//!
 //! What is placed is noted relative to the first operation that is not, so that an entry of the memory is as long as
 //! many operations run at a time, however long the history is.
 
-use super::{form::Act, memo::Memo, model::Model};
+use crate::{
+    memo::Memo,
+    object::{Effect, Object},
+    when::When,
+};
 
 /// An operation on one object; one that has no return may have happened at any time after its call, or never. Moments
 /// are unique.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Timed {
-    pub(super) called: u64,
-    pub(super) returned: Option<u64>,
-    pub(super) act: Act,
+pub(crate) struct Timed<A> {
+    pub(crate) called: u64,
+    pub(crate) returned: Option<u64>,
+    pub(crate) act: A,
 }
 
 /// How much may be spent on one object.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    pub(super) steps: u64,
-    pub(super) bytes: usize,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Steps of the search: operations that are tried next in some order.
+    pub steps: u64,
+    /// Memory for what the search has tried, in bytes.
+    pub bytes: usize,
+}
+
+impl Default for Limits {
+    /// A minute or so, and a gigabyte.
+    fn default() -> Self {
+        Self { steps: 100_000_000, bytes: 1 << 30 }
+    }
 }
 
 /// What the search found. Operations are indices into those that it was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// This order.
     Linearizable(Vec<usize>),
     /// What was called before this moment has none.
@@ -53,22 +74,25 @@ pub(super) enum Found {
 }
 
 /// Searches for an order. Says how many steps that took as well.
-pub(super) fn search<M: Model>(model: &M, ops: &[Timed], limits: Limits) -> (Found, u64) {
-    let mut search = Search::new(model, ops);
+pub(crate) fn search<O: Object>(object: &O, ops: &[Timed<O::Act>], limits: Limits) -> (Found, u64) {
+    let mut search = Search::new(object, ops);
     let found = match search.run(limits) {
         Some(true) => Found::Linearizable(search.trail.iter().map(|&placed| search.op(placed)).collect()),
         Some(false) => Found::Violated { by: search.furthest },
-        None => Found::GaveUp { steps: search.steps, bytes: search.memo.bytes() },
+        None => Found::GaveUp { steps: search.steps, bytes: search.bytes() },
     };
     (found, search.steps)
 }
 
 /// The operations as they were known at a moment: what had not returned by then has no known outcome. With their indices
 /// in the whole.
-pub(super) fn known_at(moment: u64, ops: &[Timed]) -> (Vec<Timed>, Vec<usize>) {
-    let known = ops.iter().enumerate().filter(|(_, op)| op.called < moment);
-    let known = known.map(|(index, op)| (Timed { returned: op.returned.filter(|&at| at <= moment), ..*op }, index));
-    known.filter(|(op, _)| op.returned.is_some() || !op.act.only_looks()).unzip()
+pub(crate) fn known_at<A: Effect>(moment: u64, ops: &[Timed<A>]) -> (Vec<Timed<A>>, Vec<usize>) {
+    let known = |op: &Timed<A>| match op.returned.filter(|&at| at <= moment) {
+        Some(_) => Some(*op),
+        None => op.act.unanswered().map(|act| Timed { returned: None, act, ..*op }),
+    };
+    let called = ops.iter().enumerate().filter(|(_, op)| op.called < moment);
+    called.filter_map(|(index, op)| Some((known(op)?, index))).unzip()
 }
 
 /// The ends of the list, before the first event and after the last. The call of definite operation n is node 2n + 1, its
@@ -81,9 +105,9 @@ const CLOSE_LOOK_STEPS: u64 = 2_000;
 /// What each of these costs, in steps of the search.
 const CLOSE_LOOK_COST: u64 = 8;
 
-struct Search<'a, M: Model> {
-    model: &'a M,
-    ops: &'a [Timed],
+struct Search<'a, O: Object> {
+    object: &'a O,
+    ops: &'a [Timed<O::Act>],
     /// The operations with a return, by call; what is placed is known by the place here.
     definite: Vec<u32>,
     returned: Vec<u64>,
@@ -96,13 +120,15 @@ struct Search<'a, M: Model> {
     previous: Vec<u32>,
     placed: Vec<u64>,
     placed_optional: Vec<u64>,
-    state: M::State,
+    state: O::State,
     trail: Vec<u32>,
-    frames: Vec<Frame<M::State>>,
+    frames: Vec<Frame<O::State>>,
     candidates: Vec<u32>,
     memo: Memo,
     key: Vec<u64>,
     steps: u64,
+    /// The last call among what is placed, where moments matter.
+    begun: u64,
     /// The latest moment that ended a try.
     furthest: u64,
 }
@@ -111,12 +137,15 @@ struct Search<'a, M: Model> {
 struct Frame<S> {
     trail: usize,
     state: S,
+    begun: u64,
+    /// The first return among what is not placed.
+    frontier: u64,
     candidates: usize,
     tried: usize,
 }
 
-impl<'a, M: Model> Search<'a, M> {
-    fn new(model: &'a M, ops: &'a [Timed]) -> Self {
+impl<'a, O: Object> Search<'a, O> {
+    fn new(object: &'a O, ops: &'a [Timed<O::Act>]) -> Self {
         let mut by_call: Vec<_> = (0_u32..).zip(ops).map(|(index, _)| index).collect();
         by_call.sort_by_key(|&index| ops[index as usize].called);
         let is_definite = |index: &u32| ops[*index as usize].returned.is_some();
@@ -129,7 +158,7 @@ impl<'a, M: Model> Search<'a, M> {
         let (next, previous) = linked(ops, &definite, &returned);
         let words = |count: usize| vec![0; count.div_ceil(64)];
         Self {
-            model,
+            object,
             ops,
             placed: words(definite.len()),
             placed_optional: words(optional.len()),
@@ -139,13 +168,14 @@ impl<'a, M: Model> Search<'a, M> {
             optional,
             next,
             previous,
-            state: model.initial(),
+            state: object.initial(),
             trail: Vec::new(),
             frames: Vec::new(),
             candidates: Vec::new(),
             memo: Memo::new(),
             key: Vec::new(),
             steps: 0,
+            begun: 0,
             furthest: 0,
         }
     }
@@ -156,25 +186,28 @@ impl<'a, M: Model> Search<'a, M> {
             return Some(true);
         }
         while let Some(frame) = self.frames.last_mut() {
-            let (trail, state) = (frame.trail, frame.state);
+            let (trail, state, begun, frontier) = (frame.trail, frame.state, frame.begun, frame.frontier);
             let candidate = self.candidates.get(frame.candidates + frame.tried).copied();
             frame.tried += 1;
             let Some(candidate) = candidate else {
                 self.candidates.truncate(frame.candidates);
                 self.frames.pop();
-                if let Some((trail, state)) = self.frames.last().map(|frame| (frame.trail, frame.state)) {
+                if let Some(frame) = self.frames.last() {
+                    let (trail, state) = (frame.trail, frame.state);
                     self.undo(trail, state);
                 }
                 continue;
             };
             self.steps += 1;
-            if self.steps > limits.steps || self.memo.bytes() > limits.bytes {
+            if self.steps > limits.steps || self.bytes() > limits.bytes {
                 return None;
             }
-            let Some(next) = self.model.step(state, self.act(candidate)) else { continue };
+            // It comes after what is placed was called, and before the first return that is still to come.
+            let when = When { earliest: begun.max(self.ops[self.op(candidate)].called), latest: frontier };
+            let Some(next) = self.object.step(state, self.act(candidate), when) else { continue };
             let is_optional = candidate as usize >= self.definite.len();
             self.place(candidate);
-            self.state = next;
+            (self.state, self.begun) = (next, when.earliest);
             if self.enter(is_optional && self.act(candidate).is_blind()) {
                 return Some(true);
             }
@@ -195,20 +228,28 @@ impl<'a, M: Model> Search<'a, M> {
         let hopeless = self.hopeless();
         self.furthest = self.furthest.max(self.returned[hopeless.unwrap_or(first) as usize]);
         if hopeless.is_none() && self.is_new(first, must_show) {
-            let frame =
-                Frame { trail: self.trail.len(), state: self.state, candidates: self.candidates.len(), tried: 0 };
-            self.frames.push(frame);
+            self.frames.push(Frame {
+                trail: self.trail.len(),
+                state: self.state,
+                begun: self.begun,
+                frontier: self.returned[first as usize],
+                candidates: self.candidates.len(),
+                tried: 0,
+            });
             self.gather(first, must_show);
         }
         false
     }
 
     fn place_observers(&mut self) {
+        if !O::IS_TIMELESS {
+            return;
+        }
         let mut node = self.next[HEAD as usize];
         while node % 2 == 1 {
             let (number, mut next) = (node / 2, self.next[node as usize]);
             let act = self.act(number);
-            if act.only_looks() && self.model.step(self.state, act).is_some() {
+            if act.only_looks() && self.object.step(self.state, act, When::EVER) == Some(self.state) {
                 if next == node + 1 {
                     next = self.next[next as usize];
                 }
@@ -231,7 +272,7 @@ impl<'a, M: Model> Search<'a, M> {
     fn hopeless(&mut self) -> Option<u32> {
         // The straight way needs no long look.
         let is_astray = self.steps > 100 + 2 * self.trail.len() as u64;
-        let wanting_max = if is_astray { M::WANTING_LOOKED_AT } else { 1 };
+        let wanting_max = if is_astray { O::WANTING_LOOKED_AT } else { O::WANTING_LOOKED_AT.min(1) };
         let (mut node, mut looked, mut wanting) = (self.next[HEAD as usize], 0, 0);
         while node != HEAD && looked < LOOK_AHEAD && wanting < wanting_max {
             if node % 2 == 0 && self.act(node / 2 - 1).wants_a_state() {
@@ -264,7 +305,7 @@ impl<'a, M: Model> Search<'a, M> {
         // What returned before the call of the other one has to stand before it.
         let is_first = |number: u32| self.returned.get(number as usize).is_some_and(|&returned| returned < called);
         let before = definite.chain(optional).map(|number| (self.act(number), is_first(number)));
-        self.model.is_hopeless(self.state, self.act(wanting), before, steps)
+        self.object.is_hopeless(self.state, self.act(wanting), before, steps)
     }
 
     /// What may have happened before the return of an operation, and is not placed.
@@ -283,7 +324,7 @@ impl<'a, M: Model> Search<'a, M> {
         let len = 2 + definite.len() + optional.len();
         self.key.clear();
         self.key.push((base as u64) << 33 | u64::from(must_show) << 32 | len as u64);
-        self.key.extend(self.model.numbers(self.state));
+        self.key.extend(self.object.numbers(self.state));
         self.key.extend_from_slice(definite);
         self.key.extend_from_slice(optional);
         self.memo.insert(&self.key)
@@ -297,7 +338,7 @@ impl<'a, M: Model> Search<'a, M> {
         let mut node = self.next[HEAD as usize];
         while node % 2 == 1 {
             // What only looks would have been placed, were it legal.
-            if !self.act(node / 2).only_looks() {
+            if !(O::IS_TIMELESS && O::IS_CERTAIN && self.act(node / 2).only_looks()) {
                 candidates.push(node / 2);
             }
             node = self.next[node as usize];
@@ -308,7 +349,8 @@ impl<'a, M: Model> Search<'a, M> {
         for place in start..candidates.len() {
             let act = self.act(candidates[place]);
             let is_vain = must_show && act.is_blind();
-            if !is_vain && candidates[start..kept].iter().all(|&other| self.act(other) != act) {
+            let is_new = |other: &u32| !O::IS_TIMELESS || self.act(*other) != act;
+            if !is_vain && candidates[start..kept].iter().all(is_new) {
                 candidates[kept] = candidates[place];
                 kept += 1;
             }
@@ -323,8 +365,12 @@ impl<'a, M: Model> Search<'a, M> {
         *index as usize
     }
 
-    fn act(&self, number: u32) -> &'a Act {
+    fn act(&self, number: u32) -> &'a O::Act {
         &self.ops[self.op(number)].act
+    }
+
+    fn bytes(&self) -> usize {
+        self.memo.bytes() + self.object.bytes()
     }
 
     fn place(&mut self, number: u32) {
@@ -341,7 +387,7 @@ impl<'a, M: Model> Search<'a, M> {
         }
     }
 
-    fn undo(&mut self, trail: usize, state: M::State) {
+    fn undo(&mut self, trail: usize, state: O::State) {
         self.state = state;
         while self.trail.len() > trail {
             let Some(number) = self.trail.pop() else { return };
@@ -360,7 +406,7 @@ impl<'a, M: Model> Search<'a, M> {
 }
 
 /// The list of calls and returns in their order: next and previous of each node.
-fn linked(ops: &[Timed], definite: &[u32], returned: &[u64]) -> (Vec<u32>, Vec<u32>) {
+fn linked<A>(ops: &[Timed<A>], definite: &[u32], returned: &[u64]) -> (Vec<u32>, Vec<u32>) {
     let calls = (0_u32..).zip(definite).map(|(number, &index)| (ops[index as usize].called, 2 * number + 1));
     let returns = (0_u32..).zip(returned).map(|(number, &moment)| (moment, 2 * number + 2));
     let mut nodes: Vec<_> = calls.chain(returns).collect();
