@@ -3,7 +3,7 @@
 
 use crate::{
     object::Object,
-    search::{Found, Limits, Timed, known_at, search},
+    search::{Found, Limits, Timed, search, up_to},
     shrink::smallest,
 };
 
@@ -51,8 +51,8 @@ pub(crate) fn timed<T: Ord + Copy, A>(ops: impl Iterator<Item = (T, Option<T>, A
 pub(crate) fn evidence<O: Object>(object: &O, ops: &[Timed<O::Act>], hint: Hint, limits: Limits) -> Evidence {
     let limits = Limits { steps: limits.steps.min(SHRINK_STEPS), ..limits };
     let order_at = |moment: u64| {
-        let (known, indices) = known_at(moment, ops);
-        match search(object, &known, limits).0 {
+        let (begun, indices) = up_to(moment, ops);
+        match search(object, &begun, limits).0 {
             Found::Linearizable(order) => Ok(order.into_iter().map(|placed| indices[placed]).collect()),
             Found::Violated { .. } => Err(true),
             Found::GaveUp { .. } => Err(false),

@@ -13,9 +13,6 @@ pub(crate) trait Effect: Copy + PartialEq {
 
     /// It is legal in one state alone.
     fn wants_a_state(&self) -> bool;
-
-    /// The same, as far as it is known without its answer; none if it did nothing then.
-    fn unanswered(self) -> Option<Self>;
 }
 
 /// The sequential behaviour of one object.
@@ -40,15 +37,13 @@ pub(crate) trait Object {
     /// Whether an operation can never come: `wanting` is legal in another state only, and none of the operations that
     /// may stand before it leads there. Of each of these `before` says whether it has to. A closer look takes of `steps`;
     /// without any left there is none.
-    fn is_hopeless<'a>(
+    fn is_hopeless(
         &self,
         state: Self::State,
         wanting: &Self::Act,
-        before: impl Before<'a, Self::Act>,
+        before: impl Before<Self::Act>,
         steps: &mut u64,
-    ) -> bool
-    where
-        Self::Act: 'a;
+    ) -> bool;
 
     /// Whether `observer` may answer as it does because of `change`. If no operation may, the history without `change`
     /// has an order wherever the whole history has one.
@@ -61,6 +56,6 @@ pub(crate) trait Object {
 }
 
 /// Operations that may stand before another one, and whether they have to.
-pub(crate) trait Before<'a, A: 'a>: Iterator<Item = (&'a A, bool)> + Clone {}
+pub(crate) trait Before<A>: Iterator<Item = (A, bool)> + Clone {}
 
-impl<'a, A: 'a, I: Iterator<Item = (&'a A, bool)> + Clone> Before<'a, A> for I {}
+impl<A, I: Iterator<Item = (A, bool)> + Clone> Before<A> for I {}

@@ -84,15 +84,12 @@ pub(crate) fn search<O: Object>(object: &O, ops: &[Timed<O::Act>], limits: Limit
     (found, search.steps)
 }
 
-/// The operations as they were known at a moment: what had not returned by then has no known outcome. With their indices
-/// in the whole.
-pub(crate) fn known_at<A: Effect>(moment: u64, ops: &[Timed<A>]) -> (Vec<Timed<A>>, Vec<usize>) {
-    let known = |op: &Timed<A>| match op.returned.filter(|&at| at <= moment) {
-        Some(_) => Some(*op),
-        None => op.act.unanswered().map(|act| Timed { returned: None, act, ..*op }),
-    };
+/// The operations up to a moment: what had not returned by then has its effect or none, but the answer that it gave. With
+/// their indices in the whole.
+pub(crate) fn up_to<A: Effect>(moment: u64, ops: &[Timed<A>]) -> (Vec<Timed<A>>, Vec<usize>) {
     let called = ops.iter().enumerate().filter(|(_, op)| op.called < moment);
-    called.filter_map(|(index, op)| Some((known(op)?, index))).unzip()
+    let called = called.map(|(index, op)| (Timed { returned: op.returned.filter(|&at| at <= moment), ..*op }, index));
+    called.filter(|(op, _)| op.returned.is_some() || !op.act.only_looks()).unzip()
 }
 
 /// The ends of the list, before the first event and after the last. The call of definite operation n is node 2n + 1, its
@@ -304,7 +301,7 @@ impl<'a, O: Object> Search<'a, O> {
         let optional = self.optional_before(wanting);
         // What returned before the call of the other one has to stand before it.
         let is_first = |number: u32| self.returned.get(number as usize).is_some_and(|&returned| returned < called);
-        let before = definite.chain(optional).map(|number| (self.act(number), is_first(number)));
+        let before = definite.chain(optional).map(|number| (*self.act(number), is_first(number)));
         self.object.is_hopeless(self.state, self.act(wanting), before, steps)
     }
 

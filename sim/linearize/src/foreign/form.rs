@@ -63,10 +63,6 @@ impl Effect for Act {
     fn wants_a_state(&self) -> bool {
         matches!(self, Self::Read(_) | Self::Cas { .. })
     }
-
-    fn unanswered(self) -> Option<Self> {
-        (!self.only_looks()).then_some(self)
-    }
 }
 
 impl Operation {

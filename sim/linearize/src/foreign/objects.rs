@@ -42,10 +42,10 @@ impl Object for Register {
         [u64::from(state.0), 0]
     }
 
-    fn is_hopeless<'a>(&self, state: Value, wanting: &Act, mut before: impl Before<'a, Act>, _: &mut u64) -> bool {
+    fn is_hopeless(&self, state: Value, wanting: &Act, mut before: impl Before<Act>, _: &mut u64) -> bool {
         let (Act::Read(wanted) | Act::Cas { from: wanted, .. }) = wanting else { return false };
         let leads_there = |act: &Act| matches!(act, Act::Write(value) | Act::Cas { to: value, .. } if value == wanted);
-        state != *wanted && !before.any(|(act, _)| leads_there(act))
+        state != *wanted && !before.any(|(act, _)| leads_there(&act))
     }
 
     fn may_show(&self, change: &Act, observer: &Act) -> bool {
@@ -186,16 +186,16 @@ impl Object for KeyValue {
         }
     }
 
-    fn is_hopeless<'a>(&self, state: Held, wanting: &Act, before: impl Before<'a, Act>, steps: &mut u64) -> bool {
+    fn is_hopeless(&self, state: Held, wanting: &Act, before: impl Before<Act>, steps: &mut u64) -> bool {
         let Act::Read(wanted) = *wanting else { return false };
         let Some(text) = self.text(wanted) else {
-            return state != Held::Absent && !before.clone().any(|(act, _)| self.empties(act));
+            return state != Held::Absent && !before.clone().any(|(act, _)| self.empties(&act));
         };
         // What is not there yet comes from appends that are not placed: each of them whole, and once.
         let mut appends = Parts::default();
         for (act, must) in before.clone() {
             if let Act::Append(more) = act
-                && let Some(more) = self.text(*more)
+                && let Some(more) = self.text(more)
             {
                 appends.add(&more.bytes, must);
             }
@@ -211,8 +211,8 @@ impl Object for KeyValue {
         }
         // What must come may have come before the overwriting.
         appends.let_go();
-        let mut starts = before.filter_map(|(act, _)| match *act {
-            ref act if self.empties(act) => Some(0),
+        let mut starts = before.filter_map(|(act, _)| match act {
+            act if self.empties(&act) => Some(0),
             Act::Write(value) if self.begins_with(wanted, value) => self.text(value).map(|start| start.bytes.len()),
             _ => None,
         });

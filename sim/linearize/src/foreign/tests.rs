@@ -9,7 +9,9 @@ use super::{
     *,
 };
 use crate::{
+    Call, CasRegisterOp, CasRegisterRet, RegisterOp, RegisterRet, Verdict,
     draw::{Stream, stream},
+    linearizable,
     when::When,
 };
 
@@ -224,6 +226,71 @@ fn long_registers_are_judged_alike_by_zones_and_search() {
         refuted += u32::from(by_zones.is_err());
     }
     assert!((50..250).contains(&refuted), "{refuted} of 300 were refuted: the test has lost its point");
+}
+
+fn on_register(operation: &Operation) -> Option<Call<RegisterOp<Value>, RegisterRet<Value>>> {
+    let (op, ret) = match operation.act {
+        Act::Read(value) => (RegisterOp::Read, RegisterRet::Read(value)),
+        Act::Write(value) => (RegisterOp::Write(value), RegisterRet::Written),
+        _ => return None,
+    };
+    Some(called(operation, op, ret))
+}
+
+fn on_cas_register(operation: &Operation) -> Option<Call<CasRegisterOp<Value>, CasRegisterRet<Value>>> {
+    let (op, ret) = match operation.act {
+        Act::Read(value) => (CasRegisterOp::Read, CasRegisterRet::Read(value)),
+        Act::Write(value) => (CasRegisterOp::Write(value), CasRegisterRet::Written),
+        Act::Cas { from, to } => (CasRegisterOp::Cas { from, to }, CasRegisterRet::Swapped(true)),
+        Act::CasFailed { from } => (CasRegisterOp::Cas { from, to: from }, CasRegisterRet::Swapped(false)),
+        Act::Append(_) | Act::Delete => return None,
+    };
+    Some(called(operation, op, ret))
+}
+
+fn called<Op, Ret>(operation: &Operation, op: Op, ret: Ret) -> Call<Op, Ret> {
+    let moment = |moment: i64| u64::try_from(moment).expect("no moment is negative");
+    let returned = operation.returned.map(|at| (moment(at), ret));
+    Call { process: operation.process.into(), op, called: moment(operation.called), returned }
+}
+
+/// Whether a ready model passes what the search for foreign histories passes; says whether that is a violation.
+fn is_judged_as_foreign<M: crate::Model>(
+    history: &Foreign,
+    model: &M,
+    call: impl Fn(&Operation) -> Option<Call<M::Op, M::Ret>>,
+) -> bool {
+    let (found, _) = search(&Register { initial: history.initial }, &part(history).timed, Limits::default());
+    let calls: Vec<_> = history.operations.iter().map(|operation| call(operation).expect("of a register")).collect();
+    let judged = linearizable(model, &calls, Limits::default());
+    match (&judged, &found) {
+        (Verdict::Linearizable { .. }, Found::Linearizable(_)) => false,
+        (Verdict::Violation(_), Found::Violated { .. }) => true,
+        _ => panic!("{judged:?}, and as a foreign history {found:?}: {:?}", history.operations),
+    }
+}
+
+#[test]
+fn the_ready_registers_are_judged_as_foreign_ones() {
+    let mut refuted = [0; 2];
+    for seed in 0..300 {
+        let draw = &mut stream(seed, "ready");
+        let operations = draw.random_range(20..100);
+        let mut history = |model| {
+            let shape = Shape { unknown_per_mille: 30, ..shape(model, draw, operations) };
+            read("it", generate(&shape, draw).as_bytes(), model).expect("a history")
+        };
+        let of_register = history(ModelName::Register);
+        let model = crate::Register { initial: of_register.initial };
+        refuted[0] += u32::from(is_judged_as_foreign(&of_register, &model, on_register));
+        let of_cas_register = history(ModelName::CasRegister);
+        let model = crate::CasRegister { initial: of_cas_register.initial };
+        refuted[1] += u32::from(is_judged_as_foreign(&of_cas_register, &model, on_cas_register));
+    }
+    assert!(
+        refuted.iter().all(|count| (50..250).contains(count)),
+        "{refuted:?} of 300 were: the test has lost its point"
+    );
 }
 
 #[test]
