@@ -1,8 +1,8 @@
 //! The judge of foreign histories on histories from seeds: to compare it with others, and to time it.
 //!
 //! ```console
-//! $ cargo bench -p seedbed --bench judging -- write DIRECTORY 4000     # so many of each model, and long ones
-//! $ cargo bench -p seedbed --bench judging -- judge DIRECTORY > ours   # file, verdict, operations, microseconds
+//! $ cargo bench -p seedbed-contact --bench judging -- write DIRECTORY 4000     # so many of each model, and long ones
+//! $ cargo bench -p seedbed-contact --bench judging -- judge DIRECTORY > ours   # file, verdict, operations, microseconds
 //! ```
 //!
 //! `judge` times the verdict alone, after the file was read, in one thread.
@@ -15,7 +15,7 @@ use std::{
 };
 
 use rand::RngExt;
-use seedbed::seed::Seed;
+use seedbed_contact::seed::Seed;
 use seedbed_linearize::foreign::{
     Linearizable, ModelName,
     generate::{Shape, generate},

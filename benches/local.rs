@@ -1,7 +1,7 @@
 //! Calls without Redis, on a real disk, beside redb at equal durability: what is answered is synced.
 //!
 //! ```text
-//! cargo bench -p seedbed --bench local
+//! cargo bench -p seedbed-contact --bench local
 //! ```
 
 #[path = "report/records.rs"]

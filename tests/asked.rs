@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use seedbed::{
+use seedbed_contact::{
     history::{Call, Freshness, Tuning},
     seed::Seed,
     workload::ALL,
@@ -26,8 +26,11 @@ use By::{Call as InCall, File, Tuning as InTuning};
 
 /// The public functions of `ContactCache`.
 const CALLS: [(&str, By); 17] = [
-    ("open", File("sim/src/subject/contact_cache.rs", "ContactCache::open(", "the bed opens each instance")),
-    ("open_report", File("sim/src/subject/contact_cache.rs", ".open_report(", "the bed notes it at each opening")),
+    ("open", File("sim/contact/src/subject/contact_cache.rs", "ContactCache::open(", "the bed opens each instance")),
+    (
+        "open_report",
+        File("sim/contact/src/subject/contact_cache.rs", ".open_report(", "the bed notes it at each opening"),
+    ),
     ("get", InCall(|call| matches!(call, Call::Get { freshness: Freshness::Any, .. }))),
     (
         "get_with",
@@ -45,10 +48,14 @@ const CALLS: [(&str, By); 17] = [
     ("sync", InCall(|call| matches!(call, Call::Sync))),
     (
         "connected",
-        File("sim/src/subject/contact_cache.rs", ".connected()", "the bed notes when an instance first meets Redis"),
+        File(
+            "sim/contact/src/subject/contact_cache.rs",
+            ".connected()",
+            "the bed notes when an instance first meets Redis",
+        ),
     ),
-    ("health", File("sim/src/subject/contact_cache.rs", ".health()", "the bed asks after each call")),
-    ("close", File("sim/src/subject/contact_cache.rs", ".close()", "the bed closes instances in order")),
+    ("health", File("sim/contact/src/subject/contact_cache.rs", ".health()", "the bed asks after each call")),
+    ("close", File("sim/contact/src/subject/contact_cache.rs", ".close()", "the bed closes instances in order")),
 ];
 
 /// What a `Patch` may ask for.
@@ -63,16 +70,16 @@ const PARTS: [(&str, By); 6] = [
 
 /// The settings of `Config`.
 const SETTINGS: [(&str, By); 22] = [
-    ("redis", File("sim/src/subject/contact_cache.rs", "settings.redis", "each instance is told its Redis")),
+    ("redis", File("sim/contact/src/subject/contact_cache.rs", "settings.redis", "each instance is told its Redis")),
     ("tls", File("tests/reasons/certificates.rs", "Tls", "the simulated network carries no TLS")),
-    ("prefix", File("sim/src/subject/contact_cache.rs", "settings.prefix", "workloads draw prefixes")),
-    ("directory", File("sim/src/subject/contact_cache.rs", "settings.directory", "each instance has its own")),
+    ("prefix", File("sim/contact/src/subject/contact_cache.rs", "settings.prefix", "workloads draw prefixes")),
+    ("directory", File("sim/contact/src/subject/contact_cache.rs", "settings.directory", "each instance has its own")),
     ("op_deadline", File("tests/real_redis/isolation.rs", "op_deadline", "G8 holds each run to the default")),
     ("reply_timeout", File("tests/scenarios/poison_record.rs", "reply_timeout", "G9 reckons with the default")),
     ("connect_timeout", File("tests/scenarios/stopped_redis.rs", "connect_timeout", "G9 reckons with the default")),
     ("probe_interval", File("tests/rules/answers.rs", "probe_interval", "G9 reckons with the default")),
     ("backoff_first", File("tests/cancellation.rs", "backoff_first", "G9 reckons with the default")),
-    ("backoff_max", File("sim/src/subject/contact_cache.rs", "config.backoff_max", "real runs shorten it")),
+    ("backoff_max", File("sim/contact/src/subject/contact_cache.rs", "config.backoff_max", "real runs shorten it")),
     ("flush_interval", File("tests/protocol_rules.rs", "flush_interval", "a later copy is a copy lost in a crash")),
     ("tombstone_ttl", InTuning(|tuning| tuning.tombstone_ttl_ms.is_some())),
     ("record_ttl", InTuning(|tuning| tuning.record_ttl_ms.is_some())),
@@ -83,8 +90,11 @@ const SETTINGS: [(&str, By); 22] = [
     ("on_other_redis", File("tests/under_the_feet/another_redis.rs", "on_other_redis", "a run has one Redis")),
     ("pending_bytes_max", InTuning(|tuning| tuning.pending_bytes_max.is_some())),
     ("copies_bytes_max", InTuning(|tuning| tuning.copies_bytes_max.is_some())),
-    ("republish_window", File("sim/src/subject/contact_cache.rs", "config.republish_window", "follows tombstone_ttl")),
-    ("compact_bytes", File("sim/src/subject/contact_cache.rs", "config.compact_bytes", "small in every run")),
+    (
+        "republish_window",
+        File("sim/contact/src/subject/contact_cache.rs", "config.republish_window", "follows tombstone_ttl"),
+    ),
+    ("compact_bytes", File("sim/contact/src/subject/contact_cache.rs", "config.compact_bytes", "small in every run")),
 ];
 
 #[test]
@@ -141,6 +151,6 @@ fn between<'a>(source: &'a str, head: &str, end: &str) -> &'a str {
 }
 
 fn read(path: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }

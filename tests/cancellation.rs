@@ -5,7 +5,7 @@ mod stage;
 use std::{collections::BTreeSet, future::Future, pin::pin, task::Poll, time::Duration};
 
 use contact_cache::{Config, Freshness, Patch, State};
-use seedbed::redis_host::REDIS;
+use seedbed_contact::redis_host::REDIS;
 use serde_json::json;
 use stage::{Cache, Stage, config, field, play, profile, uid};
 

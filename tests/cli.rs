@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use seedbed::workload::ALL;
+use seedbed_contact::workload::ALL;
 
 #[test]
 fn an_exploration_ends_with_a_report_of_the_validations_and_guarantees() {
@@ -16,7 +16,7 @@ fn an_exploration_ends_with_a_report_of_the_validations_and_guarantees() {
         let row = format!("  PASSED  {:<15}{}", workload.name(), workload.about());
         assert!(run.out.contains(&row), "{row}\n{}", run.out);
     }
-    for guarantee in seedbed::checker::Guarantee::ALL {
+    for guarantee in seedbed_contact::checker::Guarantee::ALL {
         assert!(run.out.contains(&format!("  PASSED  {guarantee}")), "{guarantee}\n{}", run.out);
     }
     assert!(run.out.contains("\nMarks: ") && run.out.contains("\nOther workloads\n"), "{}", run.out);
@@ -266,9 +266,9 @@ fn what_there_is_can_be_listed() {
     let run = seedbed(&["list"]);
     assert_eq!((run.code, run.err.as_str()), (0, ""));
     let workloads = ALL.map(|workload| workload.name().to_owned());
-    let guarantees = seedbed::checker::Guarantee::ALL.map(|guarantee| guarantee.to_string());
-    let faults = seedbed::faults::KIND_NAMES.map(str::to_owned);
-    let marks = seedbed::marks::ALL.map(|mark| mark.name.to_owned());
+    let guarantees = seedbed_contact::checker::Guarantee::ALL.map(|guarantee| guarantee.to_string());
+    let faults = seedbed_contact::faults::KIND_NAMES.map(str::to_owned);
+    let marks = seedbed_contact::marks::ALL.map(|mark| mark.name.to_owned());
     for name in workloads.iter().chain(&guarantees).chain(&faults).chain(&marks) {
         assert!(run.out.contains(&format!("\n  {name}")), "no {name} in\n{}", run.out);
     }

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use seedbed::{
+use seedbed_contact::{
     determinism::{Plan, compare},
     explore::Common,
     seed::Seed,

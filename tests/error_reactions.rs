@@ -6,7 +6,7 @@ mod stage;
 use std::{collections::BTreeSet, time::Duration};
 
 use contact_cache::{Config, Placement, Source, State};
-use seedbed::{
+use seedbed_contact::{
     faults::Refusal::{self, *},
     redis_host::REDIS,
 };

@@ -10,7 +10,7 @@ use contact_cache::{
     error::{Effect, StoreError},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use seedbed::{faults::BadWrite, history::Stop, world::disk::Verb};
+use seedbed_contact::{faults::BadWrite, history::Stop, world::disk::Verb};
 use serde_json::{Value as Json, json};
 use stage::{Cache, DIRECTORY, Stage, config, field, play, profile, uid};
 

@@ -8,8 +8,8 @@ mod stage;
 use std::{future::Future, pin::pin, task::Poll, time::Duration};
 
 use contact_cache::{Config, ContactCache, OpenError, Placement, Source, State, env::Env};
-use seedbed::redis_host::REDIS;
-use seedbed::world::SimEnv;
+use seedbed_contact::redis_host::REDIS;
+use seedbed_contact::world::SimEnv;
 use serde_json::json;
 use stage::{Cache, Stage, config, field, play, profile, uid};
 

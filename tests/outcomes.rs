@@ -6,7 +6,7 @@
 
 use std::{fmt::Write as _, path::Path};
 
-use seedbed::{
+use seedbed_contact::{
     checker::Verdict,
     explore::{ByName, Common, judge_seed},
     report::word,
@@ -95,7 +95,7 @@ fn moments_comes_out_as_reviewed() {
 fn assert_outcomes(workload: Workload) {
     let text: String = (0..SEEDS).map(|seed| line(workload, Seed(seed))).collect();
     let mut settings = insta::Settings::clone_current();
-    settings.set_snapshot_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("../snapshots"));
+    settings.set_snapshot_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../snapshots"));
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
     settings.bind(|| insta::assert_snapshot!(workload.name(), text));

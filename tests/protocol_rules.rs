@@ -8,7 +8,7 @@ mod stage;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use contact_cache::{Config, Freshness, Patch, Placement, Read, Source, State};
-use seedbed::{faults::Refusal, history::Stop, redis_host::REDIS};
+use seedbed_contact::{faults::Refusal, history::Stop, redis_host::REDIS};
 use serde_json::json;
 use stage::{Cache, Stage, config, field, play, play_seed, profile, uid};
 

@@ -14,7 +14,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 const LAYERS: [(&str, &[&str]); 7] = [
     (".", &["seedbed-env"]),
     ("env", &[]),
-    ("sim", &["contact-cache", "seedbed-env", "seedbed-linearize", "seedbed-redis", "seedbed-world"]),
+    ("sim/contact", &["contact-cache", "seedbed-env", "seedbed-linearize", "seedbed-redis", "seedbed-world"]),
     ("sim/linearize", &[]),
     ("sim/protocol", &[]),
     ("sim/redis", &[]),
@@ -230,7 +230,7 @@ fn pure_files_have_no_env_and_no_async() {
 #[test]
 fn judges_know_histories_and_nothing_of_the_client() {
     let judges: Vec<_> =
-        sources().into_iter().filter(|s| s.is_under(&["sim/src/checker/", "sim/linearize/"])).collect();
+        sources().into_iter().filter(|s| s.is_under(&["sim/contact/src/checker/", "sim/linearize/"])).collect();
     assert!(judges.len() > 10, "the checkers have moved");
     let foreign =
         ["contact_cache", "crate::world", "crate::runner", "crate::subject", "crate::redis_host", "crate::workload"];
@@ -241,8 +241,8 @@ fn judges_know_histories_and_nothing_of_the_client() {
 #[test]
 fn the_client_is_touched_by_the_subject_and_nothing_else_of_the_bed() {
     // The runner names the Redis for the client's Config.
-    let allowed = ["sim/src/subject/", "sim/src/runner.rs"];
-    let bed = |s: &&Source| s.is_under(&["sim/src/"]) && !s.is_under(&allowed);
+    let allowed = ["sim/contact/src/subject/", "sim/contact/src/runner.rs"];
+    let bed = |s: &&Source| s.is_under(&["sim/contact/src/"]) && !s.is_under(&allowed);
     let knows = |s: &Source| {
         s.code().lines().any(|line| line.contains("contact_cache::") && !line.trim_start().starts_with("//"))
     };
@@ -255,8 +255,9 @@ fn the_nemesis_and_the_workloads_do_not_know_each_other() {
     let wrong: Vec<_> = sources()
         .iter()
         .filter(|s| {
-            (s.is_under(&["sim/src/nemesis"]) && s.text.contains("workload::"))
-                || (s.is_under(&["sim/src/workload/"]) && (s.text.contains("faults::") || s.text.contains("nemesis::")))
+            (s.is_under(&["sim/contact/src/nemesis"]) && s.text.contains("workload::"))
+                || (s.is_under(&["sim/contact/src/workload/"])
+                    && (s.text.contains("faults::") || s.text.contains("nemesis::")))
         })
         .map(|s| s.name.clone())
         .collect();
@@ -267,14 +268,14 @@ fn the_nemesis_and_the_workloads_do_not_know_each_other() {
 fn a_run_reads_no_clock_and_no_chance_of_the_machine() {
     // Each line carries its own `expect` with a reason; those files are outside of any run.
     let outside = [
-        "sim/src/explore.rs",
+        "sim/contact/src/explore.rs",
         "sim/redis/src/serve_tcp.rs",
-        "sim/src/main.rs",
-        "sim/src/determinism.rs",
-        "sim/src/mutants/",
+        "sim/contact/src/main.rs",
+        "sim/contact/src/determinism.rs",
+        "sim/contact/src/mutants/",
     ];
     let mut wrong = Vec::new();
-    let of_runs = ["sim/src/", "sim/linearize/src/", "sim/redis/src/", "sim/world/src/"];
+    let of_runs = ["sim/contact/src/", "sim/linearize/src/", "sim/redis/src/", "sim/world/src/"];
     for source in sources().iter().filter(|s| s.is_under(&of_runs) && !s.is_under(&outside)) {
         let forbidden = [
             "std::time::Instant",

@@ -1,8 +1,8 @@
 //! What the client costs and what it buys, measured on this machine against a redis-server of its own; as Markdown.
 //!
 //! ```text
-//! cargo bench -p seedbed --bench report              every part, each in a process of its own: about ten minutes
-//! cargo bench -p seedbed --bench report -- calls     one part: calls, phases, recovery, million
+//! cargo bench -p seedbed-contact --bench report              every part, each in a process of its own: about ten minutes
+//! cargo bench -p seedbed-contact --bench report -- calls     one part: calls, phases, recovery, million
 //! ```
 
 mod calls;

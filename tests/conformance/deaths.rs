@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, fs::File, io, os::fd::OwnedFd, path::Path, time::Duration};
 
 use contact_cache::env::{Disk, DiskFile, Env};
-use seedbed::{history::Stop, world::SimDisk};
+use seedbed_contact::{history::Stop, world::SimDisk};
 
 use crate::place::{Place, Reality, Simulation, for_real, holder_of, in_simulation, on_seed, within};
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use contact_cache::env::{Disk, Endpoint, Env, Network, TokioEnv};
-use seedbed::{
+use seedbed_contact::{
     history::Stop,
     redis_host::REDIS,
     seed::Seed,

@@ -4,7 +4,7 @@
 use std::{fs, io, path::PathBuf};
 
 use contact_cache::env::{Disk, DiskFile, Env, TokioEnv};
-use seedbed::world::{SimEnv, disk::Verb};
+use seedbed_contact::world::{SimEnv, disk::Verb};
 
 use crate::{
     mount::{Mount, mount, not_shown},

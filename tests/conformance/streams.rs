@@ -13,7 +13,7 @@ use std::{
 };
 
 use contact_cache::env::{Endpoint, Env, Task};
-use seedbed::world::net::connect_in_turn;
+use seedbed_contact::world::net::connect_in_turn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::place::{BACKLOG, Place, connected, within};

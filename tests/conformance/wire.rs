@@ -4,8 +4,8 @@
 use std::{io, pin::pin, time::Duration};
 
 use contact_cache::env::{Endpoint, Env};
-use seedbed::redis_host::REDIS;
-use seedbed::world::net::connect_in_turn;
+use seedbed_contact::redis_host::REDIS;
+use seedbed_contact::world::net::connect_in_turn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::place::{Place, Simulation, connected, within};

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use contact_cache::env::{Env, TokioEnv};
-use seedbed::{
+use seedbed_contact::{
     checker::{Verdict, judge},
     explore::{ending, worst},
     faults::{Fault, Persistence},

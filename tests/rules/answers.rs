@@ -12,7 +12,7 @@ use std::{
 
 use contact_cache::{Config, ContactCache, Error, Freshness, Patch, Placement, Source, State, env::Env as _};
 use futures_util::FutureExt as _;
-use seedbed::redis_host::REDIS;
+use seedbed_contact::redis_host::REDIS;
 use seedbed_redis::Engine;
 use serde_json::json;
 
@@ -106,7 +106,7 @@ fn an_answer_that_shows_what_redis_lacks_is_not_the_word_of_redis() {
         let cache = stage.open(1).await;
         stage.at_rest(&cache).await;
         cache.upsert(&uid("u"), &field("v", "1")).await.expect("redis");
-        stage.redis.with_engine(|engine| engine.refuse(Some(seedbed::faults::Refusal::OutOfMemory)));
+        stage.redis.with_engine(|engine| engine.refuse(Some(seedbed_contact::faults::Refusal::OutOfMemory)));
         cache.upsert(&uid("u"), &field("w", "1")).await.expect("the disk works");
         let one = cache.get_with(&uid("u"), Freshness::Shared).await;
         let several = cache.get_many(&[uid("u")].into(), Freshness::Shared).await.expect("in time");

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use contact_cache::{Config, Placement, Source};
-use seedbed::redis_host::REDIS;
+use seedbed_contact::redis_host::REDIS;
 use serde_json::json;
 
 use crate::stage::{Cache, Stage, config, field, play, profile, uid};

@@ -7,7 +7,7 @@ use contact_cache::{
     Config, Error, Source,
     env::{Disk as _, DiskFile as _, Env as _},
 };
-use seedbed::{
+use seedbed_contact::{
     faults::{DENIALS, Refusal},
     history::Stop,
 };

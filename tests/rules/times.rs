@@ -3,7 +3,7 @@
 //! first written.
 
 use contact_cache::{CachedContact, ContactPoint, Patch, Placement, Timestamp};
-use seedbed::history::Stop;
+use seedbed_contact::history::Stop;
 use serde_json::{Map, json};
 
 use crate::stage::{Cache, Stage, field, play, uid};

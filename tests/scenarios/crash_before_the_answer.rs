@@ -10,7 +10,7 @@ use std::{cell::Cell, time::Duration};
 
 use contact_cache::{ContactPoint, Patch, Placement, Source};
 use futures_util::future::{Either, select};
-use seedbed::history::Stop;
+use seedbed_contact::history::Stop;
 use serde_json::{Map, Value as Json, json};
 
 use crate::{

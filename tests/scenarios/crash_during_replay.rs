@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use contact_cache::{Source, State};
 use rand::RngExt;
-use seedbed::{history::Stop, redis_host::REDIS};
+use seedbed_contact::{history::Stop, redis_host::REDIS};
 use serde_json::json;
 
 use crate::{

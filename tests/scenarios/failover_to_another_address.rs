@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use contact_cache::Source;
 use futures_util::future::join;
-use seedbed::{faults::Persistence, history::Stop};
+use seedbed_contact::{faults::Persistence, history::Stop};
 
 use crate::{
     fleet::{Fleet, Met, RECOVERED_WITHIN, play_seeds},

@@ -15,7 +15,7 @@ use std::{
 
 use contact_cache::{Config, Error, Placement, Read, Source};
 use futures_util::future::join_all;
-use seedbed::history::Stop;
+use seedbed_contact::history::Stop;
 
 use crate::stage::{Cache, Stage, config, field, play_seed, uid};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use contact_cache::{Placement, Source};
 use futures_util::future::join_all;
-use seedbed::world::Host;
+use seedbed_contact::world::Host;
 use serde_json::json;
 
 use crate::stage::{Cache, Stage, field, play_seed, profile, uid};

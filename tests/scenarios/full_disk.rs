@@ -8,7 +8,7 @@
 use std::{io, time::Duration};
 
 use contact_cache::{Error, Placement, Source, error::StoreError};
-use seedbed::{history::Stop, world::disk::Verb};
+use seedbed_contact::{history::Stop, world::disk::Verb};
 
 use crate::{
     fleet::{Fleet, Met, play_seeds},

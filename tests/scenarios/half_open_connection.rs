@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use contact_cache::Source;
-use seedbed::redis_host::REDIS;
+use seedbed_contact::redis_host::REDIS;
 
 use crate::{
     fleet::{Fleet, Met, play_seeds},

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use contact_cache::{Error, Placement, Source, error::Effect};
-use seedbed::history::Stop;
+use seedbed_contact::history::Stop;
 use serde_json::json;
 
 use crate::{

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use contact_cache::{Placement, Source, State};
 use futures_util::future::join_all;
-use seedbed::redis_host::REDIS;
+use seedbed_contact::redis_host::REDIS;
 
 use crate::{
     fleet::{Fleet, play_some},

@@ -10,7 +10,7 @@ use contact_cache::Placement;
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
 };
-use seedbed::{faults::Persistence, history::Stop};
+use seedbed_contact::{faults::Persistence, history::Stop};
 use tracing::{Event, Subscriber, span};
 
 use crate::stage::{field, play, profile, uid};

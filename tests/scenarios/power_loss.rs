@@ -11,7 +11,7 @@ use std::pin::pin;
 
 use futures_util::future::{join_all, select};
 use rand::RngExt;
-use seedbed::history::Stop;
+use seedbed_contact::history::Stop;
 
 use crate::{
     fleet::{Fleet, play_seeds},

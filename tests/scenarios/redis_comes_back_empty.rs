@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use contact_cache::Source;
-use seedbed::{faults::Persistence, history::Stop};
+use seedbed_contact::{faults::Persistence, history::Stop};
 use serde_json::json;
 
 use crate::{

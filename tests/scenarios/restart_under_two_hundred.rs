@@ -9,7 +9,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use futures_util::future::join;
-use seedbed::{
+use seedbed_contact::{
     checker::{Guarantee, Verdict, check},
     faults::Persistence,
     history::{Event, FORMAT, Header, History, Phase, Stop, Tuning, What},

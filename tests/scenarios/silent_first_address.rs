@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use contact_cache::{ContactCache, State};
-use seedbed::{
+use seedbed_contact::{
     history::Stop,
     redis_host::{NAME, PORT, REDIS, REPLICA},
     world::Host,
@@ -98,7 +98,7 @@ fn twenty_addresses_of_which_the_last_works_are_tried_within_one_attempt() {
 #[test]
 fn a_slow_answer_of_the_resolver_counts_against_the_same_timeout() {
     play_seeds(async |stage| {
-        use seedbed::world::net::{Resolver, Says};
+        use seedbed_contact::world::net::{Resolver, Says};
         stage.world.set_power(SILENT, false);
         let says = Says::Addresses(vec![SILENT, REDIS]);
         // 200 ms are left, of which the first address may take a quarter.

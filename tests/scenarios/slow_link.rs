@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use contact_cache::{Freshness, Placement, Source, State};
 use futures_util::future::join;
-use seedbed::redis_host::REDIS;
-use seedbed::world::Host;
+use seedbed_contact::redis_host::REDIS;
+use seedbed_contact::world::Host;
 
 use crate::{
     fleet::play_some,

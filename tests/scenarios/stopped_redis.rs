@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use seedbed::redis_host::REDIS;
+use seedbed_contact::redis_host::REDIS;
 
 use crate::{
     fleet::{Fleet, Met, play_seeds},

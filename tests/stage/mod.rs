@@ -9,7 +9,7 @@ pub(crate) mod log;
 use std::{collections::BTreeMap, time::Duration};
 
 use contact_cache::{Config, ContactCache, OpenError, Patch, Source, State, Uid, env::Env as _};
-use seedbed::{
+use seedbed_contact::{
     history::Stop,
     redis_host::{PORT, REDIS, RedisHost},
     seed::Seed,

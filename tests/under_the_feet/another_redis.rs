@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use contact_cache::{Config, Error, OnOtherRedis, Placement, Source, State, config::RedisUrl};
-use seedbed::redis_host::PORT;
+use seedbed_contact::redis_host::PORT;
 use serde_json::json;
 
 use crate::stage::{Stage, config, field, play, profile, uid};

@@ -3,7 +3,7 @@
 use std::{io, path::Path, time::Duration};
 
 use contact_cache::{Config, ContactCache, Error, OpenError, Placement, Source, env::TokioEnv, error::StoreError};
-use seedbed::{history::Stop, world::disk::Verb};
+use seedbed_contact::{history::Stop, world::disk::Verb};
 use serde_json::json;
 
 use crate::{

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use contact_cache::{Error, Placement, Source, State, error::StoreError};
-use seedbed::{history::Stop, world::disk::Disk};
+use seedbed_contact::{history::Stop, world::disk::Disk};
 use serde_json::json;
 
 use crate::stage::{Cache, DIRECTORY, Stage, field, play, profile, uid};

@@ -9,7 +9,7 @@ use contact_cache::{
     error::StoreError,
 };
 use rand::RngExt;
-use seedbed::history::Stop;
+use seedbed_contact::history::Stop;
 use serde_json::json;
 
 use crate::stage::{Cache, DIRECTORY, Stage, config, field, play, play_seed, profile, uid};

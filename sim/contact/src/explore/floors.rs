@@ -1,4 +1,4 @@
-//! The least share that each checker has to judge in each workload: the floors of `sim/floors.json`.
+//! The least share that each checker has to judge in each workload: the floors of `sim/contact/floors.json`.
 //!
 //! A checker that excuses more than before still passes every run. Only its share shows it.
 
@@ -19,7 +19,7 @@ const RECORDED: &str = include_str!("../../floors.json");
 pub struct Floors(BTreeMap<Workload, BTreeMap<Guarantee, f64>>);
 
 impl Floors {
-    /// Those of `sim/floors.json`.
+    /// Those of `sim/contact/floors.json`.
     ///
     /// # Errors
     ///
@@ -34,7 +34,8 @@ impl Floors {
     ///
     /// Says which line is wrong and how, or which floor is out of range: an unknown name, what is no number from 0 to 100.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong = |why: String| format!("sim/floors.json: {why}; a floor is a share in percent, from 0 to 100");
+        let wrong =
+            |why: String| format!("sim/contact/floors.json: {why}; a floor is a share in percent, from 0 to 100");
         let floors: Self = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
         // The last of two floors would stand without a word.
         if let Some((again, cure)) = serde_json::from_str(text).ok().and_then(trap) {
@@ -62,7 +63,8 @@ impl Floors {
             for (guarantee, tally) in &summary.tallies {
                 let (account, name) = (&tally.account, name(*guarantee));
                 let Some(&floor) = self.0.get(workload).and_then(|floors| floors.get(guarantee)) else {
-                    missed.push(format!("{workload}: {guarantee} has no floor: set {name:?} in sim/floors.json"));
+                    missed
+                        .push(format!("{workload}: {guarantee} has no floor: set {name:?} in sim/contact/floors.json"));
                     continue;
                 };
                 if account.total() == 0 && floor > 0.0 {
@@ -90,7 +92,7 @@ impl Floors {
     }
 }
 
-/// As in `sim/floors.json`.
+/// As in `sim/contact/floors.json`.
 fn name(guarantee: Guarantee) -> String {
     let name = serde_json::to_value(guarantee).unwrap_or_default();
     name.as_str().unwrap_or_default().to_owned()
@@ -165,7 +167,7 @@ mod tests {
             ("{\"expirey\": {\n}}", "line 1"),
         ] {
             let why = Floors::parse(floors).expect_err("it is wrong");
-            assert!(why.contains(said) && why.contains("line") && why.contains("sim/floors.json"), "{why}");
+            assert!(why.contains(said) && why.contains("line") && why.contains("sim/contact/floors.json"), "{why}");
         }
     }
 

@@ -30,7 +30,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use seedbed::{
+use seedbed_contact::{
     bench::{self, instructions},
     determinism,
     explore::{Common, Judged, Summary, Tasks, explore, floors::Floors, replay_command},
@@ -114,7 +114,7 @@ struct Explore {
     #[command(flatten)]
     workers: WorkerArguments,
     /// Fail if a kind of fault never came, or never had an effect that a client could see, a mark was never reached, or a
-    /// checker judged less than its floor in `sim/floors.json`
+    /// checker judged less than its floor in `sim/contact/floors.json`
     #[arg(long)]
     require_coverage: bool,
     /// Tell runs by verdict and the account of what was judged and excused as JSON, by workload and guarantee, and no report
@@ -455,11 +455,11 @@ fn list() -> ExitCode {
         say!("  {:<15}{}", subject.name(), subject.about());
     }
     say!("\nGuarantees\n");
-    for guarantee in seedbed::checker::Guarantee::ALL {
+    for guarantee in seedbed_contact::checker::Guarantee::ALL {
         say!("  {guarantee}");
     }
     say!("\nFaults\n");
-    for kind in seedbed::faults::KIND_NAMES {
+    for kind in seedbed_contact::faults::KIND_NAMES {
         say!("  {kind}");
     }
     say!("\nMarks\n");

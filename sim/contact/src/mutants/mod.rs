@@ -440,7 +440,7 @@ mod tests {
 
     #[test]
     fn every_planted_bug_of_this_tree_has_a_header() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let patches = read_patches(&root.join(PATCHES)).unwrap();
         for guarantee in Guarantee::ALL {
             assert!(patches.iter().any(|(patch, _)| patch.expected() == Some(guarantee)), "no bug breaks {guarantee}");

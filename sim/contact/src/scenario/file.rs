@@ -125,7 +125,7 @@ impl ReplayFile {
 pub const BUILD_COMMIT: &str = env!("SEEDBED_COMMIT");
 
 fn lock_hash() -> String {
-    format!("{:016x}", xxhash_rust::xxh3::xxh3_64(include_bytes!("../../../Cargo.lock")))
+    format!("{:016x}", xxhash_rust::xxh3::xxh3_64(include_bytes!("../../../../Cargo.lock")))
 }
 
 #[cfg(test)]

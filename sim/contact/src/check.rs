@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Args;
-use seedbed::{
+use seedbed_contact::{
     checker::judge,
     explore::worst,
     history::{FileError, History, file},

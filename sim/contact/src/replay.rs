@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf};
 
 use clap::Args;
-use seedbed::{
+use seedbed_contact::{
     explore::{Common, Judged, Unjudged, replay_file_command, worst},
     report::{ExitCode, timeline, word},
     scenario::{ReplayFile, Scenario},
@@ -110,7 +110,7 @@ fn scenario_of(what: &str, workload: Option<Workload>, common: CommonArguments) 
     match what.parse::<Seed>() {
         Ok(seed) => {
             let Some(workload) = workload else {
-                let names = seedbed::workload::names();
+                let names = seedbed_contact::workload::names();
                 return Err(BadInput(format!("which workload of seed {seed}? Add --workload NAME, one of {names}")));
             };
             Ok(Common::from(common).scenario((workload, seed)))

@@ -19,7 +19,7 @@ const RELEASE: &str = "target/release";
 const DEPENDENCIES: [&str; 3] = ["deps", "build", ".fingerprint"];
 
 /// The packages that are built again with the bugs.
-const OURS: [&str; 2] = ["seedbed", "contact-cache"];
+const OURS: [&str; 2] = ["seedbed-contact", "contact-cache"];
 
 /// The name of the program with the unit tests of the client.
 const CLIENT: &str = "contact_cache";
