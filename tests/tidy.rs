@@ -11,19 +11,30 @@ const FILE_LINES_MAX: usize = 600;
 const FUNCTION_LINES_MAX: usize = 70;
 
 /// The crates, and which others of the workspace each may stand on. Dependencies of tests and examples do not count.
-const LAYERS: [(&str, &[&str]); 7] = [
+const LAYERS: [(&str, &[&str]); 9] = [
     (".", &["seedbed-env"]),
     ("env", &[]),
-    ("sim/contact", &["contact-cache", "seedbed-env", "seedbed-linearize", "seedbed-redis", "seedbed-world"]),
+    ("sim/bed", &["seedbed-env", "seedbed-linearize", "seedbed-macros", "seedbed-redis", "seedbed-world"]),
+    (
+        "sim/contact",
+        &["contact-cache", "seedbed", "seedbed-env", "seedbed-linearize", "seedbed-redis", "seedbed-world"],
+    ),
     ("sim/linearize", &[]),
+    ("sim/macros", &[]),
     ("sim/protocol", &[]),
     ("sim/redis", &[]),
     ("sim/world", &["seedbed-env"]),
 ];
 /// The crates that serve other clients as well, and words that none of them has, but for those that are its subject.
 // The world has the socket options of a Redis server, and says so.
-const GENERAL: [(&str, &[&str]); 4] =
-    [("env/", &[]), ("sim/linearize/", &[]), ("sim/redis/", &["redis"]), ("sim/world/", &["redis"])];
+const GENERAL: [(&str, &[&str]); 6] = [
+    ("env/", &[]),
+    ("sim/bed/", &["redis"]),
+    ("sim/linearize/", &[]),
+    ("sim/macros/", &[]),
+    ("sim/redis/", &["redis"]),
+    ("sim/world/", &["redis"]),
+];
 const WORDS_OF_CONTACTS: [&str; 6] = ["contact", "cc1", "uid", "tombstone", "redis", "prefix"];
 
 struct Source {
@@ -200,7 +211,7 @@ fn what_serves_any_client_knows_nothing_of_contacts() {
         let foreign = WORDS_OF_CONTACTS.iter().filter(|word| !subjects.contains(word));
         let foreign: Vec<_> = foreign.copied().collect();
         let its: Vec<_> = sources.iter().filter(|s| s.is_under(&[folder])).collect();
-        assert!(its.len() >= 3, "{folder} has moved");
+        assert!(!its.is_empty(), "{folder} has moved");
         for source in its {
             for (number, line) in source.text.lines().enumerate() {
                 let text = line.to_lowercase().replace("strip_prefix", "");
@@ -275,7 +286,7 @@ fn a_run_reads_no_clock_and_no_chance_of_the_machine() {
         "sim/contact/src/mutants/",
     ];
     let mut wrong = Vec::new();
-    let of_runs = ["sim/contact/src/", "sim/linearize/src/", "sim/redis/src/", "sim/world/src/"];
+    let of_runs = ["sim/bed/src/", "sim/contact/src/", "sim/linearize/src/", "sim/redis/src/", "sim/world/src/"];
     for source in sources().iter().filter(|s| s.is_under(&of_runs) && !s.is_under(&outside)) {
         let forbidden = [
             "std::time::Instant",

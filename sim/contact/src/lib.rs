@@ -37,7 +37,6 @@ pub mod marks;
 pub mod mutants;
 pub mod nemesis;
 pub mod recorder;
-pub mod redis_host;
 pub mod report;
 pub mod runner;
 pub mod scenario;
@@ -46,5 +45,6 @@ pub mod subject;
 pub mod worker;
 pub mod workload;
 
+pub use seedbed::redis_host;
 pub use seedbed_world as world;
 pub use seedbed_world::seed;

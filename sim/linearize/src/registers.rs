@@ -2,6 +2,8 @@
 
 use std::fmt::Debug;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{model::Model, when::When};
 
 /// A register that holds one value.
@@ -31,7 +33,8 @@ pub struct Register<V> {
 }
 
 /// What a [`Register`] is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RegisterOp<V> {
     /// What it holds.
     Read,
@@ -40,7 +43,8 @@ pub enum RegisterOp<V> {
 }
 
 /// What a [`Register`] answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RegisterRet<V> {
     /// It holds this.
     Read(V),
@@ -105,7 +109,8 @@ pub struct CasRegister<V> {
 }
 
 /// What a [`CasRegister`] is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CasRegisterOp<V> {
     /// What it holds.
     Read,
@@ -121,7 +126,8 @@ pub enum CasRegisterOp<V> {
 }
 
 /// What a [`CasRegister`] answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CasRegisterRet<V> {
     /// It holds this.
     Read(V),

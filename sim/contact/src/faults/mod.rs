@@ -18,6 +18,7 @@ mod named;
 mod server;
 mod stores;
 
+pub use seedbed::redis_host::Persistence;
 pub use seedbed_redis::{REFUSALS, Refusal, ServerLimit};
 pub use seedbed_world::disk::BadWrite;
 use serde::{Deserialize, Serialize};
@@ -416,16 +417,6 @@ pub enum Direction {
     ToRedis,
     /// Requests get through, replies are lost.
     FromRedis,
-}
-
-/// What Redis holds after a crash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Persistence {
-    /// Everything (append-only file, synced at every write).
-    Kept,
-    /// Nothing (no persistence).
-    Lost,
 }
 
 /// The data of another server that the name of Redis leads to for a while.

@@ -17,16 +17,14 @@ use std::{
 use futures_util::future::{AbortHandle, abortable};
 use seedbed_env::Env as _;
 use seedbed_redis::{ClientId, Engine, Flow, Refusal};
+use seedbed_world::{
+    Host, SimEnv, SimStream, Stop, World,
+    moments::{Moments, Step},
+};
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use self::garble::Garbled;
-use crate::{
-    faults::Persistence,
-    world::{
-        Host, SimEnv, SimStream, Stop, World,
-        moments::{Moments, Step},
-    },
-};
 
 /// The port that it listens on.
 pub const PORT: u16 = 6379;
@@ -43,6 +41,16 @@ pub const REDIS: Host = Host::Server { number: 0, name: NAME };
 pub const REPLICA: Host = Host::Server { number: 1, name: "replica" };
 /// The hosts that it can run on.
 pub const HOSTS: [Host; 2] = [REDIS, REPLICA];
+
+/// What Redis holds after a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Persistence {
+    /// Everything (append-only file, synced at every write).
+    Kept,
+    /// Nothing (no persistence).
+    Lost,
+}
 
 /// The simulated Redis: a process on one of two hosts, and the data that outlives it or not.
 #[derive(Clone, Default)]

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::world::Host;
+use seedbed_world::Host;
 
 /// The messages to damage. Clones share them.
 #[derive(Clone, Default)]

@@ -1,0 +1,125 @@
+//! A bed: a workload with the servers, faults and checkers around it.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use seedbed_world::{Host, SimEnv, seed::Seed};
+
+use crate::{
+    checkers::Checker,
+    faults::{Faults, Frame},
+    redis_host,
+    scenario::{Scenario, ScenarioOf},
+    system::{Plan, Workload},
+};
+
+/// What serves on a host, for as long as its process lasts.
+type Serve = Arc<dyn Fn(SimEnv) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// A server of a bed.
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) name: &'static str,
+    pub(crate) host: Host,
+    pub(crate) serve: Serve,
+}
+
+/// A workload with what is around it. Clones share its parts.
+///
+/// Two checks are always made: `no panic`, and `comes back` (after everything has healed every instance is open, comes to rest,
+/// answers what it is asked, and closes).
+pub struct Bed<W: Workload> {
+    pub(crate) workload: Arc<W>,
+    pub(crate) has_redis: bool,
+    pub(crate) servers: Vec<Server>,
+    pub(crate) faults: Faults,
+    pub(crate) checkers: Vec<Arc<dyn Checker<W>>>,
+}
+
+impl<W: Workload> Clone for Bed<W> {
+    fn clone(&self) -> Self {
+        Self {
+            workload: self.workload.clone(),
+            has_redis: self.has_redis,
+            servers: self.servers.clone(),
+            faults: self.faults.clone(),
+            checkers: self.checkers.clone(),
+        }
+    }
+}
+
+impl<W: Workload> Bed<W> {
+    /// The workload alone: no servers, every kind of fault, no checkers but those that are always made.
+    pub fn new(workload: W) -> Self {
+        let (servers, checkers) = (Vec::new(), Vec::new());
+        Self { workload: Arc::new(workload), has_redis: false, servers, faults: Faults::all(), checkers }
+    }
+
+    /// With a simulated Redis, at `redis://redis:6379`.
+    #[must_use]
+    pub fn redis(mut self) -> Self {
+        self.has_redis = true;
+        self
+    }
+
+    /// With a server of one's own: `serve` runs in a process on the host of this name, at the beginning and after each crash.
+    ///
+    /// # Panics
+    /// If another host has the name.
+    #[must_use]
+    pub fn host<F>(mut self, name: &'static str, serve: impl Fn(SimEnv) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let is_taken = self.servers.iter().any(|server| server.name == name)
+            || redis_host::HOSTS.iter().any(|host| host.to_string() == name)
+            || name.parse::<u32>().is_ok();
+        assert!(!is_taken, "a server cannot be called {name:?}: another host has that name");
+        // The first two are Redis's.
+        let number = redis_host::HOSTS.len() + self.servers.len();
+        let host = Host::Server { number: u16::try_from(number).expect("fewer than 65,536 servers"), name };
+        self.servers.push(Server { name, host, serve: Arc::new(move |env| Box::pin(serve(env))) });
+        self
+    }
+
+    /// With these kinds of faults, and no others.
+    #[must_use]
+    pub fn faults(mut self, faults: Faults) -> Self {
+        self.faults = faults;
+        self
+    }
+
+    /// With this checker as well.
+    ///
+    /// # Panics
+    /// If another one has its name.
+    #[must_use]
+    pub fn check(mut self, checker: impl Checker<W> + 'static) -> Self {
+        let name = checker.name().to_owned();
+        assert!(self.checkers.iter().all(|other| other.name() != name), "two checkers have the name {name:?}");
+        self.checkers.push(Arc::new(checker));
+        self
+    }
+
+    /// The names of its checkers, those that are always made first.
+    pub fn guarantees(&self) -> Vec<String> {
+        let given = self.checkers.iter().map(|checker| checker.name().to_owned());
+        crate::run::ALWAYS.iter().map(ToString::to_string).chain(given).collect()
+    }
+
+    /// The scenario of a seed.
+    pub fn scenario(&self, seed: Seed) -> ScenarioOf<W> {
+        let plan = self.workload.plan(&mut seed.stream("workload"));
+        let faults = self.faults.plan(seed, &self.frame(&plan));
+        Scenario { seed: seed.0, scheduler_seed: seed.0, plan, faults }
+    }
+
+    pub(crate) fn frame<Op, T>(&self, plan: &Plan<Op, T>) -> Frame {
+        Frame {
+            instances: plan.instances,
+            servers: self.servers.iter().map(|server| server.name).collect(),
+            has_redis: self.has_redis,
+            budget: self.faults.budget(),
+            horizon_us: plan.calls.iter().map(|call| call.at_us).max().unwrap_or(0),
+        }
+    }
+}

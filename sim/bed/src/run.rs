@@ -1,0 +1,462 @@
+//! One run: a scenario is played in a world of its own, and its history is judged.
+//!
+//! Phases: servers start and instances open; calls are made beside faults; everything heals, and what was begun may end; instances
+//! come to rest; the last calls are made; instances close. Every wait is bounded, so that a run always ends.
+
+use std::{
+    any::Any,
+    cell::RefCell,
+    collections::BTreeMap,
+    fmt::Write as _,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use seedbed_env::Env as _;
+use seedbed_world::{Host, SimEnv, Stop, World, seed::Seed};
+
+use crate::{
+    bed::Bed,
+    checkers::{Judged, Verdict},
+    faults::{Processes, Stage},
+    history::{Event, History, Log, Phase, What},
+    redis_host::RedisHost,
+    scenario::ScenarioOf,
+    system::{Instance, OpOf, Outcome, Planned, RetOf, System as _, Workload},
+};
+
+/// The names of the checks that are always made.
+pub const ALWAYS: [&str; 2] = ["no panic", "comes back"];
+
+/// The longest wait for instances to open, to answer or to come to rest, in simulated microseconds. TCP alone may take two
+/// minutes to find out that a connection works again.
+const WAIT_US_MAX: u64 = 300_000_000;
+/// How often a wait looks.
+const LOOK_US: u64 = 1_000;
+/// How long an instance waits before it is opened again after an error.
+const OPEN_AGAIN: Duration = Duration::from_millis(100);
+/// How long an instance may take to close.
+const CLOSE_US_MAX: u64 = 30_000_000;
+
+/// A run that was played and judged.
+pub struct Run<W: Workload> {
+    /// What happened.
+    pub history: History<W>,
+    /// What each checker found, by the name of its guarantee.
+    pub verdicts: Vec<(String, Judged)>,
+    /// The digest of all that crossed the network or reached a disk, with its times.
+    pub trace: u64,
+}
+
+impl<W: Workload> Run<W> {
+    /// The first guarantee that did not hold: its name, what it did not hold for, and what happened.
+    pub fn violation(&self) -> Option<(&str, &str, &str)> {
+        self.verdicts.iter().find_map(|(name, judged)| match &judged.verdict {
+            Verdict::Violated { object, what } => Some((name.as_str(), object.as_str(), what.as_str())),
+            Verdict::Held | Verdict::Unknown { .. } => None,
+        })
+    }
+
+    /// The first guarantee of which it cannot be said whether it held, and why.
+    pub fn unknown(&self) -> Option<(&str, &str)> {
+        self.verdicts.iter().find_map(|(name, judged)| match &judged.verdict {
+            Verdict::Unknown { why } => Some((name.as_str(), why.as_str())),
+            Verdict::Held | Verdict::Violated { .. } => None,
+        })
+    }
+
+    /// The history and the verdicts, for people.
+    pub fn text(&self) -> String {
+        let mut text = self.history.to_string();
+        for (name, judged) in &self.verdicts {
+            let _ = match &judged.verdict {
+                Verdict::Held => writeln!(text, "held      {name}: {} judged", judged.judged),
+                Verdict::Violated { what, .. } => writeln!(text, "VIOLATED  {name}: {}", what.trim_end()),
+                Verdict::Unknown { why } => writeln!(text, "UNKNOWN   {name}: {why}"),
+            };
+        }
+        text
+    }
+}
+
+impl<W: Workload> Bed<W> {
+    /// Plays and judges the run of a seed.
+    pub fn run(&self, seed: Seed) -> Run<W> {
+        self.play(&self.scenario(seed))
+    }
+
+    /// Plays and judges a scenario. The same scenario is the same run, byte for byte.
+    ///
+    /// # Panics
+    /// If the scenario cannot be played on this bed; see [`Bed::check_scenario`]. A panic of the system is a violation instead.
+    pub fn play(&self, scenario: &ScenarioOf<W>) -> Run<W> {
+        if let Err(wrong) = self.check_scenario(scenario) {
+            panic!("the scenario cannot be played: {wrong}");
+        }
+        let pen = Pen::default();
+        let (bed, scenario, its_pen) = (self.clone(), scenario.clone(), pen.clone());
+        let played = std::thread::Builder::new().name(format!("seed {}", scenario.seed)).spawn(move || {
+            let config = madsim::Config::default();
+            let runtime = madsim::runtime::Runtime::with_seed_and_config(scenario.scheduler_seed, config);
+            runtime.block_on(play(bed, scenario, its_pen))
+        });
+        let played = played.expect("the system has room for a thread").join();
+        let history = Log { events: std::mem::take(&mut *pen.events()) };
+        let (trace, panicked) = match played {
+            Ok(trace) => (trace, Judged::held(1)),
+            Err(panic) => (0, Judged::violated("", message(&*panic))),
+        };
+        let has_panicked = panicked.verdict != Verdict::Held;
+        let mut verdicts = vec![(ALWAYS[0].to_owned(), panicked)];
+        // The history of a run that panicked has no end: what it lacks is no finding.
+        if !has_panicked {
+            verdicts.push((ALWAYS[1].to_owned(), comes_back(&history)));
+            let given = self.checkers.iter().map(|checker| (checker.name().to_owned(), checker.check(&history)));
+            verdicts.extend(given);
+        }
+        Run { history, verdicts, trace }
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    let message = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+    message.unwrap_or_else(|| "a panic without a message".to_owned())
+}
+
+/// Whether after everything has healed the instances were open, came to rest, answered and closed.
+fn comes_back<Op: std::fmt::Debug, Ret>(history: &Log<Op, Ret>) -> Judged {
+    let mut open = BTreeMap::new();
+    for event in &history.events {
+        let (instance, what) = match &event.what {
+            What::Opened { instance, .. } => (*instance, None),
+            What::OpenFailed { instance, error } => (*instance, Some(format!("it could not be opened: {error}"))),
+            What::NotAtRest { instance, why } => (*instance, Some(format!("it did not come to rest: {why}"))),
+            What::Stopped { instance, error: Some(error), .. } => (*instance, Some(format!("closing failed: {error}"))),
+            What::Skipped { instance, .. }
+                if history.phase_us(Phase::Last).is_some_and(|last_us| event.at_us >= last_us) =>
+            {
+                (*instance, Some("it was not open for its last calls".to_owned()))
+            }
+            _ => continue,
+        };
+        open.insert(instance, what);
+    }
+    if let Some((instance, Some(what))) = open.iter().find(|(_, what)| what.is_some()) {
+        return Judged::violated(format!("instance {instance}"), format!("instance {instance}: {what}"));
+    }
+    let calls = history.calls();
+    let lost = calls.iter().find(|call| call.returned.is_none() && !history.is_cut_off(call));
+    match lost {
+        Some(call) => Judged::violated(
+            format!("call {}", call.number),
+            format!("call {} of instance {} never returned: {:?}", call.number, call.instance, call.op),
+        ),
+        None => Judged::held(calls.len() as u64),
+    }
+}
+
+/// Writes the history. Clones write the same one.
+struct Pen<Op, Ret>(Arc<Mutex<Vec<Event<Op, Ret>>>>);
+
+impl<Op, Ret> Clone for Pen<Op, Ret> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<Op, Ret> Default for Pen<Op, Ret> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<Op, Ret> Pen<Op, Ret> {
+    fn note(&self, world: &World, what: What<Op, Ret>) {
+        self.events().push(Event { at_us: world.now_us(), what });
+    }
+
+    fn events(&self) -> MutexGuard<'_, Vec<Event<Op, Ret>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An instance that is open.
+type Slot<W> = Arc<Mutex<Option<Arc<<W as Workload>::System>>>>;
+
+/// The processes of a run.
+struct Instances<W: Workload> {
+    world: World,
+    bed: Bed<W>,
+    scenario: ScenarioOf<W>,
+    pen: Pen<OpOf<W>, RetOf<W>>,
+    slots: Vec<Slot<W>>,
+    /// Calls that are under way, by instance.
+    running: Vec<Arc<Mutex<u32>>>,
+    made: RefCell<u32>,
+}
+
+/// Plays a scenario. Answers the digest of the run.
+async fn play<W: Workload>(bed: Bed<W>, scenario: ScenarioOf<W>, pen: Pen<OpOf<W>, RetOf<W>>) -> u64 {
+    let world = World::new(Seed(scenario.seed));
+    let redis = bed.has_redis.then(RedisHost::default);
+    let count = scenario.plan.instances;
+    let instances = Instances {
+        slots: (0..count).map(|_| Slot::<W>::default()).collect(),
+        running: (0..count).map(|_| Arc::default()).collect(),
+        made: RefCell::new(0),
+        world: world.clone(),
+        bed,
+        scenario,
+        pen,
+    };
+    instances.note(What::Phase(Phase::SetUp));
+    let mut all: Vec<Host> = (0..count).map(Host::Instance).collect();
+    all.extend(instances.bed.servers.iter().map(|server| server.host));
+    if let Some(redis) = &redis {
+        redis.start(&world);
+        all.push(redis.host());
+    }
+    for host in &all {
+        instances.start_if_ours(*host);
+    }
+    instances.wait(|| instances.are_open()).await;
+    instances.note(What::Phase(Phase::Faults));
+    let named = |name: &str| all.iter().copied().find(|host| host.to_string() == name);
+    let stage = Stage { world: &world, redis: redis.as_ref(), hosts: &named, all: &all, processes: &instances };
+    instances.play_both(&stage).await;
+    instances.note(What::Phase(Phase::Heal));
+    instances.wait(|| instances.are_open() && instances.have_answered()).await;
+    instances.note_closed();
+    instances.rest().await;
+    instances.note(What::Phase(Phase::Last));
+    let last_us = world.now_us();
+    for call in &instances.scenario.plan.last {
+        let left_us = (last_us + call.at_us).saturating_sub(world.now_us());
+        if left_us > 0 {
+            world.sleep_us(left_us).await;
+        }
+        instances.call(call);
+        instances.wait(|| instances.have_answered()).await;
+    }
+    instances.note(What::Phase(Phase::End));
+    instances.close().await;
+    let trace = world.trace();
+    world.end().await;
+    trace
+}
+
+/// Something that is due: a call of the plan, or an edge of a fault. Of what is due at one time, ends come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    End(usize),
+    Begin(usize),
+    Call(usize),
+}
+
+impl<W: Workload> Instances<W> {
+    fn note(&self, what: What<OpOf<W>, RetOf<W>>) {
+        self.pen.note(&self.world, what);
+    }
+
+    /// Makes the calls of the plan, and plays its faults.
+    async fn play_both(&self, stage: &Stage<'_>) {
+        let (calls, faults) = (&self.scenario.plan.calls, &self.scenario.faults);
+        let mut due: Vec<_> = calls.iter().enumerate().map(|(index, call)| (call.at_us, Due::Call(index))).collect();
+        for (index, fault) in faults.iter().enumerate() {
+            due.push((fault.start_us, Due::Begin(index)));
+            due.push((fault.end_us, Due::End(index)));
+        }
+        // A fault of a moment has to begin before it ends.
+        due.sort_by_key(|(at_us, due)| match due {
+            Due::End(index) if faults[*index].start_us == *at_us => (*at_us, Due::Call(usize::MAX)),
+            due => (*at_us, *due),
+        });
+        let base_us = self.world.now_us();
+        let mut before = vec![0; faults.len()];
+        for (at_us, due) in due {
+            let left_us = (base_us + at_us).saturating_sub(self.world.now_us());
+            if left_us > 0 {
+                self.world.sleep_us(left_us).await;
+            }
+            match due {
+                Due::Call(index) => self.call(&calls[index]),
+                Due::Begin(index) => before[index] = self.begin(index, stage),
+                Due::End(index) => self.end(index, before[index], stage),
+            }
+        }
+    }
+
+    /// Begins a fault. Answers what it had changed before.
+    fn begin(&self, index: usize, stage: &Stage<'_>) -> u64 {
+        let planned = &self.scenario.faults[index];
+        let kind = self.bed.faults.kind(&planned.kind).expect("the scenario was checked");
+        let held_up = match kind.victims(&planned.parameters) {
+            Ok(victims) if kind.stops_processes() => victims.iter().filter_map(|name| name.parse().ok()).collect(),
+            _ => Vec::new(),
+        };
+        let before = kind.effects(&planned.parameters, stage, false);
+        self.note(What::FaultBegan { fault: number(index), planned: planned.clone(), held_up });
+        kind.begin(&planned.parameters, stage);
+        before
+    }
+
+    fn end(&self, index: usize, before: u64, stage: &Stage<'_>) {
+        let planned = &self.scenario.faults[index];
+        let kind = self.bed.faults.kind(&planned.kind).expect("the scenario was checked");
+        let effects = kind.effects(&planned.parameters, stage, true).saturating_sub(before);
+        self.note(What::FaultEnded { fault: number(index), effects });
+        kind.end(&planned.parameters, stage);
+    }
+
+    /// Makes a call, in the process of its instance.
+    fn call(&self, planned: &Planned<OpOf<W>>) {
+        let (instance, op) = (planned.instance, planned.op.clone());
+        let index = instance as usize;
+        let system = lock(&self.slots[index]).clone();
+        let Some(system) = system else { return self.note(What::Skipped { instance, op }) };
+        let call = self.made.replace_with(|made| *made + 1);
+        self.note(What::Called { call, instance, op: op.clone() });
+        let (pen, world, running) = (self.pen.clone(), self.world.clone(), self.running[index].clone());
+        *lock(&running) += 1;
+        self.world.env(instance).spawn(async move {
+            let outcome: Outcome<RetOf<W>> = system.call(&op).await;
+            pen.note(&world, What::Returned { call, outcome });
+            *lock(&running) -= 1;
+        });
+    }
+
+    /// Starts the process of an instance, or of a server of the bed. The process of Redis is Redis's.
+    fn start_if_ours(&self, host: Host) {
+        if let Host::Instance(number) = host {
+            return self.start_instance(number);
+        }
+        if let Some(server) = self.bed.servers.iter().find(|server| server.host == host) {
+            // It ends with its process.
+            drop(self.world.start(host, |env| (server.serve)(env)));
+        }
+    }
+
+    fn start_instance(&self, number: u32) {
+        let env = self.world.boot(number);
+        let (of, start, tuning) = (self.scenario.plan.instances, env.start(), self.scenario.plan.tuning.clone());
+        let at = Instance { number, of, start, tuning };
+        let (workload, pen, world) = (self.bed.workload.clone(), self.pen.clone(), self.world.clone());
+        let slot = self.slots[number as usize].clone();
+        let its_env = env.clone();
+        env.spawn(async move { open(&*workload, its_env, &at, &slot, |what| pen.note(&world, what)).await });
+    }
+
+    fn are_open(&self) -> bool {
+        self.slots.iter().all(|slot| lock(slot).is_some())
+    }
+
+    /// Notes the instances that are still not open.
+    fn note_closed(&self) {
+        for (instance, slot) in (0_u32..).zip(&self.slots) {
+            if lock(slot).is_none() {
+                let error = format!("it is still not open {} s after everything has healed", WAIT_US_MAX / 1_000_000);
+                self.note(What::OpenFailed { instance, error });
+            }
+        }
+    }
+
+    fn have_answered(&self) -> bool {
+        self.running.iter().all(|running| *lock(running) == 0)
+    }
+
+    /// Waits until something is so, for as long as a run waits for anything.
+    async fn wait(&self, is_so: impl Fn() -> bool) {
+        let until_us = self.world.now_us() + WAIT_US_MAX;
+        while !is_so() && self.world.now_us() < until_us {
+            self.world.sleep_us(LOOK_US).await;
+        }
+    }
+
+    /// Waits until every instance that is open has nothing left to do, and notes those that do not come to rest.
+    async fn rest(&self) {
+        let left = || {
+            let left = (0_u32..).zip(&self.slots).filter_map(|(instance, slot)| {
+                let why = lock(slot).as_ref()?.at_rest().err()?;
+                Some((instance, why))
+            });
+            left.collect::<Vec<_>>()
+        };
+        self.wait(|| left().is_empty()).await;
+        for (instance, why) in left() {
+            self.note(What::NotAtRest { instance, why });
+        }
+    }
+
+    /// Closes every instance in order, and ends its process.
+    async fn close(&self) {
+        for (instance, slot) in (0_u32..).zip(&self.slots) {
+            let Some(system) = lock(slot).take() else { continue };
+            let closed = Arc::new(Mutex::new(None));
+            let noted = closed.clone();
+            self.world.env(instance).spawn(async move {
+                let outcome = system.close().await;
+                *lock(&noted) = Some(outcome);
+            });
+            let until_us = self.world.now_us() + CLOSE_US_MAX;
+            while lock(&closed).is_none() && self.world.now_us() < until_us {
+                self.world.sleep_us(LOOK_US).await;
+            }
+            let outcome = lock(&closed).take();
+            let late = || format!("it was not closed after {} s", CLOSE_US_MAX / 1_000_000);
+            let error = outcome.map_or_else(|| Some(late()), Result::err);
+            self.world.kill(instance, Stop::Closed);
+            self.note(What::Stopped { instance, how: Stop::Closed, error });
+        }
+    }
+}
+
+impl<W: Workload> Processes for Instances<W> {
+    fn stop(&self, host: Host, how: Stop) {
+        self.world.kill(host, how);
+        if let Host::Instance(instance) = host {
+            *lock(&self.slots[instance as usize]) = None;
+            *lock(&self.running[instance as usize]) = 0;
+            self.note(What::Stopped { instance, how, error: None });
+        }
+    }
+
+    fn start(&self, host: Host) {
+        self.start_if_ours(host);
+    }
+}
+
+/// Opens the system in its process, again and again until it is open.
+async fn open<W: Workload>(
+    workload: &W,
+    env: SimEnv,
+    at: &Instance<W::Tuning>,
+    slot: &Slot<W>,
+    note: impl Fn(What<OpOf<W>, RetOf<W>>),
+) {
+    let instance = at.number;
+    let mut last = None;
+    loop {
+        match workload.open(env.clone(), at).await {
+            Ok(system) => {
+                *lock(slot) = Some(Arc::new(system));
+                return note(What::Opened { instance, start: at.start });
+            }
+            // The same error is noted once.
+            Err(error) if last.as_ref() != Some(&error) => {
+                last = Some(error.clone());
+                note(What::OpenFailed { instance, error });
+            }
+            Err(_) => {}
+        }
+        env.sleep(OPEN_AGAIN).await;
+    }
+}
+
+fn lock<T>(cell: &Mutex<T>) -> MutexGuard<'_, T> {
+    cell.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn number(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}

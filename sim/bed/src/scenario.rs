@@ -1,0 +1,137 @@
+//! A run as plain data: what is asked and what goes wrong. A file that holds one replays it.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    bed::Bed,
+    faults::PlannedFault,
+    system::{OpOf, Plan, Workload},
+};
+
+/// The version of the format of files.
+const FORMAT: u32 = 1;
+
+/// A run of a workload, before it is played.
+pub type ScenarioOf<W> = Scenario<OpOf<W>, <W as Workload>::Tuning>;
+
+/// A run, before it is played.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario<Op, T> {
+    /// What all chance of the world and of the instances grows from.
+    pub seed: u64,
+    /// What the order of tasks that could all go on grows from.
+    pub scheduler_seed: u64,
+    /// What is asked.
+    pub plan: Plan<Op, T>,
+    /// What goes wrong.
+    pub faults: Vec<PlannedFault>,
+}
+
+/// A file with a scenario.
+#[derive(Serialize, Deserialize)]
+struct Saved<S> {
+    format: u32,
+    bed: String,
+    /// What is violated, for a reader.
+    violates: String,
+    scenario: S,
+}
+
+/// A file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It could not be read or written.
+    #[error("failed to {verb} replay file {file:?}: {cause}")]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// The file.
+        file: PathBuf,
+        /// What the operating system said.
+        cause: io::Error,
+    },
+    /// It makes no sense.
+    #[error("replay file {file:?}: {wrong}; {cure}")]
+    Wrong {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        wrong: String,
+        /// What to do.
+        cure: String,
+    },
+}
+
+impl<Op: Serialize + DeserializeOwned, T: Serialize + DeserializeOwned> Scenario<Op, T> {
+    /// Writes it to a file, and makes the folder for it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    #[expect(clippy::disallowed_methods, reason = "outside of any run")]
+    pub fn save(&self, bed: &str, violates: &str, file: &Path) -> Result<(), FileError> {
+        let saved = Saved { format: FORMAT, bed: bed.to_owned(), violates: violates.to_owned(), scenario: self };
+        let text = serde_json::to_string_pretty(&saved).expect("a scenario is plain data") + "\n";
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        folder.map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(file, text)).map_err(io_error("write", file))
+    }
+}
+
+impl<W: Workload> Bed<W> {
+    /// Reads a scenario of this bed from a file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or holds something else.
+    pub fn load(&self, name: &str, file: &Path) -> Result<ScenarioOf<W>, FileError> {
+        let text = fs::read_to_string(file).map_err(io_error("read", file))?;
+        let wrong = |wrong: String, cure: &str| {
+            let (file, cure) = (file.to_owned(), cure.to_owned());
+            FileError::Wrong { file, wrong, cure }
+        };
+        let saved: Saved<serde_json::Value> = serde_json::from_str(&text).map_err(|error| {
+            wrong(format!("it is no replay file: {error}"), "name a file that a failed run has written")
+        })?;
+        if saved.format != FORMAT {
+            let cure = "replay it with the version of seedbed that wrote it";
+            return Err(wrong(format!("its format is {}, and this version reads {FORMAT}", saved.format), cure));
+        }
+        if saved.bed != name {
+            let cure = format!("replay it as {:?}", saved.bed);
+            return Err(wrong(format!("it is of the bed {:?}, and not of {name:?}", saved.bed), &cure));
+        }
+        let scenario: ScenarioOf<W> = serde_json::from_value(saved.scenario).map_err(|error| {
+            wrong(
+                format!("its scenario makes no sense: {error}"),
+                "replay it with the code that wrote it, or mend it by hand",
+            )
+        })?;
+        self.check_scenario(&scenario).map_err(|error| wrong(error, "mend it by hand"))?;
+        Ok(scenario)
+    }
+
+    /// Whether a scenario can be played on this bed.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_scenario(&self, scenario: &ScenarioOf<W>) -> Result<(), String> {
+        let plan = &scenario.plan;
+        if plan.instances == 0 {
+            return Err("the plan has no instances".to_owned());
+        }
+        if let Some(call) = plan.calls.iter().chain(&plan.last).find(|call| call.instance >= plan.instances) {
+            let (instance, most) = (call.instance, plan.instances - 1);
+            return Err(format!("a call is for instance {instance}, and there are 0 to {most}: {:?}", call.op));
+        }
+        self.faults.check(&scenario.faults, &self.frame(plan))
+    }
+}
+
+fn io_error(verb: &'static str, file: &Path) -> impl FnOnce(io::Error) -> FileError {
+    let file = file.to_owned();
+    move |cause| FileError::Io { verb, file, cause }
+}
