@@ -133,11 +133,6 @@ fn comes_back<Op: std::fmt::Debug, Ret>(history: &Log<Op, Ret>) -> Judged {
             What::OpenFailed { instance, error } => (*instance, Some(format!("it could not be opened: {error}"))),
             What::NotAtRest { instance, why } => (*instance, Some(format!("it did not come to rest: {why}"))),
             What::Stopped { instance, error: Some(error), .. } => (*instance, Some(format!("closing failed: {error}"))),
-            What::Skipped { instance, .. }
-                if history.phase_us(Phase::Last).is_some_and(|last_us| event.at_us >= last_us) =>
-            {
-                (*instance, Some("it was not open for its last calls".to_owned()))
-            }
             _ => continue,
         };
         open.insert(instance, what);
