@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::LazyLock};
 use super::{
     connection,
     data::{Database, Server},
-    hash, keyspace, number, reply, scan,
+    hash, keyspace, list, number, reply, scan,
     scripting::{self, Scripts},
     server,
     state::{self, ScriptFlags},
@@ -205,6 +205,7 @@ static COMMANDS: LazyLock<BTreeMap<&'static str, &'static Command>> = LazyLock::
         connection::COMMANDS,
         string::COMMANDS,
         hash::COMMANDS,
+        list::COMMANDS,
         keyspace::COMMANDS,
         scan::COMMANDS,
         server::COMMANDS,

@@ -1,10 +1,10 @@
-//! The data of a server: databases of keys, each a string or a hash, with a deadline or without.
+//! The data of a server: databases of keys, each a string, a hash or a list, with a deadline or without.
 //!
 //! Keys are kept in the order of a hash of their bytes, because SCAN needs an order that inserts and removals do not
 //! disturb: a cursor is the hash at which to go on, and so holds no state. Two keys of one hash share a slot and are
 //! answered together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -63,7 +63,12 @@ pub(super) struct Entry {
 pub(super) enum Value {
     String(Vec<u8>),
     Hash(Hash),
+    /// It has at least one element: with the last one the key goes.
+    List(List),
 }
+
+/// The elements of a list, from left to right.
+pub(super) type List = VecDeque<Vec<u8>>;
 
 /// A field of a hash, and its value.
 pub(super) type Pair<'a> = (&'a [u8], &'a [u8]);
@@ -133,6 +138,7 @@ impl Server {
                     Value::Hash(hash) => Content::Hash(
                         hash.fields.iter().map(|(field, (_, value))| (field.clone(), value.clone())).collect(),
                     ),
+                    Value::List(list) => Content::List(list.iter().cloned().collect()),
                 };
                 let expires_at_ms = entry.expires_at_ms.and_then(|at| u64::try_from(at).ok());
                 (key.clone(), Dumped { content, expires_at_ms })
@@ -180,7 +186,7 @@ impl Database {
         match self.get(key, now_ms).map(|entry| &mut entry.value) {
             None => Ok(None),
             Some(Value::String(bytes)) => Ok(Some(bytes)),
-            Some(Value::Hash(_)) => Err(WRONG_TYPE),
+            Some(Value::Hash(_) | Value::List(_)) => Err(WRONG_TYPE),
         }
     }
 
@@ -189,7 +195,7 @@ impl Database {
         match self.get(key, now_ms).map(|entry| &mut entry.value) {
             None => Ok(None),
             Some(Value::Hash(hash)) => Ok(Some(hash)),
-            Some(Value::String(_)) => Err(WRONG_TYPE),
+            Some(Value::String(_) | Value::List(_)) => Err(WRONG_TYPE),
         }
     }
 
@@ -199,6 +205,23 @@ impl Database {
             self.put(key, Entry { value: Value::Hash(Hash::default()), expires_at_ms: None });
         }
         self.hash(key, now_ms)?.ok_or(WRONG_TYPE)
+    }
+
+    /// The list at a key.
+    pub(super) fn list(&mut self, key: &[u8], now_ms: i64) -> Result<Option<&mut List>, ErrorReply> {
+        match self.get(key, now_ms).map(|entry| &mut entry.value) {
+            None => Ok(None),
+            Some(Value::List(list)) => Ok(Some(list)),
+            Some(Value::String(_) | Value::Hash(_)) => Err(WRONG_TYPE),
+        }
+    }
+
+    /// The list at a key, which is there afterwards, and empty if it is new.
+    pub(super) fn list_or_new(&mut self, key: &[u8], now_ms: i64) -> Result<&mut List, ErrorReply> {
+        if self.get(key, now_ms).is_none() {
+            self.put(key, Entry { value: Value::List(List::new()), expires_at_ms: None });
+        }
+        self.list(key, now_ms)?.ok_or(WRONG_TYPE)
     }
 
     /// Every key and entry, expired ones included, in the order of SCAN.
@@ -252,6 +275,7 @@ impl Entry {
                 }
                 Value::Hash(hash)
             }
+            Content::List(elements) => Value::List(elements.iter().cloned().collect()),
         };
         Self { value, expires_at_ms: dumped.expires_at_ms.and_then(|at_ms| i64::try_from(at_ms).ok()) }
     }
@@ -265,6 +289,7 @@ impl Entry {
         match self.value {
             Value::String(_) => "string",
             Value::Hash(_) => "hash",
+            Value::List(_) => "list",
         }
     }
 }

@@ -24,8 +24,8 @@
 //! | `request` | the request parser, with Redis's limits and its protocol errors |
 //! | `command` | the table of commands, the checks before one runs, what a command sees |
 //! | `reply` | replies as bytes |
-//! | `data` | databases, keys, expiry, hashes; the order of SCAN |
-//! | `connection`, `string`, `hash`, `keyspace`, `scan`, `server`, `scripting` | the commands, by family |
+//! | `data` | databases, keys, expiry, hashes, lists; the order of SCAN |
+//! | `connection`, `string`, `hash`, `list`, `keyspace`, `scan`, `server`, `scripting` | the commands, by family |
 //! | `lua`, `convert`, `random`, `prelude.lua` | the Lua 5.1 that scripts run in |
 //! | `glob`, `number` | patterns and numbers as Redis reads them |
 //!
@@ -58,6 +58,7 @@ mod glob;
 mod hash;
 mod keyspace;
 mod limits;
+mod list;
 mod lua;
 mod number;
 mod operator;
@@ -120,6 +121,8 @@ pub enum Content {
     String(Vec<u8>),
     /// A hash, by field.
     Hash(BTreeMap<Vec<u8>, Vec<u8>>),
+    /// A list, from left to right.
+    List(Vec<Vec<u8>>),
 }
 
 struct Client {

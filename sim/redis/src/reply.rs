@@ -30,6 +30,11 @@ pub(super) fn null(out: &mut Vec<u8>) {
     out.extend_from_slice(b"$-1\r\n");
 }
 
+/// The null array.
+pub(super) fn null_array(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"*-1\r\n");
+}
+
 /// The head of an array of `count` replies, which follow.
 pub(super) fn array(out: &mut Vec<u8>, count: usize) {
     length(out, b'*', count);

@@ -32,11 +32,9 @@ fn random_sequences_of_commands_get_equal_replies() {
         for step in 0..40 {
             let (words, case) = (generate::command(&mut random), format!("seed {seed}, step {step}"));
             pair.compare(&words, &case);
-            // What a command on a hash leaves behind, which a later one may not show.
-            if let [name, key, ..] = words.as_slice()
-                && name.first().is_some_and(|first| first.eq_ignore_ascii_case(&b'H'))
-            {
-                pair.compare(&vec![b"HGETALL".to_vec(), key.clone()], &case);
+            // What a command on a hash or lists leaves behind, which a later one may not show.
+            for look in generate::looks_after(&words) {
+                pair.compare(&look, &case);
             }
         }
         pair.compare_scans(&format!("seed {seed}"));

@@ -48,6 +48,8 @@ pub enum StoredValue {
     String(Raw),
     /// The fields of a hash and their values, in the order of the fields.
     Hash(Vec<(Raw, Raw)>),
+    /// The elements of a list, from left to right.
+    List(Vec<Raw>),
 }
 
 /// What a local store holds of a record.

@@ -42,5 +42,6 @@ fn bytes_of(dumped: &Dumped) -> usize {
     match &dumped.content {
         Content::String(text) => text.len(),
         Content::Hash(fields) => fields.iter().map(|(field, value)| field.len() + value.len()).sum(),
+        Content::List(elements) => elements.iter().map(Vec::len).sum(),
     }
 }

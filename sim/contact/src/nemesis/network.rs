@@ -148,11 +148,11 @@ impl Nemesis<'_> {
     }
 }
 
-/// This marker with the value of another generation; `None` if it is a hash.
+/// This marker with the value of another generation; `None` if it is no string.
 fn of_another_generation(mut marker: Dumped) -> Option<Dumped> {
     match &mut marker.content {
         Content::String(text) => text.reverse(),
-        Content::Hash(_) => return None,
+        Content::Hash(_) | Content::List(_) => return None,
     }
     Some(marker)
 }

@@ -211,6 +211,7 @@ impl SubjectKind {
             Content::Hash(fields) => {
                 StoredValue::Hash(fields.into_iter().map(|(field, value)| (Raw(field), Raw(value))).collect())
             }
+            Content::List(elements) => StoredValue::List(elements.into_iter().map(Raw).collect()),
         };
         let record = |name| match self.form() {
             Form::ContactCache => contact_cache::stored::in_redis(name, &value, now_ms, &mut known.0),

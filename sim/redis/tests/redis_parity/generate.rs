@@ -42,6 +42,29 @@ const SHAPES: &[&str] = &[
     "HEXISTS key field",
     "HSTRLEN key field",
     "HINCRBY key field number",
+    "LPUSH key value",
+    "RPUSH key value",
+    "RPUSH key value value value",
+    "LPUSH key value value",
+    "LPUSHX key value",
+    "RPUSHX key value value",
+    "LPOP key",
+    "RPOP key",
+    "LPOP key index",
+    "RPOP key index",
+    "LLEN key",
+    "LRANGE key index index",
+    "LRANGE key 0 -1",
+    "LINDEX key index",
+    "LSET key index value",
+    "LREM key index value",
+    "LTRIM key index index",
+    "LINSERT key side value value",
+    "LPOS key value",
+    "LPOS key value search index",
+    "LPOS key value search index search index",
+    "LMOVE key key end end",
+    "RPOPLPUSH key key",
     "DEL key",
     "DEL key key",
     "UNLINK key",
@@ -61,6 +84,7 @@ const SHAPES: &[&str] = &[
     "PEXPIRETIME key",
     "SCAN 0 COUNT 1000",
     "SCAN 0 COUNT 1000 TYPE hash",
+    "SCAN 0 COUNT 1000 TYPE list",
     "SCAN 0 COUNT 1000 MATCH pattern",
     "SCAN 0 option number",
     "KEYS pattern",
@@ -94,6 +118,18 @@ pub(crate) fn command(random: &mut Stream) -> Words {
     command
 }
 
+/// Commands that show what a command on a hash or on lists left behind.
+pub(crate) fn looks_after(command: &Words) -> Vec<Words> {
+    let [name, keys @ ..] = command.as_slice() else { return Vec::new() };
+    let list_of = |key: &Vec<u8>| vec![b"LRANGE".to_vec(), key.clone(), b"0".to_vec(), b"-1".to_vec()];
+    match name.first().map(u8::to_ascii_uppercase) {
+        Some(b'H') => keys.iter().take(1).map(|key| vec![b"HGETALL".to_vec(), key.clone()]).collect(),
+        // The second word is a key if the command moves an element.
+        Some(b'L' | b'R') => keys.iter().take(2).map(list_of).collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// Up to `length` bytes of an alphabet.
 pub(crate) fn letters(random: &mut Stream, alphabet: &[u8], length: usize) -> Vec<u8> {
     (0..random.random_range(0..=length)).map(|_| pick(random, alphabet)).collect()
@@ -110,6 +146,11 @@ fn word(random: &mut Stream, part: &str) -> Vec<u8> {
         "option" => {
             pick(random, &["NX", "XX", "GET", "KEEPTTL", "nx", "EX", "PX", "COUNT", "MATCH", "TYPE", "FOO"]).into()
         }
+        "index" if random.random_range(0..8) == 0 => number(random),
+        "index" => random.random_range(-5..5_i64).to_string().into(),
+        "side" => pick(random, &["BEFORE", "AFTER", "after", "FOO"]).into(),
+        "end" => pick(random, &["LEFT", "RIGHT", "left", "right", "FOO"]).into(),
+        "search" => pick(random, &["RANK", "COUNT", "MAXLEN", "rank", "FOO"]).into(),
         "condition" => pick(random, &["NX", "XX", "GT", "LT", "gt", "FOO"]).into(),
         "pattern" => letters(random, b"ab*?[]-^\\key:1", 5),
         "database" => pick(random, &["0", "1", "15"]).into(),
