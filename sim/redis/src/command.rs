@@ -8,11 +8,13 @@ use super::{
     hash, keyspace, list, number, reply, scan,
     scripting::{self, Scripts},
     server,
-    state::{self, ScriptFlags},
+    state::{self, Needs, ScriptFlags},
     string,
+    transaction::{self, Transaction, WatchedKey},
 };
 
 /// A command of the table.
+#[derive(Debug)]
 pub(super) struct Command {
     /// Its name in lower case; a subcommand's with its container, as in `client|id`.
     pub(super) name: &'static str,
@@ -45,6 +47,8 @@ pub(super) enum Flag {
     NoAuth,
     /// `allow_busy`: it works while a script runs for too long.
     AllowBusy,
+    /// `skip_slowlog`: it is not in the log of slow commands, where those are that it runs.
+    SkipSlowlog,
 }
 
 impl Flag {
@@ -59,15 +63,17 @@ impl Flag {
             Self::Fast => "fast",
             Self::NoAuth => "no_auth",
             Self::AllowBusy => "allow_busy",
+            Self::SkipSlowlog => "skip_slowlog",
         }
     }
 }
 
 /// What a command does.
+#[derive(Debug)]
 pub(super) enum Run {
     /// Works on the data or the connection.
     Data(fn(&mut Call<'_>, &Args<'_>) -> Done),
-    /// Works on the script cache.
+    /// Works on the script cache, or runs commands that may.
     Scripts(fn(&mut Call<'_>, &mut Scripts, &Args<'_>) -> Done),
     /// Its second word says which of these.
     Container(&'static [Command]),
@@ -103,6 +109,10 @@ pub(super) struct Session {
     pub(super) name: Vec<u8>,
     /// The selected database.
     pub(super) database: usize,
+    /// What it has said since MULTI.
+    pub(super) transaction: Option<Transaction>,
+    /// The keys that it watches.
+    pub(super) watched: Vec<WatchedKey>,
 }
 
 /// What a command sees.
@@ -129,21 +139,40 @@ impl<'a> Call<'a> {
 
 /// Runs a command that a client sent, and writes its reply.
 pub(super) fn execute(call: &mut Call<'_>, scripts: &mut Scripts, args: &Args<'_>) {
-    let done = find(args).and_then(|command| {
-        if !command.takes(args.len()) {
-            return Err(wrong_arity(command.name));
-        }
-        if let Some(refusal) = state::refuses(call.server, command) {
-            return call.server.refuse(refusal);
-        }
-        call.server.commands += 1;
-        match command.run {
-            Run::Data(run) => run(call, args),
-            Run::Scripts(run) => run(call, scripts, args),
-            Run::Container(_) => Err(wrong_arity(command.name)),
-        }
-    });
+    let done = match find(args) {
+        Err(unknown) => transaction::fail(call, None, unknown),
+        Ok(command) => match inadmissible(call, scripts, command, args) {
+            Some(refusal) => transaction::fail(call, Some(command), refusal),
+            None if transaction::is_queued(call.session, command) => transaction::queue(call, scripts, command, args),
+            None => run(call, scripts, command, args),
+        },
+    };
     refuse(call.out, done);
+}
+
+/// Why a command of a client is neither run nor queued, if so.
+fn inadmissible(call: &mut Call<'_>, scripts: &Scripts, command: &Command, args: &Args<'_>) -> Option<ErrorReply> {
+    if !command.takes(args.len()) {
+        return Some(wrong_arity(command.name));
+    }
+    if !state::may_refuse(call.server) {
+        return None;
+    }
+    let queued = call.session.transaction.as_ref().filter(|_| command.name == "exec").map(Transaction::needs);
+    let needs = Needs::of(command, scripts.promises(command, args)).and(queued.unwrap_or_default());
+    let refusal = state::refuses(call.server, command, needs, call.session.transaction.is_some());
+    call.server.refusals += u64::from(refusal.is_some());
+    refusal
+}
+
+/// Runs a command, in a transaction or not, that its client may run.
+pub(super) fn run(call: &mut Call<'_>, scripts: &mut Scripts, command: &'static Command, args: &Args<'_>) -> Done {
+    call.server.commands += 1;
+    match command.run {
+        Run::Data(run) => run(call, args),
+        Run::Scripts(run) => run(call, scripts, args),
+        Run::Container(_) => Err(wrong_arity(command.name)),
+    }
 }
 
 /// A script that runs.
@@ -210,6 +239,7 @@ static COMMANDS: LazyLock<BTreeMap<&'static str, &'static Command>> = LazyLock::
         scan::COMMANDS,
         server::COMMANDS,
         scripting::COMMANDS,
+        transaction::COMMANDS,
     ]
     .into_iter()
     .flatten()
@@ -269,7 +299,8 @@ fn unknown_command(args: &Args<'_>) -> ErrorReply {
     ErrorReply::Formatted(parts.concat())
 }
 
-fn refuse(out: &mut Vec<u8>, done: Done) {
+/// Writes the error of a command that refuses.
+pub(super) fn refuse(out: &mut Vec<u8>, done: Done) {
     match done {
         Ok(()) => {}
         Err(ErrorReply::Fixed(text)) => reply::error(out, text),

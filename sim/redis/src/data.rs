@@ -45,9 +45,24 @@ pub(super) struct Server {
 }
 
 /// One database.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Database {
-    slots: BTreeMap<u64, Vec<(Vec<u8>, Entry)>>,
+    slots: Slots,
+    /// The clients that watch a key, by key.
+    watches: BTreeMap<Vec<u8>, Vec<Watch>>,
+}
+
+type Slots = BTreeMap<u64, Vec<(Vec<u8>, Entry)>>;
+
+/// That a client watches a key.
+#[derive(Debug)]
+struct Watch {
+    /// What CLIENT ID answers it.
+    client: i64,
+    /// Whether there was such a key when it began.
+    was_live: bool,
+    /// Whether the key has been written to since.
+    is_touched: bool,
 }
 
 /// What a key holds, and until when.
@@ -84,18 +99,22 @@ pub(super) struct Hash {
 
 impl Server {
     pub(super) fn new(generation: u64) -> Self {
-        Self { databases: vec![Database::default(); DATABASES], generation, ..Self::default() }
+        let databases = std::iter::repeat_with(Database::default).take(DATABASES).collect();
+        Self { databases, generation, ..Self::default() }
     }
 
     /// The next process: what it was configured with, and the data.
     pub(super) fn restarted(&self) -> Self {
-        let Self { limits, denied, databases, .. } = self;
-        Self { databases: databases.clone(), limits: *limits, denied: *denied, ..Self::new(self.generation + 1) }
+        let mut next = Self { limits: self.limits, denied: self.denied, ..Self::new(self.generation + 1) };
+        next.take_data(self);
+        next
     }
 
-    /// Holds what another held.
+    /// Holds what another held. Its clients are not taken over.
     pub(super) fn take_data(&mut self, other: &Self) {
-        self.databases.clone_from(&other.databases);
+        for (database, other) in self.databases.iter_mut().zip(&other.databases) {
+            database.slots.clone_from(&other.slots);
+        }
     }
 
     /// The id of this process: a hash of which process it is, because nothing here is random.
@@ -160,8 +179,9 @@ impl Database {
         self.slots.get_mut(&hash).map(|slot| &mut slot[at].1)
     }
 
-    /// Puts an entry under a key in place of any other.
+    /// Puts an entry under a key in place of any other. Who watches the key will know.
     pub(super) fn put(&mut self, key: &[u8], entry: Entry) {
+        self.touch(key);
         let slot = self.slots.entry(xxh3_64(key)).or_default();
         match slot.iter_mut().find(|(held, _)| held == key) {
             Some((_, held)) => *held = entry,
@@ -224,6 +244,49 @@ impl Database {
         self.list(key, now_ms)?.ok_or(WRONG_TYPE)
     }
 
+    /// A client watches a key from now on. Answers `false` if it does so already.
+    pub(super) fn watch(&mut self, key: &[u8], client: i64, now_ms: i64) -> bool {
+        let was_live = self.held(key).is_some_and(|entry| !entry.is_expired(now_ms));
+        let watches = self.watches.entry(key.to_vec()).or_default();
+        let is_new = watches.iter().all(|watch| watch.client != client);
+        if is_new {
+            watches.push(Watch { client, was_live, is_touched: false });
+        }
+        is_new
+    }
+
+    /// A client no longer watches a key.
+    pub(super) fn unwatch(&mut self, key: &[u8], client: i64) {
+        if let Some(watches) = self.watches.get_mut(key) {
+            watches.retain(|watch| watch.client != client);
+            if watches.is_empty() {
+                self.watches.remove(key);
+            }
+        }
+    }
+
+    /// Tells those who watch a key that it was written to, as Redis's `signalModifiedKey` does. A key that is removed, expires
+    /// or is flushed needs no such word: its absence tells.
+    pub(super) fn touch(&mut self, key: &[u8]) {
+        for watch in self.watches.get_mut(key).into_iter().flatten() {
+            watch.is_touched = true;
+        }
+    }
+
+    /// Whether a key has changed since a client began to watch it. `now_ms` is given where an entry that has expired and was not
+    /// looked at since counts as removed.
+    pub(super) fn has_changed(&self, key: &[u8], client: i64, now_ms: Option<i64>) -> bool {
+        let watch = self.watches.get(key).and_then(|watches| watches.iter().find(|watch| watch.client == client));
+        let is_held = || self.held(key).is_some_and(|entry| !now_ms.is_some_and(|now_ms| entry.is_expired(now_ms)));
+        watch.is_some_and(|watch| watch.is_touched || (watch.was_live && !is_held()))
+    }
+
+    /// The entry of a key, expired or not.
+    fn held(&self, key: &[u8]) -> Option<&Entry> {
+        let slot = self.slots.get(&xxh3_64(key))?;
+        slot.iter().find(|(held, _)| held == key).map(|(_, entry)| entry)
+    }
+
     /// Every key and entry, expired ones included, in the order of SCAN.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&Vec<u8>, &Entry)> {
         self.slots.values().flatten().map(|(key, entry)| (key, entry))
@@ -250,6 +313,7 @@ impl Database {
         });
     }
 
+    /// Removes every key.
     pub(super) fn clear(&mut self) {
         self.slots.clear();
     }

@@ -83,8 +83,12 @@ fn hmset(call: &mut Call<'_>, args: &Args<'_>) -> Done {
 
 fn hsetnx(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     let now_ms = call.now_ms;
-    let hash = call.database().hash_or_new(&args[1], now_ms)?;
+    let database = call.database();
+    let hash = database.hash_or_new(&args[1], now_ms)?;
     let free = hash.get(&args[2]).is_none() && hash.set(&args[2], &args[3]);
+    if free {
+        database.touch(&args[1]);
+    }
     reply::integer(call.out, i64::from(free));
     Ok(())
 }
@@ -98,6 +102,9 @@ fn hdel(call: &mut Call<'_>, args: &Args<'_>) -> Done {
         if hash.len() == 0 {
             database.remove(&args[1], now_ms);
         }
+    }
+    if removed > 0 {
+        database.touch(&args[1]);
     }
     reply::integer(call.out, removed);
     Ok(())
@@ -113,6 +120,7 @@ fn hincrby(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     // Redis makes the hash before it looks at the sum, but a hash that is there has a field, so that is not seen.
     let after = before.checked_add(amount).ok_or(OVERFLOW)?;
     database.hash_or_new(&args[1], now_ms)?.set(&args[2], after.to_string().as_bytes());
+    database.touch(&args[1]);
     reply::integer(call.out, after);
     Ok(())
 }
@@ -143,6 +151,9 @@ fn set(call: &mut Call<'_>, args: &Args<'_>, name: &str) -> Result<i64, ErrorRep
         return Err(wrong_arity(name));
     }
     let now_ms = call.now_ms;
-    let hash = call.database().hash_or_new(&args[1], now_ms)?;
-    Ok(pairs.chunks_exact(2).map(|pair| i64::from(hash.set(&pair[0], &pair[1]))).sum())
+    let database = call.database();
+    let hash = database.hash_or_new(&args[1], now_ms)?;
+    let added = pairs.chunks_exact(2).map(|pair| i64::from(hash.set(&pair[0], &pair[1]))).sum();
+    database.touch(&args[1]);
+    Ok(added)
 }

@@ -125,6 +125,7 @@ fn set_deadline(call: &mut Call<'_>, args: &Args<'_>, form: Form) -> Done {
         return Ok(());
     };
     entry.expires_at_ms = Some(at_ms);
+    database.touch(&args[1]);
     if at_ms <= now_ms {
         // A deadline in the past is a removal, now.
         database.get(&args[1], now_ms);
@@ -165,7 +166,11 @@ impl Condition {
 
 fn persist(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     let now_ms = call.now_ms;
-    let had = call.database().get(&args[1], now_ms).and_then(|entry| entry.expires_at_ms.take());
+    let database = call.database();
+    let had = database.get(&args[1], now_ms).and_then(|entry| entry.expires_at_ms.take());
+    if had.is_some() {
+        database.touch(&args[1]);
+    }
     reply::integer(call.out, i64::from(had.is_some()));
     Ok(())
 }

@@ -25,7 +25,7 @@
 //! | `command` | the table of commands, the checks before one runs, what a command sees |
 //! | `reply` | replies as bytes |
 //! | `data` | databases, keys, expiry, hashes, lists; the order of SCAN |
-//! | `connection`, `string`, `hash`, `list`, `keyspace`, `scan`, `server`, `scripting` | the commands, by family |
+//! | `connection`, `string`, `hash`, `list`, `keyspace`, `scan`, `server`, `scripting`, `transaction` | the commands, by family |
 //! | `lua`, `convert`, `random`, `prelude.lua` | the Lua 5.1 that scripts run in |
 //! | `glob`, `number` | patterns and numbers as Redis reads them |
 //!
@@ -71,6 +71,7 @@ pub mod serve_tcp;
 mod server;
 mod state;
 mod string;
+mod transaction;
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, mem};
 
@@ -181,6 +182,7 @@ impl Engine {
     pub fn connect_at(&mut self, client: ClientId, now_ms: u64) {
         let id = self.server.number_client();
         let session = Session { id, ..Session::default() };
+        self.disconnect(client);
         self.clients.insert(client, Client { session, unread: Vec::new(), open: true, last_ms: now_ms, refused: None });
     }
 
@@ -191,7 +193,9 @@ impl Engine {
 
     /// A client is gone, with whatever it had sent in part.
     pub fn disconnect(&mut self, client: ClientId) {
-        self.clients.remove(&client);
+        if let Some(mut client) = self.clients.remove(&client) {
+            transaction::unwatch_all(&mut self.server, &mut client.session);
+        }
     }
 
     /// Takes bytes that arrived from a client at `now_ms` (the server's own wall clock, in milliseconds since the
@@ -486,5 +490,54 @@ mod tests {
         let mut engine = connected();
         ask(&mut engine, "EVAL \"redis.call('get','k') return redis.call('get','k')\" 0");
         assert_eq!(engine.commands(), 3);
+    }
+
+    #[test]
+    fn a_restart_forgets_what_was_watched_and_queued() {
+        let mut engine = connected();
+        for line in ["SET k v", "WATCH k", "MULTI", "SET k w"] {
+            ask(&mut engine, line);
+        }
+        let mut next = engine.restart_keeping_data();
+        next.connect(ClientId(1));
+        assert!(ask(&mut next, "EXEC").starts_with("-ERR EXEC without MULTI"));
+        assert_eq!(ask(&mut next, "GET k"), "$1\r\nv\r\n");
+        assert_eq!(ask(&mut engine, "EXEC"), "*1\r\n+OK\r\n");
+    }
+
+    #[test]
+    fn what_an_operator_does_to_a_watched_key_stops_a_transaction() {
+        let string = Dumped { content: Content::String(b"v".to_vec()), expires_at_ms: None };
+        let actions: [fn(&mut Engine, &Dumped); 4] = [
+            |engine, string| engine.store(b"k", string),
+            |engine, _| engine.flush_all(),
+            |engine, _| drop(engine.evict(1, 0, 1_000)),
+            |engine, string| {
+                engine.flush_all();
+                engine.store(b"k", string);
+            },
+        ];
+        for act in actions {
+            let mut engine = connected();
+            engine.store(b"k", &string);
+            ask(&mut engine, "WATCH k");
+            act(&mut engine, &string);
+            assert_eq!(ask(&mut engine, "MULTI\r\nPING\r\nEXEC"), "+OK\r\n+QUEUED\r\n*-1\r\n");
+        }
+    }
+
+    #[test]
+    fn a_client_that_leaves_watches_no_key() {
+        let watches = |engine: &Engine| format!("{engine:?}").matches(" was_live: ").count();
+        let mut engine = connected();
+        for ends in ["", "UNWATCH", "MULTI\r\nDISCARD", "MULTI\r\nEXEC", "EXEC x"] {
+            ask(&mut engine, "WATCH a b a");
+            assert_eq!(watches(&engine), 2);
+            ask(&mut engine, ends);
+            if ends.is_empty() {
+                engine.connect(ClientId(1));
+            }
+            assert_eq!(watches(&engine), 0, "{ends:?}");
+        }
     }
 }

@@ -82,11 +82,12 @@ fn push(call: &mut Call<'_>, args: &Args<'_>, end: End) -> Done {
 
 fn push_if_present(call: &mut Call<'_>, args: &Args<'_>, end: End) -> Done {
     let now_ms = call.now_ms;
-    let length = call.database().list(&args[1], now_ms)?.map(|list| {
-        args[2..].iter().for_each(|element| end.push(list, element.to_vec()));
-        list.len()
-    });
-    reply_length(call, length.unwrap_or(0))
+    let database = call.database();
+    let Some(list) = database.list(&args[1], now_ms)? else { return reply_length(call, 0) };
+    args[2..].iter().for_each(|element| end.push(list, element.to_vec()));
+    let length = list.len();
+    database.touch(&args[1]);
+    reply_length(call, length)
 }
 
 fn lpop(call: &mut Call<'_>, args: &Args<'_>) -> Done {
@@ -114,6 +115,11 @@ fn pop(call: &mut Call<'_>, args: &Args<'_>, end: End) -> Done {
     };
     match count {
         None => reply::bulk_or_null(call.out, end.pop(list).as_deref()),
+        // It does not count as written to.
+        Some(0) => {
+            reply::array(call.out, 0);
+            return Ok(());
+        }
         Some(count) => {
             let count = count.min(list.len());
             reply::array(call.out, count);
@@ -122,7 +128,7 @@ fn pop(call: &mut Call<'_>, args: &Args<'_>, end: End) -> Done {
             }
         }
     }
-    remove_if_empty(call, &args[1]);
+    written(call, &args[1]);
     Ok(())
 }
 
@@ -162,6 +168,7 @@ fn lset(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     let at = position(integer(&args[2])?, list.len());
     let held = at.and_then(|at| list.get_mut(at)).ok_or(ErrorReply::Fixed("ERR index out of range"))?;
     *held = args[3].to_vec();
+    written(call, &args[1]);
     reply::status(call.out, b"OK");
     Ok(())
 }
@@ -180,6 +187,7 @@ fn linsert(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     };
     list.insert(at + after, args[4].to_vec());
     let length = list.len();
+    written(call, &args[1]);
     reply_length(call, length)
 }
 
@@ -201,7 +209,9 @@ fn lrem(call: &mut Call<'_>, args: &Args<'_>) -> Done {
         list.retain(&mut is_kept);
     }
     let removed = before - list.len();
-    remove_if_empty(call, &args[1]);
+    if removed > 0 {
+        written(call, &args[1]);
+    }
     reply_length(call, removed)
 }
 
@@ -211,7 +221,7 @@ fn ltrim(call: &mut Call<'_>, args: &Args<'_>) -> Done {
         let range = range(start, end, list.len());
         list.truncate(range.end);
         list.drain(..range.start);
-        remove_if_empty(call, &args[1]);
+        written(call, &args[1]);
     }
     reply::status(call.out, b"OK");
     Ok(())
@@ -237,7 +247,8 @@ fn move_element(call: &mut Call<'_>, args: &Args<'_>, from: End, to: End) -> Don
     database.list(target, now_ms)?;
     let element = database.list(source, now_ms)?.and_then(|list| from.pop(list)).unwrap_or_default();
     to.push(database.list_or_new(target, now_ms)?, element.clone());
-    remove_if_empty(call, source);
+    written(call, target);
+    written(call, source);
     reply::bulk(call.out, &element);
     Ok(())
 }
@@ -328,9 +339,11 @@ fn range(start: i64, end: i64, length: usize) -> Range<usize> {
     if start < end { start..end } else { 0..0 }
 }
 
-fn remove_if_empty(call: &mut Call<'_>, key: &[u8]) {
+/// A list was written to: who watches it will know, and without elements it goes.
+fn written(call: &mut Call<'_>, key: &[u8]) {
     let now_ms = call.now_ms;
     let database = call.database();
+    database.touch(key);
     if database.list(key, now_ms).is_ok_and(|list| list.is_some_and(|list| list.is_empty())) {
         database.remove(key, now_ms);
     }

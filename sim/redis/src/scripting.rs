@@ -44,6 +44,15 @@ impl Scripts {
         std::mem::take(&mut self.cache).len()
     }
 
+    /// What the first line says of the script that a command runs, if it runs one that is known and has such a line.
+    pub(super) fn promises(&self, command: &Command, args: &Args<'_>) -> Option<ScriptFlags> {
+        match (command.name, args) {
+            ("eval", [_, text, ..]) => without_shebang(text).ok()?.1,
+            ("evalsha", [_, sha, ..]) => self.cache.get(&read_sha(sha)?)?.flags,
+            _ => None,
+        }
+    }
+
     /// Compiles a script unless the cache has it.
     fn load(&mut self, text: &[u8]) -> Result<Sha, ErrorReply> {
         let sha = digest(text);

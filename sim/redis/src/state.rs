@@ -1,7 +1,7 @@
 //! In which states a server refuses which commands, by the flags that Redis's own table gives each command.
 //!
-//! A state is refused in three places, as in redis-server 7.0: before a command runs, before a script runs, and at each
-//! command that a script calls. `tests/redis_parity/states.rs` compares all three with a real server in each state.
+//! A state is refused in three places, as in redis-server 7.0: before a command runs or is queued, before a script runs, and at
+//! each command that a script calls. `tests/redis_parity/states.rs` compares all three with a real server in each state.
 
 use super::{
     command::{Command, ErrorReply, Flag, Running},
@@ -22,6 +22,18 @@ const MISCONFIGURED: ErrorReply = ErrorReply::Fixed(
 const LOADING: ErrorReply = ErrorReply::Fixed("LOADING Redis is loading the dataset in memory");
 const BUSY: ErrorReply =
     ErrorReply::Fixed("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.");
+const SCRIPT_READ_ONLY: ErrorReply =
+    ErrorReply::Fixed("READONLY Can not run script with write flag on readonly replica");
+const SCRIPT_WITHOUT_MASTER: ErrorReply = ErrorReply::Fixed(
+    "MASTERDOWN Link with MASTER is down, replica-serve-stale-data is set to 'no' and 'allow-stale' flag is not set on the \
+     script.",
+);
+const SCRIPT_MISCONFIGURED: ErrorReply = ErrorReply::Fixed(
+    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Writable scripts are \
+     blocked. Use 'no-writes' flag for read only scripts.",
+);
+const SCRIPT_OUT_OF_MEMORY: ErrorReply =
+    ErrorReply::Fixed("OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'");
 const NO_AUTH: ErrorReply = ErrorReply::Fixed("NOAUTH Authentication required.");
 
 /// What a script's `#!lua` line says of it.
@@ -32,13 +44,60 @@ pub(super) struct ScriptFlags {
     pub(super) allow_stale: bool,
 }
 
+/// What a command asks of the server. EXEC asks for what the commands of the transaction ask for, too.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of Redis, and most go together")]
+pub(super) struct Needs {
+    /// That it may write.
+    write: bool,
+    /// That there is memory.
+    memory: bool,
+    /// That its data are not stale.
+    fresh: bool,
+    /// That its data are loaded.
+    loaded: bool,
+}
+
+impl Needs {
+    /// By a command's flags, of which a script's first line replaces some.
+    pub(super) fn of(command: &Command, script: Option<ScriptFlags>) -> Self {
+        let has = |flag| command.flags.contains(&flag);
+        let loaded = !has(Flag::Loading);
+        match script {
+            None => Self { write: has(Flag::Write), memory: has(Flag::DenyOom), fresh: !has(Flag::Stale), loaded },
+            Some(ScriptFlags { no_writes, allow_oom, allow_stale }) => {
+                Self { write: !no_writes, memory: !no_writes && !allow_oom, fresh: !allow_stale, loaded }
+            }
+        }
+    }
+
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            write: self.write || other.write,
+            memory: self.memory || other.memory,
+            fresh: self.fresh || other.fresh,
+            loaded: self.loaded || other.loaded,
+        }
+    }
+}
+
+/// Whether a command can be refused at present.
+pub(super) fn may_refuse(server: &Server) -> bool {
+    server.state.is_some() || !server.denied.is_empty()
+}
+
 /// Why a server refuses a command of a client, if it does.
-pub(super) fn refuses(server: &Server, command: &Command) -> Option<ErrorReply> {
+pub(super) fn refuses(server: &Server, command: &Command, needs: Needs, is_queueing: bool) -> Option<ErrorReply> {
     let is_known = server.state != Some(Refusal::NoAuth);
-    if is_known && server.denied.contains(&command.name) {
+    if is_known && is_denied(server, command) {
         return Some(no_permission(command));
     }
-    server.state.and_then(|state| refuses_in(state, command))
+    server.state.and_then(|state| refuses_in(state, command, needs, is_queueing))
+}
+
+/// Whether no user may run a command.
+pub(super) fn is_denied(server: &Server, command: &Command) -> bool {
+    server.denied.contains(&command.name)
 }
 
 fn no_permission(command: &Command) -> ErrorReply {
@@ -46,32 +105,38 @@ fn no_permission(command: &Command) -> ErrorReply {
     ErrorReply::Formatted(format!("NOPERM this user has no permissions to run the '{name}' command").into_bytes())
 }
 
-fn refuses_in(state: Refusal, command: &Command) -> Option<ErrorReply> {
+fn refuses_in(state: Refusal, command: &Command, needs: Needs, is_queueing: bool) -> Option<ErrorReply> {
     let has = |flag| command.flags.contains(&flag);
     match state {
         Refusal::NoAuth => (!has(Flag::NoAuth)).then_some(NO_AUTH),
         Refusal::NoPermission => (!has(Flag::NoAuth)).then(|| no_permission(command)),
-        Refusal::OutOfMemory => has(Flag::DenyOom).then_some(OUT_OF_MEMORY),
+        // A transaction takes memory with every command, but for those that end it.
+        Refusal::OutOfMemory => {
+            let queues = is_queueing && !matches!(command.name, "exec" | "discard" | "quit");
+            (needs.memory || queues).then_some(OUT_OF_MEMORY)
+        }
         // Whoever asks whether the server is well hears of it too.
-        Refusal::Misconfigured => (has(Flag::Write) || command.name == "ping").then_some(MISCONFIGURED),
-        Refusal::ReadOnly => has(Flag::Write).then_some(READ_ONLY),
+        Refusal::Misconfigured => (needs.write || command.name == "ping").then_some(MISCONFIGURED),
+        Refusal::ReadOnly => needs.write.then_some(READ_ONLY),
         // It is a replica, and replicas are read-only: that is looked at first.
-        Refusal::MasterDown if has(Flag::Write) => Some(READ_ONLY),
-        Refusal::MasterDown => (!has(Flag::Stale)).then_some(MASTER_DOWN),
-        Refusal::Loading => (!has(Flag::Loading)).then_some(LOADING),
+        Refusal::MasterDown if needs.write => Some(READ_ONLY),
+        Refusal::MasterDown => needs.fresh.then_some(MASTER_DOWN),
+        Refusal::Loading => needs.loaded.then_some(LOADING),
         Refusal::Busy => (!has(Flag::AllowBusy)).then_some(BUSY),
         Refusal::MaxClients => None,
     }
 }
 
-/// Why it does not begin to run a script, if so. Without flags that is left to the commands that the script calls.
+/// Why it does not begin to run a script, if so. Without flags that is left to the commands that the script calls. What a
+/// script says of itself is looked at before the command that runs it, too, so these texts are heard in a transaction alone,
+/// and there only where the script came after the command.
 pub(super) fn refuses_script(state: Refusal, flags: Option<ScriptFlags>) -> Option<ErrorReply> {
     let Some(flags) = flags else { return (state == Refusal::MasterDown).then_some(MASTER_DOWN) };
     match state {
-        Refusal::ReadOnly | Refusal::MasterDown if !flags.no_writes => Some(READ_ONLY),
-        Refusal::MasterDown if !flags.allow_stale => Some(MASTER_DOWN),
-        Refusal::Misconfigured if !flags.no_writes => Some(MISCONFIGURED),
-        Refusal::OutOfMemory if !flags.no_writes && !flags.allow_oom => Some(OUT_OF_MEMORY),
+        Refusal::MasterDown if !flags.allow_stale => Some(SCRIPT_WITHOUT_MASTER),
+        Refusal::ReadOnly | Refusal::MasterDown if !flags.no_writes => Some(SCRIPT_READ_ONLY),
+        Refusal::Misconfigured if !flags.no_writes => Some(SCRIPT_MISCONFIGURED),
+        Refusal::OutOfMemory if !flags.no_writes && !flags.allow_oom => Some(SCRIPT_OUT_OF_MEMORY),
         _ => None,
     }
 }
@@ -81,7 +146,7 @@ pub(super) fn refuses_script(state: Refusal, flags: Option<ScriptFlags>) -> Opti
 pub(super) fn refuses_from_script(server: &Server, command: &Command, script: &Running) -> Option<ErrorReply> {
     let Running { flags, wrote } = *script;
     let (state, flags) = (server.state, flags.unwrap_or_default());
-    if server.denied.contains(&command.name) {
+    if is_denied(server, command) {
         return Some(ErrorReply::Fixed("ERR The user executing the script can't run this command or subcommand"));
     }
     let has = |flag| command.flags.contains(&flag);

@@ -59,7 +59,9 @@ fn append(call: &mut Call<'_>, args: &Args<'_>) -> Done {
             return Err(ErrorReply::Fixed("ERR string exceeds maximum allowed size (proto-max-bulk-len)"));
         }
         bytes.extend_from_slice(&args[2]);
-        bytes.len()
+        let length = bytes.len();
+        database.touch(&args[1]);
+        length
     } else {
         database.put(&args[1], Entry { value: Value::String(args[2].to_vec()), expires_at_ms: None });
         args[2].len()
@@ -199,7 +201,10 @@ fn add(call: &mut Call<'_>, key: &[u8], amount: i64) -> Done {
     let after = before.checked_add(amount).ok_or(OVERFLOW)?;
     let text = after.to_string().into_bytes();
     match held {
-        Some(bytes) => *bytes = text,
+        Some(bytes) => {
+            *bytes = text;
+            database.touch(key);
+        }
         None => database.put(key, Entry { value: Value::String(text), expires_at_ms: None }),
     }
     reply::integer(call.out, after);

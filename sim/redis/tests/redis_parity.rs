@@ -16,7 +16,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use rand::SeedableRng;
+use rand::{RngExt as _, SeedableRng};
 use rand_chacha::ChaCha8Rng as Stream;
 use seedbed_redis::{ClientId, Engine};
 
@@ -253,27 +253,39 @@ impl Drop for Server {
     }
 }
 
-/// Both servers, with one client each.
+/// Both servers, with two clients each.
 struct Pair<'a> {
     server: &'a Server,
-    real: BufReader<UnixStream>,
+    real: [BufReader<UnixStream>; 2],
     engine: Engine,
+    /// What the engine answered last.
+    last: Vec<u8>,
 }
 
 impl<'a> Pair<'a> {
     fn new(server: &'a Server) -> Self {
-        Self { server, real: BufReader::new(server.connect()), engine: Engine::new() }
+        Self { server, real: Self::connect(server), engine: Engine::new(), last: Vec::new() }
+    }
+
+    fn connect(server: &Server) -> [BufReader<UnixStream>; 2] {
+        [(); 2].map(|()| BufReader::new(server.connect()))
     }
 
     /// New clients on empty data.
     fn reset(&mut self) {
-        self.real = BufReader::new(self.server.connect());
+        self.real = Self::connect(self.server);
         self.engine.connect(ClientId(0));
+        self.engine.connect(ClientId(1));
         self.compare(&words("FLUSHALL"), "reset");
     }
 
+    /// Compares what the first client is answered.
     fn compare(&mut self, command: &Words, case: &str) {
-        let (real, simulated) = self.ask(command);
+        self.compare_as(0, command, case);
+    }
+
+    fn compare_as(&mut self, client: usize, command: &Words, case: &str) {
+        let (real, simulated) = (self.ask_real(client, command), self.ask_engine(client, command));
         let equal = match command[0].to_ascii_lowercase().as_slice() {
             b"keys" | b"scan" => real.sorted() == simulated.sorted(),
             b"ttl" | b"pttl" | b"expiretime" | b"pexpiretime" => real.is_near(&simulated),
@@ -287,6 +299,7 @@ impl<'a> Pair<'a> {
             text(&real.0),
             text(&simulated.0)
         );
+        self.last = simulated.0;
     }
 
     /// Every SCAN, each server with its own cursors, finds the same keys.
@@ -299,7 +312,7 @@ impl<'a> Pair<'a> {
                     continue;
                 }
                 let command: Words = vec![b"SCAN".to_vec(), cursors[side].clone(), b"COUNT".to_vec(), b"2".to_vec()];
-                let reply = if side == 0 { self.ask_real(&command) } else { self.ask_engine(&command) };
+                let reply = if side == 0 { self.ask_real(0, &command) } else { self.ask_engine(0, &command) };
                 let mut bulks = reply.bulks().into_iter();
                 cursors[side] = bulks.next().expect("a cursor");
                 found[side].extend(bulks);
@@ -309,20 +322,17 @@ impl<'a> Pair<'a> {
         assert_eq!(found[0], found[1], "{case}: what SCAN found");
     }
 
-    fn ask(&mut self, command: &Words) -> (Reply, Reply) {
-        (self.ask_real(command), self.ask_engine(command))
-    }
-
-    fn ask_real(&mut self, command: &Words) -> Reply {
-        self.real.get_mut().write_all(&encode(command)).expect("the server reads");
+    fn ask_real(&mut self, client: usize, command: &Words) -> Reply {
+        let real = &mut self.real[client];
+        real.get_mut().write_all(&encode(command)).expect("the server reads");
         let mut reply = Vec::new();
-        read_reply(&mut self.real, &mut reply);
+        read_reply(real, &mut reply);
         Reply(reply)
     }
 
-    fn ask_engine(&mut self, command: &Words) -> Reply {
+    fn ask_engine(&mut self, client: usize, command: &Words) -> Reply {
         let mut reply = Vec::new();
-        self.engine.feed(ClientId(0), &encode(command), wall_ms(), &mut reply);
+        self.engine.feed(ClientId(client as u64), &encode(command), wall_ms(), &mut reply);
         Reply(reply)
     }
 }
@@ -429,3 +439,5 @@ mod program;
 mod scripts;
 #[path = "redis_parity/states.rs"]
 mod states;
+#[path = "redis_parity/transactions.rs"]
+mod transactions;

@@ -105,9 +105,47 @@ const SHAPES: &[&str] = &[
     "SCRIPT EXISTS value",
 ];
 
+/// What makes, breaks and ends transactions.
+const SHAPES_OF_TRANSACTIONS: &[&str] = &[
+    "MULTI",
+    "MULTI",
+    "MULTI",
+    "EXEC",
+    "EXEC",
+    "EXEC",
+    "DISCARD",
+    "WATCH key",
+    "WATCH key",
+    "WATCH key key",
+    "UNWATCH",
+];
+
+/// Replies that two servers may give in another order or at another moment, which is not seen inside the reply of EXEC.
+const INCOMPARABLE: &[&str] = &["KEYS", "SCAN", "TTL", "PTTL", "EXPIRETIME", "PEXPIRETIME"];
+
 /// A command, which sometimes lacks a word or has one too many.
 pub(crate) fn command(random: &mut Stream) -> Words {
     let shape = pick(random, SHAPES);
+    of_shape(random, shape)
+}
+
+/// A command of a client that uses transactions, or one that is queued in them.
+pub(crate) fn command_of_transaction(random: &mut Stream) -> Words {
+    if random.random_range(0..3) == 0 {
+        let shape = pick(random, SHAPES_OF_TRANSACTIONS);
+        return of_shape(random, shape);
+    }
+    loop {
+        let shape = pick(random, SHAPES);
+        // What fails when it is queued ends most transactions: less of it lets more of them through.
+        let fails = shape.starts_with("value") || (shape.contains("option") && random.random_range(0..4) > 0);
+        if !fails && !INCOMPARABLE.iter().any(|name| shape.split(' ').next() == Some(name)) {
+            return of_shape(random, shape);
+        }
+    }
+}
+
+fn of_shape(random: &mut Stream, shape: &str) -> Words {
     let mut command: Words = shape.split(' ').map(|part| word(random, part)).collect();
     match random.random_range(0..40) {
         0 if command.len() > 1 => drop(command.pop()),

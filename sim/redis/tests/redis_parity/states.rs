@@ -2,7 +2,7 @@
 //! with the same words.
 //!
 //! Every command of the engine is sent, and scripts that read, write and say in their first line that they may not.
-//! Errors are compared to the byte; of other replies it counts that they are no errors. All go in one write, since a
+//! Errors are compared to the byte; of other replies it counts that they are no errors. All go in one write if possible, since a
 //! server that loads its data looks at its clients between two keys alone.
 
 use seedbed_redis::Refusal;
@@ -17,7 +17,7 @@ fn commands_carry_the_flags_that_redis_gives_them() {
         let info = ask(&mut real, &["COMMAND", "INFO", name]);
         // The first list in the reply that has statuses.
         let lines = info.lines().map(|line| line.strip_prefix('+'));
-        let other = ["movablekeys", "skip_monitor", "no_mandatory_keys"];
+        let other = ["movablekeys", "no_mandatory_keys", "skip_monitor"];
         let real: BTreeSet<_> =
             lines.skip_while(Option::is_none).map_while(|flag| flag).filter(|flag| !other.contains(flag)).collect();
         assert_eq!(flags.into_iter().collect::<BTreeSet<_>>(), real, "{name}");
@@ -113,7 +113,7 @@ fn a_server_that_loads_its_data_refuses_what_needs_them() {
     until(|| UnixStream::connect(path.join("redis.sock")).is_ok());
     let mut engine = Engine::new();
     engine.refuse(Some(Refusal::Loading));
-    compare_all(&mut BufReader::new(server.connect()), &mut engine);
+    compare_all(&mut BufReader::new(server.connect()), &mut engine, usize::MAX);
 }
 
 /// Compares both servers in a state, which the real one is brought into. Scripts are loaded before.
@@ -124,32 +124,80 @@ fn compare(server: &Server, state: Option<Refusal>, bring: impl FnOnce(&mut BufR
         ask(&mut real, &["SCRIPT", "LOAD", script]);
         engine.feed(ClientId(0), &encode(&of(&["SCRIPT", "LOAD", script])), wall_ms(), &mut Vec::new());
     }
+    let mut queued: Vec<_> = QUEUED.iter().map(|lines| queue(server, &mut engine, lines)).collect();
     bring(&mut real);
     engine.refuse(state);
-    compare_all(&mut real, &mut engine);
+    // Who was there before a password was set stays authenticated.
+    if state != Some(Refusal::NoAuth) {
+        for ((real, client), lines) in queued.iter_mut().zip(QUEUED) {
+            let mut simulated = Vec::new();
+            engine.feed(*client, &encode(&of(&["EXEC"])), wall_ms(), &mut simulated);
+            assert_eq!(errors(&simulated), errors(ask(real, &["EXEC"]).as_bytes()), "{lines:?}, then {state:?}");
+        }
+    }
+    // Redis closes the connection of a client that has not authenticated and whose replies pile up.
+    let at_once = if state == Some(Refusal::NoAuth) { 100 } else { usize::MAX };
+    compare_all(&mut real, &mut engine, at_once);
 }
 
-fn compare_all(real: &mut BufReader<UnixStream>, engine: &mut Engine) {
-    let (commands, mut simulated) = (commands(), Vec::new());
-    let bytes: Vec<u8> = commands.iter().flat_map(encode).collect();
-    real.get_mut().write_all(&bytes).expect("the server reads");
+/// A client each that has queued these commands, which it executes in the state.
+fn queue(server: &Server, engine: &mut Engine, lines: &[&[&str]]) -> (BufReader<UnixStream>, ClientId) {
+    let (mut real, client) = (BufReader::new(server.connect()), ClientId(engine.commands()));
+    engine.connect(client);
+    for words in [&["WATCH", "w"][..], &["MULTI"]].iter().chain(lines) {
+        let mut simulated = Vec::new();
+        engine.feed(client, &encode(&of(words)), wall_ms(), &mut simulated);
+        assert_eq!(text(&simulated), ask(&mut real, words), "{words:?}");
+    }
+    (real, client)
+}
+
+/// Transactions that are begun before the state. A script that the server does not know yet says nothing of itself.
+const QUEUED: &[&[&[&str]]] = &[
+    &[],
+    &[&["GET", "s"]],
+    &[&["SET", "s", "v"]],
+    &[&["DEL", "s"]],
+    &[&["PING"]],
+    &[&["TIME"], &["ECHO", "e"]],
+    &[&["TIME"], &["LRANGE", "l", "0", "-1"]],
+    &[&["RPUSH", "l", "e"], &["LPOP", "s"]],
+    &[&["NOPE"]],
+    &[&["EVAL", "return redis.call('set', 's', 'v')", "0"]],
+    &[&["EVAL", "return redis.pcall('set', 's', 'v')", "0"], &["EVAL", "return redis.call('time')", "0"]],
+    &[&["EVAL", "#!lua\nreturn redis.call('get', 's')", "0"]],
+    &[&["EVAL", "#!lua flags=no-writes\nreturn redis.call('get', 's')", "0"]],
+    &[&["EVAL", "#!lua flags=allow-oom\nreturn redis.call('set', 's', 'v')", "0"]],
+    &[&["EVAL", "#!lua flags=no-writes,allow-stale\nreturn redis.call('time')", "0"]],
+    &[&["SCRIPT", "LOAD", "#!lua\nreturn 7"], &["EVALSHA", "ed8d22a2dd0538847dce0f01a660f76b512ed2b6", "0"]],
+];
+
+fn compare_all(real: &mut BufReader<UnixStream>, engine: &mut Engine, at_once: usize) {
+    let (commands, mut different) = (commands(), Vec::new());
     engine.connect(ClientId(0));
-    engine.feed(ClientId(0), &bytes, wall_ms(), &mut simulated);
-    let (mut simulated, mut different) = (simulated.as_slice(), Vec::new());
-    for command in &commands {
-        let (mut one, mut other) = (Vec::new(), Vec::new());
-        read_reply(real, &mut one);
-        read_reply(&mut simulated, &mut other);
-        if error(&one) != error(&other) {
-            let command: Vec<_> = command.iter().map(|word| text(word)).collect();
-            different.push(format!("{command:?}\n  real:      {}\n  simulated: {}", text(&one), text(&other)));
+    for batch in commands.chunks(at_once) {
+        let bytes: Vec<u8> = batch.iter().flat_map(encode).collect();
+        let mut simulated = Vec::new();
+        real.get_mut().write_all(&bytes).expect("the server reads");
+        engine.feed(ClientId(0), &bytes, wall_ms(), &mut simulated);
+        let mut simulated = simulated.as_slice();
+        for command in batch {
+            let (mut one, mut other) = (Vec::new(), Vec::new());
+            read_reply(real, &mut one);
+            read_reply(&mut simulated, &mut other);
+            if errors(&one) != errors(&other) {
+                let command: Vec<_> = command.iter().map(|word| text(word)).collect();
+                different.push(format!("{command:?}\n  real:      {}\n  simulated: {}", text(&one), text(&other)));
+            }
         }
     }
     assert!(different.is_empty(), "{} of {}:\n{}", different.len(), commands.len(), different.join("\n"));
 }
 
-fn error(reply: &[u8]) -> Option<String> {
-    reply.starts_with(b"-").then(|| text(reply))
+/// The errors in a reply, and whether it is that of a transaction that was not run.
+fn errors(reply: &[u8]) -> (bool, Vec<String>) {
+    let errors = text(reply).lines().filter(|line| line.starts_with('-')).map(str::to_owned).collect();
+    (reply.starts_with(b"*-1"), errors)
 }
 
 /// Every command of the engine, each script by its text and by its digest, what is wrong in any state, and QUIT.
@@ -167,6 +215,12 @@ fn commands() -> Vec<Words> {
         let sha = sha1_smol::Sha1::from(script).digest().to_string();
         all.push(of(&["EVALSHA", &sha, "0"]));
     }
+    // Each once more, in a transaction of its own.
+    let is_alone = |command: &Words| matches!(command[0].as_slice(), b"exec" | b"discard" | b"multi" | b"watch");
+    let (alone, queued): (Vec<_>, Vec<_>) = all.iter().cloned().partition(is_alone);
+    all.extend(queued.into_iter().flat_map(|command| [words("MULTI"), command, words("EXEC")]));
+    all.extend(alone.into_iter().flat_map(|command| [words("MULTI"), words("ECHO e"), command, words("DISCARD")]));
+    all.extend([words("MULTI"), words("EXEC x"), words("DISCARD")]);
     all.extend([words("SCRIPT FLUSH"), words("QUIT")]);
     all
 }
@@ -206,7 +260,9 @@ fn arguments(name: &str) -> &'static str {
         "script|exists" => "e0e1f9fabfc9d4800c877a703b823ac0578ff8db",
         "script|load" => "return",
         "client|getname" | "client|id" | "client|help" | "dbsize" | "flushall" | "flushdb" | "hello" | "info"
-        | "ping" | "quit" | "script|flush" | "script|kill" | "time" | "client" | "script" => "",
+        | "ping" | "quit" | "script|flush" | "script|kill" | "time" | "client" | "script" | "multi" | "exec"
+        | "discard" | "unwatch" => "",
+        "watch" => "w",
         _ => panic!("give the command {name} arguments here with which it works"),
     }
 }
