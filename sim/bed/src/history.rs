@@ -186,11 +186,12 @@ impl<Op, Ret> Log<Op, Ret> {
         begun.values().any(|began_us| *began_us <= to_us)
     }
 
-    /// Whether a call was cut off: the process of its instance ended before it returned.
+    /// Whether a call was cut off: the process of its instance crashed before it returned. One that was still running when its
+    /// instance was closed in order was not.
     pub fn is_cut_off(&self, call: &Call<'_, Op, Ret>) -> bool {
         call.returned.is_none()
             && self.events.iter().any(|event| {
-                matches!(event.what, What::Stopped { instance, .. } if instance == call.instance)
+                matches!(event.what, What::Stopped { instance, how, .. } if instance == call.instance && how != Stop::Closed)
                     && event.at_us >= call.called_us
             })
     }

@@ -313,6 +313,7 @@ fn a_replay_file_gives_the_same_run_and_a_wrong_one_says_what_is_wrong() {
         ("\"scheduler_seed\"", "\"schedule\"", "its scenario makes no sense: unknown field `schedule`"),
     ] {
         assert!(text.contains(from), "{text}");
+        #[expect(clippy::disallowed_methods, reason = "outside of any run")]
         std::fs::write(&file, text.replacen(from, to, 1)).unwrap();
         assert!(error("small", &file).contains(said), "{}", error("small", &file));
     }
