@@ -306,3 +306,27 @@ fn a_run_reads_no_clock_and_no_chance_of_the_machine() {
     }
     assert_none(&wrong, "take it from the world or from a stream of the seed");
 }
+
+#[test]
+fn every_file_of_tests_is_registered_so_that_it_runs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = |folder| fs::read_to_string(root.join(folder).join("Cargo.toml")).expect("a manifest");
+    let manifests = [".", "sim/contact"].map(manifest).concat();
+    let files =
+        fs::read_dir(root.join("tests")).expect("the folder of tests").map(|entry| entry.expect("an entry").path());
+    let names = files.filter(|file| file.is_file()).filter_map(|file| Some(file.file_name()?.to_str()?.to_owned()));
+    let wrong: Vec<_> = names.filter(|name| !manifests.contains(&format!("tests/{name}\""))).collect();
+    assert_none(&wrong, "name it in a `[[test]]` of Cargo.toml or sim/contact/Cargo.toml");
+}
+
+#[test]
+fn the_guide_shows_the_code_that_is_tested() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |file: &str| fs::read_to_string(root.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let code = ["examples/lock/src/lib.rs", "examples/lock/tests/lock.rs"].map(read).concat();
+    let guide = read("docs/TESTING-YOUR-CLIENT.md");
+    let blocks: Vec<_> = guide.split("```rust\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(blocks.len() >= 7, "the guide has {} blocks of code", blocks.len());
+    let wrong: Vec<_> = blocks.into_iter().filter(|block| !code.contains(*block)).map(str::to_owned).collect();
+    assert_none(&wrong, "copy the block from examples/lock as it is there");
+}

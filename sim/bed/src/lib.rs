@@ -14,7 +14,7 @@
 //! - [`testing`]: behind `#[seedbed::test]`; [`cli`]: behind [`main!`]
 //! - [`redis_host`]: a simulated Redis, for those who ask for one
 //!
-//! The layers below can be used alone: [`world`] (network, disks, clocks, processes), [`env`] (the seam between a program and the
+//! The layers below can be used alone: [`world`] (network, disks, clocks, processes), [`mod@env`] (the seam between a program and the
 //! world), [`linearize`] (histories and models), and [`redis_engine`].
 //!
 //! Without a workload, a test is a world and what is done in it:
@@ -39,6 +39,10 @@ compile_error!(
      replaces it: unset RUSTFLAGS, or add `--cfg madsim` to it. In a crate of your own, write into .cargo/config.toml: \
      [build] rustflags = [\"--cfg\", \"madsim\"]"
 );
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeIsTested;
 
 pub mod bed;
 pub mod checkers;

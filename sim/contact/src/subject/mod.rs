@@ -1,4 +1,4 @@
-//! What is under test, behind one trait: the bed knows no more of it than this. docs/TESTING-YOUR-CLIENT.md tells how to
+//! What is under test, behind one trait: the bed knows no more of it than this. docs/ANOTHER-CONTACT-CACHE.md tells how to
 //! add one.
 
 #[cfg(test)]
