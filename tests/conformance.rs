@@ -40,6 +40,7 @@ conformance! {
 crate::place::in_simulation, crate::place::for_real: {
     streams::connecting_where_nobody_listens_is_refused,
     streams::bytes_come_back_in_order,
+    streams::a_port_takes_connections_for_as_long_as_it_is_listened_on,
     streams::an_orderly_close_reads_as_the_end_behind_all_data,
     streams::half_closing_leaves_the_other_direction_open,
     streams::a_reset_reads_as_an_error,

@@ -33,7 +33,7 @@ use std::{
 
 use ::tokio::io::{AsyncRead, AsyncWrite};
 
-pub use self::tokio::{TokioDisk, TokioEnv, TokioFile, TokioLock, TokioNetwork, TokioStream, TokioTask};
+pub use self::tokio::{TokioDisk, TokioEnv, TokioFile, TokioListener, TokioLock, TokioNetwork, TokioStream, TokioTask};
 
 /// The world as one instance of the application sees it. Cloning is cheap and gives the same world.
 pub trait Env: Clone + Send + Sync + 'static {
@@ -89,6 +89,8 @@ pub trait Network: Send + Sync + 'static {
     /// An ordered, reliable stream of bytes that does not delay small writes (`TCP_NODELAY`), and on which a dead peer
     /// is noticed in bounded time (keepalive, user timeout) even while nothing is sent.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// A port of this host that takes connections.
+    type Listener: Listener<Stream = Self::Stream>;
 
     /// The addresses of an endpoint, in the order in which the system prefers them (RFC 6724). It may take for ever: the
     /// caller brings its own deadline, and drops the future.
@@ -104,6 +106,25 @@ pub trait Network: Send + Sync + 'static {
     /// [`io::ErrorKind::ConnectionRefused`] where nobody listens; [`io::ErrorKind::InvalidInput`] for an address of another
     /// kind than the endpoint's; others as the operating system reports them.
     fn connect(&self, endpoint: &Endpoint, address: &Address) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// Listens on a TCP port of this host, on all of its addresses, until the listener is dropped or the process ends. The kernel
+    /// takes connections from now on, and they wait for [`Listener::accept`].
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AddrInUse`] if another socket listens there; others as the operating system reports them.
+    fn listen(&self, port: u16) -> io::Result<Self::Listener>;
+}
+
+/// A port that takes connections.
+pub trait Listener: Send + Sync + 'static {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next connection. Dropping the future loses none.
+    ///
+    /// # Errors
+    /// As the operating system reports them: no more descriptors, or the process has ended. Some of them pass.
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 }
 
 /// One of the places that an endpoint's name leads to.

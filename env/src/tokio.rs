@@ -6,7 +6,7 @@ use std::{
     fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError},
     future::{self, Future},
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::fs::{DirBuilderExt as _, FileExt, MetadataExt as _, OpenOptionsExt as _},
     panic::{self, AssertUnwindSafe},
     path::Path,
@@ -18,18 +18,20 @@ use std::{
 };
 
 use rand::{Rng, TryRng, rngs::SysRng};
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpStream, UnixStream},
+    net::{TcpListener, TcpStream, UnixStream},
     runtime::{Builder, Handle},
     sync::oneshot,
     task::AbortHandle,
 };
 use tokio_rustls::{client::TlsStream, rustls::pki_types::ServerName};
 
-use super::{Address, Disk, DiskFile, Endpoint, Env, FileId, FileKind, Network, Stat, Task, tls};
+use super::{Address, Disk, DiskFile, Endpoint, Env, FileId, FileKind, Listener, Network, Stat, Task, tls};
 
+/// How many connections wait to be accepted before the kernel drops more (it may hold fewer: `net.core.somaxconn`).
+const BACKLOG: i32 = 1_024;
 /// How long a connection is silent before the kernel asks whether the peer is still there, in seconds.
 const KEEPALIVE_IDLE_S: u64 = 10;
 /// Time between two unanswered questions, in seconds.
@@ -183,6 +185,7 @@ pub struct TokioNetwork;
 
 impl Network for TokioNetwork {
     type Stream = TokioStream;
+    type Listener = TokioListener;
 
     async fn resolve(&self, endpoint: &Endpoint) -> io::Result<Vec<Address>> {
         match endpoint {
@@ -213,10 +216,49 @@ impl Network for TokioNetwork {
             }
         }
     }
+
+    /// As [`Network::listen`]. Port 0 is one that is free.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, as everything of this network.
+    fn listen(&self, port: u16) -> io::Result<TokioListener> {
+        // Both families where the machine has them, as servers listen by default.
+        let (domain, any) = match Socket::new(Domain::IPV6, Type::STREAM, None) {
+            Ok(_) => (Domain::IPV6, IpAddr::from(Ipv6Addr::UNSPECIFIED)),
+            Err(_) => (Domain::IPV4, IpAddr::from(Ipv4Addr::UNSPECIFIED)),
+        };
+        let socket = Socket::new(domain, Type::STREAM, None)?;
+        if domain == Domain::IPV6 {
+            socket.set_only_v6(false)?;
+        }
+        // A port whose last connections linger in TIME_WAIT is free.
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddr::new(any, port).into())?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        Ok(TokioListener(TcpListener::from_std(socket.into())?))
+    }
+}
+
+/// A port of [`TokioNetwork`].
+#[derive(Debug)]
+pub struct TokioListener(TcpListener);
+
+impl Listener for TokioListener {
+    type Stream = TokioStream;
+
+    async fn accept(&self) -> io::Result<TokioStream> {
+        let (stream, _) = self.0.accept().await?;
+        watched(stream).map(TokioStream::Tcp)
+    }
 }
 
 async fn tcp(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
+    watched(TcpStream::connect(address).await?)
+}
+
+/// A connection on which a dead peer is noticed.
+fn watched(stream: TcpStream) -> io::Result<TcpStream> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(&stream);
     let keepalive = TcpKeepalive::new()

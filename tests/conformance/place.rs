@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use contact_cache::env::{Disk, Endpoint, Env, Network, TokioEnv};
+use contact_cache::env::{Disk, Endpoint, Env, Listener as _, Network, TokioEnv};
 use seedbed_contact::{
     history::Stop,
     redis_host::REDIS,
@@ -38,6 +38,11 @@ pub(crate) trait Place: Send + Sync + 'static {
 
     /// The name of the peer's host.
     fn host(&self) -> &'static str;
+
+    /// The name of this host.
+    fn own_host(&self) -> &'static str {
+        self.host()
+    }
 
     /// Listens on the peer's host; says at which port.
     fn listen(&self) -> impl Future<Output = (Self::Listener, u16)> + Send;
@@ -82,6 +87,10 @@ impl Place for Simulation {
 
     fn host(&self) -> &'static str {
         "redis"
+    }
+
+    fn own_host(&self) -> &'static str {
+        "1"
     }
 
     async fn listen(&self) -> (SimListener, u16) {

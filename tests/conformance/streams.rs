@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use contact_cache::env::{Endpoint, Env, Task};
+use contact_cache::env::{Endpoint, Env, Listener, Network, Task};
 use seedbed_contact::world::net::connect_in_turn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -24,6 +24,27 @@ pub(crate) async fn connecting_where_nobody_listens_is_refused(place: &impl Plac
     let error =
         connect_in_turn(place.env().network(), &Endpoint::tcp(place.host(), port)).await.err().expect("nobody listens");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+}
+
+pub(crate) async fn a_port_takes_connections_for_as_long_as_it_is_listened_on(place: &impl Place) {
+    let (listener, port) = place.listen().await;
+    drop(listener);
+    let (network, endpoint) = (place.env().network(), Endpoint::tcp(place.own_host(), port));
+    let listener = network.listen(port).expect("the port is free");
+    assert_eq!(network.listen(port).err().expect("it is taken").kind(), io::ErrorKind::AddrInUse);
+    // The kernel takes a connection that nobody has accepted yet.
+    let mut stream = connect_in_turn(network, &endpoint).await.expect("somebody listens");
+    stream.write_all(b"knock").await.expect("the stream is open");
+    let mut accepted = listener.accept().await.expect("somebody waits");
+    let mut heard = [0; 5];
+    accepted.read_exact(&mut heard).await.expect("the stream is open");
+    assert_eq!(&heard, b"knock");
+    drop(listener);
+    let error = connect_in_turn(network, &endpoint).await.err().expect("nobody listens any more");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    accepted.write_all(b"hello").await.expect("connections outlive the port");
+    stream.read_exact(&mut heard).await.expect("the stream is open");
+    assert_eq!(&heard, b"hello");
 }
 
 pub(crate) async fn bytes_come_back_in_order(place: &impl Place) {

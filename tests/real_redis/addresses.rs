@@ -6,7 +6,7 @@ use std::{future::Future, io, net::SocketAddr, path::Path, pin::pin, time::Durat
 use contact_cache::{
     ContactCache, Placement,
     config::RedisUrl,
-    env::{Address, Endpoint, Env, Network, TokioDisk, TokioEnv, TokioNetwork, TokioStream, TokioTask},
+    env::{Address, Endpoint, Env, Network, TokioDisk, TokioEnv, TokioListener, TokioNetwork, TokioStream, TokioTask},
 };
 use futures_util::future::{Either, select};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -28,6 +28,7 @@ struct Names(Vec<Address>);
 
 impl Network for Names {
     type Stream = TokioStream;
+    type Listener = TokioListener;
 
     async fn resolve(&self, _: &Endpoint) -> io::Result<Vec<Address>> {
         Ok(self.0.clone())
@@ -35,6 +36,10 @@ impl Network for Names {
 
     async fn connect(&self, endpoint: &Endpoint, address: &Address) -> io::Result<TokioStream> {
         TokioNetwork.connect(endpoint, address).await
+    }
+
+    fn listen(&self, port: u16) -> io::Result<TokioListener> {
+        TokioNetwork.listen(port)
     }
 }
 

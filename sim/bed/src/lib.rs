@@ -22,23 +22,19 @@
 //! ```
 //! use std::time::Duration;
 //!
-//! use seedbed::{Host, connect, env::{Env, timeout}, simulate};
+//! use seedbed::{connect, env::{Env, Network, timeout}, simulate};
 //!
 //! let answered = simulate(7, async |world| {
-//!     let (near, far) = (world.boot(Host::Instance(1)), world.boot(Host::Instance(2)));
-//!     let _listens = far.network().listen(80).expect("the port is free");
-//!     world.net().cut(Host::Instance(1), Host::Instance(2), true);
-//!     timeout(&near, Duration::from_secs(1), connect(&near, "2", 80)).await.is_some()
+//!     let (db, app) = (world.server("db"), world.server("app"));
+//!     let _listens = world.boot(db).network().listen(80).expect("the port is free");
+//!     world.net().cut(app, db, true);
+//!     let app = world.boot(app);
+//!     timeout(&app, Duration::from_secs(1), connect(&app, "db", 80)).await.is_some()
 //! });
 //! assert!(!answered, "what is sent into a partition is lost");
 //! ```
-
-#[cfg(not(madsim))]
-compile_error!(
-    "seedbed needs `--cfg madsim`: in the workspace .cargo/config.toml sets it, but a RUSTFLAGS variable in the environment \
-     replaces it: unset RUSTFLAGS, or add `--cfg madsim` to it. In a crate of your own, write into .cargo/config.toml: \
-     [build] rustflags = [\"--cfg\", \"madsim\"]"
-);
+//!
+//! A Redis in it is `redis_host::RedisHost::default().start(&world)`.
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -9,7 +9,7 @@ use std::{
 use seedbed::{
     Bed, Budget, Faults, Host, Instance, Outcome, Plan, Planned, Seed, SimEnv, Stream, System, Workload, always,
     connect, deadline,
-    env::{Disk as _, DiskFile as _, Env as _, timeout},
+    env::{Disk as _, DiskFile as _, Env as _, Listener as _, Network as _, timeout},
     eventually_after_heal,
     faults::PlannedFault,
     history::What,

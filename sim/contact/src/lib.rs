@@ -17,12 +17,6 @@
 //! - the judges, who see only histories: [`checker`]; what a person is told: [`report`]
 //! - who judges the judges: [`mutants`], which plants bugs in the client that they have to catch
 
-#[cfg(not(madsim))]
-compile_error!(
-    "seedbed needs `--cfg madsim`, which .cargo/config.toml sets, but a RUSTFLAGS variable in the environment replaces \
-     it: unset RUSTFLAGS, or add `--cfg madsim` to it"
-);
-
 pub mod bench;
 pub mod checker;
 mod contents;

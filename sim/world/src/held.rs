@@ -85,7 +85,7 @@ impl Drop for Holding {
 mod tests {
     use std::path::Path;
 
-    use seedbed_env::{Disk as _, DiskFile as _, Endpoint, Env as _, Task as _};
+    use seedbed_env::{Disk as _, DiskFile as _, Endpoint, Env as _, Network as _, Task as _};
 
     use super::*;
     use crate::{Stop, host::HUB, net::connect_in_turn, simulate};

@@ -29,13 +29,6 @@
 //! stream of the seed. What crosses a link or reaches a disk is folded into one digest, [`World::trace`]: two runs of
 //! one scenario that differ anywhere differ there.
 
-#[cfg(not(madsim))]
-compile_error!(
-    "seedbed-world needs `--cfg madsim`: in the workspace .cargo/config.toml sets it, but a RUSTFLAGS variable in the \
-     environment replaces it: unset RUSTFLAGS, or add `--cfg madsim` to it. In a crate of your own, write into \
-     .cargo/config.toml: [build] rustflags = [\"--cfg\", \"madsim\"]"
-);
-
 pub mod clock;
 pub mod disk;
 pub mod env;
@@ -163,6 +156,11 @@ impl World {
     /// The network, with the verbs of the nemesis.
     pub fn net(&self) -> &Net {
         &self.0.net
+    }
+
+    /// The server of this name: a machine that others find under it. The world has it from now on.
+    pub fn server(&self, name: &'static str) -> Host {
+        self.net().server(name)
     }
 
     /// Gives the world a machine on which nothing runs: its name leads to its address from now on. Whatever is done with a machine does

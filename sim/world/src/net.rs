@@ -17,7 +17,8 @@
 //! A sender may have 64 KiB that its peer has not read; beyond, writes wait. A client's stream fails with `TimedOut`
 //! when sent data is unacknowledged for 30 s, when a peer that acknowledges has no room for 30 s, or when keepalives
 //! (after 10 s of silence, then every 5 s) stay unanswered until 30 s of silence: Linux's behaviour under the options
-//! that `Network` promises. A server's stream has Redis's options: 924.6 s, for ever, and 600 s. A close sends FIN behind
+//! that `Network` promises. A stream that was accepted has Redis's options, whoever accepted it: 924.6 s, for ever, and 600 s;
+//! those that `TokioListener` accepts notice a dead peer as soon as a client does. A close sends FIN behind
 //! the data, or a reset if received data was not read. A process that is killed closes all its streams so; a host that
 //! loses power says nothing, and answers with resets once it is back. A reset can come behind any byte; what arrived
 //! before it can be read. After an error a stream reads as ended and refuses writes, as Linux's do. Reads and writes can
@@ -142,6 +143,10 @@ impl Net {
         if let Host::Server { .. } = host {
             self.with(|tcp| tcp.names.add(host));
         }
+    }
+
+    pub(super) fn server(&self, name: &'static str) -> Host {
+        self.with(|tcp| tcp.names.server(name))
     }
 
     /// Gives a name these addresses, in this order; none: the name does not exist (any more).
@@ -329,13 +334,6 @@ impl SimNetwork {
         Self { net, incarnation }
     }
 
-    /// Listens on a port of this host, until the listener is dropped or the process ends.
-    pub fn listen(&self, port: u16) -> io::Result<SimListener> {
-        self.net.listen(&self.incarnation, port)
-    }
-}
-
-impl SimNetwork {
     async fn connect_to(&self, to: Host, port: u16) -> io::Result<SimStream> {
         self.incarnation.check()?;
         let id = self.net.with(|tcp| tcp.connect(&self.incarnation, to, port));
@@ -347,6 +345,11 @@ impl SimNetwork {
 
 impl Network for SimNetwork {
     type Stream = SimStream;
+    type Listener = SimListener;
+
+    fn listen(&self, port: u16) -> io::Result<SimListener> {
+        self.net.listen(&self.incarnation, port)
+    }
 
     async fn resolve(&self, endpoint: &Endpoint) -> io::Result<Vec<Address>> {
         let (name, port) = match endpoint {

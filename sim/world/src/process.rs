@@ -18,7 +18,7 @@ use std::{
 };
 
 use madsim::{runtime::Handle, task::JoinHandle};
-use seedbed_env::Env as _;
+use seedbed_env::{Env as _, Network as _};
 
 use super::{
     Host, SimEnv, World,

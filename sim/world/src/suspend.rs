@@ -80,7 +80,7 @@ mod tests {
         time::Duration,
     };
 
-    use seedbed_env::{Endpoint, Env as _};
+    use seedbed_env::{Endpoint, Env as _, Listener as _, Network as _};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use crate::{Stop, clock::WALL_BASE_MS, host::HUB, net::connect_in_turn, simulate};

@@ -15,7 +15,7 @@ use std::{
 };
 
 use futures_util::future::{AbortHandle, abortable};
-use seedbed_env::Env as _;
+use seedbed_env::{Env as _, Listener as _, Network as _};
 use seedbed_redis::{ClientId, Engine, Flow, Refusal};
 use seedbed_world::{
     Host, SimEnv, SimStream, Stop, World,

@@ -9,7 +9,7 @@ use madsim::{
     runtime::{Handle, Runtime},
 };
 use redis::{AsyncConnectionConfig, ConnectionInfo, IntoConnectionInfo, aio::MultiplexedConnection};
-use seedbed_env::{Endpoint, Env as _};
+use seedbed_env::{Endpoint, Env as _, Listener as _, Network as _};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{Spent, bed, timed};

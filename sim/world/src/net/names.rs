@@ -25,6 +25,9 @@ pub enum Says {
     Addresses(Vec<Host>),
 }
 
+/// Servers that do not choose their number have this one or a later one.
+const FIRST_UNNUMBERED: u16 = 256;
+
 /// The names of a run. A host has the name that it displays, until [`Names::set_addresses`] gives that to others.
 #[derive(Default)]
 pub(super) struct Names {
@@ -48,6 +51,19 @@ impl Names {
             }
             self.servers.insert(host.address(), host);
         }
+    }
+
+    /// The server of this name; a new one if there is none.
+    pub(super) fn server(&mut self, name: &'static str) -> Host {
+        let is_named = |host: &&Host| matches!(host, Host::Server { name: its, .. } if *its == name);
+        if let Some(host) = self.servers.values().find(is_named) {
+            return *host;
+        }
+        let is_free = |number: &u16| !self.servers.contains_key(&Host::Server { number: *number, name }.address());
+        let number = (FIRST_UNNUMBERED..).find(is_free).expect("fewer than 65,000 servers");
+        let host = Host::Server { number, name };
+        self.servers.insert(host.address(), host);
+        host
     }
 
     /// The machine at an address.

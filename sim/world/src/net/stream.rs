@@ -163,18 +163,22 @@ pub struct SimListener {
     port: u16,
 }
 
-impl SimListener {
-    pub(super) fn new(net: Net, incarnation: Arc<Incarnation>, port: u16) -> Self {
-        Self { net, incarnation, port }
-    }
+impl seedbed_env::Listener for SimListener {
+    type Stream = SimStream;
 
-    /// Waits for the next connection. Dropping the future loses none.
+    /// As [`seedbed_env::Listener::accept`].
     ///
     /// # Errors
     /// [`io::ErrorKind::BrokenPipe`] once the process that listens has ended.
-    pub async fn accept(&self) -> io::Result<SimStream> {
+    async fn accept(&self) -> io::Result<SimStream> {
         let id = std::future::poll_fn(|context| self.poll_accept(context)).await?;
         Ok(SimStream::new(self.net.clone(), Arc::clone(&self.incarnation), id, SERVER))
+    }
+}
+
+impl SimListener {
+    pub(super) fn new(net: Net, incarnation: Arc<Incarnation>, port: u16) -> Self {
+        Self { net, incarnation, port }
     }
 
     fn poll_accept(&self, context: &Context<'_>) -> Poll<io::Result<ConnId>> {

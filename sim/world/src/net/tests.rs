@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use seedbed_env::{Endpoint, Env as _};
+use seedbed_env::{Endpoint, Env as _, Listener as _, Network as _};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::connect_in_turn;

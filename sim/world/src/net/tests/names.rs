@@ -117,6 +117,19 @@ fn after_a_failover_a_new_connection_leads_to_the_new_address() {
 }
 
 #[test]
+fn a_server_is_found_by_its_name_alone() {
+    simulate(1, async |world| {
+        let [hub, front, back] = ["server", "front", "back"].map(|name| world.server(name));
+        assert_ne!(front, back);
+        assert_eq!([world.server("front"), world.server("server")], [front, hub]);
+        start_echo_on(&world, hub);
+        world.sleep_us(1).await;
+        let mut stream = connect(&world).await.expect("it listens");
+        assert_eq!(echo(&mut stream, b"x").await.expect("it answers"), b"x");
+    });
+}
+
+#[test]
 fn a_name_that_no_machine_has_is_said_and_so_are_two_servers_with_one() {
     simulate(1, async |world| {
         let endpoint = Endpoint::tcp("server", PORT);
