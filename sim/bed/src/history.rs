@@ -137,6 +137,18 @@ pub struct Call<'h, Op, Ret> {
     pub returned: Option<(u64, &'h Outcome<Ret>)>,
 }
 
+impl<'h, Op, Ret> Call<'h, Op, Ret> {
+    /// What it answered, if it did what was asked.
+    pub fn answer(&self) -> Option<&'h Ret> {
+        self.returned.and_then(|(_, outcome)| outcome.ok())
+    }
+
+    /// Whether it certainly had no effect.
+    pub fn has_failed(&self) -> bool {
+        matches!(self.returned, Some((_, Outcome::Fail(_))))
+    }
+}
+
 impl<Op, Ret> Log<Op, Ret> {
     /// Every call, in the order in which they were made.
     pub fn calls(&self) -> Vec<Call<'_, Op, Ret>> {
