@@ -19,6 +19,9 @@ use crate::{
     testing::{SHRINK_RUNS_MAX, scenario_of},
 };
 
+/// Of so many seeds in which something was found `run` tells. All are in its JSON.
+const FOUND_TOLD_MAX: usize = 10;
+
 /// Makes the `main` of a program that runs these beds, each a function without arguments that returns a
 /// [`Bed`]. It has the commands `list`, `run`, `replay`, `shrink`, `check` and `determinism`.
 ///
@@ -327,13 +330,16 @@ impl<W: Workload> AnyBed for Bed<W> {
             return Ok(code_of(&explored));
         }
         say(&format!("{name}: {explored}"));
-        for (seed, found) in &explored.found {
+        for (seed, found) in explored.found.iter().take(FOUND_TOLD_MAX) {
             let said = if found.is_violation { "violates" } else { "cannot be judged by" };
             say(&format!(
                 "seed {seed} {said} {:?}: {}",
                 found.guarantee,
                 found.what.lines().next().unwrap_or_default()
             ));
+        }
+        if let Some(more @ 1..) = explored.found.len().checked_sub(FOUND_TOLD_MAX) {
+            say(&format!("and {more} more seeds"));
         }
         let first = explored.violations().next().map(|(seed, _)| seed);
         if let Some(seed) = first {
