@@ -60,7 +60,7 @@ impl Names {
             return *host;
         }
         let is_free = |number: &u16| !self.servers.contains_key(&Host::Server { number: *number, name }.address());
-        let number = (FIRST_UNNUMBERED..).find(is_free).expect("fewer than 65,000 servers");
+        let number = (FIRST_UNNUMBERED..=u16::MAX).find(is_free).expect("fewer than 65,000 servers");
         let host = Host::Server { number, name };
         self.servers.insert(host.address(), host);
         host
