@@ -23,7 +23,7 @@ pub use self::{
     clock::{ClockDrift, ClockStep},
     disk::{DiskError, SlowDisk},
     network::{PacketLoss, Partition, ResetConnections, SlowLink},
-    process::{Crash, Pause, PowerLoss, ServerCrash, Suspend},
+    process::{Blackout, Crash, Pause, PowerLoss, ServerCrash, Suspend},
     redis::{FlushAll, RedisCrash, RedisPause, RedisRefuses},
 };
 use crate::{redis_host::RedisHost, system::Data};
@@ -211,6 +211,7 @@ impl Faults {
             .with(ResetConnections)
             .with(Crash)
             .with(PowerLoss)
+            .with(Blackout)
             .with(Pause)
             .with(Suspend)
             .with(ServerCrash)

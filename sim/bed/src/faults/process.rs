@@ -99,6 +99,61 @@ of_one_instance!(
     end: |instance, stage| stage.world.wake(instance)
 );
 
+/// The machines of several instances lose power at once until the end, as those of a rack do. What was not synced to any of their
+/// disks may be gone.
+#[derive(Clone, Copy, Debug)]
+pub struct Blackout;
+
+/// The parameters of a blackout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SomeInstances {
+    /// Which.
+    pub instances: Vec<u32>,
+}
+
+impl FaultKind for Blackout {
+    type Parameters = SomeInstances;
+
+    fn name(&self) -> &'static str {
+        "blackout"
+    }
+
+    fn part(&self) -> Part {
+        Part::Process
+    }
+
+    fn draw(&self, draw: &mut Stream, frame: &Frame) -> Option<SomeInstances> {
+        let all: Vec<u32> = (0..frame.instances).collect();
+        (all.len() > 1).then(|| {
+            let count = draw.random_range(2..=all.len());
+            let mut instances: Vec<_> = all.sample(draw, count).copied().collect();
+            instances.sort_unstable();
+            SomeInstances { instances }
+        })
+    }
+
+    fn victims(&self, of: &SomeInstances) -> Vec<String> {
+        of.instances.iter().map(ToString::to_string).collect()
+    }
+
+    fn begin(&self, of: &SomeInstances, stage: &Stage<'_>) {
+        for instance in &of.instances {
+            stage.stop((*instance).into(), Stop::PowerLost);
+        }
+    }
+
+    fn end(&self, of: &SomeInstances, stage: &Stage<'_>) {
+        for instance in &of.instances {
+            stage.start((*instance).into());
+        }
+    }
+
+    fn effects(&self, _: &SomeInstances, _: &Stage<'_>, has_begun: bool) -> u64 {
+        u64::from(has_begun)
+    }
+}
+
 /// The process of a server is killed, and starts again at the end. What it wrote to its disk stays.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerCrash;
