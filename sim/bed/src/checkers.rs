@@ -1,12 +1,12 @@
 //! Checkers: what judges the history of a run, and those that are given.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use seedbed_linearize as linearize;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    history::{History, Phase},
+    history::{Call, History, Ms, Phase},
     system::{OpOf, Outcome, RetOf, Workload},
 };
 
@@ -105,7 +105,7 @@ where
     }
 
     fn check(&self, history: &History<W>) -> Judged {
-        let (mut calls, mut failed) = (Vec::new(), 0);
+        let (mut asked, mut calls, mut failed) = (Vec::new(), Vec::new(), 0);
         for call in history.calls() {
             let returned = match call.returned {
                 Some((_, Outcome::Fail(_))) => {
@@ -117,6 +117,7 @@ where
             };
             let process = u64::from(call.instance);
             calls.push(linearize::Call { process, op: call.op.clone(), called: call.called_us, returned });
+            asked.push(call);
         }
         let answered = calls.iter().filter(|call| call.returned.is_some()).count();
         let unknown = (calls.len() - answered) as u64;
@@ -132,10 +133,31 @@ where
             linearize::Verdict::Linearizable { .. } => judged(Verdict::Held),
             linearize::Verdict::Unknown { why, .. } => judged(Verdict::Unknown { why }),
             linearize::Verdict::Violation(violation) => {
-                let what = violation.text(&self.model, &calls);
+                let what = self.text(&violation, &asked);
                 judged(Verdict::Violated { object: violation.object, what })
             }
         }
+    }
+}
+
+impl<M: linearize::Model> Linearizable<M> {
+    /// Why there is no order, with the numbers and times by which the history names calls.
+    fn text(&self, violation: &linearize::Violation, asked: &[Call<'_, M::Op, M::Ret>]) -> String {
+        let on = if violation.object.is_empty() { String::new() } else { format!(" on {}", violation.object) };
+        let mut text = format!("no order explains these calls{on}:\n");
+        for call in violation.shown.iter().map(|place| &asked[*place]) {
+            let ret = call.returned.and_then(|(_, outcome)| outcome.ok());
+            let (said, from) = (self.model.show(call.op, ret), Ms(call.called_us));
+            let _ = write!(text, "  call {} of instance {}: {said}, ", call.number, call.instance);
+            let _ = match call.returned {
+                Some((at_us, Outcome::Ok(_))) => writeln!(text, "{from} to {}", Ms(at_us)),
+                _ => writeln!(text, "from {from} on"),
+            };
+        }
+        if let Some(stuck) = violation.stuck.map(|place| &asked[place]) {
+            let _ = writeln!(text, "call {} is the first to return an answer that no order explains", stuck.number);
+        }
+        text
     }
 }
 

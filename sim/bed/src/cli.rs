@@ -15,15 +15,13 @@ use crate::{
     bed::Bed,
     explore::Exploration,
     history::Log,
+    scenario::bed_of,
     system::Workload,
-    testing::{SHRINK_RUNS_MAX, scenario_of},
+    testing::{SHRINK_RUNS_MAX, scenario_of, size},
 };
 
-/// Of so many seeds in which something was found `run` tells. All are in its JSON.
-const FOUND_TOLD_MAX: usize = 10;
-
-/// Makes the `main` of a program that runs these beds, each a function without arguments that returns a
-/// [`Bed`]. It has the commands `list`, `run`, `replay`, `shrink`, `check` and `determinism`.
+/// Makes the `main` of a program that runs these beds: each a function without arguments that returns a [`Bed`], or a name and a
+/// bed. It has the commands `list`, `run`, `replay`, `shrink`, `check` and `determinism`.
 ///
 /// ```no_run
 /// # mod beds {
@@ -44,13 +42,15 @@ const FOUND_TOLD_MAX: usize = 10;
 /// # pub fn lock() -> Bed<Idle> { Bed::new(Idle) }
 /// # }
 /// # use beds::lock;
-/// seedbed::main!(lock);
+/// seedbed::main!(lock, quiet = lock().faults(seedbed::Faults::none()));
 /// ```
 #[macro_export]
 macro_rules! main {
-    ($($bed:ident),+ $(,)?) => {
+    (@bed $name:ident) => { $name() };
+    (@bed $name:ident $bed:expr) => { $bed };
+    ($($name:ident $(= $bed:expr)?),+ $(,)?) => {
         fn main() -> ::std::process::ExitCode {
-            $crate::cli::main(&[$((stringify!($bed), &$bed() as &dyn $crate::cli::AnyBed)),+])
+            $crate::cli::main(&[$((stringify!($name), &$crate::main!(@bed $name $($bed)?) as &dyn $crate::cli::AnyBed)),+])
         }
     };
 }
@@ -59,7 +59,7 @@ macro_rules! main {
 pub trait AnyBed: sealed::Sealed {
     /// The names of its guarantees.
     fn guarantees(&self) -> Vec<String>;
-    /// The names of its kinds of faults.
+    /// The names of its kinds of faults, without those that have nothing to strike in it.
     fn faults(&self) -> Vec<&'static str>;
     /// Plays seeds, and prints what was found.
     #[doc(hidden)]
@@ -149,7 +149,7 @@ enum Command {
 
 #[derive(Args)]
 struct OfBed {
-    /// Which bed; not needed if there is one
+    /// Which bed; not needed if there is one, nor for a replay file
     #[arg(long, value_name = "NAME")]
     bed: Option<String>,
 }
@@ -223,11 +223,11 @@ fn dispatch(command: Command, beds: &[(&str, &dyn AnyBed)]) -> Result<Code, Stri
             Ok(worst)
         }
         Command::Replay { seed_or_file, bed, history } => {
-            let (name, bed) = one(beds, bed.bed.as_deref())?;
+            let (name, bed) = of(beds, bed.bed.as_deref(), &seed_or_file)?;
             bed.replay(name, &seed_or_file, history.as_deref())
         }
         Command::Shrink { seed_or_file, bed, out } => {
-            let (name, bed) = one(beds, bed.bed.as_deref())?;
+            let (name, bed) = of(beds, bed.bed.as_deref(), &seed_or_file)?;
             bed.shrink(name, &seed_or_file, &out)
         }
         Command::Check { file, bed } => one(beds, bed.bed.as_deref())?.1.check(&file),
@@ -246,6 +246,21 @@ fn one<'b>(beds: &[(&'b str, &'b dyn AnyBed)], name: Option<&str>) -> Result<(&'
         (None, [only]) => Ok(*only),
         (None, _) => Err(format!("say which bed: --bed, with one of {}", names())),
     }
+}
+
+/// The bed of this name, or of this replay file, or the only one.
+fn of<'b>(
+    beds: &[(&'b str, &'b dyn AnyBed)],
+    name: Option<&str>,
+    seed_or_file: &str,
+) -> Result<(&'b str, &'b dyn AnyBed), String> {
+    let its = name.is_none().then(|| bed_of(Path::new(seed_or_file))).flatten();
+    one(beds, name.or(its.as_deref().filter(|its| beds.iter().any(|(name, _)| name == its))))
+}
+
+/// The command that ran this program, as far as it can be typed again.
+fn program() -> String {
+    std::env::args().next().unwrap_or_default()
 }
 
 /// Prints to standard output. A reader that has seen enough (`| head`) is no error.
@@ -281,13 +296,13 @@ impl<W: Workload> Bed<W> {
         let guarantee = run.violation().map_or("", |(guarantee, ..)| guarantee);
         let file = out.join(format!("{name}-{label}.json"));
         small.scenario.save(name, guarantee, &file).map_err(|error| error.to_string())?;
-        let (plan, faults) = (&small.scenario.plan, small.scenario.faults.len());
         say(&run.text());
         say(&format!(
-            "shrunk in {} runs to {} calls and {faults} faults{}; replay it with: replay {} --bed {name}",
+            "shrunk in {} runs to {}{}; replay it with: {} replay {}",
             small.runs,
-            plan.calls.len() + plan.last.len(),
+            size(&small.scenario),
             if small.is_smallest { "" } else { ", and could be smaller" },
+            program(),
             file.display()
         ));
         Ok(true)
@@ -310,7 +325,8 @@ impl<W: Workload> AnyBed for Bed<W> {
     }
 
     fn faults(&self) -> Vec<&'static str> {
-        self.faults.names()
+        let draw_from = self.scenario(Seed(0));
+        self.faults.of_use(&self.frame(&draw_from.plan))
     }
 
     fn run(&self, name: &str, arguments: &RunArguments) -> Result<Code, String> {
@@ -321,29 +337,22 @@ impl<W: Workload> AnyBed for Bed<W> {
         let limit = arguments.minutes.map(|minutes| Duration::from_secs(minutes * 60));
         let seeds = if limit.is_some() { u64::MAX } else { arguments.seeds };
         let begun = now();
-        let explored = bed.explore(arguments.seed, seeds, |_, _| {
+        let mut explored = bed.explore(arguments.seed, seeds, |_, _| {
             let is_over = limit.is_some_and(|limit| begun.elapsed() >= limit);
             if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
+        // A kind that was asked for and has nothing to strike here shows.
+        for kind in &arguments.faults {
+            explored.faults.entry(kind.clone()).or_default();
+        }
         if arguments.json {
             say(&serde_json::json!({ "bed": name, "found": explored }).to_string());
             return Ok(code_of(&explored));
         }
-        say(&format!("{name}: {explored}"));
-        for (seed, found) in explored.found.iter().take(FOUND_TOLD_MAX) {
-            let said = if found.is_violation { "violates" } else { "cannot be judged by" };
-            say(&format!(
-                "seed {seed} {said} {:?}: {}",
-                found.guarantee,
-                found.what.lines().next().unwrap_or_default()
-            ));
-        }
-        if let Some(more @ 1..) = explored.found.len().checked_sub(FOUND_TOLD_MAX) {
-            say(&format!("and {more} more seeds"));
-        }
+        say(&format!("{name}: {explored}\n{}", explored.seeds()));
         let first = explored.violations().next().map(|(seed, _)| seed);
         if let Some(seed) = first {
-            say("");
+            say(&format!("seed {seed}, shrunk:\n"));
             bed.save_shrunk(name, &bed.scenario(Seed(seed)), &seed.to_string(), &arguments.out)?;
         }
         Ok(code_of(&explored))
@@ -378,7 +387,10 @@ impl<W: Workload> AnyBed for Bed<W> {
         let text = read(file).map_err(|error| format!("failed to read history {}: {error}", file.display()))?;
         let mut events = Vec::new();
         for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let wrong = |error| format!("history {}, line {}: {error}", file.display(), number + 1);
+            let wrong = |error| {
+                let place = format!("history {}, line {}", file.display(), number + 1);
+                format!("{place}: it is no event: {error}; name a file that `replay --history` has written")
+            };
             events.push(serde_json::from_str(line).map_err(wrong)?);
         }
         let history = Log { events };

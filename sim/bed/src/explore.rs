@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt::{self, Write as _},
     num::NonZero,
     ops::ControlFlow,
     sync::{
@@ -22,6 +22,9 @@ use crate::{
     run::Run,
     system::Workload,
 };
+
+/// How many seeds of one guarantee are told.
+const SEEDS_TOLD_MAX: usize = 10;
 
 /// What an exploration found.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -68,6 +71,26 @@ impl Exploration {
     /// The violations, by seed.
     pub fn violations(&self) -> impl Iterator<Item = (u64, &Found)> {
         self.found.iter().filter(|(_, found)| found.is_violation).map(|(seed, found)| (*seed, found))
+    }
+
+    /// The runs in which something did not hold or cannot be said, a line for each guarantee.
+    pub(crate) fn seeds(&self) -> String {
+        let mut by_guarantee: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (seed, found) in &self.found {
+            by_guarantee.entry((!found.is_violation, &found.guarantee)).or_default().push((seed, found));
+        }
+        let mut text = String::new();
+        for ((is_unknown, guarantee), found) in by_guarantee {
+            let told: Vec<_> = found.iter().take(SEEDS_TOLD_MAX).map(|(seed, _)| seed.to_string()).collect();
+            let more = found.len() - told.len();
+            let (seeds, more) = (told.join(", "), if more > 0 { format!(" and {more} more") } else { String::new() });
+            let _ = if is_unknown {
+                writeln!(text, "cannot say {guarantee:?}: seeds {seeds}{more}; the first: {}", found[0].1.what)
+            } else {
+                writeln!(text, "violates {guarantee:?}: seeds {seeds}{more}")
+            };
+        }
+        text
     }
 
     fn add<W: Workload>(&mut self, seed: u64, run: &Run<W>) {
@@ -184,6 +207,16 @@ impl<W: Workload> Bed<W> {
             }
         });
         found.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Plays so many seeds from the first on, until one violates something: the smallest such seed, and what it violates. What a test
+    /// of the checkers asks of a system with a planted bug.
+    pub fn first_violation(&self, first: Seed, seeds: u64) -> Option<(Seed, Found)> {
+        let explored = self.explore(first, seeds, |_, run| match run.violation() {
+            Some(_) => ControlFlow::Break(()),
+            None => ControlFlow::Continue(()),
+        });
+        explored.violations().next().map(|(seed, found)| (Seed(seed), found.clone()))
     }
 
     /// Whether a seed gives the same run again: the same history and the same bytes on the network and on disks.

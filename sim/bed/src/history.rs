@@ -209,6 +209,15 @@ impl<Op, Ret> Log<Op, Ret> {
     }
 }
 
+/// Microseconds, as a history reads.
+pub(crate) struct Ms(pub(crate) u64);
+
+impl fmt::Display for Ms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}.{:03} ms", self.0 / 1_000, self.0 % 1_000))
+    }
+}
+
 impl<Op: fmt::Debug, Ret: fmt::Debug> fmt::Display for Log<Op, Ret> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for event in &self.events {
@@ -220,7 +229,7 @@ impl<Op: fmt::Debug, Ret: fmt::Debug> fmt::Display for Log<Op, Ret> {
 
 impl<Op: fmt::Debug, Ret: fmt::Debug> fmt::Display for Event<Op, Ret> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:>9}.{:03} ms  ", self.at_us / 1_000, self.at_us % 1_000)?;
+        write!(f, "{:>16}  ", Ms(self.at_us))?;
         match &self.what {
             What::Phase(phase) => write!(f, "--- {phase:?}"),
             What::Opened { instance, start } => write!(f, "{instance:>3}  opened, start {start}"),

@@ -100,7 +100,7 @@ impl<W: Workload> Bed<W> {
             let cure = "replay it with the version of seedbed that wrote it";
             return Err(wrong(format!("its format is {}, and this version reads {FORMAT}", saved.format), cure));
         }
-        if saved.bed != name {
+        if !is_same_bed(&saved.bed, name) {
             let cure = format!("replay it as {:?}", saved.bed);
             return Err(wrong(format!("it is of the bed {:?}, and not of {name:?}", saved.bed), &cure));
         }
@@ -129,6 +129,18 @@ impl<W: Workload> Bed<W> {
         }
         self.faults.check(&scenario.faults, &self.frame(plan))
     }
+}
+
+/// The bed of a replay file, by the last part of its name; none if it is no such file.
+pub(crate) fn bed_of(file: &Path) -> Option<String> {
+    let saved: Saved<serde_json::Value> = serde_json::from_str(&fs::read_to_string(file).ok()?).ok()?;
+    saved.bed.rsplit("::").next().map(ToOwned::to_owned)
+}
+
+/// A test is named with its module, a bed of a command line is not: each replays the files of the other.
+fn is_same_bed(one: &str, other: &str) -> bool {
+    let is_short = |short: &str, long: &str| !short.contains("::") && long.rsplit("::").next() == Some(short);
+    one == other || is_short(one, other) || is_short(other, one)
 }
 
 fn io_error(verb: &'static str, file: &Path) -> impl FnOnce(io::Error) -> FileError {

@@ -20,7 +20,12 @@ use std::{
 
 use seedbed_world::seed::Seed;
 
-use crate::{bed::Bed, run::Run, scenario::ScenarioOf, system::Workload};
+use crate::{
+    bed::Bed,
+    run::Run,
+    scenario::{Scenario, ScenarioOf},
+    system::{Data, Workload},
+};
 
 /// How many runs shrinking may take.
 pub const SHRINK_RUNS_MAX: u64 = 500;
@@ -72,20 +77,21 @@ fn shrunk<W: Workload>(name: &str, bed: &Bed<W>, seed: Seed, runs: u64) -> Strin
     let guarantee = run.violation().map_or("", |(guarantee, ..)| guarantee);
     let file = out().join(format!("{}-{seed}.json", name.replace("::", "-")));
     let saved = save(name, guarantee, &scenario, &file);
-    let [calls, faults] = [whole.plan.calls.len() + whole.plan.last.len(), whole.faults.len()];
-    let [few_calls, few_faults] = [scenario.plan.calls.len() + scenario.plan.last.len(), scenario.faults.len()];
+    let [whole, small] = [size(&whole), size(&scenario)];
     format!(
-        "seed {seed} violates {guarantee:?} (run {runs} of this test); {calls} calls and {faults} faults, shrunk to {few_calls} \
-         and {few_faults}:\n\n{}\n{saved}",
+        "seed {seed} violates {guarantee:?} (run {runs} of this test); {whole}, shrunk to {small}:\n\n{}\n{saved}",
         run.text()
     )
 }
 
-fn save<Op, T>(name: &str, guarantee: &str, scenario: &crate::scenario::Scenario<Op, T>, file: &Path) -> String
-where
-    Op: crate::system::Data,
-    T: crate::system::Data,
-{
+/// `1 call and 2 faults`.
+pub(crate) fn size<Op, T>(scenario: &Scenario<Op, T>) -> String {
+    let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let calls = scenario.plan.calls.len() + scenario.plan.last.len();
+    format!("{} and {}", counted(calls, "call"), counted(scenario.faults.len(), "fault"))
+}
+
+fn save<Op: Data, T: Data>(name: &str, guarantee: &str, scenario: &Scenario<Op, T>, file: &Path) -> String {
     let test = name.split_once("::").map_or(name, |(_, test)| test);
     match scenario.save(name, guarantee, file) {
         Ok(()) => format!("replay it: SEEDBED_REPLAY={} cargo test {test}", file.display()),

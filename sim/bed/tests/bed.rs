@@ -13,6 +13,8 @@ use seedbed::{
     eventually_after_heal,
     faults::PlannedFault,
     history::What,
+    linearizable,
+    linearize::{Model, When},
     rand::RngExt as _,
 };
 use serde::{Deserialize, Serialize};
@@ -282,6 +284,35 @@ fn a_deadline_does_not_count_the_time_that_a_process_stood_still_and_counts_all_
     assert_eq!(verdict("partition", cut), (Some("call 0".to_owned()), BTreeMap::new()));
 }
 
+/// What the server says, for ever.
+struct Says(u64);
+
+impl Model for Says {
+    type Op = Op;
+    type Ret = u64;
+    type State = ();
+
+    fn initial(&self) {}
+
+    fn step(&self, (): &(), _: &Op, ret: Option<&u64>, _: When) -> impl IntoIterator<Item = ()> {
+        ret.is_none_or(|ret| *ret == self.0).then_some(())
+    }
+}
+
+#[test]
+fn an_answer_without_an_order_is_shown_by_the_numbers_and_times_of_the_history() {
+    let bed = |says| bed_of(&[Op::Echo], Wrong::default()).faults(Faults::none()).check(linearizable(Says(says)));
+    assert_eq!(bed(12).first_violation(Seed(0), 20), None);
+    let (seed, found) = bed(13).first_violation(Seed(5), 20).expect("it says 12");
+    assert_eq!((seed, found.guarantee.as_str()), (Seed(5), "linearizable"));
+    let run = bed(13).run(seed);
+    let history = run.text();
+    let first = history.lines().find(|line| line.contains("call 0 returns")).expect("it returns");
+    let (at_ms, _) = first.trim_start().split_once(" ms").expect("a time");
+    assert!(found.what.starts_with("no order explains these calls:\n  call 0 of instance "), "{}", found.what);
+    assert!(found.what.contains(&format!(" ms to {at_ms} ms\ncall 0 is the first")), "{at_ms}: {}", found.what);
+}
+
 #[test]
 fn an_answer_is_awaited_only_of_instances_that_are_asked_in_the_end() {
     let waits = |wanted: u64| {
@@ -303,6 +334,9 @@ fn a_replay_file_gives_the_same_run_and_a_wrong_one_says_what_is_wrong() {
     let error = |bed_name: &str, file: &Path| bed().load(bed_name, file).unwrap_err().to_string();
     let said = error("other", &file);
     assert!(said.ends_with("it is of the bed \"small\", and not of \"other\"; replay it as \"small\""), "{said}");
+    // A command line and a test give the same bed a shorter and a longer name.
+    assert_eq!(bed().load("tests::small", &file).unwrap(), scenario);
+    assert!(error("tests::all", &file).contains("and not of \"tests::all\""));
     let missing = PathBuf::from("/nowhere/a.json");
     assert!(error("small", &missing).starts_with("failed to read replay file \"/nowhere/a.json\""));
     let text = std::fs::read_to_string(&file).unwrap();
@@ -326,7 +360,8 @@ fn a_history_reads_as_what_happened() {
     scenario.plan.instances = 1;
     scenario.plan.calls = vec![Planned::at_ms(1, 0, Op::Echo), Planned::at_ms(20, 0, Op::Echo)];
     scenario.plan.last = vec![Planned::at_ms(0, 0, Op::Echo)];
-    scenario.faults = vec![fault("crash", (10, 30), "{\"instance\":0}")];
+    let reset = fault("reset connections", (5, 5), "{\"hosts\":[\"0\"]}");
+    scenario.faults = vec![reset, fault("crash", (10, 30), "{\"instance\":0}")];
     let run = bed().play(&scenario);
     let kinds: Vec<_> = run.history.events.iter().map(|event| format!("{:?}", event.what)).collect();
     let begins = |text: &str| {
@@ -337,6 +372,8 @@ fn a_history_reads_as_what_happened() {
     assert!(begins("Skipped") < begins("Opened { instance: 0, start: 2 }"));
     assert!(matches!(run.history.events.last().map(|event| &event.what), Some(What::Stopped { error: None, .. })));
     assert!(run.text().contains("0  is not open, so not asked: Echo"), "{}", run.text());
+    assert!(run.text().contains("fault 0 begins: reset connections {\"hosts\":[\"0\"]}\n"), "{}", run.text());
+    assert!(run.text().contains("fault 1 begins: crash {\"instance\":0}, for 20.000 ms\n"), "{}", run.text());
 }
 
 #[test]

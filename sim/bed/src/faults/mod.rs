@@ -15,7 +15,10 @@ mod redis;
 
 use std::{fmt, sync::Arc};
 
-use seedbed_world::{Host, Stop, World, seed::Stream};
+use seedbed_world::{
+    Host, Stop, World,
+    seed::{Seed, Stream},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -26,7 +29,7 @@ pub use self::{
     process::{Blackout, Crash, Pause, PowerLoss, ServerCrash, Suspend},
     redis::{FlushAll, RedisCrash, RedisPause, RedisRefuses},
 };
-use crate::{redis_host::RedisHost, system::Data};
+use crate::{history::Ms, redis_host::RedisHost, system::Data};
 
 /// One fault of a plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,8 +47,11 @@ pub struct PlannedFault {
 
 impl fmt::Display for PlannedFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ms = (self.end_us - self.start_us) / 1_000;
-        write!(f, "{} {}, for {ms} ms", self.kind, self.parameters)
+        write!(f, "{} {}", self.kind, self.parameters)?;
+        match self.end_us - self.start_us {
+            0 => Ok(()),
+            us => write!(f, ", for {}", Ms(us)),
+        }
     }
 }
 
@@ -273,6 +279,12 @@ impl Faults {
     /// The names of the kinds.
     pub fn names(&self) -> Vec<&'static str> {
         self.kinds.iter().map(|kind| kind.name()).collect()
+    }
+
+    /// The names of the kinds that have something to strike in such runs.
+    pub(crate) fn of_use(&self, frame: &Frame) -> Vec<&'static str> {
+        let draw = &mut Seed(0).stream("of use");
+        self.kinds.iter().filter(|kind| kind.draw(draw, frame).is_some()).map(|kind| kind.name()).collect()
     }
 
     pub(crate) fn budget(&self) -> Budget {
