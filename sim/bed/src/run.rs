@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use madsim::task::AbortHandle;
 use seedbed_env::Env as _;
 use seedbed_world::{Host, SimEnv, Stop, World, seed::Seed};
 
@@ -189,6 +190,8 @@ struct Instances<W: Workload> {
     /// Calls that are under way, by instance.
     running: Vec<Arc<Mutex<u32>>>,
     made: RefCell<u32>,
+    /// Tasks that wait for a process to reach the operation at which it ends.
+    ambushes: RefCell<BTreeMap<Host, AbortHandle>>,
 }
 
 /// Plays a scenario. Answers the digest of the run.
@@ -200,6 +203,7 @@ async fn play<W: Workload>(bed: Bed<W>, scenario: ScenarioOf<W>, pen: Pen<OpOf<W
         slots: (0..count).map(|_| Slot::<W>::default()).collect(),
         running: (0..count).map(|_| Arc::default()).collect(),
         made: RefCell::new(0),
+        ambushes: RefCell::default(),
         world: world.clone(),
         bed,
         scenario,
@@ -314,11 +318,37 @@ impl<W: Workload> Instances<W> {
         self.note(What::Called { call, instance, op: op.clone() });
         let (pen, world, running) = (self.pen.clone(), self.world.clone(), self.running[index].clone());
         *lock(&running) += 1;
-        self.world.env(instance).spawn(async move {
+        let env = self.world.env(instance);
+        let its_env = env.clone();
+        env.spawn(async move {
             let outcome: Outcome<RetOf<W>> = system.call(&op).await;
+            // A process that has just reached the operation at which it ends tells nobody.
+            if !its_env.is_alive() {
+                return;
+            }
             pen.note(&world, What::Returned { call, outcome });
             *lock(&running) -= 1;
         });
+    }
+
+    /// What ends the process on a host.
+    fn ending(&self, host: Host, how: Stop) -> impl FnOnce() + Send + 'static {
+        let (world, pen) = (self.world.clone(), self.pen.clone());
+        let ours = match host {
+            Host::Instance(number) => {
+                let index = number as usize;
+                Some((number, self.slots[index].clone(), self.running[index].clone()))
+            }
+            Host::Server { .. } => None,
+        };
+        move || {
+            world.kill(host, how);
+            if let Some((instance, slot, running)) = ours {
+                *lock(&slot) = None;
+                *lock(&running) = 0;
+                pen.note(&world, What::Stopped { instance, how, error: None });
+            }
+        }
     }
 
     /// Starts the process of an instance, or of a server of the bed. The process of Redis is Redis's.
@@ -408,16 +438,31 @@ impl<W: Workload> Instances<W> {
 
 impl<W: Workload> Processes for Instances<W> {
     fn stop(&self, host: Host, how: Stop) {
-        self.world.kill(host, how);
-        if let Host::Instance(instance) = host {
-            *lock(&self.slots[instance as usize]) = None;
-            *lock(&self.running[instance as usize]) = 0;
-            self.note(What::Stopped { instance, how, error: None });
-        }
+        self.ending(host, how)();
     }
 
     fn start(&self, host: Host) {
         self.start_if_ours(host);
+    }
+
+    fn stop_at_disk_op(&self, host: Host, ops: u64, how: Stop) {
+        let (reached, ending) = (self.world.crash_after_disk_ops(host, ops), self.ending(host, how));
+        let waits = madsim::task::spawn(async move {
+            reached.await;
+            ending();
+        });
+        self.ambushes.borrow_mut().insert(host, waits.abort_handle());
+    }
+
+    fn end_ambush(&self, host: Host, how: Stop) {
+        if let Some(waits) = self.ambushes.borrow_mut().remove(&host) {
+            waits.abort();
+        }
+        self.world.cancel_crash(host);
+        // It reached the operation at this very moment.
+        if self.world.is_running(host) && !self.world.env(host).is_alive() {
+            self.stop(host, how);
+        }
     }
 }
 
@@ -432,7 +477,11 @@ async fn open<W: Workload>(
     let instance = at.number;
     let mut last = None;
     loop {
-        match workload.open(env.clone(), at).await {
+        let opened = workload.open(env.clone(), at).await;
+        if !env.is_alive() {
+            return;
+        }
+        match opened {
             Ok(system) => {
                 *lock(slot) = Some(Arc::new(system));
                 return note(What::Opened { instance, start: at.start });

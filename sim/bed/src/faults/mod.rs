@@ -26,7 +26,7 @@ pub use self::{
     clock::{ClockDrift, ClockStep},
     disk::{DiskError, SlowDisk},
     network::{PacketLoss, Partition, ResetConnections, SlowLink},
-    process::{Blackout, Crash, Pause, PowerLoss, ServerCrash, Suspend},
+    process::{Blackout, Crash, CrashAtDisk, Pause, PowerLoss, ServerCrash, Suspend},
     redis::{FlushAll, RedisCrash, RedisPause, RedisRefuses},
 };
 use crate::{history::Ms, redis_host::RedisHost, system::Data};
@@ -160,6 +160,8 @@ pub struct Stage<'a> {
 pub(crate) trait Processes {
     fn stop(&self, host: Host, how: Stop);
     fn start(&self, host: Host);
+    fn stop_at_disk_op(&self, host: Host, ops: u64, how: Stop);
+    fn end_ambush(&self, host: Host, how: Stop);
 }
 
 impl Stage<'_> {
@@ -185,6 +187,19 @@ impl Stage<'_> {
         if self.world.is_running(host) {
             self.processes.stop(host, how);
         }
+    }
+
+    /// Ends the process on a host when it asks its disk for the operation after so many more that change something: that one is not
+    /// done. Until [`Self::end_ambush`].
+    pub fn stop_at_disk_op(&self, host: Host, ops: u64, how: Stop) {
+        if self.world.is_running(host) {
+            self.processes.stop_at_disk_op(host, ops, how);
+        }
+    }
+
+    /// Lets a process live that has not come to the operation of [`Self::stop_at_disk_op`].
+    pub fn end_ambush(&self, host: Host, how: Stop) {
+        self.processes.end_ambush(host, how);
     }
 
     /// Starts the process of a host again, unless it is running.
@@ -218,6 +233,7 @@ impl Faults {
             .with(Crash)
             .with(PowerLoss)
             .with(Blackout)
+            .with(CrashAtDisk)
             .with(Pause)
             .with(Suspend)
             .with(ServerCrash)

@@ -154,6 +154,64 @@ impl FaultKind for Blackout {
     }
 }
 
+/// The process of an instance ends between two operations on its disk, and starts again at the end. The steps of a write are apart
+/// nowhere else.
+#[derive(Clone, Copy, Debug)]
+pub struct CrashAtDisk;
+
+/// The parameters of a crash at the disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AtDisk {
+    /// Which.
+    pub instance: u32,
+    /// So many operations that change something are still done.
+    pub ops: u64,
+    /// Whether the machine loses power too.
+    pub loses_power: bool,
+}
+
+impl AtDisk {
+    fn how(&self) -> Stop {
+        if self.loses_power { Stop::PowerLost } else { Stop::Killed }
+    }
+}
+
+impl FaultKind for CrashAtDisk {
+    type Parameters = AtDisk;
+
+    fn name(&self) -> &'static str {
+        "crash at disk"
+    }
+
+    fn part(&self) -> Part {
+        Part::Process
+    }
+
+    fn draw(&self, draw: &mut Stream, frame: &Frame) -> Option<AtDisk> {
+        let OneInstance { instance } = OneInstance::draw(draw, frame)?;
+        // Few, so that it comes while the fault lasts.
+        Some(AtDisk { instance, ops: draw.random_range(0..8), loses_power: draw.random() })
+    }
+
+    fn victims(&self, at: &AtDisk) -> Vec<String> {
+        vec![at.instance.to_string()]
+    }
+
+    fn begin(&self, at: &AtDisk, stage: &Stage<'_>) {
+        stage.stop_at_disk_op(at.instance.into(), at.ops, at.how());
+    }
+
+    fn end(&self, at: &AtDisk, stage: &Stage<'_>) {
+        stage.end_ambush(at.instance.into(), at.how());
+        stage.start(at.instance.into());
+    }
+
+    fn effects(&self, at: &AtDisk, stage: &Stage<'_>, has_begun: bool) -> u64 {
+        u64::from(has_begun && !stage.world.is_running(at.instance))
+    }
+}
+
 /// The process of a server is killed, and starts again at the end. What it wrote to its disk stays.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerCrash;
