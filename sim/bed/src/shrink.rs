@@ -1,9 +1,15 @@
 //! The smallest scenario that still fails: delta debugging (Zeller and Hildebrandt, "Simplifying and isolating failure-inducing
 //! input", IEEE TSE 28(2), 2002) over faults, calls and their times.
 //!
+//! A call less also moves all chance after it, so a race that the violation needs may be lost with a call that it does not need. What
+//! cannot be left out is tried again with other seeds of the world.
+//!
 //! What is left out has to leave the same guarantee violated for the same object: otherwise one bug would be shrunk into another.
 
 use crate::{bed::Bed, scenario::ScenarioOf, system::Workload};
+
+/// How many seeds of the world a smaller scenario is tried with, once it is as small as it can be with its own.
+const CHANCES: u64 = 6;
 
 /// A scenario that was made smaller.
 pub struct Shrunk<W: Workload> {
@@ -29,10 +35,14 @@ impl<W: Workload> Bed<W> {
             best: scenario.clone(),
             runs: 1,
             runs_max,
+            chances: 1,
         };
         // A call less may make a fault needless, and the other way round.
         let mut size = usize::MAX;
-        while shrinker.size() < size && shrinker.runs < runs_max {
+        while (shrinker.size() < size || shrinker.chances == 1) && shrinker.runs < runs_max {
+            if shrinker.size() == size {
+                shrinker.chances = CHANCES;
+            }
             size = shrinker.size();
             shrinker.thin(|scenario| scenario.faults.len(), |scenario, kept| keep(&mut scenario.faults, kept));
             shrinker.thin(|scenario| scenario.plan.calls.len(), |scenario, kept| keep(&mut scenario.plan.calls, kept));
@@ -62,6 +72,7 @@ struct Shrinker<'b, W: Workload> {
     best: ScenarioOf<W>,
     runs: u64,
     runs_max: u64,
+    chances: u64,
 }
 
 impl<W: Workload> Shrinker<'_, W> {
@@ -69,22 +80,29 @@ impl<W: Workload> Shrinker<'_, W> {
         self.best.faults.len() + self.best.plan.calls.len() + self.best.plan.last.len()
     }
 
-    /// Takes a smaller scenario if it can be played and fails in the same way.
-    fn takes(&mut self, smaller: ScenarioOf<W>) -> bool {
-        if self.runs >= self.runs_max || self.bed.check_scenario(&smaller).is_err() {
+    /// Takes a smaller scenario if it can be played and fails in the same way, by one of its chances.
+    fn takes(&mut self, mut smaller: ScenarioOf<W>) -> bool {
+        for _ in 0..self.chances {
+            if self.fails(&smaller) {
+                self.best = smaller;
+                return true;
+            }
+            smaller.seed = smaller.seed.wrapping_add(1);
+        }
+        false
+    }
+
+    fn fails(&mut self, smaller: &ScenarioOf<W>) -> bool {
+        if self.runs >= self.runs_max || self.bed.check_scenario(smaller).is_err() {
             return false;
         }
         self.runs += 1;
         // The number of a call is another where calls are left out.
         let is_call = self.violates.1.starts_with("call ");
-        let run = self.bed.play(&smaller);
-        let fails = run.violation().is_some_and(|(guarantee, object, _)| {
+        let run = self.bed.play(smaller);
+        run.violation().is_some_and(|(guarantee, object, _)| {
             guarantee == self.violates.0 && (object == self.violates.1 || is_call && object.starts_with("call "))
-        });
-        if fails {
-            self.best = smaller;
-        }
-        fails
+        })
     }
 
     /// Leaves out parts, first large ones and then smaller ones, until no single one can be left out.
