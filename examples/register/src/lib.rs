@@ -12,7 +12,7 @@ use std::{
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use seedbed::{
     Bed, Instance, Outcome, Plan, Planned, SimEnv, Stream, System, Workload, connect, deadline,
-    env::{Disk, DiskFile, Env, timeout},
+    env::{Disk, DiskFile, Env, Listener, Network, timeout},
     eventually_after_heal, linearizable,
     linearize::{Register, RegisterOp, RegisterRet},
     rand::RngExt,

@@ -26,7 +26,7 @@ pub(crate) struct Server {
 /// A workload with what is around it. Clones share its parts.
 ///
 /// Two checks are always made: `no panic`, and `comes back` (after everything has healed every instance is open, comes to rest,
-/// answers what it is asked, and closes).
+/// answers what it is asked, and closes). Where there is a Redis: `redis suffices` (it had every command that it was asked for).
 pub struct Bed<W: Workload> {
     pub(crate) workload: Arc<W>,
     pub(crate) has_redis: bool,
@@ -103,7 +103,8 @@ impl<W: Workload> Bed<W> {
     /// The names of its checkers, those that are always made first.
     pub fn guarantees(&self) -> Vec<String> {
         let given = self.checkers.iter().map(|checker| checker.name().to_owned());
-        crate::run::ALWAYS.iter().map(ToString::to_string).chain(given).collect()
+        let of_redis = self.has_redis.then(|| crate::run::REDIS_SUFFICES.to_owned());
+        crate::run::ALWAYS.iter().map(ToString::to_string).chain(of_redis).chain(given).collect()
     }
 
     /// The scenario of a seed.

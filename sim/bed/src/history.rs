@@ -97,6 +97,11 @@ pub enum What<Op, Ret> {
         /// How often it changed what a process sees.
         effects: u64,
     },
+    /// The simulated Redis was asked for commands that it lacks and a real one has.
+    MissingCommands {
+        /// Their names.
+        names: Vec<String>,
+    },
     /// Instances that had something left to do when the wait for them was over.
     NotAtRest {
         /// Which.
@@ -243,6 +248,7 @@ impl<Op: fmt::Debug, Ret: fmt::Debug> fmt::Display for Event<Op, Ret> {
             What::Returned { call, outcome } => write!(f, "     call {call} returns {outcome:?}"),
             What::FaultBegan { fault, planned, .. } => write!(f, "     fault {fault} begins: {planned}"),
             What::FaultEnded { fault, effects } => write!(f, "     fault {fault} ends, effects: {effects}"),
+            What::MissingCommands { names } => write!(f, "     the simulated Redis has no {}", names.join(", ")),
             What::NotAtRest { instance, why } => write!(f, "{instance:>3}  is not at rest: {why}"),
         }
     }

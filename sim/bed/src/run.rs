@@ -28,6 +28,8 @@ use crate::{
 
 /// The names of the checks that are always made.
 pub const ALWAYS: [&str; 2] = ["no panic", "comes back"];
+/// The name of the check that is made of runs with a simulated Redis.
+pub const REDIS_SUFFICES: &str = "redis suffices";
 
 /// The longest wait for instances to open, to answer or to come to rest, in simulated microseconds. TCP alone may take two
 /// minutes to find out that a connection works again.
@@ -109,8 +111,14 @@ impl<W: Workload> Bed<W> {
         };
         let has_panicked = panicked.verdict != Verdict::Held;
         let mut verdicts = vec![(ALWAYS[0].to_owned(), panicked)];
-        // The history of a run that panicked has no end: what it lacks is no finding.
-        if !has_panicked {
+        let suffices = redis_suffices(&history);
+        if has_panicked {
+            // Its history has no end: what it lacks is no finding.
+        } else if suffices.verdict != Verdict::Held {
+            // Whatever the system did after such an answer, a real server would have given another one.
+            verdicts.push((REDIS_SUFFICES.to_owned(), suffices));
+        } else {
+            verdicts.extend(self.has_redis.then(|| (REDIS_SUFFICES.to_owned(), suffices)));
             verdicts.push((ALWAYS[1].to_owned(), comes_back(&history)));
             let given = self.checkers.iter().map(|checker| (checker.name().to_owned(), checker.check(&history)));
             verdicts.extend(given);
@@ -123,6 +131,20 @@ fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     let message = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
     message.unwrap_or_else(|| "a panic without a message".to_owned())
+}
+
+/// Whether the simulated Redis had every command that it was asked for.
+fn redis_suffices<Op, Ret>(history: &Log<Op, Ret>) -> Judged {
+    let missing = history.events.iter().find_map(|event| match &event.what {
+        What::MissingCommands { names } => Some(names.join(", ")),
+        _ => None,
+    });
+    let Some(missing) = missing else { return Judged::held(1) };
+    let why = format!(
+        "the simulated Redis has no {missing}, which redis-server 7.0.15 has; it answered that the command is unknown, so nothing \
+         that followed can be judged: use other commands, or try the client on a real server"
+    );
+    Judged { verdict: Verdict::Unknown { why }, judged: 0, excused: BTreeMap::new() }
 }
 
 /// Whether after everything has healed the instances were open, came to rest, answered and closed.
@@ -240,6 +262,12 @@ async fn play<W: Workload>(bed: Bed<W>, scenario: ScenarioOf<W>, pen: Pen<OpOf<W
     }
     instances.note(What::Phase(Phase::End));
     instances.close().await;
+    if let Some(redis) = &redis {
+        let missing: Vec<_> = redis.with_engine(|engine| engine.missing_commands().map(str::to_uppercase).collect());
+        if !missing.is_empty() {
+            instances.note(What::MissingCommands { names: missing });
+        }
+    }
     let trace = world.trace();
     world.end().await;
     trace

@@ -30,6 +30,8 @@ enum Op {
     Echo,
     /// Write to the disk, sync and read.
     Save,
+    /// Ask Redis for what the simulated one lacks.
+    Lacks,
     /// Read the wall clock.
     Clock,
     /// Never answer.
@@ -82,6 +84,7 @@ impl System for Small {
     async fn call(&self, op: &Op) -> Outcome<u64> {
         match op {
             Op::Count => ask(&self.env, "redis", 6379, b"INCR n\r\n").await,
+            Op::Lacks => ask(&self.env, "redis", 6379, b"setex n 1 1\r\n").await,
             Op::Echo => ask(&self.env, "echo", PORT, b"12\r\n").await,
             Op::Save => {
                 let env = self.env.clone();
@@ -241,6 +244,18 @@ fn what_does_not_come_back_is_found_without_any_checker() {
 }
 
 #[test]
+fn a_command_that_only_a_real_redis_has_is_told_and_nothing_else_is_judged() {
+    let never = always("never", |_| Err("this is not asked".to_owned()));
+    let run = bed_of(&[Op::Lacks], Wrong::default()).check(never).run(Seed(0));
+    assert_eq!(run.violation(), None);
+    let (name, why) = run.unknown().expect("it cannot be judged");
+    assert!(
+        name == "redis suffices" && why.starts_with("the simulated Redis has no SETEX, which redis-server 7.0.15 has"),
+        "{why}"
+    );
+}
+
+#[test]
 fn a_violation_is_shrunk_to_what_it_needs() {
     // It takes a partition of Redis's, and one call beside it.
     let counts = |history: &seedbed::History<Calls>| {
@@ -390,6 +405,6 @@ fn kinds_and_checkers_are_named_once_and_found_by_their_names() {
     assert!(error.starts_with("no kind of faults is called \"clash\": there are partition, "), "{error}");
     assert_eq!(Faults::all().only(&["crash".to_owned()]).unwrap().names(), ["crash"]);
     assert!(std::panic::catch_unwind(|| Faults::all().without("clash")).is_err());
-    assert_eq!(bed().check(deadline(1)).guarantees(), ["no panic", "comes back", "deadline"]);
+    assert_eq!(bed().check(deadline(1)).guarantees(), ["no panic", "comes back", "redis suffices", "deadline"]);
     assert_eq!(Host::Instance(3).to_string(), "3");
 }

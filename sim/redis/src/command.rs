@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::LazyLock};
 use super::{
     connection,
     data::{Database, Server},
-    hash, keyspace, list, number, reply, scan,
+    hash, keyspace, list, missing, number, reply, scan,
     scripting::{self, Scripts},
     server,
     state::{self, Needs, ScriptFlags},
@@ -139,7 +139,7 @@ impl<'a> Call<'a> {
 
 /// Runs a command that a client sent, and writes its reply.
 pub(super) fn execute(call: &mut Call<'_>, scripts: &mut Scripts, args: &Args<'_>) {
-    let done = match find(args) {
+    let done = match find(args).inspect_err(|_| note_missing(call.server, args)) {
         Err(unknown) => transaction::fail(call, None, unknown),
         Ok(command) => match inadmissible(call, scripts, command, args) {
             Some(refusal) => transaction::fail(call, Some(command), refusal),
@@ -185,7 +185,8 @@ pub(super) struct Running {
 
 /// Runs a command that a script called, and writes its reply; an error if the script may not call it so.
 pub(super) fn execute_from_script(call: &mut Call<'_>, args: &Args<'_>, script: &mut Running) -> Done {
-    let command = find(args).map_err(|_| ErrorReply::Fixed("ERR Unknown Redis command called from script"))?;
+    let found = find(args).inspect_err(|_| note_missing(call.server, args));
+    let command = found.map_err(|_| ErrorReply::Fixed("ERR Unknown Redis command called from script"))?;
     if !command.takes(args.len()) {
         return Err(ErrorReply::Fixed("ERR Wrong number of args calling Redis command from script"));
     }
@@ -274,6 +275,12 @@ fn find(args: &Args<'_>) -> Result<&'static Command, ErrorReply> {
         ];
         ErrorReply::Formatted(parts.concat())
     })
+}
+
+/// Notes a command that a real server would have known.
+fn note_missing(server: &mut Server, args: &Args<'_>) {
+    let asked = args.first().and_then(|name| missing::missing(name, args.get(1).map(|member| &**member)));
+    server.missing.extend(asked);
 }
 
 fn lookup(name: &[u8]) -> Option<&'static Command> {

@@ -4,7 +4,7 @@
 //! disturb: a cursor is the hash at which to go on, and so holds no state. Two keys of one hash share a slot and are
 //! answered together.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -42,6 +42,8 @@ pub(super) struct Server {
     pub(super) is_killable: bool,
     /// Commands and clients refused for such a reason so far.
     pub(super) refusals: u64,
+    /// The commands of Redis that were asked for and are not here.
+    pub(super) missing: BTreeSet<&'static str>,
 }
 
 /// One database.
@@ -105,7 +107,12 @@ impl Server {
 
     /// The next process: what it was configured with, and the data.
     pub(super) fn restarted(&self) -> Self {
-        let mut next = Self { limits: self.limits, denied: self.denied, ..Self::new(self.generation + 1) };
+        let mut next = Self {
+            limits: self.limits,
+            denied: self.denied,
+            missing: self.missing.clone(),
+            ..Self::new(self.generation + 1)
+        };
         next.take_data(self);
         next
     }

@@ -27,6 +27,7 @@
 //! | `data` | databases, keys, expiry, hashes, lists; the order of SCAN |
 //! | `connection`, `string`, `hash`, `list`, `keyspace`, `scan`, `server`, `scripting`, `transaction` | the commands, by family |
 //! | `lua`, `convert`, `random`, `prelude.lua` | the Lua 5.1 that scripts run in |
+//! | `missing` | the commands that redis-server has and this one lacks |
 //! | `glob`, `number` | patterns and numbers as Redis reads them |
 //!
 //! Time is the caller's: `now_ms` is the server's wall clock and stands still during a command and during a script.
@@ -35,7 +36,8 @@
 //!
 //! Known to differ from redis-server 7.0.15:
 //!
-//! * Commands that are not in the table answer as an unknown command does, also those that Redis knows.
+//! * Commands that are not in the table answer as an unknown command does, also those that Redis knows:
+//!   [`Engine::missing_commands`] tells which of these were asked for.
 //! * RESP3 is refused: `HELLO 3` answers `NOPROTO`, `redis.setresp(3)` fails.
 //! * `cjson`, `cmsgpack`, `bit` and `struct` are not provided: a script that touches one fails as on any other global
 //!   that does not exist.
@@ -60,6 +62,7 @@ mod keyspace;
 mod limits;
 mod list;
 mod lua;
+mod missing;
 mod number;
 mod operator;
 mod random;
@@ -306,6 +309,17 @@ impl Engine {
     /// Commands and clients refused so far.
     pub fn refusals(&self) -> u64 {
         self.server.refusals
+    }
+
+    /// The commands that were asked for, that redis-server 7.0.15 has, and that this one lacks. They were answered as unknown, so
+    /// what a client did then says nothing of what it would do on a real server.
+    pub fn missing_commands(&self) -> impl Iterator<Item = &'static str> {
+        self.server.missing.iter().copied()
+    }
+
+    /// Every command that redis-server 7.0.15 has and this one lacks, as COMMAND LIST names them.
+    pub fn unsupported() -> impl Iterator<Item = &'static str> {
+        missing::MISSING.split_ascii_whitespace()
     }
 
     /// Empties the script cache, as an operator's SCRIPT FLUSH does. Says how many scripts it held.
