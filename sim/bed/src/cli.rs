@@ -312,7 +312,7 @@ impl<W: Workload> Bed<W> {
 fn code_of(explored: &Exploration) -> Code {
     if explored.violations().next().is_some() {
         Code::Violated
-    } else if explored.found.is_empty() {
+    } else if explored.found.is_empty() && explored.idle().next().is_none() {
         Code::Passed
     } else {
         Code::Unknown
@@ -334,7 +334,7 @@ impl<W: Workload> AnyBed for Bed<W> {
             return Err("--seeds is 0: give at least one seed".to_owned());
         }
         let bed = self.narrowed(arguments)?;
-        let limit = arguments.minutes.map(|minutes| Duration::from_secs(minutes * 60));
+        let limit = arguments.minutes.map(|minutes| Duration::from_secs(minutes.saturating_mul(60)));
         let seeds = if limit.is_some() { u64::MAX } else { arguments.seeds };
         let begun = now();
         let mut explored = bed.explore(arguments.seed, seeds, |_, _| {
@@ -350,6 +350,9 @@ impl<W: Workload> AnyBed for Bed<W> {
             return Ok(code_of(&explored));
         }
         say(&format!("{name}: {explored}\n{}", explored.seeds()));
+        for idle in explored.idle() {
+            say(&format!("UNKNOWN: {idle:?} judged nothing in any run"));
+        }
         let first = explored.violations().next().map(|(seed, _)| seed);
         if let Some(seed) = first {
             say(&format!("seed {seed}, shrunk:\n"));

@@ -73,6 +73,11 @@ impl Exploration {
         self.found.iter().filter(|(_, found)| found.is_violation).map(|(seed, found)| (*seed, found))
     }
 
+    /// The guarantees of which nothing was judged in any run: they held for want of anything to hold for.
+    pub fn idle(&self) -> impl Iterator<Item = &str> {
+        self.guarantees.iter().filter(|(_, tally)| tally.judged == 0).map(|(name, _)| name.as_str())
+    }
+
     /// The runs in which something did not hold or cannot be said, a line for each guarantee.
     pub(crate) fn seeds(&self) -> String {
         let mut by_guarantee: BTreeMap<_, Vec<_>> = BTreeMap::new();

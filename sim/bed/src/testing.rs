@@ -44,7 +44,9 @@ pub fn check<W: Workload>(name: &str, seeds: u64, bed: &Bed<W>) {
         return;
     }
     let first = Seed(number("SEEDBED_SEED").unwrap_or(0));
-    let limit = number("SEEDBED_MINUTES").map(|minutes: u64| Duration::from_secs(minutes * 60));
+    let limit = number("SEEDBED_MINUTES").map(|minutes: u64| Duration::from_secs(minutes.saturating_mul(60)));
+    // Of fewer seeds than the test asks for nothing may be left to judge.
+    let enough = seeds;
     let seeds = if limit.is_some() { u64::MAX } else { number("SEEDBED_SEEDS").unwrap_or(seeds) };
     assert!(seeds > 0, "SEEDBED_SEEDS is 0: give at least one seed");
     let begun = now();
@@ -62,6 +64,12 @@ pub fn check<W: Workload>(name: &str, seeds: u64, bed: &Bed<W>) {
         panic!("{message}");
     }
     assert!(explored.calls > 0, "{name}: no call was made in {} runs, so nothing was tested", explored.runs);
+    if let Some(idle) = explored.idle().next().filter(|_| explored.runs >= enough) {
+        panic!(
+            "{name}: {idle:?} judged nothing in {} runs, so it was not tested: plan what it is about",
+            explored.runs
+        );
+    }
 }
 
 fn passes<W: Workload>(run: &Run<W>) -> bool {

@@ -256,6 +256,22 @@ fn a_command_that_only_a_real_redis_has_is_told_and_nothing_else_is_judged() {
 }
 
 #[test]
+#[should_panic(expected = "\"echoes\" judged nothing in 5 runs, so it was not tested")]
+fn a_guarantee_that_never_judged_anything_has_not_passed() {
+    struct Judges;
+    impl seedbed::Checker<Calls> for Judges {
+        fn name(&self) -> &'static str {
+            "echoes"
+        }
+
+        fn check(&self, _: &seedbed::History<Calls>) -> seedbed::Judged {
+            seedbed::Judged::held(0)
+        }
+    }
+    seedbed::testing::check("bed::idle", 5, &bed_of(&[Op::Echo], Wrong::default()).check(Judges));
+}
+
+#[test]
 fn a_violation_is_shrunk_to_what_it_needs() {
     // It takes a partition of Redis's, and one call beside it.
     let counts = |history: &seedbed::History<Calls>| {
