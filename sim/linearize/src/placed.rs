@@ -21,6 +21,7 @@ pub struct Placed {
 }
 
 impl Placed {
+    #[inline] // The innermost loop of searches in other crates.
     fn has(&self, index: usize) -> bool {
         index < self.base || self.ahead.binary_search(&index).is_ok()
     }

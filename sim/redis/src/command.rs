@@ -230,7 +230,8 @@ impl Command {
     }
 }
 
-static COMMANDS: LazyLock<BTreeMap<&'static str, &'static Command>> = LazyLock::new(|| {
+/// By name, as [`name_key`] has it.
+static COMMANDS: LazyLock<BTreeMap<u128, &'static Command>> = LazyLock::new(|| {
     [
         connection::COMMANDS,
         string::COMMANDS,
@@ -244,7 +245,7 @@ static COMMANDS: LazyLock<BTreeMap<&'static str, &'static Command>> = LazyLock::
     ]
     .into_iter()
     .flatten()
-    .map(|command| (command.name, command))
+    .map(|command| (name_key(command.name.as_bytes()).expect("a name of at most 16 bytes"), command))
     .collect()
 });
 
@@ -284,11 +285,17 @@ fn note_missing(server: &mut Server, args: &Args<'_>) {
 }
 
 fn lookup(name: &[u8]) -> Option<&'static Command> {
-    let mut buffer = [0; 16];
-    let lower = buffer.get_mut(..name.len())?;
-    lower.copy_from_slice(name);
+    COMMANDS.get(&name_key(name)?).copied()
+}
+
+/// A name in lower case as one number: a script looks up many names, and numbers are compared in one step. None for a name that
+/// no command can have.
+fn name_key(name: &[u8]) -> Option<u128> {
+    let mut lower = [0; 16];
+    lower.get_mut(..name.len())?.copy_from_slice(name);
     lower.make_ascii_lowercase();
-    COMMANDS.get(std::str::from_utf8(lower).ok()?).copied()
+    // "get" and "get\0" would be one number.
+    (name.last() != Some(&0)).then(|| u128::from_be_bytes(lower))
 }
 
 fn unknown_command(args: &Args<'_>) -> ErrorReply {
@@ -321,8 +328,12 @@ mod tests {
 
     #[test]
     fn every_name_is_lower_case_and_fits_the_lookup() {
-        for name in COMMANDS.keys() {
-            assert!(lookup(name.to_ascii_uppercase().as_bytes()).is_some(), "{name}");
+        for command in COMMANDS.values() {
+            let found = lookup(command.name.to_ascii_uppercase().as_bytes());
+            assert_eq!(found.map(|found| found.name), Some(command.name));
+        }
+        for name in [&b""[..], b"get\0", b"\0get", b"ge", b"get ", b"zrevrangebyscoreZ", b"g\xc3\xa9t"] {
+            assert!(lookup(name).is_none(), "{}", name.escape_ascii());
         }
     }
 }

@@ -79,6 +79,7 @@ impl Clock {
     }
 
     /// Simulated microseconds since the start of the run.
+    #[inline] // Asked at every step of a run, from other crates.
     pub fn now_us(&self) -> u64 {
         let elapsed = self.0.time.elapsed();
         elapsed.as_secs() * 1_000 + u64::from(elapsed.subsec_millis())

@@ -100,6 +100,7 @@ impl Env for SimEnv {
         &self.0.disk
     }
 
+    #[inline] // A client asks at every step, from another crate.
     fn now(&self) -> Duration {
         Duration::from_micros(self.0.monotonic.read(self.0.clock.now_us()))
     }

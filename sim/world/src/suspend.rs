@@ -28,6 +28,7 @@ impl Default for MonotonicClock {
 }
 
 impl MonotonicClock {
+    #[inline] // As `SimEnv::now`.
     pub(super) fn read(&self, now_us: u64) -> u64 {
         now_us.min(self.since_us.load(Ordering::Relaxed)) - self.slept_us.load(Ordering::Relaxed)
     }

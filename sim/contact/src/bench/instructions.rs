@@ -25,7 +25,7 @@ const EACH_OF_MOST: [u32; 2] = [4, 14];
 const LIMITS: [(&str, f64); 4] = [
     ("echo, SimNet", 0.85),
     ("get, whole bed", 1.59),
-    ("upsert Shared, whole bed", 6.37),
+    ("upsert Shared, whole bed", 6.27),
     ("upsert Local, whole bed", 2.92),
 ];
 
