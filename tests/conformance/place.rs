@@ -15,8 +15,7 @@ use contact_cache::env::{Disk, Endpoint, Env, Listener as _, Network, TokioEnv};
 use seedbed_contact::{
     history::Stop,
     redis_host::REDIS,
-    seed::Seed,
-    world::{SimEnv, SimListener, SimStream, World, net::connect_in_turn},
+    world::{SimEnv, SimListener, SimStream, World, net::connect_in_turn, simulate},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -120,18 +119,11 @@ pub(crate) fn in_simulation(test: impl AsyncFnOnce(Simulation) + Send + 'static)
 
 /// Runs `test` in the simulation of a seed.
 pub(crate) fn on_seed<T: Send + 'static>(seed: u64, test: impl AsyncFnOnce(Simulation) -> T + Send + 'static) -> T {
-    let run = move || {
-        let runtime = madsim::runtime::Runtime::with_seed_and_config(seed, madsim::Config::default());
-        runtime.block_on(async move {
-            let world = World::new(Seed(seed));
-            let (env, peer) = (world.boot(1), world.boot(REDIS));
-            env.disk().create_dir_all("/data".as_ref()).expect("the disk works");
-            let output = test(Simulation { world: world.clone(), env, peer, ports: AtomicU32::new(0) }).await;
-            world.end().await;
-            output
-        })
-    };
-    std::thread::spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    simulate(seed, async move |world| {
+        let (env, peer) = (world.boot(1), world.boot(REDIS));
+        env.disk().create_dir_all("/data".as_ref()).expect("the disk works");
+        test(Simulation { world, env, peer, ports: AtomicU32::new(0) }).await
+    })
 }
 
 /// The real world: the loopback interface, and a directory of its own.

@@ -20,8 +20,10 @@ use crate::{
     world::{
         World,
         clock::WALL_BASE_MS,
+        isolated,
         moments::Moments,
         net::{Capture, SLOWEST_SEGMENT_US},
+        panic_text,
     },
 };
 
@@ -84,20 +86,15 @@ pub fn run_recorded(scenario: &Scenario, capture: &Capture) -> Result<Run, Panic
 
 fn start(scenario: &Scenario, capture: Option<Capture>) -> Result<Run, Panicked> {
     let scenario = scenario.clone();
-    let run = std::thread::Builder::new().name(format!("{} {}", scenario.workload, scenario.seed)).spawn(move || {
-        let runtime =
-            madsim::runtime::Runtime::with_seed_and_config(scenario.scheduler_seed, madsim::Config::default());
+    let name = format!("{} {}", scenario.workload, scenario.seed);
+    let run = isolated(name, scenario.scheduler_seed, move |runtime| {
         let moments = Moments::default();
         let metrics = marks::Metrics::watched(&moments);
         let mut run = metrics::with_local_recorder(&metrics, || runtime.block_on(play(&scenario, moments, capture)));
         run.marks = marks::reached(&metrics, &run.history);
         run
     });
-    run.expect("the system has room for a thread").join().map_err(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let message = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-        Panicked { message: message.unwrap_or_else(|| "without a message".to_owned()) }
-    })
+    run.map_err(|panic| Panicked { message: panic_text(&*panic) })
 }
 
 async fn play(scenario: &Scenario, moments: Moments, capture: Option<Capture>) -> Run {

@@ -34,6 +34,7 @@ pub mod disk;
 pub mod env;
 pub mod held;
 mod host;
+mod isolated;
 pub mod moments;
 pub mod net;
 pub mod process;
@@ -69,6 +70,7 @@ pub use self::{
     disk::SimDisk,
     env::SimEnv,
     host::Host,
+    isolated::{isolated, panic_text, simulate},
     net::{SimListener, SimNetwork, SimStream},
 };
 
@@ -233,23 +235,4 @@ impl Trace {
         }
         self.0.store(xxh3_64_with_seed(bytes, digest), Ordering::Relaxed);
     }
-}
-
-/// Runs `scenario` in a world of its own, on a thread and a runtime of its own, and gives what it gives. The same seed and
-/// scenario are the same run.
-///
-/// # Panics
-/// If the scenario does, with its panic.
-#[expect(clippy::disallowed_methods, reason = "a run has its own thread: std's hash keys are drawn per thread")]
-pub fn simulate<T: Send + 'static>(seed: u64, scenario: impl AsyncFnOnce(World) -> T + Send + 'static) -> T {
-    let run = move || {
-        let runtime = madsim::runtime::Runtime::with_seed_and_config(seed, madsim::Config::default());
-        runtime.block_on(async move {
-            let world = World::new(Seed(seed));
-            let output = scenario(world.clone()).await;
-            world.end().await;
-            output
-        })
-    };
-    std::thread::spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

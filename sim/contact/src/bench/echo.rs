@@ -6,7 +6,7 @@ use std::future::Future;
 use futures_util::future::join_all;
 use madsim::{
     net::{TcpListener, TcpStream},
-    runtime::{Handle, Runtime},
+    runtime::Handle,
 };
 use redis::{AsyncConnectionConfig, ConnectionInfo, IntoConnectionInfo, aio::MultiplexedConnection};
 use seedbed_env::{Endpoint, Env as _, Listener as _, Network as _};
@@ -16,7 +16,7 @@ use super::{Spent, bed, timed};
 use crate::{
     redis_host::REDIS,
     seed::Seed,
-    world::{World, net::connect_in_turn},
+    world::{World, isolated, net::connect_in_turn},
 };
 
 const PORT: u16 = 6379;
@@ -68,11 +68,7 @@ pub(super) fn on_simnet(clients: u32, each: u32) -> Spent {
 
 /// Runs `scenario` as a run is run: on a thread and a runtime of its own.
 fn in_simulation<F: Future<Output = ()>>(scenario: impl FnOnce() -> F + Send + 'static) -> Spent {
-    let run = std::thread::Builder::new().name("echo".to_owned());
-    let run = || {
-        let run = run.spawn(|| Runtime::with_seed_and_config(1, madsim::Config::default()).block_on(scenario()));
-        run.expect("the system has room for a thread").join().expect("it ends");
-    };
+    let run = || isolated("echo".to_owned(), 1, |runtime| runtime.block_on(scenario())).expect("it ends");
     Spent { running: timed(run).1, ..Spent::default() }
 }
 
