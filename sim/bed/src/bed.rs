@@ -8,6 +8,7 @@ use crate::{
     checkers::Checker,
     faults::{Faults, Frame},
     redis_host,
+    run::{COMES_BACK, NO_PANIC, REDIS_SUFFICES},
     scenario::{Scenario, ScenarioOf},
     system::{Plan, Workload},
 };
@@ -103,8 +104,8 @@ impl<W: Workload> Bed<W> {
     /// The names of its checkers, those that are always made first.
     pub fn guarantees(&self) -> Vec<String> {
         let given = self.checkers.iter().map(|checker| checker.name().to_owned());
-        let of_redis = self.has_redis.then(|| crate::run::REDIS_SUFFICES.to_owned());
-        crate::run::ALWAYS.iter().map(ToString::to_string).chain(of_redis).chain(given).collect()
+        let of_redis = self.has_redis.then(|| REDIS_SUFFICES.to_owned());
+        [NO_PANIC, COMES_BACK].map(ToOwned::to_owned).into_iter().chain(of_redis).chain(given).collect()
     }
 
     /// The scenario of a seed.

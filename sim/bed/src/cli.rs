@@ -15,7 +15,8 @@ use crate::{
     bed::Bed,
     explore::Exploration,
     history::Log,
-    scenario::bed_of,
+    run::Run,
+    scenario::{ScenarioOf, bed_of},
     system::Workload,
     testing::{SHRINK_RUNS_MAX, scenario_of, size},
 };
@@ -170,7 +171,7 @@ pub struct RunArguments {
     /// Seeds for so many minutes of the machine's time, instead of a number of seeds
     #[arg(long = "for", env = "SEEDBED_MINUTES", value_name = "MINUTES")]
     minutes: Option<u64>,
-    /// Check only these guarantees, separated by commas
+    /// Of the bed's own checkers run only these, separated by commas. The checks of every run are made in any case
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     guarantees: Vec<String>,
     /// Draw only these kinds of faults, separated by commas
@@ -284,13 +285,7 @@ impl<W: Workload> Bed<W> {
         Ok(bed)
     }
 
-    fn save_shrunk(
-        &self,
-        name: &str,
-        scenario: &crate::scenario::ScenarioOf<W>,
-        label: &str,
-        out: &Path,
-    ) -> Result<bool, String> {
+    fn save_shrunk(&self, name: &str, scenario: &ScenarioOf<W>, label: &str, out: &Path) -> Result<bool, String> {
         let Some(small) = self.shrink(scenario, SHRINK_RUNS_MAX) else { return Ok(false) };
         let run = self.play(&small.scenario);
         let guarantee = run.violation().map_or("", |(guarantee, ..)| guarantee);
@@ -306,6 +301,14 @@ impl<W: Workload> Bed<W> {
             file.display()
         ));
         Ok(true)
+    }
+}
+
+fn code_of_run<W: Workload>(run: &Run<W>) -> Code {
+    match (run.violation(), run.unknown()) {
+        (Some(_), _) => Code::Violated,
+        (None, Some(_)) => Code::Unknown,
+        (None, None) => Code::Passed,
     }
 }
 
@@ -369,11 +372,7 @@ impl<W: Workload> AnyBed for Bed<W> {
                 .map_err(|error| format!("failed to write {}: {error}", file.display()))?;
         }
         say(&run.text());
-        Ok(match (run.violation(), run.unknown()) {
-            (Some(_), _) => Code::Violated,
-            (None, Some(_)) => Code::Unknown,
-            (None, None) => Code::Passed,
-        })
+        Ok(code_of_run(&run))
     }
 
     fn shrink(&self, name: &str, seed_or_file: &str, out: &Path) -> Result<Code, String> {
@@ -400,14 +399,9 @@ impl<W: Workload> AnyBed for Bed<W> {
         if history.events.is_empty() {
             return Err(format!("history {} holds no events", file.display()));
         }
-        let verdicts = self.checkers.iter().map(|checker| (checker.name().to_owned(), checker.check(&history)));
-        let run = crate::run::Run::<W> { verdicts: verdicts.collect(), history, trace: 0 };
+        let run = Run::<W> { verdicts: self.verdicts(&history), history, trace: 0 };
         say(&run.text());
-        Ok(match (run.violation(), run.unknown()) {
-            (Some(_), _) => Code::Violated,
-            (None, Some(_)) => Code::Unknown,
-            (None, None) => Code::Passed,
-        })
+        Ok(code_of_run(&run))
     }
 
     fn determinism(&self, first: Seed, seeds: u64) -> Result<Code, String> {

@@ -4,7 +4,6 @@
 //! come to rest; the last calls are made; instances close. Every wait is bounded, so that a run always ends.
 
 use std::{
-    any::Any,
     cell::RefCell,
     collections::BTreeMap,
     fmt::Write as _,
@@ -14,7 +13,7 @@ use std::{
 
 use madsim::task::AbortHandle;
 use seedbed_env::Env as _;
-use seedbed_world::{Host, SimEnv, Stop, World, seed::Seed};
+use seedbed_world::{Host, SimEnv, Stop, World, isolated, panic_text, seed::Seed};
 
 use crate::{
     bed::Bed,
@@ -26,9 +25,11 @@ use crate::{
     system::{Instance, OpOf, Outcome, Planned, RetOf, System as _, Workload},
 };
 
-/// The names of the checks that are always made.
-pub const ALWAYS: [&str; 2] = ["no panic", "comes back"];
-/// The name of the check that is made of runs with a simulated Redis.
+/// The guarantee that nothing panics, checked in every run.
+pub const NO_PANIC: &str = "no panic";
+/// The guarantee that each instance is back after all faults have ended, checked in every run.
+pub const COMES_BACK: &str = "comes back";
+/// The guarantee that the simulated Redis has each command that it is asked for, checked in every run with a Redis.
 pub const REDIS_SUFFICES: &str = "redis suffices";
 
 /// The longest wait for instances to open, to answer or to come to rest, in simulated microseconds. TCP alone may take two
@@ -98,39 +99,34 @@ impl<W: Workload> Bed<W> {
         }
         let pen = Pen::default();
         let (bed, scenario, its_pen) = (self.clone(), scenario.clone(), pen.clone());
-        let played = std::thread::Builder::new().name(format!("seed {}", scenario.seed)).spawn(move || {
-            let config = madsim::Config::default();
-            let runtime = madsim::runtime::Runtime::with_seed_and_config(scenario.scheduler_seed, config);
-            runtime.block_on(play(bed, scenario, its_pen))
-        });
-        let played = played.expect("the system has room for a thread").join();
+        let (name, scheduler_seed) = (format!("seed {}", scenario.seed), scenario.scheduler_seed);
+        let played = isolated(name, scheduler_seed, |runtime| runtime.block_on(play(bed, scenario, its_pen)));
         let history = Log { events: std::mem::take(&mut *pen.events()) };
-        let (trace, panicked) = match played {
-            Ok(trace) => (trace, Judged::held(1)),
-            Err(panic) => (0, Judged::violated("", message(&*panic))),
-        };
-        let has_panicked = panicked.verdict != Verdict::Held;
-        let mut verdicts = vec![(ALWAYS[0].to_owned(), panicked)];
-        let suffices = redis_suffices(&history);
-        if has_panicked {
-            // Its history has no end: what it lacks is no finding.
-        } else if suffices.verdict != Verdict::Held {
-            // Whatever the system did after such an answer, a real server would have given another one.
-            verdicts.push((REDIS_SUFFICES.to_owned(), suffices));
-        } else {
-            verdicts.extend(self.has_redis.then(|| (REDIS_SUFFICES.to_owned(), suffices)));
-            verdicts.push((ALWAYS[1].to_owned(), comes_back(&history)));
-            let given = self.checkers.iter().map(|checker| (checker.name().to_owned(), checker.check(&history)));
-            verdicts.extend(given);
+        match played {
+            Ok(trace) => {
+                let verdicts =
+                    [(NO_PANIC.to_owned(), Judged::held(1))].into_iter().chain(self.verdicts(&history)).collect();
+                Run { history, verdicts, trace }
+            }
+            // The history has no end, so the other guarantees cannot be judged by it.
+            Err(panic) => {
+                let verdicts = vec![(NO_PANIC.to_owned(), Judged::violated("", panic_text(&*panic)))];
+                Run { history, verdicts, trace: 0 }
+            }
         }
-        Run { history, verdicts, trace }
     }
-}
 
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    let message = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-    message.unwrap_or_else(|| "a panic without a message".to_owned())
+    /// The verdicts on the history of a run that did not panic.
+    pub(crate) fn verdicts(&self, history: &History<W>) -> Vec<(String, Judged)> {
+        let suffices = redis_suffices(history);
+        if suffices.verdict != Verdict::Held {
+            // A real server would have answered otherwise, and the system would have gone on otherwise.
+            return vec![(REDIS_SUFFICES.to_owned(), suffices)];
+        }
+        let of_redis = self.has_redis.then(|| (REDIS_SUFFICES.to_owned(), suffices));
+        let given = self.checkers.iter().map(|checker| (checker.name().to_owned(), checker.check(history)));
+        of_redis.into_iter().chain([(COMES_BACK.to_owned(), comes_back(history))]).chain(given).collect()
+    }
 }
 
 /// Whether the simulated Redis had every command that it was asked for.
@@ -163,15 +159,18 @@ fn comes_back<Op: std::fmt::Debug, Ret>(history: &Log<Op, Ret>) -> Judged {
     if let Some((instance, Some(what))) = open.iter().find(|(_, what)| what.is_some()) {
         return Judged::violated(format!("instance {instance}"), format!("instance {instance}: {what}"));
     }
-    let calls = history.calls();
-    let lost = calls.iter().find(|call| call.returned.is_none() && !history.is_cut_off(call));
-    match lost {
-        Some(call) => Judged::violated(
-            format!("call {}", call.number),
-            format!("call {} of instance {} never returned: {:?}", call.number, call.instance, call.op),
-        ),
-        None => Judged::held(calls.len() as u64),
+    let (mut judged, mut cut_off) = (0, 0);
+    for call in history.calls() {
+        if call.returned.is_some() {
+            judged += 1;
+        } else if history.is_cut_off(&call) {
+            cut_off += 1;
+        } else {
+            let what = format!("call {} of instance {} never returned: {:?}", call.number, call.instance, call.op);
+            return Judged::violated(format!("call {}", call.number), what);
+        }
     }
+    Judged::held(judged).excusing("process ended before", cut_off)
 }
 
 /// Writes the history. Clones write the same one.
@@ -243,8 +242,7 @@ async fn play<W: Workload>(bed: Bed<W>, scenario: ScenarioOf<W>, pen: Pen<OpOf<W
     }
     instances.wait(|| instances.are_open()).await;
     instances.note(What::Phase(Phase::Faults));
-    let named = |name: &str| all.iter().copied().find(|host| host.to_string() == name);
-    let stage = Stage { world: &world, redis: redis.as_ref(), hosts: &named, all: &all, processes: &instances };
+    let stage = Stage { world: &world, redis: redis.as_ref(), all: &all, processes: &instances };
     instances.play_both(&stage).await;
     instances.note(What::Phase(Phase::Heal));
     instances.wait(|| instances.are_open() && instances.have_answered()).await;

@@ -8,6 +8,7 @@ use std::{
 
 use seedbed::{
     Bed, Budget, Faults, Host, Instance, Outcome, Plan, Planned, Seed, SimEnv, Stream, System, Workload, always,
+    cli::{AnyBed, Code},
     connect, deadline,
     env::{Disk as _, DiskFile as _, Env as _, Listener as _, Network as _, timeout},
     eventually_after_heal,
@@ -269,6 +270,21 @@ fn a_guarantee_that_never_judged_anything_has_not_passed() {
         }
     }
     seedbed::testing::check("bed::idle", 5, &bed_of(&[Op::Echo], Wrong::default()).check(Judges));
+}
+
+#[test]
+fn a_saved_history_is_judged_as_its_run_was() {
+    let file = std::env::temp_dir().join(format!("seedbed-history-{}.jsonl", std::process::id()));
+    for (ops, wrong, code) in [
+        (&[Op::Clock][..], Wrong::default(), Code::Passed),
+        (&[Op::Clock], Wrong { cannot_close: true, ..Wrong::default() }, Code::Violated),
+        (&[Op::Lacks], Wrong::default(), Code::Unknown),
+    ] {
+        let bed = bed_of(ops, wrong);
+        assert_eq!(AnyBed::replay(&bed, "small", "0", Some(&file)), Ok(code));
+        assert_eq!(AnyBed::check(&bed, &file), Ok(code), "{ops:?}");
+    }
+    std::fs::remove_file(&file).unwrap();
 }
 
 #[test]

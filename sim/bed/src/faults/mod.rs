@@ -1,5 +1,5 @@
-//! What can go wrong in a run. A kind of fault says in one place what it is, how it is drawn, whom it strikes, how it begins and
-//! ends, how its effect is measured and how it reads.
+//! What can go wrong in a run. A kind of fault says in one place how it is drawn, which hosts it strikes, how it begins and
+//! ends, and how its effect is measured.
 //!
 //! - `network`, `process`, `clock`, `disk`, `redis`: the kinds that are given, by what they strike
 //! - `plan`: how the faults of a run are drawn, so that no two are in each other's way
@@ -148,9 +148,7 @@ pub struct Stage<'a> {
     pub world: &'a World,
     /// Its Redis, if it has one.
     pub redis: Option<&'a RedisHost>,
-    /// The hosts, by their names.
-    pub(crate) hosts: &'a dyn Fn(&str) -> Option<Host>,
-    /// All of them.
+    /// All hosts of the run.
     pub(crate) all: &'a [Host],
     /// Ends and starts processes.
     pub(crate) processes: &'a dyn Processes,
@@ -165,16 +163,13 @@ pub(crate) trait Processes {
 }
 
 impl Stage<'_> {
-    /// The host of this name. Redis is where it runs now.
+    /// The host of this name.
     ///
     /// # Panics
     /// If there is none: a plan names hosts of its own run.
     pub fn host(&self, name: &str) -> Host {
-        match self.redis {
-            Some(redis) if name == crate::redis_host::NAME => redis.host(),
-            _ => (self.hosts)(name)
-                .unwrap_or_else(|| panic!("the plan of faults names {name:?}, which is no host of the run")),
-        }
+        let named = self.all.iter().find(|host| host.to_string() == name);
+        *named.unwrap_or_else(|| panic!("the plan of faults names {name:?}, which is no host of the run"))
     }
 
     /// All other hosts of the run.

@@ -90,16 +90,12 @@ impl RedisHost {
         HOSTS[usize::from(!self.on_replica.load(Ordering::Relaxed))]
     }
 
-    /// Gives the world the machines for it: their names are known from now on.
-    pub fn settle(world: &World) {
+    /// Starts the process.
+    pub fn start(&self, world: &World) {
+        // Both names lead to an address from now on, also where only one machine has run yet.
         for host in HOSTS {
             world.add(host);
         }
-    }
-
-    /// Starts the process.
-    pub fn start(&self, world: &World) {
-        Self::settle(world);
         self.busy_until_us.store(0, Ordering::Relaxed);
         self.peers.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let (redis, moments) = (self.clone(), world.moments().clone());
