@@ -252,7 +252,7 @@ fn judges_know_histories_and_nothing_of_the_client() {
 #[test]
 fn the_client_is_touched_by_the_subject_and_nothing_else_of_the_bed() {
     // The runner names the Redis for the client's Config.
-    let allowed = ["sim/contact/src/subject/", "sim/contact/src/runner.rs"];
+    let allowed = ["sim/contact/src/subject/", "sim/contact/src/runner/mod.rs"];
     let bed = |s: &&Source| s.is_under(&["sim/contact/src/"]) && !s.is_under(&allowed);
     let knows = |s: &Source| {
         s.code().lines().any(|line| line.contains("contact_cache::") && !line.trim_start().starts_with("//"))
@@ -279,7 +279,7 @@ fn the_nemesis_and_the_workloads_do_not_know_each_other() {
 fn a_run_reads_no_clock_and_no_chance_of_the_machine() {
     // Each line carries its own `expect` with a reason; those files are outside of any run.
     let outside = [
-        "sim/contact/src/explore.rs",
+        "sim/contact/src/explore/mod.rs",
         "sim/redis/src/serve_tcp.rs",
         "sim/contact/src/main.rs",
         "sim/contact/src/determinism.rs",
@@ -308,15 +308,32 @@ fn a_run_reads_no_clock_and_no_chance_of_the_machine() {
 }
 
 #[test]
-fn every_file_of_tests_is_registered_so_that_it_runs() {
+fn a_module_with_parts_is_the_mod_rs_of_its_folder() {
+    let sources = sources();
+    let has_folder = |name: &str| sources.iter().any(|s| s.is_under(&[&format!("{}/", name.trim_end_matches(".rs"))]));
+    let wrong: Vec<_> = sources.iter().map(|s| &s.name).filter(|name| has_folder(name)).cloned().collect();
+    assert_none(&wrong, "move the file into its folder, as mod.rs (a test program: main.rs)");
+}
+
+#[test]
+fn cargo_finds_every_test_by_itself() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let manifest = |folder| fs::read_to_string(root.join(folder).join("Cargo.toml")).expect("a manifest");
-    let manifests = [".", "sim/contact"].map(manifest).concat();
-    let files =
-        fs::read_dir(root.join("tests")).expect("the folder of tests").map(|entry| entry.expect("an entry").path());
-    let names = files.filter(|file| file.is_file()).filter_map(|file| Some(file.file_name()?.to_str()?.to_owned()));
-    let wrong: Vec<_> = names.filter(|name| !manifests.contains(&format!("tests/{name}\""))).collect();
-    assert_none(&wrong, "name it in a `[[test]]` of Cargo.toml or sim/contact/Cargo.toml");
+    let mut wrong = Vec::new();
+    for (folder, _) in LAYERS {
+        let manifest = fs::read_to_string(root.join(folder).join("Cargo.toml")).expect("a manifest");
+        let hides = |line: &&str| line.starts_with("autotests") || line.starts_with("path") && line.contains("\"../");
+        wrong.extend(manifest.lines().filter(hides).map(|line| format!("{folder}/Cargo.toml: {line}")));
+        let Ok(tests) = fs::read_dir(root.join(folder).join("tests")) else { continue };
+        for path in tests.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_dir()) {
+            let has_code = fs::read_dir(&path)
+                .expect("a folder of tests")
+                .any(|file| file.expect("an entry").path().extension().is_some_and(|extension| extension == "rs"));
+            if has_code && !["main.rs", "mod.rs"].iter().any(|file| path.join(file).exists()) {
+                wrong.push(format!("{} has no main.rs", path.display()));
+            }
+        }
+    }
+    assert_none(&wrong, "a test that has to be named in a manifest is one that may never run");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! A program that reaches the network, the disk, the clocks, randomness and the task spawner through [`Env`], and through
 //! nothing else, runs unchanged in the real world ([`TokioEnv`]) and inside a deterministic simulation. The traits are
 //! handfuls of dumb verbs; the doc comment of each says what an implementation must honour, above all what survives a
-//! crash. One conformance suite (`tests/conformance.rs`) runs on both implementations.
+//! crash. One conformance suite (`tests/conformance/main.rs`) runs on both implementations.
 //!
 //! ```
 //! use std::time::Duration;

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! The measure is redis-server 7.0.15 in its default configuration: where the two answer differently, this one is
-//! wrong. `tests/redis_parity.rs` sends both the same commands.
+//! wrong. `tests/redis_parity/main.rs` sends both the same commands.
 //!
 //! | where | what |
 //! | --- | --- |

@@ -1,5 +1,5 @@
 //! The commands of redis-server 7.0.15 that this one does not have. A client that sends one is answered that it is unknown, which a
-//! real server would not say: whoever judges the client has to know of it. `tests/redis_parity.rs` holds the list to a real server.
+//! real server would not say: whoever judges the client has to know of it. `tests/redis_parity/main.rs` holds the list to a real server.
 
 /// Their names, as COMMAND LIST tells them.
 pub(crate) const MISSING: &str = "acl acl|cat acl|deluser acl|dryrun acl|genpass acl|getuser acl|help acl|list acl|load acl|log \

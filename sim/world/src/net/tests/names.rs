@@ -1,5 +1,5 @@
 //! Names of hosts that resolve slowly, not at all, wrongly, to several addresses, or to another one than before. What a
-//! real machine does: the same with a name server of one's own, `tests/conformance.rs` says what both agree on.
+//! real machine does: the same with a name server of one's own, `tests/conformance/main.rs` says what both agree on.
 
 use seedbed_env::Network as _;
 

@@ -1,19 +1,14 @@
 //! The operator's tool as an operator meets it: what it prints, what it changes, and how it ends. Each verb is tried on
 //! the embedded server and on a redis-server.
 
-#[path = "operator/imports.rs"]
 mod imports;
-#[path = "operator/lines.rs"]
 mod lines;
-#[path = "servers/port.rs"]
+#[path = "../servers/port.rs"]
 mod port;
-#[path = "servers/program.rs"]
+#[path = "../servers/program.rs"]
 mod program;
-#[path = "operator/server.rs"]
 mod server;
-#[path = "operator/stores.rs"]
 mod stores;
-#[path = "operator/verbs.rs"]
 mod verbs;
 
 use std::{

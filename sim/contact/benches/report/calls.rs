@@ -20,7 +20,7 @@ const ROUNDS: usize = 7;
 const TIME: &str = "019bfd000000";
 
 /// The same script as the client's.
-const MERGE: &str = include_str!("../../src/shared/merge.lua");
+const MERGE: &str = include_str!("../../../../src/shared/merge.lua");
 
 pub(crate) async fn report() {
     println!("## Calls, Redis healthy\n");

@@ -6,22 +6,15 @@
 
 #![expect(clippy::disallowed_methods, reason = "the tests themselves run in the real world")]
 
-#[path = "conformance/deaths.rs"]
 mod deaths;
-#[path = "conformance/files.rs"]
 mod files;
+#[path = "../mount/mod.rs"]
 mod mount;
-#[path = "conformance/namespaces.rs"]
 mod namespaces;
-#[path = "conformance/place.rs"]
 mod place;
-#[path = "conformance/small_disk.rs"]
 mod small_disk;
-#[path = "conformance/streams.rs"]
 mod streams;
-#[path = "conformance/tasks.rs"]
 mod tasks;
-#[path = "conformance/wire.rs"]
 mod wire;
 
 /// Declares tests: those of each list in both worlds, by what makes the place in each.

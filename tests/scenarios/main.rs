@@ -36,58 +36,33 @@
 
 #![expect(clippy::large_futures, reason = "each is awaited where it is made")]
 
+#[path = "../stage/mod.rs"]
 mod stage;
 
-#[path = "scenarios/fleet.rs"]
 mod fleet;
 
-#[path = "scenarios/asymmetric_partition.rs"]
 mod asymmetric_partition;
-#[path = "scenarios/clock_steps_back.rs"]
 mod clock_steps_back;
-#[path = "scenarios/crash_before_the_answer.rs"]
 mod crash_before_the_answer;
-#[path = "scenarios/crash_during_replay.rs"]
 mod crash_during_replay;
-#[path = "scenarios/failed_fsync.rs"]
 mod failed_fsync;
-#[path = "scenarios/failover_to_another_address.rs"]
 mod failover_to_another_address;
-#[path = "scenarios/fast_clock.rs"]
 mod fast_clock;
-#[path = "scenarios/flapping_link.rs"]
 mod flapping_link;
-#[path = "scenarios/flipped_bit.rs"]
 mod flipped_bit;
-#[path = "scenarios/flipped_frame.rs"]
 mod flipped_frame;
-#[path = "scenarios/flushall.rs"]
 mod flushall;
-#[path = "scenarios/full_disk.rs"]
 mod full_disk;
-#[path = "scenarios/half_open_connection.rs"]
 mod half_open_connection;
-#[path = "scenarios/late_write.rs"]
 mod late_write;
-#[path = "scenarios/long_outage.rs"]
 mod long_outage;
-#[path = "scenarios/panicking_recorder.rs"]
 mod panicking_recorder;
-#[path = "scenarios/poison_record.rs"]
 mod poison_record;
-#[path = "scenarios/power_loss.rs"]
 mod power_loss;
-#[path = "scenarios/redis_comes_back_empty.rs"]
 mod redis_comes_back_empty;
-#[path = "scenarios/restart_under_two_hundred.rs"]
 mod restart_under_two_hundred;
-#[path = "scenarios/silent_first_address.rs"]
 mod silent_first_address;
-#[path = "scenarios/slow_link.rs"]
 mod slow_link;
-#[path = "scenarios/slow_redis.rs"]
 mod slow_redis;
-#[path = "scenarios/stopped_redis.rs"]
 mod stopped_redis;
-#[path = "scenarios/suspended_machine.rs"]
 mod suspended_machine;

@@ -67,7 +67,7 @@ fn commands_at_the_edges_get_equal_replies() {
     let Some(server) = Server::start() else { return };
     let mut pair = Pair::new(&server);
     pair.reset();
-    for line in include_str!("redis_parity/commands.txt").lines().filter(|line| !line.is_empty()) {
+    for line in include_str!("commands.txt").lines().filter(|line| !line.is_empty()) {
         pair.compare(&words(line), line);
     }
 }
@@ -429,15 +429,10 @@ fn wall_ms() -> u64 {
     u64::try_from(since.as_millis()).expect("a clock before the year 500000000")
 }
 
-#[path = "redis_parity/generate.rs"]
 mod generate;
-#[path = "redis_parity/limits.rs"]
 mod limits;
-#[path = "../../../tests/servers/program.rs"]
+#[path = "../../../../tests/servers/program.rs"]
 mod program;
-#[path = "redis_parity/scripts.rs"]
 mod scripts;
-#[path = "redis_parity/states.rs"]
 mod states;
-#[path = "redis_parity/transactions.rs"]
 mod transactions;

@@ -2,16 +2,15 @@
 //! nothing of what is stored. On real servers, in real time. `error_reactions` has the reactions.
 
 #[allow(dead_code, reason = "each test binary uses a part of it")]
+#[path = "../../../../tests/servers/mod.rs"]
 mod servers;
 
-#[path = "reasons/certificates.rs"]
 mod certificates;
 #[allow(dead_code, reason = "likewise")]
-#[path = "real_redis/client.rs"]
+#[path = "../real_redis/client.rs"]
 mod client;
-#[path = "stage/log.rs"]
+#[path = "../../../../tests/stage/log.rs"]
 mod log;
-#[path = "reasons/refusals.rs"]
 mod refusals;
 
 use std::{net::TcpListener, path::Path, time::Duration};

@@ -66,7 +66,7 @@ use seedbed_contact::{
 
 #[test]
 fn what_was_mended_stays_mended() {
-    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/regressions"));
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/regressions"));
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     assert!(!files.is_empty(), "the replay files have moved");

@@ -5,23 +5,16 @@
 //! `workloads` plays what the bed plays and judges it by the same checkers; `interface` meets the client as an
 //! application does; `demands` and `expiry` what it can ask for and set. Nothing here replays: a failure prints its whole history.
 
+#[path = "../../../../tests/servers/mod.rs"]
 mod servers;
 
-#[path = "real_redis/addresses.rs"]
 mod addresses;
-#[path = "real_redis/client.rs"]
 mod client;
-#[path = "real_redis/demands.rs"]
 mod demands;
-#[path = "real_redis/expiry.rs"]
 mod expiry;
-#[path = "real_redis/interface.rs"]
 mod interface;
-#[path = "real_redis/isolation.rs"]
 mod isolation;
-#[path = "real_redis/transport.rs"]
 mod transport;
-#[path = "real_redis/workloads.rs"]
 mod workloads;
 
 use servers::{Kind, program};
