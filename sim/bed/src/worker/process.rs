@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     fmt,
     io::{self, Read, Write},
+    marker::PhantomData,
     os::unix::process::{CommandExt, ExitStatusExt},
     path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
@@ -14,30 +15,21 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::Signal,
 };
+use serde::{Serialize, de::DeserializeOwned};
 
-use super::{MEMORY_BYTES_MAX, PlantedRun, Reply, Request, What};
+use super::{MEMORY_BYTES_MAX, READY};
 
-/// How worker processes are started, and what is taken of them.
+/// How worker processes are started: this very program, with other arguments.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct Program {
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// Environment variables, beside those of this process.
+    pub variables: Vec<(String, String)>,
     /// How long a run may take on the machine's clock.
     pub stuck_after: Duration,
-    /// Runs that end their process, in tests.
-    pub planted: Vec<PlantedRun>,
-    /// Whether panics and other words of the runs are thrown away rather than shown on standard error.
-    pub silent: bool,
-}
-
-impl Options {
-    /// A request for a run, with the end that is planted in it.
-    pub fn request(&self, what: What) -> Request {
-        let seed = match &what {
-            What::Task((_, seed), _) => *seed,
-            What::Scenario(scenario) | What::Shown(scenario, _) => scenario.seed,
-        };
-        let planted = self.planted.iter().find(|planted| planted.seed == seed).map(|planted| planted.planted);
-        Request { what, planted }
-    }
+    /// Whether panics and other output of the runs are dropped. Otherwise they go to standard error.
+    pub is_silent: bool,
 }
 
 /// How a run ended its process, or had to be ended with it. Its verdicts are not known.
@@ -73,7 +65,7 @@ impl fmt::Display for End {
             Self::Stuck(limit) => write!(
                 f,
                 "the run was ended after {} seconds: it spins without letting simulated time pass, or a checker does; \
-                 --stuck-after gives it longer",
+                 --stuck-after or SEEDBED_STUCK_AFTER give it longer",
                 limit.as_secs()
             ),
         }
@@ -81,13 +73,14 @@ impl fmt::Display for End {
 }
 
 /// A worker process, which is started when it is needed, and again after it has ended.
-pub struct Worker<'a> {
-    options: &'a Options,
+pub struct Worker<Request, Reply> {
+    program: Program,
     process: Option<Process>,
     /// Requests without a reply, the oldest first: the process is at that.
     waiting: VecDeque<Request>,
     /// When the process began with the oldest.
     since: Instant,
+    reply: PhantomData<fn() -> Reply>,
 }
 
 struct Process {
@@ -96,12 +89,14 @@ struct Process {
     replies: ChildStdout,
     /// What was read of the reply to come.
     read: Vec<u8>,
+    /// Whether its next line is a reply.
+    is_ready: bool,
 }
 
-impl<'a> Worker<'a> {
+impl<Request: Serialize, Reply: DeserializeOwned> Worker<Request, Reply> {
     /// Starts no process yet.
-    pub fn new(options: &'a Options) -> Self {
-        Self { options, process: None, waiting: VecDeque::new(), since: now() }
+    pub fn new(program: Program) -> Self {
+        Self { program, process: None, waiting: VecDeque::new(), since: now(), reply: PhantomData }
     }
 
     /// Makes one run.
@@ -131,8 +126,8 @@ impl<'a> Worker<'a> {
     /// # Errors
     /// No process can be started.
     pub fn receive(&mut self) -> io::Result<Result<Reply, End>> {
-        let ends = self.since + self.options.stuck_after;
-        let limit = self.options.stuck_after;
+        let limit = self.program.stuck_after;
+        let ends = self.since + limit;
         let replied = self.process()?.read_until(ends, limit)?;
         self.waiting.pop_front();
         if replied.is_err() {
@@ -149,43 +144,53 @@ impl<'a> Worker<'a> {
     fn process(&mut self) -> io::Result<&mut Process> {
         match &mut self.process {
             Some(_) => {}
-            none => *none = Some(Process::start(self.options.silent)?),
+            none => *none = Some(Process::start(&self.program)?),
         }
         Ok(self.process.as_mut().expect("it was just started"))
     }
 }
 
 impl Process {
-    fn start(silent: bool) -> io::Result<Self> {
-        // This very program, also if its file was built anew meanwhile.
-        let mut command = Command::new(PathBuf::from("/proc/self/exe"));
-        command.arg0("seedbed").arg("work").stdin(Stdio::piped()).stdout(Stdio::piped());
-        // Each run reuses the memory that the run before it freed: returning a page to the kernel in between costs as much as a call.
-        command.env("MIMALLOC_PURGE_DELAY", "-1");
-        if silent {
+    fn start(program: &Program) -> io::Result<Self> {
+        let path = this_program()?;
+        let mut command = Command::new(&path);
+        command.arg0(std::env::args_os().next().unwrap_or_default());
+        command.args(&program.arguments).envs(program.variables.iter().cloned());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        if program.is_silent {
             command.stderr(Stdio::null());
         }
         let mut child = command.spawn().map_err(|cause| {
-            io::Error::new(cause.kind(), format!("failed to start a worker process from /proc/self/exe: {cause}"))
+            let path = path.display();
+            io::Error::new(cause.kind(), format!("failed to start a worker process from {path}: {cause}"))
         })?;
         let requests = child.stdin.take().expect("a pipe was asked for");
         let replies = child.stdout.take().expect("a pipe was asked for");
-        Ok(Self { child, requests, replies, read: Vec::new() })
+        Ok(Self { child, requests, replies, read: Vec::new(), is_ready: false })
     }
 
     /// A process that has ended takes nothing; whoever waits for the reply finds out.
-    fn write(&mut self, request: &Request) {
+    fn write(&mut self, request: &impl Serialize) {
         let mut line = serde_json::to_vec(request).expect("a request becomes JSON");
         line.push(b'\n');
         let _ = self.requests.write_all(&line);
     }
 
-    fn read_until(&mut self, ends: Instant, limit: Duration) -> io::Result<Result<Reply, End>> {
+    fn read_until<Reply: DeserializeOwned>(
+        &mut self,
+        ends: Instant,
+        limit: Duration,
+    ) -> io::Result<Result<Reply, End>> {
         let mut looked_at = 0;
         loop {
             if let Some(length) = self.read[looked_at..].iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.read.drain(..=looked_at + length).collect();
-                return Ok(Ok(serde_json::from_slice(&line)?));
+                if self.is_ready {
+                    return Ok(Ok(serde_json::from_slice(&line)?));
+                }
+                self.is_ready = line.trim_ascii_end() == READY;
+                looked_at = 0;
+                continue;
             }
             looked_at = self.read.len();
             let left = ends.saturating_duration_since(now());
@@ -197,7 +202,11 @@ impl Process {
             let mut bytes = [0; 1 << 13];
             let count = self.replies.read(&mut bytes)?;
             if count == 0 {
-                return Ok(Err(end_of(self.child.wait()?)));
+                let status = self.child.wait()?;
+                if self.is_ready {
+                    return Ok(Err(end_of(status)));
+                }
+                return Err(io::Error::other(format!("a worker process ended before it took a request: {status}")));
             }
             self.read.extend_from_slice(&bytes[..count]);
         }
@@ -217,6 +226,11 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// This very program, also if its file was built anew meanwhile.
+fn this_program() -> io::Result<PathBuf> {
+    if cfg!(target_os = "linux") { Ok(PathBuf::from("/proc/self/exe")) } else { std::env::current_exe() }
 }
 
 fn end_of(status: ExitStatus) -> End {

@@ -1,28 +1,23 @@
-//! Runs in processes of their own. A system under test that exits, aborts, overflows its stack, runs out of memory or spins
-//! ends one worker process; the exploration goes on and names the seed.
+//! Runs in worker processes (see [`seedbed::worker`]): what a run of the contact cache is asked for, and what comes of it.
 //!
-//! - here: what a worker process does. It reads requests from its standard input, one JSON value a line, and answers each with
-//!   a line, in their order.
-//! - `process`: the side that starts worker processes, and tells how they ended.
+//! - here: requests, replies, and the worker's side.
 //! - `planted`: ends for the tests of all this.
 
 mod planted;
-mod process;
 
 use std::{
-    io::{self, BufRead, BufWriter, Write},
+    io::{self, BufWriter, Write},
     path::PathBuf,
+    time::Duration,
 };
 
-use rustix::process::{Resource, Rlimit};
+use seedbed::worker::{self, Program};
+pub use seedbed::worker::{End, MEMORY_BYTES_MAX};
 use serde::{Deserialize, Serialize};
 
-pub use self::{
-    planted::{Planted, PlantedRun},
-    process::{End, Options, Worker},
-};
+pub use self::planted::{Planted, PlantedRun};
 use crate::{
-    explore::{Common, Outcomes, Task, judge_scenario},
+    explore::{Common, Outcomes, Selection, Task, judge_scenario},
     history::History,
     report::pcap,
     runner::{self, Panicked},
@@ -30,9 +25,39 @@ use crate::{
     world::net::Capture,
 };
 
-/// Address space of a worker process, in bytes. A run uses some hundred megabytes at most; one that grows without bound ends
-/// here, before the machine swaps. Address space rather than resident memory, which Linux does not limit.
-pub const MEMORY_BYTES_MAX: u64 = 4 << 30;
+/// A worker process that makes runs of the contact cache.
+pub type Worker = worker::Worker<Request, Reply>;
+
+/// How worker processes are started, and what is taken of them.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How long a run may take on the machine's clock.
+    pub stuck_after: Duration,
+    /// Runs that end their process, in tests.
+    pub planted: Vec<PlantedRun>,
+    /// Whether panics and other words of the runs are thrown away rather than shown on standard error.
+    pub silent: bool,
+}
+
+impl Options {
+    /// A worker process that is not started yet.
+    pub fn worker(&self) -> Worker {
+        // Each run reuses the memory that the run before it freed: returning a page to the kernel in between costs as much as a call.
+        let variables = vec![("MIMALLOC_PURGE_DELAY".to_owned(), "-1".to_owned())];
+        let (arguments, stuck_after, is_silent) = (vec!["work".to_owned()], self.stuck_after, self.silent);
+        Worker::new(Program { arguments, variables, stuck_after, is_silent })
+    }
+
+    /// A request for a run, with the end that is planted in it.
+    pub fn request(&self, what: What) -> Request {
+        let seed = match &what {
+            What::Task((_, seed), _) => *seed,
+            What::Scenario(scenario, _) | What::Shown(scenario, ..) => scenario.seed,
+        };
+        let planted = self.planted.iter().find(|planted| planted.seed == seed).map(|planted| planted.planted);
+        Request { what, planted }
+    }
+}
 
 /// One run to make.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -49,10 +74,10 @@ pub struct Request {
 pub enum What {
     /// The run of a seed.
     Task(Task, Common),
-    /// The run of a scenario.
-    Scenario(Box<Scenario>),
+    /// The run of a scenario, judged by these guarantees.
+    Scenario(Box<Scenario>, Selection),
     /// The same. The history is wanted as well, and what crossed the network in this file, if one is named.
-    Shown(Box<Scenario>, Option<PathBuf>),
+    Shown(Box<Scenario>, Selection, Option<PathBuf>),
 }
 
 /// What came of a run.
@@ -71,32 +96,24 @@ pub struct Reply {
 /// # Errors
 /// The standard streams cannot be used.
 pub fn serve() -> io::Result<()> {
-    // A process that started this one and is gone can end no run that spins.
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-    let limit = Rlimit { current: Some(MEMORY_BYTES_MAX), maximum: Some(MEMORY_BYTES_MAX) };
-    rustix::process::setrlimit(Resource::As, limit)?;
-    // What the system under test prints must not pass for a reply.
-    let mut replies = BufWriter::new(std::fs::File::from(rustix::io::dup(io::stdout())?));
-    rustix::stdio::dup2_stdout(io::stderr())?;
-    for line in io::stdin().lock().lines() {
-        let Request { what, planted } = serde_json::from_str(&line?)?;
+    worker::serve(|Request { what, planted }| {
         if let Some(planted) = planted {
             planted.happen();
         }
-        serde_json::to_writer(&mut replies, &reply(what))?;
-        replies.write_all(b"\n")?;
-        replies.flush()?;
-    }
-    Ok(())
+        reply(what)
+    })
 }
 
 fn reply(what: What) -> Reply {
-    let (scenario, traffic, is_shown) = match what {
-        What::Task(task, common) => (common.scenario(task), None, false),
-        What::Scenario(scenario) => (*scenario, None, false),
-        What::Shown(scenario, traffic) => (*scenario, traffic, true),
+    let (scenario, selection, traffic, is_shown) = match what {
+        What::Task(task, common) => (common.scenario(task), common.selection, None, false),
+        What::Scenario(scenario, selection) => (*scenario, selection, None, false),
+        What::Shown(scenario, selection, traffic) => (*scenario, selection, traffic, true),
     };
-    let (outcome, history) = judge_scenario(&scenario);
+    let (mut outcome, history) = judge_scenario(&scenario);
+    if let Ok(outcomes) = &mut outcome {
+        selection.keep_judgements(&mut outcomes.judgements);
+    }
     let packets = traffic.map(|path| write_traffic(&scenario, &path).map_err(|cause| cause.to_string()));
     Reply { outcome, history: history.filter(|_| is_shown), packets }
 }
