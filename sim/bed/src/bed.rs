@@ -6,9 +6,10 @@ use seedbed_world::{Host, SimEnv, seed::Seed};
 
 use crate::{
     checkers::Checker,
+    coverage::CoveragePoint,
     faults::{Faults, Frame},
     redis_host,
-    run::{COMES_BACK, NO_PANIC, REDIS_SUFFICES},
+    run::{COMES_BACK, NO_PANIC, REDIS_SUFFICES, RUN_ENDS},
     scenario::{Scenario, ScenarioOf},
     system::{Plan, Workload},
 };
@@ -26,7 +27,7 @@ pub(crate) struct Server {
 
 /// A workload with what is around it. Clones share its parts.
 ///
-/// Two checks are always made: `no panic`, and `comes back` (after everything has healed every instance is open, comes to rest,
+/// Three checks are always made: `run ends` (it neither ends its process nor spins; in worker processes), `no panic`, and `comes back` (after everything has healed every instance is open, comes to rest,
 /// answers what it is asked, and closes). Where there is a Redis: `redis suffices` (it had every command that it was asked for).
 pub struct Bed<W: Workload> {
     pub(crate) workload: Arc<W>,
@@ -34,6 +35,7 @@ pub struct Bed<W: Workload> {
     pub(crate) servers: Vec<Server>,
     pub(crate) faults: Faults,
     pub(crate) checkers: Vec<Arc<dyn Checker<W>>>,
+    pub(crate) points: Vec<CoveragePoint<W>>,
 }
 
 impl<W: Workload> Clone for Bed<W> {
@@ -44,6 +46,7 @@ impl<W: Workload> Clone for Bed<W> {
             servers: self.servers.clone(),
             faults: self.faults.clone(),
             checkers: self.checkers.clone(),
+            points: self.points.clone(),
         }
     }
 }
@@ -51,8 +54,14 @@ impl<W: Workload> Clone for Bed<W> {
 impl<W: Workload> Bed<W> {
     /// The workload alone: no servers, every kind of fault, no checkers but those that are always made.
     pub fn new(workload: W) -> Self {
-        let (servers, checkers) = (Vec::new(), Vec::new());
-        Self { workload: Arc::new(workload), has_redis: false, servers, faults: Faults::all(), checkers }
+        Self {
+            workload: Arc::new(workload),
+            has_redis: false,
+            servers: Vec::new(),
+            faults: Faults::all(),
+            checkers: Vec::new(),
+            points: Vec::new(),
+        }
     }
 
     /// With a simulated Redis, at `redis://redis:6379`.
@@ -105,7 +114,7 @@ impl<W: Workload> Bed<W> {
     pub fn guarantees(&self) -> Vec<String> {
         let given = self.checkers.iter().map(|checker| checker.name().to_owned());
         let of_redis = self.has_redis.then(|| REDIS_SUFFICES.to_owned());
-        [NO_PANIC, COMES_BACK].map(ToOwned::to_owned).into_iter().chain(of_redis).chain(given).collect()
+        [RUN_ENDS, NO_PANIC, COMES_BACK].map(ToOwned::to_owned).into_iter().chain(of_redis).chain(given).collect()
     }
 
     /// The scenario of a seed.

@@ -15,10 +15,12 @@ use crate::{
     bed::Bed,
     explore::Exploration,
     history::Log,
-    run::Run,
+    player::Place,
+    run::{Counts, Run},
     scenario::{ScenarioOf, bed_of},
     system::Workload,
-    testing::{SHRINK_RUNS_MAX, scenario_of, size},
+    testing::{SHRINK_RUNS_MAX, STUCK_SECONDS, scenario_of, size},
+    worker::Program,
 };
 
 /// Makes the `main` of a program that runs these beds: each a function without arguments that returns a [`Bed`], or a name and a
@@ -61,14 +63,18 @@ pub trait AnyBed: sealed::Sealed {
     /// The names of its guarantees.
     fn guarantees(&self) -> Vec<String>;
     /// The names of its kinds of faults, without those that have nothing to strike in it.
-    fn faults(&self) -> Vec<&'static str>;
+    fn faults(&self) -> Vec<String>;
+    /// The names of its coverage points.
+    fn points(&self) -> Vec<String>;
     /// Plays seeds, and prints what was found.
     #[doc(hidden)]
     fn run(&self, name: &str, arguments: &RunArguments) -> Result<Code, String>;
     #[doc(hidden)]
-    fn replay(&self, name: &str, seed_or_file: &str, history: Option<&Path>) -> Result<Code, String>;
+    fn replay(&self, name: &str, replayed: &ReplayArguments) -> Result<Code, String>;
     #[doc(hidden)]
     fn shrink(&self, name: &str, seed_or_file: &str, out: &Path) -> Result<Code, String>;
+    #[doc(hidden)]
+    fn work(&self, narrowing: &Narrowing) -> Result<Code, String>;
     #[doc(hidden)]
     fn check(&self, file: &Path) -> Result<Code, String>;
     #[doc(hidden)]
@@ -108,15 +114,12 @@ enum Command {
     List,
     /// Play seeds and check them
     Run(RunArguments),
-    /// Play one seed or replay file, and tell its history
+    /// Play one seed or replay file, and print its history
     Replay {
-        /// A seed, or a replay file
-        seed_or_file: String,
         #[command(flatten)]
         bed: OfBed,
-        /// Write the history to this file, one event a line
-        #[arg(long, value_name = "FILE")]
-        history: Option<PathBuf>,
+        #[command(flatten)]
+        replayed: ReplayArguments,
     },
     /// Leave out of a failing run what its violation does not need, and write a replay file
     Shrink {
@@ -146,6 +149,14 @@ enum Command {
         #[arg(long, default_value_t = 100)]
         seeds: u64,
     },
+    /// Play runs for another process: requests from standard input, replies to standard output
+    #[command(hide = true)]
+    Work {
+        #[command(flatten)]
+        bed: OfBed,
+        #[command(flatten)]
+        narrowing: Narrowing,
+    },
 }
 
 #[derive(Args)]
@@ -171,18 +182,43 @@ pub struct RunArguments {
     /// Seeds for so many minutes of the machine's time, instead of a number of seeds
     #[arg(long = "for", env = "SEEDBED_MINUTES", value_name = "MINUTES")]
     minutes: Option<u64>,
-    /// Of the bed's own checkers run only these, separated by commas. The checks of every run are made in any case
-    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
-    guarantees: Vec<String>,
-    /// Draw only these kinds of faults, separated by commas
-    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
-    faults: Vec<String>,
+    #[command(flatten)]
+    narrowing: Narrowing,
+    /// End a run that takes longer than so many seconds on the machine's clock
+    #[arg(long, env = "SEEDBED_STUCK_AFTER", value_name = "SECONDS", default_value_t = STUCK_SECONDS,
+        value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    stuck_after: u64,
     /// The folder for replay files of failures
     #[arg(long, env = "SEEDBED_OUT", value_name = "FOLDER", default_value = "target/seedbed")]
     out: PathBuf,
     /// Tell what was found as JSON
     #[arg(long)]
     json: bool,
+}
+
+/// Which part of a bed.
+#[derive(Args, Clone, Debug, Default)]
+#[doc(hidden)]
+pub struct Narrowing {
+    /// Of the bed's own checkers run only these, separated by commas. The checks of every run are made in any case
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    guarantees: Vec<String>,
+    /// Only faults of these kinds, separated by commas. Of a replay file, all others are left out
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    faults: Vec<String>,
+}
+
+/// What to replay.
+#[derive(Args, Clone, Debug, Default)]
+#[doc(hidden)]
+pub struct ReplayArguments {
+    /// A seed, or a replay file
+    pub seed_or_file: String,
+    #[command(flatten)]
+    pub narrowing: Narrowing,
+    /// Write the history to this file, one event a line
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
 }
 
 /// The `main` of a program with these beds.
@@ -203,11 +239,11 @@ fn dispatch(command: Command, beds: &[(&str, &dyn AnyBed)]) -> Result<Code, Stri
     match command {
         Command::List => {
             for (name, bed) in beds {
-                say(&format!(
-                    "{name}\n  guarantees: {}\n  faults: {}",
-                    bed.guarantees().join(", "),
-                    bed.faults().join(", ")
-                ));
+                let lists =
+                    [("guarantees", bed.guarantees()), ("faults", bed.faults()), ("coverage points", bed.points())];
+                let lists = lists.into_iter().filter(|(_, names)| !names.is_empty());
+                let lines = lists.map(|(what, names)| format!("\n  {what}: {}", names.join(", ")));
+                say(&format!("{name}{}", lines.collect::<String>()));
             }
             Ok(Code::Passed)
         }
@@ -223,9 +259,9 @@ fn dispatch(command: Command, beds: &[(&str, &dyn AnyBed)]) -> Result<Code, Stri
             }
             Ok(worst)
         }
-        Command::Replay { seed_or_file, bed, history } => {
-            let (name, bed) = of(beds, bed.bed.as_deref(), &seed_or_file)?;
-            bed.replay(name, &seed_or_file, history.as_deref())
+        Command::Replay { bed, replayed } => {
+            let (name, bed) = of(beds, bed.bed.as_deref(), &replayed.seed_or_file)?;
+            bed.replay(name, &replayed)
         }
         Command::Shrink { seed_or_file, bed, out } => {
             let (name, bed) = of(beds, bed.bed.as_deref(), &seed_or_file)?;
@@ -233,6 +269,7 @@ fn dispatch(command: Command, beds: &[(&str, &dyn AnyBed)]) -> Result<Code, Stri
         }
         Command::Check { file, bed } => one(beds, bed.bed.as_deref())?.1.check(&file),
         Command::Determinism { bed, seed, seeds } => one(beds, bed.bed.as_deref())?.1.determinism(seed, seeds),
+        Command::Work { bed, narrowing } => one(beds, bed.bed.as_deref())?.1.work(&narrowing),
     }
 }
 
@@ -264,13 +301,25 @@ fn program() -> String {
     std::env::args().next().unwrap_or_default()
 }
 
+/// Worker processes of this program, for a part of a bed.
+fn place(name: &str, narrowing: &Narrowing, stuck_after: u64) -> Place {
+    let mut arguments = ["work", "--bed", name].map(ToOwned::to_owned).to_vec();
+    for (option, names) in [("--guarantees", &narrowing.guarantees), ("--faults", &narrowing.faults)] {
+        if !names.is_empty() {
+            arguments.extend([option.to_owned(), names.join(",")]);
+        }
+    }
+    let stuck_after = Duration::from_secs(stuck_after);
+    Place::Workers(Program { arguments, variables: Vec::new(), stuck_after, is_silent: true })
+}
+
 /// Prints to standard output. A reader that has seen enough (`| head`) is no error.
 fn say(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 
 impl<W: Workload> Bed<W> {
-    fn narrowed(&self, arguments: &RunArguments) -> Result<Self, String> {
+    fn narrowed(&self, arguments: &Narrowing) -> Result<Self, String> {
         let mut bed = self.clone();
         if !arguments.guarantees.is_empty() {
             let known = self.guarantees();
@@ -285,13 +334,19 @@ impl<W: Workload> Bed<W> {
         Ok(bed)
     }
 
-    fn save_shrunk(&self, name: &str, scenario: &ScenarioOf<W>, label: &str, out: &Path) -> Result<bool, String> {
-        let Some(small) = self.shrink(scenario, SHRINK_RUNS_MAX) else { return Ok(false) };
-        let run = self.play(&small.scenario);
+    fn save_shrunk(
+        &self,
+        name: &str,
+        place: &Place,
+        scenario: &ScenarioOf<W>,
+        (label, out): (&str, &Path),
+    ) -> Result<bool, String> {
+        let Some(small) = self.shrink_at(place, scenario, SHRINK_RUNS_MAX) else { return Ok(false) };
+        let run = place.heard().player(self).scenario(&small.scenario, true);
         let guarantee = run.violation().map_or("", |(guarantee, ..)| guarantee);
         let file = out.join(format!("{name}-{label}.json"));
         small.scenario.save(name, guarantee, &file).map_err(|error| error.to_string())?;
-        say(&run.text());
+        say(&run.text_of(&small.scenario));
         say(&format!(
             "shrunk in {} runs to {}{}; replay it with: {} replay {}",
             small.runs,
@@ -315,7 +370,7 @@ fn code_of_run<W: Workload>(run: &Run<W>) -> Code {
 fn code_of(explored: &Exploration) -> Code {
     if explored.violations().next().is_some() {
         Code::Violated
-    } else if explored.found.is_empty() && explored.idle().next().is_none() {
+    } else if explored.found.is_empty() && explored.idle().next().is_none() && explored.missed().next().is_none() {
         Code::Passed
     } else {
         Code::Unknown
@@ -327,25 +382,30 @@ impl<W: Workload> AnyBed for Bed<W> {
         Bed::guarantees(self)
     }
 
-    fn faults(&self) -> Vec<&'static str> {
+    fn faults(&self) -> Vec<String> {
         let draw_from = self.scenario(Seed(0));
-        self.faults.of_use(&self.frame(&draw_from.plan))
+        self.faults.of_use(&self.frame(&draw_from.plan)).into_iter().map(ToOwned::to_owned).collect()
+    }
+
+    fn points(&self) -> Vec<String> {
+        self.coverage_points().into_iter().map(ToOwned::to_owned).collect()
     }
 
     fn run(&self, name: &str, arguments: &RunArguments) -> Result<Code, String> {
         if arguments.seeds == 0 && arguments.minutes.is_none() {
             return Err("--seeds is 0: give at least one seed".to_owned());
         }
-        let bed = self.narrowed(arguments)?;
+        let bed = self.narrowed(&arguments.narrowing)?;
+        let place = place(name, &arguments.narrowing, arguments.stuck_after);
         let limit = arguments.minutes.map(|minutes| Duration::from_secs(minutes.saturating_mul(60)));
         let seeds = if limit.is_some() { u64::MAX } else { arguments.seeds };
         let begun = now();
-        let mut explored = bed.explore(arguments.seed, seeds, |_, _| {
+        let mut explored = bed.explore_at(&place, arguments.seed, seeds, |_, _| {
             let is_over = limit.is_some_and(|limit| begun.elapsed() >= limit);
             if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         // A kind that was asked for and has nothing to strike here shows.
-        for kind in &arguments.faults {
+        for kind in &arguments.narrowing.faults {
             explored.faults.entry(kind.clone()).or_default();
         }
         if arguments.json {
@@ -356,16 +416,28 @@ impl<W: Workload> AnyBed for Bed<W> {
         for idle in explored.idle() {
             say(&format!("UNKNOWN: {idle:?} judged nothing in any run"));
         }
+        for missed in explored.missed() {
+            say(&format!("UNKNOWN: no run met {missed:?}"));
+        }
         let first = explored.violations().next().map(|(seed, _)| seed);
         if let Some(seed) = first {
             say(&format!("seed {seed}, shrunk:\n"));
-            bed.save_shrunk(name, &bed.scenario(Seed(seed)), &seed.to_string(), &arguments.out)?;
+            bed.save_shrunk(name, &place, &bed.scenario(Seed(seed)), (&seed.to_string(), &arguments.out))?;
         }
         Ok(code_of(&explored))
     }
 
-    fn replay(&self, name: &str, seed_or_file: &str, history: Option<&Path>) -> Result<Code, String> {
-        let run = self.play(&scenario_of(self, name, seed_or_file)?);
+    fn replay(&self, name: &str, replayed: &ReplayArguments) -> Result<Code, String> {
+        let ReplayArguments { seed_or_file, narrowing, history } = replayed;
+        let bed = self.narrowed(narrowing)?;
+        let mut scenario = if seed_or_file.parse::<Seed>().is_ok() {
+            scenario_of(&bed, name, seed_or_file)?
+        } else {
+            scenario_of(self, name, seed_or_file)?
+        };
+        scenario.faults.retain(|fault| bed.faults.kind(&fault.kind).is_some());
+        // In this process: whoever replays may want a debugger, and sees where it ends.
+        let run = bed.play(&scenario);
         if let Some(file) = history {
             let lines = run.history.events.iter().map(|event| serde_json::to_string(event).expect("plain data") + "\n");
             write(file, &lines.collect::<String>())
@@ -378,10 +450,16 @@ impl<W: Workload> AnyBed for Bed<W> {
     fn shrink(&self, name: &str, seed_or_file: &str, out: &Path) -> Result<Code, String> {
         let scenario = scenario_of(self, name, seed_or_file)?;
         let label = format!("{}-shrunk", scenario.seed);
-        if self.save_shrunk(name, &scenario, &label, out)? {
+        let place = place(name, &Narrowing::default(), STUCK_SECONDS);
+        if self.save_shrunk(name, &place, &scenario, (&label, out))? {
             return Ok(Code::Violated);
         }
         say("nothing to shrink: the run violates nothing");
+        Ok(Code::Passed)
+    }
+
+    fn work(&self, narrowing: &Narrowing) -> Result<Code, String> {
+        self.narrowed(narrowing)?.serve().map_err(|error| format!("a worker process failed: {error}"))?;
         Ok(Code::Passed)
     }
 
@@ -399,7 +477,8 @@ impl<W: Workload> AnyBed for Bed<W> {
         if history.events.is_empty() {
             return Err(format!("history {} holds no events", file.display()));
         }
-        let run = Run::<W> { verdicts: self.verdicts(&history), history, trace: 0 };
+        let (verdicts, counts) = (self.verdicts(&history), Counts::of(self, &history));
+        let run = Run::<W> { verdicts, history, trace: 0, counts };
         say(&run.text());
         Ok(code_of_run(&run))
     }

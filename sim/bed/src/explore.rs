@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::{
     bed::Bed,
     checkers::{Judged, Verdict},
-    history::What,
+    player::Place,
     run::Run,
     system::Workload,
 };
@@ -37,6 +37,8 @@ pub struct Exploration {
     pub guarantees: BTreeMap<String, Tally>,
     /// By kind of fault: how often it came, and how often it had an effect.
     pub faults: BTreeMap<String, (u64, u64)>,
+    /// By coverage point: how many runs met it.
+    pub points: BTreeMap<String, u64>,
     /// Every run in which something did not hold or cannot be said, by seed.
     pub found: BTreeMap<u64, Found>,
 }
@@ -78,6 +80,11 @@ impl Exploration {
         self.guarantees.iter().filter(|(_, tally)| tally.judged == 0).map(|(name, _)| name.as_str())
     }
 
+    /// The coverage points that no run met.
+    pub fn missed(&self) -> impl Iterator<Item = &str> {
+        self.points.iter().filter(|(_, runs)| **runs == 0).map(|(name, _)| name.as_str())
+    }
+
     /// The runs in which something did not hold or cannot be said, a line for each guarantee.
     pub(crate) fn seeds(&self) -> String {
         let mut by_guarantee: BTreeMap<_, Vec<_>> = BTreeMap::new();
@@ -100,21 +107,14 @@ impl Exploration {
 
     fn add<W: Workload>(&mut self, seed: u64, run: &Run<W>) {
         self.runs += 1;
-        let mut kinds = BTreeMap::new();
-        for event in &run.history.events {
-            match &event.what {
-                What::Called { .. } => self.calls += 1,
-                What::FaultBegan { fault, planned, .. } => {
-                    self.faults.entry(planned.kind.clone()).or_default().0 += 1;
-                    kinds.insert(*fault, &planned.kind);
-                }
-                What::FaultEnded { fault, effects } if *effects > 0 => {
-                    if let Some(kind) = kinds.get(fault) {
-                        self.faults.entry((*kind).clone()).or_default().1 += 1;
-                    }
-                }
-                _ => {}
-            }
+        self.calls += run.counts.calls;
+        for (kind, (came, effects)) in &run.counts.faults {
+            let all = self.faults.entry(kind.clone()).or_default();
+            all.0 += came;
+            all.1 += effects;
+        }
+        for point in &run.counts.points {
+            *self.points.entry(point.clone()).or_default() += 1;
         }
         for (name, judged) in &run.verdicts {
             self.guarantees.entry(name.clone()).or_default().add(judged);
@@ -176,30 +176,48 @@ impl fmt::Display for Exploration {
         for (kind, (came, effects)) in &self.faults {
             writeln!(f, "  {kind:<18} {came:>6}  {effects:>6}")?;
         }
+        if !self.points.is_empty() {
+            writeln!(f, "\nCoverage points:  runs that met it")?;
+        }
+        for (name, runs) in &self.points {
+            writeln!(f, "  {runs:>6}  {name}")?;
+        }
         Ok(())
     }
 }
 
 impl<W: Workload> Bed<W> {
-    /// Plays and judges the runs of so many seeds from the first on, as many at a time as the machine has cores. After each run
-    /// `told` may end it: the runs that have begun by then are played to their end.
+    /// Plays and checks the runs of so many seeds from the first on, as many at a time as the machine has cores, in this process.
+    /// After each run `told` may end it: the runs that have begun by then are played to their end.
     pub fn explore(
         &self,
         first: Seed,
         seeds: u64,
         told: impl Fn(Seed, &Run<W>) -> ControlFlow<()> + Sync,
     ) -> Exploration {
+        self.explore_at(&Place::Here, first, seeds, told)
+    }
+
+    pub(crate) fn explore_at(
+        &self,
+        place: &Place,
+        first: Seed,
+        seeds: u64,
+        told: impl Fn(Seed, &Run<W>) -> ControlFlow<()> + Sync,
+    ) -> Exploration {
         let (next, has_ended) = (AtomicU64::new(0), AtomicBool::new(false));
-        let found = Mutex::new(Exploration::default());
+        let points = self.coverage_points().into_iter().map(|name| (name.to_owned(), 0)).collect();
+        let found = Mutex::new(Exploration { points, ..Exploration::default() });
         let at_once = thread::available_parallelism().map_or(1, NonZero::get);
         let work = || {
+            let mut player = place.player(self);
             while !has_ended.load(Ordering::Relaxed) {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 if number >= seeds {
                     return;
                 }
                 let seed = Seed(first.0.wrapping_add(number));
-                let run = self.run(seed);
+                let run = player.seed(seed);
                 if told(seed, &run).is_break() {
                     has_ended.store(true, Ordering::Relaxed);
                 }

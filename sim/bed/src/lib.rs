@@ -43,15 +43,18 @@ struct ReadmeIsTested;
 pub mod bed;
 pub mod checkers;
 pub mod cli;
+mod coverage;
 pub mod explore;
 pub mod faults;
 pub mod history;
+mod player;
 pub mod redis_host;
 pub mod run;
 pub mod scenario;
 pub mod shrink;
 pub mod system;
 pub mod testing;
+pub mod worker;
 
 use seedbed_env::Env as _;
 

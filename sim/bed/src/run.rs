@@ -14,6 +14,7 @@ use std::{
 use madsim::task::AbortHandle;
 use seedbed_env::Env as _;
 use seedbed_world::{Host, SimEnv, Stop, World, isolated, panic_text, seed::Seed};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     bed::Bed,
@@ -25,6 +26,8 @@ use crate::{
     system::{Instance, OpOf, Outcome, Planned, RetOf, System as _, Workload},
 };
 
+/// The guarantee that a run ends by itself, checked in every run that a worker process plays: it neither ends its process nor spins.
+pub const RUN_ENDS: &str = "run ends";
 /// The guarantee that nothing panics, checked in every run.
 pub const NO_PANIC: &str = "no panic";
 /// The guarantee that each instance is back after all faults have ended, checked in every run.
@@ -50,6 +53,40 @@ pub struct Run<W: Workload> {
     pub verdicts: Vec<(String, Judged)>,
     /// The digest of all that crossed the network or reached a disk, with its times.
     pub trace: u64,
+    pub(crate) counts: Counts,
+}
+
+/// How much happened in a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counts {
+    /// Calls that were made.
+    pub(crate) calls: u64,
+    /// By kind of fault: how often it came, and how often it had an effect.
+    pub(crate) faults: BTreeMap<String, (u64, u64)>,
+    /// The coverage points that it met.
+    pub(crate) points: Vec<String>,
+}
+
+impl Counts {
+    pub(crate) fn of<W: Workload>(bed: &Bed<W>, history: &History<W>) -> Self {
+        let (mut counts, mut kinds) = (Self { points: bed.met(history), ..Self::default() }, BTreeMap::new());
+        for event in &history.events {
+            match &event.what {
+                What::Called { .. } => counts.calls += 1,
+                What::FaultBegan { fault, planned, .. } => {
+                    counts.faults.entry(planned.kind.clone()).or_default().0 += 1;
+                    kinds.insert(*fault, &planned.kind);
+                }
+                What::FaultEnded { fault, effects } if *effects > 0 => {
+                    if let Some(kind) = kinds.get(fault) {
+                        counts.faults.entry((*kind).clone()).or_default().1 += 1;
+                    }
+                }
+                _ => {}
+            }
+        }
+        counts
+    }
 }
 
 impl<W: Workload> Run<W> {
@@ -67,6 +104,14 @@ impl<W: Workload> Run<W> {
             Verdict::Unknown { why } => Some((name.as_str(), why.as_str())),
             Verdict::Held | Verdict::Violated { .. } => None,
         })
+    }
+
+    /// The history and the verdicts, for people. Where the process ended without a history, the plan takes its place.
+    pub(crate) fn text_of(&self, scenario: &ScenarioOf<W>) -> String {
+        if self.history.events.is_empty() {
+            return format!("The process ended without a history. What was planned:\n{scenario}{}", self.text());
+        }
+        self.text()
     }
 
     /// The history and the verdicts, for people.
@@ -102,18 +147,14 @@ impl<W: Workload> Bed<W> {
         let (name, scheduler_seed) = (format!("seed {}", scenario.seed), scenario.scheduler_seed);
         let played = isolated(name, scheduler_seed, |runtime| runtime.block_on(play(bed, scenario, its_pen)));
         let history = Log { events: std::mem::take(&mut *pen.events()) };
-        match played {
-            Ok(trace) => {
-                let verdicts =
-                    [(NO_PANIC.to_owned(), Judged::held(1))].into_iter().chain(self.verdicts(&history)).collect();
-                Run { history, verdicts, trace }
-            }
+        let counts = Counts::of(self, &history);
+        let (trace, no_panic, others) = match played {
+            Ok(trace) => (trace, Judged::held(1), self.verdicts(&history)),
             // The history has no end, so the other guarantees cannot be judged by it.
-            Err(panic) => {
-                let verdicts = vec![(NO_PANIC.to_owned(), Judged::violated("", panic_text(&*panic)))];
-                Run { history, verdicts, trace: 0 }
-            }
-        }
+            Err(panic) => (0, Judged::violated("", panic_text(&*panic)), Vec::new()),
+        };
+        let always = [(RUN_ENDS, Judged::held(1)), (NO_PANIC, no_panic)].map(|(name, its)| (name.to_owned(), its));
+        Run { history, verdicts: always.into_iter().chain(others).collect(), trace, counts }
     }
 
     /// The verdicts on the history of a run that did not panic.

@@ -1,7 +1,7 @@
 //! A run as plain data: what is asked and what goes wrong. A file that holds one replays it.
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     bed::Bed,
     faults::PlannedFault,
+    history::Ms,
     system::{OpOf, Plan, Workload},
 };
 
@@ -31,6 +32,23 @@ pub struct Scenario<Op, T> {
     pub plan: Plan<Op, T>,
     /// What goes wrong.
     pub faults: Vec<PlannedFault>,
+}
+
+/// For people: calls and faults in the order of their times.
+impl<Op: fmt::Debug, T> fmt::Display for Scenario<Op, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let calls = self.plan.calls.iter().map(|call| (call.at_us, format!("{:>3}  {:?}", call.instance, call.op)));
+        let faults = self.faults.iter().map(|fault| (fault.start_us, format!("     fault: {fault}")));
+        let mut lines: Vec<_> = calls.chain(faults).collect();
+        lines.sort();
+        for (at_us, line) in lines {
+            writeln!(f, "{:>16}  {line}", Ms(at_us))?;
+        }
+        for call in &self.plan.last {
+            writeln!(f, "{:>16}  {:>3}  {:?}", "at the end", call.instance, call.op)?;
+        }
+        Ok(())
+    }
 }
 
 /// A file with a scenario.

@@ -1,4 +1,5 @@
-//! What `#[seedbed::test]` does: it plays seeds in `cargo test`, and shrinks the first violation.
+//! What `#[seedbed::test]` does: it plays seeds in `cargo test`, and shrinks the first violation. Runs are played in worker
+//! processes, so a system that aborts or spins fails its own test and no other.
 //!
 //! Environment variables say what to do otherwise:
 //!
@@ -9,11 +10,15 @@
 //! | `SEEDBED_MINUTES` | seeds for so many minutes of the machine's time, instead of a number of seeds |
 //! | `SEEDBED_OUT` | the folder for replay files of failures; `target/seedbed` if not set |
 //! | `SEEDBED_REPLAY` | play only the scenario of this replay file |
+//! | `SEEDBED_STUCK_AFTER` | end a run after so many seconds of the machine's time; 60 if not set |
+//! | `SEEDBED_IN_PROCESS` | if `1`: play runs in the process of the test, for a debugger |
 
 use std::{
     env, fmt,
+    io::{self, Write as _},
     ops::ControlFlow,
     path::{Path, PathBuf},
+    process,
     str::FromStr,
     time::{Duration, Instant},
 };
@@ -22,13 +27,19 @@ use seedbed_world::seed::Seed;
 
 use crate::{
     bed::Bed,
+    player::Place,
     run::Run,
     scenario::{Scenario, ScenarioOf},
     system::{Data, Workload},
+    worker::Program,
 };
 
 /// How many runs shrinking may take.
 pub const SHRINK_RUNS_MAX: u64 = 500;
+/// How long a run may take, in seconds of the machine's clock: a thousand times as long as most take.
+pub(crate) const STUCK_SECONDS: u64 = 60;
+/// The variable by which a worker process knows its test.
+const WORKER: &str = "SEEDBED_WORKER";
 
 /// Plays so many seeds of a bed.
 ///
@@ -36,11 +47,19 @@ pub const SHRINK_RUNS_MAX: u64 = 500;
 /// If a run violates a guarantee, or it cannot be said whether it does; and if a variable or a file cannot be used. The message
 /// has what happened, and the command that replays it.
 pub fn check<W: Workload>(name: &str, seeds: u64, bed: &Bed<W>) {
+    if let Some(test) = env::var_os(WORKER) {
+        if test == name {
+            work(bed);
+        }
+        // A worker of another bed of the same test.
+        return;
+    }
+    let place = place(name);
     if let Some(file) = env::var_os("SEEDBED_REPLAY") {
         let file = PathBuf::from(file);
         let scenario = bed.load(name, &file).unwrap_or_else(|error| panic!("{error}"));
-        let run = bed.play(&scenario);
-        assert!(passes(&run), "{}", run.text());
+        let run = place.heard().player(bed).scenario(&scenario, true);
+        assert!(passes(&run), "{}", run.text_of(&scenario));
         return;
     }
     let first = Seed(number("SEEDBED_SEED").unwrap_or(0));
@@ -51,13 +70,13 @@ pub fn check<W: Workload>(name: &str, seeds: u64, bed: &Bed<W>) {
     assert!(seeds > 0, "SEEDBED_SEEDS is 0: give at least one seed");
     let begun = now();
     let is_over = || limit.is_some_and(|limit| begun.elapsed() >= limit);
-    let explored = bed.explore(first, seeds, |_, run| {
+    let explored = bed.explore_at(&place, first, seeds, |_, run| {
         if passes(run) && !is_over() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
     if let Some((seed, found)) = explored.found.first_key_value() {
         let (seed, runs) = (Seed(*seed), explored.runs);
         let message = if found.is_violation {
-            shrunk(name, bed, seed, runs)
+            shrunk(name, bed, &place, seed, runs)
         } else {
             format!("seed {seed}: it cannot be said whether {} holds: {}", found.guarantee, found.what)
         };
@@ -70,6 +89,34 @@ pub fn check<W: Workload>(name: &str, seeds: u64, bed: &Bed<W>) {
             explored.runs
         );
     }
+    if let Some(missed) = explored.missed().next().filter(|_| explored.runs >= enough) {
+        panic!("{name}: none of {} runs met the coverage point {missed:?}: plan for it", explored.runs);
+    }
+}
+
+/// Serves runs to the process of the test, and ends with it.
+fn work<W: Workload>(bed: &Bed<W>) -> ! {
+    let served = bed.serve();
+    if let Err(error) = &served {
+        let _ = writeln!(io::stderr(), "error: a worker process failed: {error}");
+    }
+    process::exit(i32::from(served.is_err()))
+}
+
+/// In worker processes: the same test program, which runs this test alone.
+fn place(name: &str) -> Place {
+    if env::var_os("SEEDBED_IN_PROCESS").is_some_and(|value| value == "1") {
+        return Place::Here;
+    }
+    // Without the name of the crate, as the test harness has it.
+    let test = name.split_once("::").map_or(name, |(_, test)| test);
+    let options = ["--exact", "--include-ignored", "--nocapture", "--test-threads=1"];
+    Place::Workers(Program {
+        arguments: [test].into_iter().chain(options).map(ToOwned::to_owned).collect(),
+        variables: vec![(WORKER.to_owned(), name.to_owned())],
+        stuck_after: Duration::from_secs(number("SEEDBED_STUCK_AFTER").unwrap_or(STUCK_SECONDS)),
+        is_silent: true,
+    })
 }
 
 fn passes<W: Workload>(run: &Run<W>) -> bool {
@@ -77,18 +124,17 @@ fn passes<W: Workload>(run: &Run<W>) -> bool {
 }
 
 /// Shrinks the run of a seed, writes its replay file, and says what happened.
-fn shrunk<W: Workload>(name: &str, bed: &Bed<W>, seed: Seed, runs: u64) -> String {
+fn shrunk<W: Workload>(name: &str, bed: &Bed<W>, place: &Place, seed: Seed, runs: u64) -> String {
     let whole = bed.scenario(seed);
-    let small = bed.shrink(&whole, SHRINK_RUNS_MAX);
+    let small = bed.shrink_at(place, &whole, SHRINK_RUNS_MAX);
     let scenario = small.map_or_else(|| whole.clone(), |small| small.scenario);
-    let run = bed.play(&scenario);
+    let run = place.heard().player(bed).scenario(&scenario, true);
     let guarantee = run.violation().map_or("", |(guarantee, ..)| guarantee);
     let file = out().join(format!("{}-{seed}.json", name.replace("::", "-")));
     let saved = save(name, guarantee, &scenario, &file);
-    let [whole, small] = [size(&whole), size(&scenario)];
+    let ([whole, small], text) = ([size(&whole), size(&scenario)], run.text_of(&scenario));
     format!(
-        "seed {seed} violates {guarantee:?} (run {runs} of this test); {whole}, shrunk to {small}:\n\n{}\n{saved}",
-        run.text()
+        "seed {seed} violates {guarantee:?} (run {runs} of this test); {whole}, shrunk to {small}:\n\n{text}\n{saved}"
     )
 }
 

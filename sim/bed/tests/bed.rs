@@ -2,13 +2,14 @@
 
 use std::{
     collections::BTreeMap,
+    ops::ControlFlow,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use seedbed::{
     Bed, Budget, Faults, Host, Instance, Outcome, Plan, Planned, Seed, SimEnv, Stream, System, Workload, always,
-    cli::{AnyBed, Code},
+    cli::{AnyBed, Code, ReplayArguments},
     connect, deadline,
     env::{Disk as _, DiskFile as _, Env as _, Listener as _, Network as _, timeout},
     eventually_after_heal,
@@ -39,6 +40,8 @@ enum Op {
     Hang,
     /// Panic.
     Panic,
+    /// End the process.
+    Abort,
 }
 
 /// What it does wrong.
@@ -94,6 +97,7 @@ impl System for Small {
             Op::Clock => Outcome::Ok(self.env.wall_ms()),
             Op::Hang => std::future::pending().await,
             Op::Panic => panic!("asked to"),
+            Op::Abort => std::process::abort(),
         }
     }
 
@@ -269,7 +273,43 @@ fn a_guarantee_that_never_judged_anything_has_not_passed() {
             seedbed::Judged::held(0)
         }
     }
-    seedbed::testing::check("bed::idle", 5, &bed_of(&[Op::Echo], Wrong::default()).check(Judges));
+    let name = "bed::a_guarantee_that_never_judged_anything_has_not_passed";
+    seedbed::testing::check(name, 5, &bed_of(&[Op::Echo], Wrong::default()).check(Judges));
+}
+
+#[test]
+fn a_coverage_point_is_counted_and_missed() {
+    let bed = bed_of(&[Op::Clock], Wrong::default())
+        .covers("a call", |history| !history.calls().is_empty())
+        .covers("a call without an answer", |history| history.calls().iter().any(|call| call.returned.is_none()));
+    let explored = bed.clone().faults(Faults::none()).explore(Seed(0), 4, |_, _| ControlFlow::Continue(()));
+    assert_eq!(explored.points.values().collect::<Vec<_>>(), [&4, &0]);
+    assert_eq!(explored.missed().collect::<Vec<_>>(), ["a call without an answer"]);
+    assert!(explored.to_string().contains("Coverage points:"), "{explored}");
+}
+
+#[seedbed::test(seeds = 3)]
+#[should_panic(expected = "none of 3 runs met the coverage point \"a second server\": plan for it")]
+fn a_test_whose_runs_miss_a_coverage_point_fails() -> Bed<Calls> {
+    bed_of(&[Op::Clock], Wrong::default()).covers("a second server", |_| false)
+}
+
+#[seedbed::test(seeds = 3)]
+#[should_panic(expected = "shrunk to 1 call and 0 faults:\n\nThe process ended without a history. What was planned:")]
+fn a_system_that_aborts_fails_its_own_test() -> Bed<Calls> {
+    bed_of(&[Op::Abort], Wrong::default())
+}
+
+#[test]
+fn a_worker_that_is_no_test_of_the_program_is_unknown_and_has_a_cure() {
+    let checked = std::panic::catch_unwind(|| {
+        seedbed::testing::check("bed::no_such_test", 1, &bed_of(&[Op::Clock], Wrong::default()));
+    });
+    let message = checked.unwrap_err().downcast::<String>().expect("a formatted message");
+    assert!(
+        message.contains("ended before it took a request") && message.contains("SEEDBED_IN_PROCESS=1"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -281,7 +321,9 @@ fn a_saved_history_is_judged_as_its_run_was() {
         (&[Op::Lacks], Wrong::default(), Code::Unknown),
     ] {
         let bed = bed_of(ops, wrong);
-        assert_eq!(AnyBed::replay(&bed, "small", "0", Some(&file)), Ok(code));
+        let replayed =
+            ReplayArguments { seed_or_file: "0".to_owned(), history: Some(file.clone()), ..ReplayArguments::default() };
+        assert_eq!(AnyBed::replay(&bed, "small", &replayed), Ok(code));
         assert_eq!(AnyBed::check(&bed, &file), Ok(code), "{ops:?}");
     }
     std::fs::remove_file(&file).unwrap();
@@ -437,6 +479,9 @@ fn kinds_and_checkers_are_named_once_and_found_by_their_names() {
     assert!(error.starts_with("no kind of faults is called \"clash\": there are partition, "), "{error}");
     assert_eq!(Faults::all().only(&["crash".to_owned()]).unwrap().names(), ["crash"]);
     assert!(std::panic::catch_unwind(|| Faults::all().without("clash")).is_err());
-    assert_eq!(bed().check(deadline(1)).guarantees(), ["no panic", "comes back", "redis suffices", "deadline"]);
+    assert_eq!(
+        bed().check(deadline(1)).guarantees(),
+        ["run ends", "no panic", "comes back", "redis suffices", "deadline"]
+    );
     assert_eq!(Host::Instance(3).to_string(), "3");
 }
