@@ -102,7 +102,7 @@ fn child(
     let mut child = Command::new(seedbed)
         .args(["hashes", "--workload", workload.name(), "--jobs", jobs])
         .args(["--seed", &base.to_string(), "--seeds", &seeds.to_string()])
-        .args(common.arguments().split_whitespace())
+        .args(common.arguments())
         .env("RUST_LOG", log)
         // The log is not what is compared; without one, an error there is for the reader.
         .stderr(if log == "off" { Stdio::inherit() } else { Stdio::null() })

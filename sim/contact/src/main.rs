@@ -33,7 +33,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use seedbed_contact::{
     bench::{self, instructions},
     determinism,
-    explore::{Common, Judged, Summary, Tasks, explore, floors::Floors, replay_command},
+    explore::{Common, Guarantees, Judged, Kinds, Selection, Summary, Tasks, explore, floors::Floors, replay_command},
     marks, mutants,
     report::{ExitCode, summary},
     seed::Seed,
@@ -115,7 +115,7 @@ struct Explore {
     workers: WorkerArguments,
     /// Fail if a kind of fault never came, or never had an effect that a client could see, a mark was never reached, or a
     /// checker judged less than its floor in `sim/contact/floors.json`
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["guarantees", "faults"])]
     require_coverage: bool,
     /// Tell runs by verdict and the account of what was judged and excused as JSON, by workload and guarantee, and no report
     #[arg(long, conflicts_with_all = ["require_coverage", "marks"])]
@@ -134,11 +134,24 @@ pub(crate) struct CommonArguments {
     /// Let faults go beyond what every guarantee survives, and judge only those that still hold
     #[arg(long)]
     beyond_budget: bool,
+    /// Check only these guarantees, separated by commas: `G5,session`
+    #[arg(long, value_name = "NAMES")]
+    guarantees: Option<Guarantees>,
+    /// Only faults of these kinds, separated by commas; `list` names them. All others are left out of the plan
+    #[arg(long, value_name = "NAMES")]
+    faults: Option<Kinds>,
+}
+
+impl CommonArguments {
+    pub(crate) fn selection(self) -> Selection {
+        Selection::new(self.guarantees, self.faults)
+    }
 }
 
 impl From<CommonArguments> for Common {
-    fn from(CommonArguments { subject, beyond_budget }: CommonArguments) -> Self {
-        Self { subject, beyond_budget }
+    fn from(arguments: CommonArguments) -> Self {
+        let CommonArguments { subject, beyond_budget, .. } = arguments;
+        Self { subject, beyond_budget, selection: arguments.selection() }
     }
 }
 

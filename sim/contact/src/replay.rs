@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use clap::Args;
 use seedbed_contact::{
-    explore::{Common, Judged, Unjudged, replay_file_command, worst},
+    explore::{Common, Judged, Selection, Unjudged, replay_file_command, worst},
     report::{ExitCode, timeline, word},
     scenario::{ReplayFile, Scenario},
     seed::Seed,
@@ -64,8 +64,9 @@ pub(crate) fn replay(arguments: &Replay) -> Result<ExitCode, BadInput> {
         tell!("wrote {}", path.display());
     }
     let options = arguments.workers.options();
-    let what = What::Shown(Box::new(scenario.clone()), arguments.pcap.clone());
-    let Reply { outcome, history, packets } = match Worker::new(&options).run(options.request(what))? {
+    let selection = arguments.common.selection();
+    let what = What::Shown(Box::new(scenario.clone()), selection, arguments.pcap.clone());
+    let Reply { outcome, history, packets } = match options.worker().run(options.request(what))? {
         Ok(reply) => reply,
         Err(end) => {
             say!("ENDED: seed {} of {}: {end}", scenario.seed, scenario.workload);
@@ -124,7 +125,9 @@ fn scenario_of(what: &str, workload: Option<Workload>, common: CommonArguments) 
             for difference in file.differences() {
                 tell!("warning: {what}: {difference}; the run may differ");
             }
-            Ok(file.scenario)
+            let mut scenario = file.scenario;
+            common.selection().keep_faults(&mut scenario.faults);
+            Ok(scenario)
         }
     }
 }
@@ -134,8 +137,8 @@ pub(crate) fn shrink_run(arguments: &Shrink) -> Result<ExitCode, BadInput> {
     let scenario = scenario_of(&arguments.what, arguments.workload, arguments.common)?;
     // Thousands of candidates would each print their panics.
     let options = Options { silent: true, ..arguments.workers.options() };
-    let mut worker = Worker::new(&options);
-    let judged = judge(&mut worker, &options, &scenario)?;
+    let (mut worker, selection) = (options.worker(), arguments.common.selection());
+    let judged = judge(&mut worker, &options, selection, &scenario)?;
     let Some(target) = Target::of(&judged, &scenario) else {
         let worst = judged.worst();
         say!("{}: no guarantee is broken, so there is no violation to keep", word(&worst));
@@ -147,7 +150,7 @@ pub(crate) fn shrink_run(arguments: &Shrink) -> Result<ExitCode, BadInput> {
     ReplayFile::of(scenario.clone()).write(&path)?;
     tell!("{}: {target}", sizes(&scenario));
     let mut judge = |candidate: &Scenario| {
-        judge(&mut worker, &options, candidate).unwrap_or_else(|error| {
+        judge(&mut worker, &options, selection, candidate).unwrap_or_else(|error| {
             tell!("error: {error}");
             std::process::exit(ExitCode::BadInput.into())
         })
@@ -163,8 +166,8 @@ pub(crate) fn shrink_run(arguments: &Shrink) -> Result<ExitCode, BadInput> {
     Ok(if matches!(judged.outcome, Err(Unjudged::Ended(_))) { ExitCode::RunEnded } else { ExitCode::Violation })
 }
 
-fn judge(worker: &mut Worker<'_>, options: &Options, scenario: &Scenario) -> io::Result<Judged> {
-    let outcome = match worker.run(options.request(What::Scenario(Box::new(scenario.clone()))))? {
+fn judge(worker: &mut Worker, options: &Options, selection: Selection, scenario: &Scenario) -> io::Result<Judged> {
+    let outcome = match worker.run(options.request(What::Scenario(Box::new(scenario.clone()), selection)))? {
         Ok(reply) => reply.outcome.map_err(Unjudged::from),
         Err(end) => Err(end.into()),
     };

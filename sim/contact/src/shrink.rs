@@ -7,12 +7,14 @@
 //! Shrinking never leaves the budget of faults (`faults::budget`): its rules forbid pairs of faults that are too near to each
 //! other, and a candidate has fewer faults, which end earlier, and clocks that are less wrong.
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{fmt, sync::Arc};
+
+use seedbed::shrink::Reducer;
 
 use crate::{
     checker::{Guarantee, Verdict},
     explore::Judged,
-    faults::{NamedInstances, PlannedFault, Trigger},
+    faults::{NamedInstances, Trigger},
     history::{Patch, RecordName},
     scenario::Scenario,
 };
@@ -98,193 +100,128 @@ pub fn shrink(
     judge: &mut dyn FnMut(&Scenario) -> Judged,
     mut tell: impl FnMut(&Scenario, u64),
 ) -> Shrunk {
-    let mut shrinker = Shrinker { best: scenario.clone(), target: target.clone(), runs: 0, judge };
+    let fails = |candidate: &Scenario| {
+        let judged = judge(candidate);
+        Target::all(&judged, candidate).iter().any(|found| found.is_same(target))
+    };
+    let another = |candidate: &mut Scenario, chance| candidate.scheduler_seed = chance - 1;
+    let mut reducer = Reducer::new(scenario.clone(), u64::MAX, another, fails);
+    reducer.set_chances(1 + OTHER_SCHEDULES);
     loop {
-        let round = shrinker.best.clone();
-        for pass in passes() {
-            let before = shrinker.best.clone();
-            pass(&mut shrinker);
-            if shrinker.best != before {
-                tell(&shrinker.best, shrinker.runs);
+        let round = reducer.best().clone();
+        for pass in PASSES {
+            let before = reducer.best().clone();
+            pass(&mut reducer);
+            if *reducer.best() != before {
+                tell(reducer.best(), reducer.runs());
             }
         }
         // What one pass took out may let another take out more.
-        if shrinker.best == round {
-            return Shrunk { scenario: shrinker.best, runs: shrinker.runs };
+        if *reducer.best() == round {
+            return Shrunk { runs: reducer.runs(), scenario: reducer.into_best() };
         }
     }
 }
+
+/// A pass, which takes out one kind of thing.
+type Pass = fn(&mut Reducer<'_, Scenario>);
 
 /// The passes, in their order: what takes out most comes first, since every later run is quicker then.
-fn passes<'a>() -> [fn(&mut Shrinker<'a>); 8] {
-    [
-        Shrinker::take_out_faults,
-        Shrinker::take_out_operations,
-        Shrinker::take_out_instances,
-        Shrinker::spare_instances,
-        Shrinker::shorten_faults,
-        Shrinker::simplify_moments,
-        Shrinker::simplify_world,
-        Shrinker::shorten_patches,
-    ]
+const PASSES: [Pass; 8] = [
+    take_out_faults,
+    take_out_operations,
+    take_out_instances,
+    spare_instances,
+    shorten_faults,
+    simplify_moments,
+    simplify_world,
+    shorten_patches,
+];
+
+fn take_out_faults(reducer: &mut Reducer<'_, Scenario>) {
+    reducer.take_out(|scenario| scenario.faults.len(), |scenario, range| drop(scenario.faults.drain(range)));
 }
 
-struct Shrinker<'a> {
-    best: Scenario,
-    target: Target,
-    runs: u64,
-    judge: &'a mut dyn FnMut(&Scenario) -> Judged,
+fn take_out_operations(reducer: &mut Reducer<'_, Scenario>) {
+    reducer.take_out(|scenario| scenario.operations.len(), |scenario, range| drop(scenario.operations.drain(range)));
 }
 
-impl Shrinker<'_> {
-    fn take_out_faults(&mut self) {
-        self.take_out(
-            |scenario| scenario.faults.len(),
-            |scenario, range| {
-                scenario.faults.drain(range);
-            },
-        );
-    }
-
-    fn take_out_operations(&mut self) {
-        self.take_out(
-            |scenario| scenario.operations.len(),
-            |scenario, range| {
-                scenario.operations.drain(range);
-            },
-        );
-    }
-
-    /// Takes out ranges of a list, from the whole of it down to single items.
-    fn take_out(&mut self, count: fn(&Scenario) -> usize, drain: fn(&mut Scenario, Range<usize>)) {
-        let mut chunk = count(&self.best);
-        while chunk > 0 {
-            let mut start = 0;
-            while start < count(&self.best) {
-                let end = (start + chunk).min(count(&self.best));
-                let mut candidate = self.best.clone();
-                drain(&mut candidate, start..end);
-                if !self.accept(candidate) {
-                    start = end;
-                }
-            }
-            chunk /= 2;
+/// Takes out instances, with the operations and faults that name only them. Those behind move up.
+fn take_out_instances(reducer: &mut Reducer<'_, Scenario>) {
+    for instance in (0..reducer.best().prefixes.len()).rev() {
+        if reducer.best().prefixes.len() > 1 {
+            let candidate = without_instance(reducer.best(), instance);
+            reducer.accept(&candidate);
         }
     }
+}
 
-    /// Takes out instances, with the operations and faults that name only them. Those behind move up.
-    fn take_out_instances(&mut self) {
-        for instance in (0..self.best.prefixes.len()).rev() {
-            if self.best.prefixes.len() > 1 {
-                self.accept(without_instance(&self.best, instance));
-            }
-        }
-    }
-
-    /// Takes single instances out of faults that concern several.
-    fn spare_instances(&mut self) {
-        for fault in 0..self.best.faults.len() {
-            for position in (0..self.best.faults[fault].fault.instances().len()).rev() {
-                let mut candidate = self.best.clone();
+/// Takes single instances out of faults that concern several.
+fn spare_instances(reducer: &mut Reducer<'_, Scenario>) {
+    for fault in 0..reducer.best().faults.len() {
+        for position in (0..reducer.best().faults[fault].fault.instances().len()).rev() {
+            reducer.change(|candidate| {
                 if let NamedInstances::Several(named) = candidate.faults[fault].fault.instances_mut()
                     && named.len() > 1
                 {
                     named.remove(position);
-                    self.accept(candidate);
                 }
-            }
+            });
         }
     }
+}
 
-    /// Lets faults end as they begin, or else after half of their time as often as that goes.
-    fn shorten_faults(&mut self) {
-        for fault in 0..self.best.faults.len() {
-            let mut shorter_us = 0;
-            loop {
-                let PlannedFault { start_us, end_us, .. } = self.best.faults[fault];
-                let mut candidate = self.best.clone();
-                candidate.faults[fault].end_us = start_us + shorter_us;
-                let accepted = self.accept(candidate);
-                if !accepted && shorter_us > 0 || accepted && shorter_us == 0 {
-                    break;
-                }
-                shorter_us = (self.best.faults[fault].end_us.min(end_us) - start_us) / 2;
-                if shorter_us == 0 {
-                    break;
-                }
-            }
+/// Lets faults end as they begin, or else after half of their time as often as that goes.
+fn shorten_faults(reducer: &mut Reducer<'_, Scenario>) {
+    for fault in 0..reducer.best().faults.len() {
+        let start_us = reducer.best().faults[fault].start_us;
+        reducer.lower(start_us, |scenario| &mut scenario.faults[fault].end_us);
+    }
+}
+
+/// Lets faults strike at a time instead of a moment, or at the first such moment, or for a shorter time.
+fn simplify_moments(reducer: &mut Reducer<'_, Scenario>) {
+    for fault in 0..reducer.best().faults.len() {
+        if reducer.best().faults[fault].at.is_none() || reducer.change(|scenario| scenario.faults[fault].at = None) {
+            continue;
         }
+        reducer.change(|scenario| trigger(scenario, fault).nth = 1);
+        reducer.lower(0, |scenario| &mut trigger(scenario, fault).lasts_us);
     }
+}
 
-    /// Lets faults strike at a time instead of a moment, or at the first such moment, or for a shorter time.
-    fn simplify_moments(&mut self) {
-        for fault in 0..self.best.faults.len() {
-            let mut by_time = self.best.clone();
-            if by_time.faults[fault].at.take().is_none() || self.accept(by_time) {
-                continue;
-            }
-            self.with_trigger(fault, |trigger| trigger.nth = 1);
-            if !self.with_trigger(fault, |trigger| trigger.lasts_us = 0) {
-                while self.with_trigger(fault, |trigger| trigger.lasts_us /= 2) {}
-            }
-        }
+fn trigger(scenario: &mut Scenario, fault: usize) -> &mut Trigger {
+    scenario.faults[fault].at.as_mut().expect("this fault waits for a moment")
+}
+
+/// One worker, right clocks, default settings.
+fn simplify_world(reducer: &mut Reducer<'_, Scenario>) {
+    let simplifications: [fn(&mut Scenario); 8] = [
+        |scenario| scenario.workers = 1,
+        |scenario| scenario.clock_offsets_ms.fill(0),
+        |scenario| scenario.tuning.record_ttl_ms = None,
+        |scenario| scenario.tuning.tombstone_ttl_ms = None,
+        |scenario| scenario.tuning.pending_bytes_max = None,
+        |scenario| scenario.tuning.copies_bytes_max = None,
+        |scenario| scenario.tuning.syncs_every_write = false,
+        |scenario| scenario.tuning.accepts_losses = false,
+    ];
+    for simplify in simplifications {
+        reducer.change(simplify);
     }
+}
 
-    fn with_trigger(&mut self, fault: usize, change: impl FnOnce(&mut Trigger)) -> bool {
-        let mut candidate = self.best.clone();
-        candidate.faults[fault].at.as_mut().map(change);
-        self.accept(candidate)
-    }
-
-    /// One worker, right clocks, default settings.
-    fn simplify_world(&mut self) {
-        let simplifications: [fn(&mut Scenario); 8] = [
-            |scenario| scenario.workers = 1,
-            |scenario| scenario.clock_offsets_ms.fill(0),
-            |scenario| scenario.tuning.record_ttl_ms = None,
-            |scenario| scenario.tuning.tombstone_ttl_ms = None,
-            |scenario| scenario.tuning.pending_bytes_max = None,
-            |scenario| scenario.tuning.copies_bytes_max = None,
-            |scenario| scenario.tuning.syncs_every_write = false,
-            |scenario| scenario.tuning.accepts_losses = false,
-        ];
-        for simplify in simplifications {
-            let mut candidate = self.best.clone();
-            simplify(&mut candidate);
-            self.accept(candidate);
-        }
-    }
-
-    /// Takes single contacts and fields out of upserts.
-    fn shorten_patches(&mut self) {
-        for operation in 0..self.best.operations.len() {
-            let Some(patch) = self.best.operations[operation].call.patch() else { continue };
-            for part in (0..parts(patch)).rev() {
-                let mut candidate = self.best.clone();
+/// Takes single contacts and fields out of upserts.
+fn shorten_patches(reducer: &mut Reducer<'_, Scenario>) {
+    for operation in 0..reducer.best().operations.len() {
+        let Some(patch) = reducer.best().operations[operation].call.patch() else { continue };
+        for part in (0..parts(patch)).rev() {
+            reducer.change(|candidate| {
                 if let Some(patch) = Arc::make_mut(&mut candidate.operations[operation].call).patch_mut() {
                     take_out_part(patch, part);
                 }
-                self.accept(candidate);
-            }
+            });
         }
-    }
-
-    /// Whether the candidate violates the target too, under any of a few schedules. It is the best from then on.
-    fn accept(&mut self, mut candidate: Scenario) -> bool {
-        if candidate == self.best {
-            return false;
-        }
-        let own = candidate.scheduler_seed;
-        for schedule in std::iter::once(own).chain((0..OTHER_SCHEDULES).filter(|other| *other != own)) {
-            candidate.scheduler_seed = schedule;
-            self.runs += 1;
-            let judged = (self.judge)(&candidate);
-            if Target::all(&judged, &candidate).iter().any(|found| found.is_same(&self.target)) {
-                self.best = candidate;
-                return true;
-            }
-        }
-        false
     }
 }
 

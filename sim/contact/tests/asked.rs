@@ -26,10 +26,13 @@ use By::{Call as InCall, File, Tuning as InTuning};
 
 /// The public functions of `ContactCache`.
 const CALLS: [(&str, By); 17] = [
-    ("open", File("sim/contact/src/subject/contact_cache.rs", "ContactCache::open(", "the bed opens each instance")),
+    (
+        "open",
+        File("sim/contact/src/subject/contact_cache/mod.rs", "ContactCache::open(", "the bed opens each instance"),
+    ),
     (
         "open_report",
-        File("sim/contact/src/subject/contact_cache.rs", ".open_report(", "the bed notes it at each opening"),
+        File("sim/contact/src/subject/contact_cache/mod.rs", ".open_report(", "the bed notes it at each opening"),
     ),
     ("get", InCall(|call| matches!(call, Call::Get { freshness: Freshness::Any, .. }))),
     (
@@ -49,13 +52,13 @@ const CALLS: [(&str, By); 17] = [
     (
         "connected",
         File(
-            "sim/contact/src/subject/contact_cache.rs",
+            "sim/contact/src/subject/contact_cache/mod.rs",
             ".connected()",
             "the bed notes when an instance first meets Redis",
         ),
     ),
-    ("health", File("sim/contact/src/subject/contact_cache.rs", ".health()", "the bed asks after each call")),
-    ("close", File("sim/contact/src/subject/contact_cache.rs", ".close()", "the bed closes instances in order")),
+    ("health", File("sim/contact/src/subject/contact_cache/mod.rs", ".health()", "the bed asks after each call")),
+    ("close", File("sim/contact/src/subject/contact_cache/mod.rs", ".close()", "the bed closes instances in order")),
 ];
 
 /// What a `Patch` may ask for.
@@ -70,16 +73,25 @@ const PARTS: [(&str, By); 6] = [
 
 /// The settings of `Config`.
 const SETTINGS: [(&str, By); 22] = [
-    ("redis", File("sim/contact/src/subject/contact_cache.rs", "settings.redis", "each instance is told its Redis")),
-    ("tls", File("tests/reasons/certificates.rs", "Tls", "the simulated network carries no TLS")),
-    ("prefix", File("sim/contact/src/subject/contact_cache.rs", "settings.prefix", "workloads draw prefixes")),
-    ("directory", File("sim/contact/src/subject/contact_cache.rs", "settings.directory", "each instance has its own")),
-    ("op_deadline", File("tests/real_redis/isolation.rs", "op_deadline", "G8 holds each run to the default")),
+    (
+        "redis",
+        File("sim/contact/src/subject/contact_cache/mod.rs", "settings.redis", "each instance is told its Redis"),
+    ),
+    ("tls", File("sim/contact/tests/reasons/certificates.rs", "Tls", "the simulated network carries no TLS")),
+    ("prefix", File("sim/contact/src/subject/contact_cache/mod.rs", "settings.prefix", "workloads draw prefixes")),
+    (
+        "directory",
+        File("sim/contact/src/subject/contact_cache/mod.rs", "settings.directory", "each instance has its own"),
+    ),
+    (
+        "op_deadline",
+        File("sim/contact/tests/real_redis/isolation.rs", "op_deadline", "G8 holds each run to the default"),
+    ),
     ("reply_timeout", File("tests/scenarios/poison_record.rs", "reply_timeout", "G9 reckons with the default")),
     ("connect_timeout", File("tests/scenarios/stopped_redis.rs", "connect_timeout", "G9 reckons with the default")),
     ("probe_interval", File("tests/rules/answers.rs", "probe_interval", "G9 reckons with the default")),
     ("backoff_first", File("tests/cancellation.rs", "backoff_first", "G9 reckons with the default")),
-    ("backoff_max", File("sim/contact/src/subject/contact_cache.rs", "config.backoff_max", "real runs shorten it")),
+    ("backoff_max", File("sim/contact/src/subject/contact_cache/mod.rs", "config.backoff_max", "real runs shorten it")),
     ("flush_interval", File("tests/protocol_rules.rs", "flush_interval", "a later copy is a copy lost in a crash")),
     ("tombstone_ttl", InTuning(|tuning| tuning.tombstone_ttl_ms.is_some())),
     ("record_ttl", InTuning(|tuning| tuning.record_ttl_ms.is_some())),
@@ -92,9 +104,12 @@ const SETTINGS: [(&str, By); 22] = [
     ("copies_bytes_max", InTuning(|tuning| tuning.copies_bytes_max.is_some())),
     (
         "republish_window",
-        File("sim/contact/src/subject/contact_cache.rs", "config.republish_window", "follows tombstone_ttl"),
+        File("sim/contact/src/subject/contact_cache/mod.rs", "config.republish_window", "follows tombstone_ttl"),
     ),
-    ("compact_bytes", File("sim/contact/src/subject/contact_cache.rs", "config.compact_bytes", "small in every run")),
+    (
+        "compact_bytes",
+        File("sim/contact/src/subject/contact_cache/mod.rs", "config.compact_bytes", "small in every run"),
+    ),
 ];
 
 #[test]

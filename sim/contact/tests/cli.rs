@@ -35,6 +35,32 @@ fn one_workload_can_be_explored_alone() {
 }
 
 #[test]
+fn guarantees_and_faults_can_be_chosen() {
+    let chosen = ["--guarantees", "g5,session", "--faults", "Redis crash, data kept,partition"];
+    let run = seedbed(&[&["run", "--seeds", "8", "--workload", "outages"][..], &chosen].concat());
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(run.out.contains("G5 durability") && run.out.contains("G6 session"), "{}", run.out);
+    assert!(!run.out.contains("PASSED  G1 ") && !run.out.contains("instance kill"), "{}", run.out);
+    assert!(run.out.contains("partition") && run.out.contains("Redis crash, data kept"), "{}", run.out);
+    let replay = seedbed(&[&["replay", "3", "--workload", "outages"][..], &chosen].concat());
+    let (timeline, verdicts) = replay.out.split_once("\nVerdicts\n").expect("both");
+    assert!(verdicts.contains("G5") && !verdicts.contains("G4"), "{verdicts}");
+    assert!(!timeline.contains("instance kill"), "{timeline}");
+    // A replay file keeps only what is chosen.
+    let directory = tempfile::tempdir().expect("room for a directory");
+    let file = text(&directory.path().join("run.json"));
+    seedbed(&["replay", "3", "--workload", "outages", "--save", &file]);
+    let again = seedbed(&[&["replay", &file][..], &chosen].concat());
+    assert_eq!(again.out, replay.out);
+}
+
+#[test]
+fn an_unknown_guarantee_or_fault_is_bad_input() {
+    assert_bad_input(&["run", "--guarantees", "G5,G14"], &["\"G14\": there are G1 fidelity"]);
+    assert_bad_input(&["replay", "1", "--workload", "mixed", "--faults", "clash"], &["\"clash\"", "`list` has them"]);
+}
+
+#[test]
 fn a_seed_is_replayed_as_a_timeline_of_the_run_that_was_explored() {
     let replay = seedbed(&["replay", "1", "--workload", "consistency"]);
     assert_eq!(replay.code, 0, "{replay:?}");

@@ -1,6 +1,8 @@
-//! Many runs: grown from seeds, on all cores, judged and counted. `tally` sums them up, `floors` says how much has to be judged.
+//! Many runs: grown from seeds, on all cores, judged and counted. `tally` sums them up, `floors` says how much has to be judged,
+//! `selection` which guarantees and faults are meant.
 
 pub mod floors;
+mod selection;
 mod tally;
 
 use std::{
@@ -17,7 +19,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-pub use self::tally::{Summary, Tally};
+pub use self::{
+    selection::{Guarantees, Kinds, Selection},
+    tally::{Summary, Tally},
+};
 use crate::{
     checker::{Judgement, Verdict, judge},
     faults::KIND_NAMES,
@@ -26,7 +31,7 @@ use crate::{
     scenario::Scenario,
     seed::Seed,
     subject::SubjectKind,
-    worker::{self, End, Options, Worker},
+    worker::{self, End, Options},
     workload::Workload,
 };
 
@@ -87,18 +92,31 @@ pub struct Common {
     pub subject: SubjectKind,
     /// Whether faults go beyond the budget.
     pub beyond_budget: bool,
+    /// Which guarantees and faults.
+    #[serde(default, skip_serializing_if = "Selection::is_all")]
+    pub selection: Selection,
 }
 
 impl Common {
     /// The scenario of a task.
     pub fn scenario(self, (workload, seed): Task) -> Scenario {
-        Scenario { subject: self.subject, ..Scenario::generate_within(workload, seed, self.beyond_budget) }
+        let mut scenario = Scenario::generate_within(workload, seed, self.beyond_budget);
+        scenario.subject = self.subject;
+        self.selection.keep_faults(&mut scenario.faults);
+        scenario
     }
 
-    /// These as arguments of the command line, each with a blank before it.
-    pub fn arguments(self) -> String {
-        let subject = if self.subject == SubjectKind::default() { "" } else { &format!(" --subject {}", self.subject) };
-        format!("{subject}{}", if self.beyond_budget { " --beyond-budget" } else { "" })
+    /// These as arguments of the command line.
+    pub fn arguments(self) -> Vec<String> {
+        let mut arguments = Vec::new();
+        if self.subject != SubjectKind::default() {
+            arguments.extend(["--subject".to_owned(), self.subject.to_string()]);
+        }
+        if self.beyond_budget {
+            arguments.push("--beyond-budget".to_owned());
+        }
+        arguments.extend(self.selection.arguments());
+        arguments
     }
 }
 
@@ -251,7 +269,8 @@ pub fn ending(outcome: &Outcome) -> &'static str {
 impl Judged {
     /// Of a scenario.
     pub fn of(scenario: &Scenario, outcome: Result<Outcomes, Unjudged>) -> Self {
-        let common = Common { subject: scenario.subject, beyond_budget: scenario.beyond_budget };
+        let Scenario { subject, beyond_budget, .. } = *scenario;
+        let common = Common { subject, beyond_budget, ..Common::default() };
         Self { task: (scenario.workload, scenario.seed), common, outcome }
     }
 
@@ -339,7 +358,7 @@ fn work(
     next: &AtomicU64,
     done: &mpsc::Sender<io::Result<Judged>>,
 ) -> io::Result<()> {
-    let mut worker = Worker::new(options);
+    let mut worker = options.worker();
     let mut under_way = VecDeque::new();
     loop {
         while under_way.len() < AHEAD {
@@ -364,7 +383,8 @@ fn work(
 
 /// The command that shows a run again, complete.
 pub fn replay_command((workload, seed): Task, common: Common) -> String {
-    format!("cargo run --release -- replay {seed} --workload {workload}{}", common.arguments())
+    let arguments = common.arguments().into_iter().map(|argument| format!(" {}", quoted(&argument)));
+    format!("cargo run --release -- replay {seed} --workload {workload}{}", arguments.collect::<String>())
 }
 
 /// The command that replays a file, complete.
