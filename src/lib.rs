@@ -10,10 +10,12 @@
 //! - `env`: the seam to the world, a crate of its own, [`seedbed_env`]
 //! - `shared`: Redis; `local`: the disk
 //! - [`shown`]: what may be shown to people, and in which form
+//! - `answer`: what calls ask for and answer; `tiers`: what calls and background tasks share
 //! - `recovery`: the task that connects, and merges what was written locally
 //! - `cache`: which tier serves a call
 //! - [`legacy`]: the records of the cache that came before
 
+mod answer;
 mod cache;
 pub mod config;
 pub mod contact;
@@ -32,12 +34,14 @@ mod shared;
 pub mod shown;
 mod stamp;
 mod telemetry;
+mod tiers;
 
 pub use crate::{
-    cache::{
-        Cleared, ContactCache, Freshness, Health, Imported, Isolated, Listing, OpenError, OtherRedis, Placement, Read,
-        Source, Written,
+    answer::{
+        Cleared, Freshness, Health, Imported, Isolated, Listing, OpenError, OtherRedis, Placement, Read, Source,
+        Written,
     },
+    cache::ContactCache,
     config::{Config, ConfigError, Durability, OnLoss, OnOtherRedis},
     contact::{CachedContact, ContactPoint, Patch, Timestamp},
     error::Error,

@@ -43,7 +43,7 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram};
 
 use crate::{
-    cache::{Cleared, Health, Imported, Listing, Placement, Read, Source, Written},
+    answer::{Cleared, Health, Imported, Listing, Placement, Read, Source, Written},
     error::Error,
     health::State,
     key::Prefix,

@@ -6,11 +6,9 @@
 
 use std::pin::pin;
 
-use super::{
-    Imported, Inner,
-    write::{Attempt, Stamped},
-};
+use super::write::{Attempt, Stamped};
 use crate::{
+    answer::Imported,
     contact::CachedContact,
     env::Env,
     error::Error,
@@ -20,9 +18,10 @@ use crate::{
         script::{Merged, Mode},
     },
     stamp::Stamp,
+    tiers::Tiers,
 };
 
-impl<E: Env> Inner<E> {
+impl<E: Env> Tiers<E> {
     pub(super) async fn import(&self, contact: &CachedContact, write: bool) -> Result<Imported, Error> {
         let Some(connection) = self.link.usable() else {
             return Err(Error::NotShared { reason: self.link.why_away(self.env.now()), sent: false });

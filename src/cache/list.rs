@@ -8,17 +8,19 @@ use std::{
     time::Duration,
 };
 
-use super::{Cleared, Inner, Listing, Source, write::Demand};
+use super::write::Demand;
 use crate::{
+    answer::{Cleared, Listing, Source},
     env::{Env, timeout},
     error::{Effect, Error},
     key::Uid,
     local::Held,
     record::Record,
     shared::{CallError, connection::Connection},
+    tiers::Tiers,
 };
 
-impl<E: Env> Inner<E> {
+impl<E: Env> Tiers<E> {
     pub(super) async fn list(&self) -> Result<Listing, Error> {
         let local_because = match self.link.usable() {
             Some(connection) => match self.list_shared(&connection).await? {

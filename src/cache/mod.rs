@@ -1,10 +1,8 @@
 //! The cache that an application opens. Here, and only here, it is decided which tier serves a call: `read`, `write`,
-//! `list`. What they ask for and answer is in `answer`, what they share in `inner`.
+//! `list`. What they ask for and answer is in [`answer`](crate::answer), what they share in [`tiers`](crate::tiers).
 //! `import` takes over what another cache kept.
 
-mod answer;
 mod import;
-mod inner;
 mod list;
 mod read;
 mod write;
@@ -17,12 +15,9 @@ use std::{
     time::Duration,
 };
 
-pub use self::answer::{
-    Cleared, Freshness, Health, Imported, Isolated, Listing, OpenError, OtherRedis, Placement, Read, Source, Written,
-};
-pub(crate) use self::inner::Inner;
 use self::write::Demand;
 use crate::{
+    answer::{Cleared, Freshness, Health, Imported, Listing, OpenError, Read, Written},
     config::Config,
     contact::{CachedContact, Patch},
     env::{Env, Task, TokioEnv, timeout},
@@ -32,6 +27,7 @@ use crate::{
     local::OpenReport,
     metrics::{Answer, Call, Tier},
     recovery,
+    tiers::Tiers,
 };
 
 /// How often [`ContactCache::sync`] looks.
@@ -47,7 +43,7 @@ const SYNC_LOOK: Duration = Duration::from_millis(5);
 /// Every call returns within [`Config::op_deadline`]. Dropping a call's future harms no other call; a write whose future
 /// is dropped may take effect, or not.
 pub struct ContactCache<E: Env = TokioEnv> {
-    inner: Arc<Inner<E>>,
+    inner: Arc<Tiers<E>>,
     flusher: E::Task,
     supervisor: E::Task,
     /// Held by the supervisor while it runs.
@@ -65,7 +61,7 @@ impl<E: Env> ContactCache<E> {
     pub async fn open(env: E, config: Config) -> Result<Self, OpenError> {
         config.check()?;
         let connect_timeout = config.connect_timeout;
-        let (inner, report) = Inner::open(env, config).await?;
+        let (inner, report) = Tiers::open(env, config).await?;
         let env = &inner.env;
         // From here on, dropping ends the tasks.
         let running = Arc::new(());

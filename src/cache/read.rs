@@ -6,8 +6,8 @@ use std::{
     sync::Arc,
 };
 
-use super::{Freshness, Inner, Read, Source};
 use crate::{
+    answer::{Freshness, Read, Source},
     env::Env,
     error::Error,
     health::Event,
@@ -21,6 +21,7 @@ use crate::{
         reply::Reply,
         script::{Merged, Mode, SentLife},
     },
+    tiers::Tiers,
 };
 
 /// How exact the estimate of Redis's clock is taken to be: as old as a probe, and a round trip off. A record whose
@@ -30,7 +31,7 @@ const CLOCK_MARGIN_MS: u64 = 2000;
 /// Records asked for in one pipeline: some milliseconds of Redis's time.
 const READ_MANY_MAX: usize = 256;
 
-impl<E: Env> Inner<E> {
+impl<E: Env> Tiers<E> {
     pub(crate) async fn get(&self, uid: &Uid, freshness: Freshness) -> Result<Read, Error> {
         if let Some(connection) = self.link.usable() {
             // R7: what is held when the request is sent.

@@ -2,8 +2,8 @@
 
 use std::pin::pin;
 
-use super::{Inner, Placement, Written};
 use crate::{
+    answer::{Placement, Written},
     config::Durability,
     contact::{Patch, Timestamp},
     env::Env,
@@ -18,6 +18,7 @@ use crate::{
         script::{Estimated, Merged, Mode, SentLife},
     },
     stamp::Stamp,
+    tiers::Tiers,
 };
 
 /// How often a write is stamped again after a definite conflict, before it is kept locally (R10).
@@ -40,7 +41,7 @@ pub(super) enum Attempt {
     NotPlaced { reason: String, sent: bool },
 }
 
-impl<E: Env> Inner<E> {
+impl<E: Env> Tiers<E> {
     pub(super) async fn upsert(&self, uid: &Uid, patch: &Patch, demand: Demand) -> Result<Written, Error> {
         let now = Timestamp::from_millis(self.env.wall_ms());
         let cells = |stamp, seen: Option<&Record>| {

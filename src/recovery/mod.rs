@@ -7,9 +7,8 @@ mod apart;
 mod replay;
 
 use std::{
-    collections::BTreeSet,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -18,10 +17,9 @@ use std::{
 use futures_util::future::join3;
 use redis::aio::MultiplexedConnection;
 
-pub(crate) use self::apart::Apart;
 use self::replay::{Pass, Unanswered, replay};
 use crate::{
-    cache::{Freshness, Inner, OtherRedis},
+    answer::{Freshness, OtherRedis},
     config::OnOtherRedis,
     env::{Env, timeout},
     health::{Event, Next, State},
@@ -34,6 +32,7 @@ use crate::{
         said::CLOSED,
         script::{Merged, Mode},
     },
+    tiers::Tiers,
 };
 
 /// Copies that are read again at each probe of an instance that has nothing else to do, if they are due (R9).
@@ -47,11 +46,11 @@ const SILENT_WITHOUT_DATA: &str = "redis is silent: its data was lost, and it an
 const SILENT_PROBE: &str = "redis is silent: no answer to a probe within reply_timeout";
 
 /// Runs until it is aborted.
-pub(crate) async fn supervise<E: Env>(inner: Arc<Inner<E>>) {
+pub(crate) async fn supervise<E: Env>(inner: Arc<Tiers<E>>) {
     join3(supervise_link(&inner), apart::merge_large(&inner), apart::try_suspects(&inner)).await;
 }
 
-async fn supervise_link<E: Env>(inner: &Arc<Inner<E>>) {
+async fn supervise_link<E: Env>(inner: &Arc<Tiers<E>>) {
     let (mut pass, mut revalidated) = (Pass::default(), None);
     loop {
         // A disk that is stuck must not keep the instance from Redis: a call that needs the ceiling waits for it itself.
@@ -84,7 +83,7 @@ async fn supervise_link<E: Env>(inner: &Arc<Inner<E>>) {
     }
 }
 
-async fn connect<E: Env>(inner: &Arc<Inner<E>>) {
+async fn connect<E: Env>(inner: &Arc<Tiers<E>>) {
     inner.link.begin_attempt(inner.env.now());
     let id = inner.env.random();
     let reached = AtomicBool::default();
@@ -98,7 +97,7 @@ async fn connect<E: Env>(inner: &Arc<Inner<E>>) {
     }
 }
 
-async fn establish<E: Env>(inner: &Arc<Inner<E>>, id: u64, reached: &AtomicBool) -> Result<Connection, CallError> {
+async fn establish<E: Env>(inner: &Arc<Tiers<E>>, id: u64, reached: &AtomicBool) -> Result<Connection, CallError> {
     let ended = Arc::downgrade(inner);
     let on_end = move || {
         if let Some(inner) = ended.upgrade() {
@@ -124,7 +123,7 @@ async fn establish<E: Env>(inner: &Arc<Inner<E>>, id: u64, reached: &AtomicBool)
 
 /// A store belongs to one Redis. What is found at another endpoint, or in another database, is the same data if its generation
 /// is; else it is asked nothing, and nothing is published to it, not even a generation, unless the settings allow it.
-async fn check_owner<E: Env>(inner: &Inner<E>, connection: &mut MultiplexedConnection) -> Result<(), CallError> {
+async fn check_owner<E: Env>(inner: &Tiers<E>, connection: &mut MultiplexedConnection) -> Result<(), CallError> {
     let other = match inner.local.other_redis() {
         Some(belongs_to) if inner.config.on_other_redis == OnOtherRedis::Hold => {
             let (generation, (found_generation, _)) =
@@ -143,7 +142,7 @@ async fn check_owner<E: Env>(inner: &Inner<E>, connection: &mut MultiplexedConne
 
 /// R6: takes Redis's generation as the current one. If it is another than that of the copies held, those that R9 allows
 /// become pending, in one durable commit with the new generation.
-async fn adopt<E: Env>(inner: &Inner<E>, found: &str) {
+async fn adopt<E: Env>(inner: &Tiers<E>, found: &str) {
     let (current, ticket) = inner.local.generation();
     inner.metrics.lost_generations.increment(u64::from(current.as_deref().is_some_and(|current| current != found)));
     let ticket = if current.as_deref() == Some(found) {
@@ -159,7 +158,7 @@ async fn adopt<E: Env>(inner: &Inner<E>, found: &str) {
 }
 
 /// Asks for a sign of life; says whether one came, from the data that was known.
-async fn probe<E: Env>(inner: &Arc<Inner<E>>) -> bool {
+async fn probe<E: Env>(inner: &Arc<Tiers<E>>) -> bool {
     let Some(connection) = inner.link.connection() else { return false };
     match timeout(&inner.env, inner.config.reply_timeout, inner.hear(&connection)).await {
         Some(Ok(Some(found))) if *found == *connection.generation => {
@@ -184,7 +183,7 @@ async fn probe<E: Env>(inner: &Arc<Inner<E>>) -> bool {
 }
 
 /// Redis lost its data under a living connection.
-async fn regenerate<E: Env>(inner: &Arc<Inner<E>>, connection: &Connection) {
+async fn regenerate<E: Env>(inner: &Arc<Tiers<E>>, connection: &Connection) {
     let fresh = format!("{:016x}", inner.env.random());
     let adopted = async {
         let found = connection.find_generation(&inner.keys, &fresh).await?;
@@ -202,7 +201,7 @@ async fn regenerate<E: Env>(inner: &Arc<Inner<E>>, connection: &Connection) {
 
 /// R9: reads copies again that were confirmed long ago, so that they may be published if Redis loses its data. `after`
 /// is where the search goes on.
-async fn revalidate<E: Env>(inner: &Inner<E>, after: &mut Option<Uid>) {
+async fn revalidate<E: Env>(inner: &Tiers<E>, after: &mut Option<Uid>) {
     if inner.link.state() != State::Connected {
         return;
     }
@@ -215,37 +214,8 @@ async fn revalidate<E: Env>(inner: &Inner<E>, after: &mut Option<Uid>) {
     *after = last;
 }
 
-/// The records whose pending cells are on their way to Redis.
-#[derive(Default)]
-pub(crate) struct Replaying(Mutex<BTreeSet<Uid>>);
-
-impl Replaying {
-    /// Whether the record is one of them.
-    pub(crate) fn contains(&self, uid: &Uid) -> bool {
-        self.lock().contains(uid)
-    }
-
-    /// The record is, until the guard is dropped.
-    fn enter<'a>(&'a self, uid: &'a Uid) -> impl Drop + 'a {
-        self.lock().insert(uid.clone());
-        Leave(self, uid)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<Uid>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct Leave<'a>(&'a Replaying, &'a Uid);
-
-impl Drop for Leave<'_> {
-    fn drop(&mut self) {
-        self.0.lock().remove(self.1);
-    }
-}
-
 /// Merges one record, the oldest of its lives first (L4).
-async fn merge<E: Env>(inner: &Inner<E>, connection: &Connection, uid: &Uid) -> Result<(), CallError> {
+async fn merge<E: Env>(inner: &Tiers<E>, connection: &Connection, uid: &Uid) -> Result<(), CallError> {
     let Ok(held) = inner.held(uid) else { return Ok(()) };
     if !held.is_pending() {
         return Ok(());
@@ -262,7 +232,7 @@ async fn merge<E: Env>(inner: &Inner<E>, connection: &Connection, uid: &Uid) -> 
 
 /// Whether the next may follow.
 async fn merge_life<E: Env>(
-    inner: &Inner<E>,
+    inner: &Tiers<E>,
     connection: &Connection,
     uid: &Uid,
     sent: &Sent,

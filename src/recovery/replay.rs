@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::{apart::Sorted, merge};
+use super::merge;
 use crate::{
-    cache::Inner,
     env::{Env, timeout, yield_now},
     health::Event,
     key::Uid,
     shared::{CallError, connection::Connection},
+    tiers::{Sorted, Tiers},
 };
 
 /// Records looked at, and merged, at the same time: enough to hide the round trips, few enough that calls of the
@@ -35,7 +35,7 @@ pub(super) struct Unanswered(pub(super) Vec<(Uid, u64)>);
 ///
 /// # Errors
 /// Some of it was not answered in time. Redis has to show that it is there.
-pub(super) async fn replay<E: Env>(inner: &Inner<E>, pass: &mut Pass) -> Result<(), Unanswered> {
+pub(super) async fn replay<E: Env>(inner: &Tiers<E>, pass: &mut Pass) -> Result<(), Unanswered> {
     let Some(connection) = inner.link.usable() else { return Ok(()) };
     if pass.after.is_none() {
         inner.link.pending(Event::PassBegan, inner.env.now());
@@ -74,7 +74,7 @@ pub(super) async fn replay<E: Env>(inner: &Inner<E>, pass: &mut Pass) -> Result<
 /// Merges these at the same time. Those that were not answered in time are left; an error if the connection is of no use
 /// any more.
 async fn merge_batch<E: Env>(
-    inner: &Inner<E>,
+    inner: &Tiers<E>,
     connection: &Connection,
     batch: &[(Uid, u64)],
     pass: &mut Pass,

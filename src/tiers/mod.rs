@@ -1,4 +1,8 @@
-//! What the calls and the background tasks of one cache share: the tiers, the clock of stamps, and how Redis is asked.
+//! What the calls and the background tasks of one cache share: the tiers, the clock of stamps, and how Redis is asked. What is merged
+//! apart from the other records is in `apart`, what is on its way to Redis in `replaying`.
+
+mod apart;
+mod replaying;
 
 use std::{
     future::Future,
@@ -10,8 +14,12 @@ use std::{
     time::Duration,
 };
 
-use super::{Health, OpenError, OtherRedis};
+pub(crate) use self::{
+    apart::{Apart, Sorted, Suspect},
+    replaying::Replaying,
+};
 use crate::{
+    answer::{Health, OpenError, OtherRedis},
     config::{Config, OnLoss},
     contact::{CachedContact, Patch},
     env::{Env, timeout},
@@ -22,7 +30,6 @@ use crate::{
     local::{Asking, CLOCK_DOUBT_MS, Estimate, Held, LocalStore, Offsets, OpenReport, Shifts},
     metrics::Metrics,
     record::{Life, NotARecord, Record},
-    recovery::{Apart, Replaying},
     shared::{
         CallError,
         connection::Connection,
@@ -35,8 +42,8 @@ use crate::{
     telemetry::log,
 };
 
-/// The inside of a cache.
-pub(crate) struct Inner<E: Env> {
+/// Both tiers of a cache, and what goes with them.
+pub(crate) struct Tiers<E: Env> {
     pub(crate) env: E,
     pub(crate) config: Config,
     pub(crate) keys: Keys,
@@ -45,7 +52,7 @@ pub(crate) struct Inner<E: Env> {
     pub(crate) metrics: Metrics,
     pub(crate) replaying: Replaying,
     pub(crate) apart: Apart,
-    pub(super) decoder: Decoder,
+    pub(crate) decoder: Decoder,
     /// Another Redis than the store is for, which was met and left alone.
     pub(crate) other_redis: Mutex<Option<OtherRedis>>,
     clock: Mutex<HybridClock>,
@@ -54,8 +61,8 @@ pub(crate) struct Inner<E: Env> {
     shifts: Mutex<Arc<Shifts>>,
 }
 
-impl<E: Env> Inner<E> {
-    pub(super) async fn open(env: E, config: Config) -> Result<(Arc<Self>, OpenReport), OpenError> {
+impl<E: Env> Tiers<E> {
+    pub(crate) async fn open(env: E, config: Config) -> Result<(Arc<Self>, OpenReport), OpenError> {
         // A fresh instance id at every open (R4).
         let id = env.random();
         let (local, report) = LocalStore::open(&env, &config, id).await?;
@@ -118,13 +125,13 @@ impl<E: Env> Inner<E> {
     }
 
     /// Whether a patch can be kept as it is. Its size first: the rest looks at all of it.
-    pub(super) fn check(&self, patch: &Patch) -> Result<(), Error> {
+    pub(crate) fn check(&self, patch: &Patch) -> Result<(), Error> {
         self.config.record_limits().check_patch(patch)?;
         Ok(patch.check()?)
     }
 
     /// As [`Self::check`], of all that an import writes.
-    pub(super) fn check_import(&self, contact: &CachedContact) -> Result<(), Error> {
+    pub(crate) fn check_import(&self, contact: &CachedContact) -> Result<(), Error> {
         let CachedContact { contacts, profile, metadata, .. } = contact;
         self.config.record_limits().check_parts(contacts, [profile, metadata], std::iter::empty())?;
         Ok(Patch::from(contact.clone()).check()?)
@@ -146,18 +153,18 @@ impl<E: Env> Inner<E> {
     }
 
     /// The record as the application sees it now.
-    pub(super) fn view(&self, uid: &Uid, record: &Record, now_ms: u64) -> Result<Option<Arc<CachedContact>>, Error> {
+    pub(crate) fn view(&self, uid: &Uid, record: &Record, now_ms: u64) -> Result<Option<Arc<CachedContact>>, Error> {
         let view = record.view(uid, now_ms).map_err(|error| self.not_a_record(uid, &error))?;
         Ok(view.map(Arc::new))
     }
 
-    pub(super) fn not_a_record(&self, uid: &Uid, error: &NotARecord) -> Error {
+    pub(crate) fn not_a_record(&self, uid: &Uid, error: &NotARecord) -> Error {
         Error::NotARecord { key: self.keys.record(uid), reason: error.to_string() }
     }
 
     /// Waits for Redis, no longer than this, and tells the link what a failure means for the connection. The request stays
     /// where it is: handed down by value, it would be in every caller's future once more.
-    pub(super) async fn ask_within<T>(
+    pub(crate) async fn ask_within<T>(
         &self,
         connection: &Connection,
         limit: Duration,
@@ -189,7 +196,7 @@ impl<E: Env> Inner<E> {
     }
 
     /// As [`Self::ask_within`] the time that a reply may take.
-    pub(super) async fn ask<T>(
+    pub(crate) async fn ask<T>(
         &self,
         connection: &Connection,
         request: Pin<&mut impl Future<Output = Result<T, CallError>>>,
@@ -202,7 +209,7 @@ impl<E: Env> Inner<E> {
     ///
     /// # Errors
     /// It could not be opened in time. Nothing was sent.
-    pub(super) async fn aside(
+    pub(crate) async fn aside(
         &self,
         record: &Record,
         shared: &Connection,
@@ -227,7 +234,7 @@ impl<E: Env> Inner<E> {
         timeout(&self.env, limit, beside).await.unwrap_or(Err(CallError::timed_out()))
     }
 
-    pub(super) async fn first_attempt(&self) {
+    pub(crate) async fn first_attempt(&self) {
         loop {
             let mut settled = pin!(self.link.settled.notified());
             settled.as_mut().enable();
@@ -239,7 +246,7 @@ impl<E: Env> Inner<E> {
     }
 
     /// A stamp above all issued and seen, below a durable ceiling (R4).
-    pub(super) async fn issue(&self) -> Result<Stamp, Error> {
+    pub(crate) async fn issue(&self) -> Result<Stamp, Error> {
         loop {
             let issued = self.with_clock(|clock| clock.issue(self.env.wall_ms()));
             match issued {
@@ -259,7 +266,7 @@ impl<E: Env> Inner<E> {
     }
 
     /// Advances the clock beyond a stamp, and says which ceiling has to be durable before that is answered.
-    pub(super) fn see(&self, seen: Stamp) -> Option<Head> {
+    pub(crate) fn see(&self, seen: Stamp) -> Option<Head> {
         let far_ahead =
             self.env.wall_ms().saturating_add(u64::try_from(Health::FAR_FUTURE.as_millis()).unwrap_or(u64::MAX));
         let (pushed, ceiling) = self.with_clock(|clock| (clock.is_behind(seen), clock.observe(seen)));
@@ -295,7 +302,7 @@ impl<E: Env> Inner<E> {
 
     /// Whether the two clocks of this instance disagree about the time since Redis's was heard: after a sleep, or a step of the
     /// wall clock. Then Redis should be asked before anything is hidden for good.
-    pub(super) fn is_clock_in_doubt(&self) -> bool {
+    pub(crate) fn is_clock_in_doubt(&self) -> bool {
         let (clock, now) = (self.link.clock(), self.env.now());
         clock.latest_ms(now, self.env.wall_ms()) > clock.elapsed_ms(now).saturating_add(CLOCK_DOUBT_MS)
     }
@@ -316,7 +323,7 @@ impl<E: Env> Inner<E> {
     }
 
     /// Asks for Redis's clock. Without an answer in time the later of the own clocks counts.
-    pub(super) async fn hear_in_doubt(&self, connection: &Connection) {
+    pub(crate) async fn hear_in_doubt(&self, connection: &Connection) {
         let _ = timeout(&self.env, self.config.reply_timeout, self.hear(connection)).await;
     }
 
@@ -350,7 +357,7 @@ impl<E: Env> Inner<E> {
     }
 
     /// The life that a write of now asks for.
-    pub(super) fn estimate(&self) -> Estimate {
+    pub(crate) fn estimate(&self) -> Estimate {
         let ttl_ms = self.config.record_ttl.map(|ttl| {
             let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
             // Up to a tenth less, so that what was written together does not expire together.
