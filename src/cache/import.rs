@@ -12,11 +12,8 @@ use crate::{
     contact::CachedContact,
     env::Env,
     error::Error,
-    record::Record,
-    shared::{
-        CallError,
-        script::{Merged, Mode},
-    },
+    record::{Merged, Record},
+    shared::{CallError, script::Mode},
     stamp::Stamp,
     tiers::Tiers,
 };

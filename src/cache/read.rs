@@ -14,13 +14,8 @@ use crate::{
     key::Uid,
     limits::bytes_of,
     local::Held,
-    record::Record,
-    shared::{
-        CallError,
-        connection::Connection,
-        reply::Reply,
-        script::{Merged, Mode, SentLife},
-    },
+    record::{Merged, Record, SentLife},
+    shared::{CallError, connection::Connection, reply::Reply, script::Mode},
     tiers::Tiers,
 };
 

@@ -11,12 +11,8 @@ use crate::{
     health::Event,
     key::Uid,
     local::{Estimate, Held},
-    record::Record,
-    shared::{
-        CallError,
-        connection::Connection,
-        script::{Estimated, Merged, Mode, SentLife},
-    },
+    record::{Estimated, Merged, Record, SentLife},
+    shared::{CallError, connection::Connection, script::Mode},
     stamp::Stamp,
     tiers::Tiers,
 };

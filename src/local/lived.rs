@@ -6,10 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::held::Reclaimed;
-use crate::{
-    record::{Cell, CellName, Life, Record, Times},
-    shared::script::{Estimated, SentLife},
-};
+use crate::record::{Cell, CellName, Estimated, Life, Record, SentLife, Times};
 
 /// A life of a record, as far as it is held.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -17,6 +17,7 @@
 //! digits. The life of a record stands in its existence cell and is joined apart from that cell's stamp, by union (L1).
 
 mod cell;
+mod exchange;
 mod life;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -27,6 +28,7 @@ use serde_json::{Map, Value as Json};
 use self::cell::Subject;
 pub(crate) use self::{
     cell::{Cell, CellName},
+    exchange::{Estimated, Merged, SentLife},
     life::Life,
 };
 use crate::{

@@ -25,12 +25,13 @@ use crate::{
     health::{Event, Next, State},
     key::Uid,
     local::Sent,
+    record::Merged,
     shared::{
         CallError,
+        clock::AskedAt,
         connection::{Connection, confirmed_clock, dial, generation, marker_and_clock},
-        link::AskedAt,
         said::CLOSED,
-        script::{Merged, Mode},
+        script::Mode,
     },
     tiers::Tiers,
 };

@@ -13,12 +13,12 @@ use redis::{AsyncConnectionConfig, RedisConnectionInfo, Value, aio::MultiplexedC
 
 use super::{
     reply::record_of,
-    script::{self, Estimated, Merged, Mode, SentLife, Terms},
+    script::{self, Mode, Terms},
 };
 use crate::{
     contact::Timestamp,
     env::{Address, Endpoint, Env, Network, TokioEnv},
-    record::{Cell, CellName, Life, Record, Times},
+    record::{Cell, CellName, Estimated, Life, Merged, Record, SentLife, Times},
     stamp::Stamp,
 };
 

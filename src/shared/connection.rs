@@ -14,19 +14,20 @@ use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisError, RedisResult, Valu
 use super::{
     CallError,
     addresses::{self, Addresses},
+    clock::AskedAt,
     horizon::{FAR_MS, Horizon, cells},
-    link::AskedAt,
     overheard::{FirstLine, Overheard},
+    query,
     reply::{Flat, record_of},
     said::server_error,
-    script::{self, Merged, Mode, Terms},
+    script::{self, Mode, Terms},
     wrong_reply,
 };
 use crate::{
     config::Config,
     env::{Address, Env, Task},
     key::{Keys, Uid},
-    record::Record,
+    record::{Merged, Record},
     shown::Line,
     stamp::Stamp,
 };
@@ -348,11 +349,6 @@ impl Connection {
     async fn ask(&self, command: &Cmd) -> Result<Value, CallError> {
         Ok(query(&mut self.multiplexed.clone(), command).await?)
     }
-}
-
-/// As `command.query_async(connection)`, which puts its future into a box of its own for every call.
-pub(super) async fn query(connection: &mut MultiplexedConnection, command: &Cmd) -> RedisResult<Value> {
-    connection.send_packed_command(command).await?.extract_error()
 }
 
 /// A hash that is no record of ours has neither cell, and is no record in a list either.

@@ -3,7 +3,7 @@
 //! `addresses` chooses and races the addresses of Redis's name; `connection` opens connections and asks them; `script` is
 //! the one way to write; `reply` is what a read brings, `horizon` which stamps in
 //! it are believed at once; `link` is the one connection that an instance has at a time, with
-//! its view of Redis's health; `said` puts errors into words, `overheard` catches the error of a server that turns a client away,
+//! its view of Redis's health; `clock` is the estimate of Redis's clock; `said` puts errors into words, `overheard` catches the error of a server that turns a client away,
 //! `framing` ends a connection whose replies no longer match the requests, and `told` keeps the log from repeating errors. No timeouts
 //! here: the caller's deadline covers everything.
 //!
@@ -12,11 +12,11 @@
 pub(crate) mod addresses;
 #[cfg(test)]
 mod agreement;
+pub(crate) mod clock;
 pub(crate) mod connection;
 mod framing;
 pub(crate) mod horizon;
 pub(crate) mod link;
-
 mod overheard;
 pub(crate) mod pace;
 pub(crate) mod reply;
@@ -25,7 +25,7 @@ pub(crate) mod script;
 pub(crate) mod side;
 mod told;
 
-use redis::{ErrorKind, RedisError, Value};
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, Value, aio::MultiplexedConnection};
 
 use self::{
     overheard::FirstLine,
@@ -92,4 +92,9 @@ impl From<RedisError> for CallError {
 
 fn wrong_reply(what: &str, reply: &Value) -> CallError {
     CallError::Unknown(format!("{what} was answered with {}", kind_of(reply)))
+}
+
+/// As `command.query_async(connection)`, which puts its future into a box of its own for every call.
+async fn query(connection: &mut MultiplexedConnection, command: &Cmd) -> RedisResult<Value> {
+    connection.send_packed_command(command).await?.extract_error()
 }

@@ -6,8 +6,7 @@ use std::borrow::Cow;
 
 use super::lived::{Estimate, Lived, Note, Shifts};
 use crate::{
-    record::{Cell, CellName, Life, Record},
-    shared::script::{Merged, SentLife},
+    record::{Cell, CellName, Life, Merged, Record, SentLife},
     stamp::Stamp,
 };
 
