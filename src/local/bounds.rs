@@ -1,37 +1,12 @@
-//! How much the local store holds, and what it forgets to keep within its limits.
+//! What the local store forgets to keep within its limits.
 
 use std::ops::Bound;
 
-use super::{
-    held::{Held, Weight},
-    state::{Entry, Slot, State},
-};
+use super::{entry::Entry, held::Held, slot::Slot, state::State};
 use crate::{env::Env, key::Uid};
 
 /// Copies looked at to find one to forget: more come closer to the one confirmed longest ago, and cost more.
 const EVICTION_SAMPLE: usize = 64;
-
-/// How much is held.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Usage {
-    /// Bytes of writes that Redis does not have.
-    pub(crate) owed_bytes: u64,
-    /// Bytes of everything else.
-    pub(crate) copies_bytes: u64,
-    /// Bytes of the log that are in use.
-    pub(super) live_bytes: u64,
-    /// Copies forgotten to keep within the limit, and copies not taken for the same reason, since opening.
-    pub(crate) evicted: u64,
-    pub(crate) not_admitted: u64,
-    /// Records found damaged since opening.
-    pub(crate) damaged: u64,
-    /// Damaged logs set aside, at opening or since.
-    pub(crate) quarantined: u64,
-    /// Times that the log was rewritten.
-    pub(crate) rewrites: u64,
-    /// Writes to the log that failed and left it as it was.
-    pub(crate) failed_flushes: u64,
-}
 
 /// Limits of what is held, see [`Config`](crate::Config).
 #[derive(Clone, Copy, Debug)]
@@ -127,17 +102,5 @@ impl<E: Env> State<E> {
             self.forgot = true;
             self.push(Entry::Forgot);
         }
-    }
-}
-
-impl Usage {
-    pub(super) fn add(&mut self, weight: Weight) {
-        self.owed_bytes += u64::from(weight.owed);
-        self.copies_bytes += u64::from(weight.copied);
-    }
-
-    pub(super) fn subtract(&mut self, weight: Weight) {
-        self.owed_bytes -= u64::from(weight.owed);
-        self.copies_bytes -= u64::from(weight.copied);
     }
 }

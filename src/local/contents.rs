@@ -1,15 +1,14 @@
 //! What a log holds, taken in entry by entry while it is read through at opening.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    num::NonZeroU64,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    clocks::Clocks,
+    entry::{Entry, decode},
+    format::Location,
     held::Held,
     scan::{Damage, Take},
-    state::{Clocks, Entry, Slot, decode},
-    storage::Location,
+    slot::{Slot, mark_all},
 };
 use crate::{key::Uid, record::NotARecord, stamp::Head};
 
@@ -86,23 +85,11 @@ impl Contents {
     }
 }
 
-/// R6: a new generation marks every record on disk.
-pub(super) fn mark_all(index: &mut BTreeMap<Uid, Slot>, pending: &mut BTreeSet<Uid>, reclaim_since_ms: u64) {
-    if reclaim_since_ms == u64::MAX {
-        // Nothing is that young: the head of a rewritten log, or losses are to be accepted.
-        return;
-    }
-    for (uid, slot) in index {
-        slot.reclaim_since_ms = NonZeroU64::new(reclaim_since_ms.max(1));
-        pending.insert(uid.clone());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        local::state::{encode, encode_record},
+        local::entry::{encode, encode_record},
         record::Record,
         stamp::Stamp,
     };

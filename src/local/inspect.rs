@@ -7,10 +7,12 @@ use std::{fmt, path::Path};
 
 use super::{
     contents::Contents,
+    entry::{Entry, seed},
+    format::{self, ENTRY_HEADER_LEN, HEADER_LEN, Seed},
     note::Remembered,
     scan::Damage,
-    state::{Entry, read_record, seed},
-    storage::{self, ENTRY_HEADER_LEN, HEADER_LEN, Log, Seed},
+    slot::read_record,
+    storage::Log,
 };
 use crate::{
     contact::Timestamp,
@@ -165,7 +167,7 @@ fn prefix_of<F: DiskFile>(file: &F, path: &Path) -> Result<Option<Prefix>, Store
     let len = file.len().map_err(StoreError::io("measure", path))?;
     let mut bytes = vec![0; usize::try_from(len).map_or(FIRST_ENTRY_MAX, |len| len.min(FIRST_ENTRY_MAX))];
     file.read_at(0, &mut bytes).map_err(StoreError::io("read", path))?;
-    let first = bytes.get(HEADER_LEN..).and_then(|entries| storage::entry(entries, Seed(0)));
+    let first = bytes.get(HEADER_LEN..).and_then(|entries| format::entry(entries, Seed(0)));
     let first =
         first.filter(|entry| entry.number.in_log() == 0).and_then(|entry| serde_json::from_slice(entry.payload).ok());
     Ok(match first {

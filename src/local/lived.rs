@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::held::Reclaimed;
 use crate::record::{Cell, CellName, Estimated, Life, Record, SentLife, Times};
 
 /// A life of a record, as far as it is held.
@@ -71,6 +70,17 @@ pub(crate) struct Offsets {
     pub(crate) before_ms: i64,
     /// As Redis then told.
     pub(crate) told_ms: i64,
+}
+
+/// What became of copies that Redis turned out to lack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reclaimed {
+    /// Some are pending again.
+    pub(crate) published_again: bool,
+    /// Some were too old for that, and were dropped.
+    pub(crate) yielded: bool,
+    /// An acknowledgement that is still to come clears nothing (R8).
+    pub(super) marked: bool,
 }
 
 impl Note {
@@ -527,4 +537,14 @@ impl Lived {
 /// Whether the life that Redis told lacks a part of the life that was asked for.
 fn is_lacking(asked: Option<Estimate>, told: Option<Life>) -> bool {
     asked.is_some_and(|asked| told.is_none_or(|told| !told.contains(asked.life)))
+}
+
+impl Reclaimed {
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            published_again: self.published_again || other.published_again,
+            yielded: self.yielded || other.yielded,
+            marked: self.marked || other.marked,
+        }
+    }
 }

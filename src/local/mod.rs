@@ -6,8 +6,12 @@
 //! (group commit). The store is changed by joins alone, and keeps tombstones.
 
 mod bounds;
+mod clocks;
 mod compaction;
 mod contents;
+mod entry;
+mod exposed;
+mod format;
 mod held;
 mod held_text;
 mod inspect;
@@ -15,8 +19,10 @@ mod lived;
 mod note;
 mod opening;
 mod scan;
+mod slot;
 mod state;
 mod storage;
+mod usage;
 mod walk;
 
 use std::{
@@ -32,20 +38,24 @@ use tokio::sync::Notify;
 
 use self::{
     bounds::Limits,
+    entry::{Entry, encode, encode_record, seed},
+    format::Seed,
     note::Extent,
     opening::Purpose,
-    state::{Batch, Entry, Phase, Slot, State, encode, encode_record, seed},
-    storage::{AppendError, Seed},
-};
-pub(crate) use self::{
-    bounds::Usage,
-    held::{Asking, Held, Sent},
-    lived::{CLOCK_DOUBT_MS, Estimate, Offsets, Shifts},
+    slot::Slot,
+    state::{Batch, Phase, State},
+    storage::AppendError,
 };
 pub use self::{
+    exposed::Exposed,
     inspect::{Inspection, PendingCell, PendingRecord, inspect, inspect_with_lock},
-    opening::{Exposed, OpenReport},
+    opening::OpenReport,
     scan::Damage,
+};
+pub(crate) use self::{
+    held::{Asking, Held, Sent},
+    lived::{CLOCK_DOUBT_MS, Estimate, Offsets, Shifts},
+    usage::Usage,
 };
 use crate::{
     config::Config,

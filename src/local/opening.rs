@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use super::{
     compaction::{self, Rewritten, Written},
     contents::Contents,
+    entry::{encode, seed},
+    exposed::{Exposed, exposed},
+    format::FORMAT,
     note::{Extent, LOCK, Note, Remembered},
     scan::Damage,
-    state::{FileOf, LOG, LockOf, Locks, State, encode, seed},
-    storage::{FORMAT, Log, beside, found, locked},
+    state::{FileOf, LockOf, Locks, State},
+    storage::{LOG, Log, beside, found, locked},
 };
 use crate::{
     env::{Disk, DiskFile, Env, FileKind},
@@ -41,22 +44,6 @@ pub struct OpenReport {
     pub set_aside: Option<PathBuf>,
     /// What others than the owner of the files may read or write.
     pub exposed: Vec<Exposed>,
-}
-
-/// A file or directory of a store with wider permissions than it is made with: 0700 for the directory, 0600 for files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exposed {
-    /// The file or directory.
-    pub path: PathBuf,
-    /// Its permission bits.
-    pub mode: u32,
-}
-
-impl std::fmt::Display for Exposed {
-    #[expect(clippy::unnecessary_debug_formatting, reason = "a path may hold what a terminal obeys: it is escaped")]
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} has mode {:04o}: others than its owner may use it", self.path, self.mode)
-    }
 }
 
 /// What a store is opened for.
@@ -222,7 +209,7 @@ impl<E: Env> State<E> {
             rewritten.log.put_in_place(disk).map(|()| rewritten)
         });
         let rewritten = rewritten.inspect_err(|_| log.abandon(disk))?;
-        self.switch(&rewritten);
+        self.switch(rewritten.log, rewritten.lock);
         for (uid, location) in rewritten.locations {
             self.relocate(&uid, location);
         }
@@ -286,21 +273,4 @@ fn take_directory<D: Disk>(disk: &D, dir: &Path, opening: u64) -> Result<Taken<D
     let lock = file.lock().map_err(|error| locked(&path, error))?;
     let (note, remembered) = Note::open(file, path, opening)?;
     Ok((note, remembered, lock))
-}
-
-/// What of a store others than its owner may use.
-fn exposed<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<Exposed>, StoreError> {
-    // The directory behind a link, if the name is one.
-    let own = [dir.join("."), dir.join(LOG), dir.join(LOCK)];
-    let names = disk.list(dir).map_err(StoreError::io("list", dir))?;
-    let aside = names.iter().filter(|name| name.starts_with("damaged-")).map(|name| dir.join(name));
-    let mut exposed = Vec::new();
-    for path in own.into_iter().chain(aside) {
-        if let Some(found) = found(disk, &path)?.filter(|found| found.mode & 0o077 != 0 && found.kind != FileKind::Link)
-        {
-            let path = if found.kind == FileKind::Directory { dir.to_owned() } else { path };
-            exposed.push(Exposed { path, mode: found.mode });
-        }
-    }
-    Ok(exposed)
 }

@@ -11,7 +11,7 @@
 use std::{io, path::Path};
 
 use super::{
-    storage::{
+    format::{
         FILE_MAGIC, FORMAT, FORMAT_BEFORE, FORMAT_UNSEEDED, FORMAT_WITHOUT_COMMITS, HEADER_LEN, Location, Number, Seed,
         Tail,
     },
@@ -190,7 +190,7 @@ mod tests {
 
     use super::{
         super::{
-            storage::{ENTRY_HEADER_LEN, header, push_entry},
+            format::{ENTRY_HEADER_LEN, header, push_entry},
             walk::WINDOW,
         },
         *,

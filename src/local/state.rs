@@ -3,25 +3,23 @@
 //! No await in here: whoever holds the lock on it changes it at once, for every reader.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    num::NonZeroU64,
+    collections::{BTreeMap, BTreeSet},
     ops::Bound,
     path::Path,
     sync::Arc,
 };
 
-use serde::{Deserialize, Serialize};
-
 use super::{
     Ticket,
-    bounds::Usage,
-    compaction::{self, Rewritten},
-    contents::mark_all,
+    clocks::Clocks,
+    entry::Entry,
+    exposed::Exposed,
+    format::Location,
     held::{Held, Weight},
-    held_text::HeldText,
     note::{Extent, Note},
-    opening::Exposed,
-    storage::{Location, Log, Seed},
+    slot::{Slot, mark_all, read_record},
+    storage::Log,
+    usage::Usage,
 };
 use crate::{
     env::{Disk, DiskFile, Env},
@@ -31,8 +29,8 @@ use crate::{
     stamp::Head,
 };
 
-/// The name of the log in its directory.
-pub(super) const LOG: &str = "store.log";
+/// Records copied, or relocated, at a time: about a millisecond of work.
+pub(super) const PAGE: usize = 512;
 
 pub(super) type FileOf<E> = <<E as Env>::Disk as Disk>::File;
 pub(super) type LockOf<E> = <FileOf<E> as DiskFile>::Lock;
@@ -114,24 +112,6 @@ pub(super) enum Phase {
     Ended,
 }
 
-#[derive(Clone, Copy)]
-pub(super) struct Slot {
-    pub(super) location: Location,
-    /// See [`Held::weight`].
-    pub(super) weight: Weight,
-    pub(super) epoch: bool,
-    /// Whether `seen_ms` is a reply of Redis that covered all of the record.
-    whole: bool,
-    /// See [`Held::alive_until_ms`].
-    pub(super) alive_until_ms: u64,
-    /// When the cell that was confirmed longest ago was (R9); the end of time if there is none.
-    pub(super) oldest_confirmed_ms: u64,
-    /// When Redis last confirmed anything of it. Kept in memory between the notes on disk.
-    pub(super) seen_ms: u64,
-    /// R6: set by a generation that is newer than the entry; applied when the entry is read.
-    pub(super) reclaim_since_ms: Option<NonZeroU64>,
-}
-
 pub(super) struct Unflushed {
     pub(super) held: Arc<Held>,
     pub(super) version: u64,
@@ -141,89 +121,12 @@ pub(super) struct Unflushed {
     whole: bool,
 }
 
-/// An entry of the log.
-#[derive(Serialize, Deserialize)]
-#[serde(tag = "entry", rename_all = "snake_case")]
-pub(super) enum Entry {
-    /// Always the first: whose store this is.
-    Prefix { prefix: String },
-    /// Endpoint and database of the Redis that it is for, without secrets.
-    Redis { url: String },
-    /// The clock's ceiling (R4).
-    Ceiling { head: u64 },
-    /// Redis's generation; every record before it was marked pending if confirmed since (R6). One entry, however many
-    /// records, makes the change one durable commit.
-    Generation { generation: String, reclaim_since_ms: u64 },
-    /// An opened cache met Redis for the first time (L3): its clock, by which it estimated Redis's until then, was behind by
-    /// `shift_ms`, and its wall clock by `offset_ms`.
-    Contact { clock: u64, shift_ms: i64, offset_ms: i64 },
-    /// Copies were forgotten.
-    Forgot,
-    /// This copy was: what stands before it in the log may be older than what was read since.
-    Forget { uid: Uid },
-    /// The store was closed in order, with all before it durable: what is missing there was lost since.
-    Closed,
-    /// A record, whole; written by [`encode_record`].
-    #[serde(skip_serializing)]
-    Record { uid: Uid, held: HeldText },
-}
-
-/// How a record begins, as [`encode_record`] writes it.
-const RECORD_BEGINS: &[u8] = br#"{"entry":"record","uid":"#;
-
-/// How clocks of caches that were opened on this store compare with Redis's.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Clocks {
-    /// By how much the wall clock was behind at the last first contact, in milliseconds.
-    pub(super) offset_ms: i64,
-    /// Of the last caches that met Redis, oldest first: by how much the clock of each was behind before.
-    contacts: VecDeque<(u64, i64)>,
-}
-
-impl Clocks {
-    /// More are not kept: what was written before a contact is sent soon after it.
-    const CONTACTS_MAX: usize = 16;
-
-    pub(super) fn met(&mut self, clock: u64, shift_ms: i64, offset_ms: i64) {
-        self.offset_ms = offset_ms;
-        if self.contacts.len() == Self::CONTACTS_MAX {
-            self.contacts.pop_front();
-        }
-        self.contacts.push_back((clock, shift_ms));
-    }
-
-    /// By how much each was behind.
-    pub(super) fn shifts(&self) -> BTreeMap<u64, i64> {
-        self.contacts.iter().copied().collect()
-    }
-
-    fn entries(&self) -> impl Iterator<Item = Entry> {
-        let offset_ms = self.offset_ms;
-        self.contacts.iter().map(move |&(clock, shift_ms)| Entry::Contact { clock, shift_ms, offset_ms })
-    }
-}
-
 /// What is not on disk yet.
 pub(super) struct Batch<E: Env> {
     pub(super) log: Arc<Log<FileOf<E>>>,
     pub(super) entries: Vec<Entry>,
     pub(super) records: Vec<(Uid, Arc<Held>)>,
     pub(super) version: u64,
-}
-
-impl Slot {
-    pub(super) fn of(location: Location, epoch: bool, held: &Held) -> Self {
-        Self {
-            location,
-            weight: held.weight(),
-            epoch,
-            whole: false,
-            alive_until_ms: held.alive_until_ms(),
-            oldest_confirmed_ms: held.oldest_confirmed_ms().unwrap_or(u64::MAX),
-            seen_ms: held.newest_confirmed_ms(),
-            reclaim_since_ms: None,
-        }
-    }
 }
 
 impl<E: Env> State<E> {
@@ -265,14 +168,14 @@ impl<E: Env> State<E> {
     pub(super) fn page(&self, after: Option<&Uid>) -> Vec<(Uid, Slot)> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let slots = self.index.range::<Uid, _>((start, Bound::Unbounded));
-        slots.take(compaction::PAGE).map(|(uid, slot)| (uid.clone(), *slot)).collect()
+        slots.take(PAGE).map(|(uid, slot)| (uid.clone(), *slot)).collect()
     }
 
-    /// From here on the slots are in the log before, until they are relocated.
-    pub(super) fn switch(&mut self, rewritten: &Rewritten<E>) {
-        self.log_before = Some(std::mem::replace(&mut self.log, rewritten.log.clone()));
+    /// Goes on with a rewritten log. The slots are in the log before, until they are relocated.
+    pub(super) fn switch(&mut self, log: Arc<Log<FileOf<E>>>, lock: Arc<LockOf<E>>) {
+        self.log_before = Some(std::mem::replace(&mut self.log, log));
         if let Some(locks) = &mut self.locks {
-            locks.log = rewritten.lock.clone();
+            locks.log = lock;
         }
         self.note.keep_extent(self.extent());
         self.epoch = !self.epoch;
@@ -528,60 +431,4 @@ impl<E: Env> State<E> {
         self.unflushed = entries;
         self.failed = Some((version, error));
     }
-}
-
-/// What the checksums of a prefix's log start from.
-pub(super) fn seed(prefix: &Prefix) -> Seed {
-    Seed(crc32fast::hash(prefix.as_str().as_bytes()))
-}
-
-pub(super) fn encode(entries: &[Entry]) -> Vec<Vec<u8>> {
-    entries.iter().map(|entry| serde_json::to_vec(entry).expect("maps with text for keys become JSON")).collect()
-}
-
-/// Decodes an entry; `None` if it is malformed. To tell entries apart by a member, serde first copies all members into a buffer.
-/// Records, which are most of a log and can be large, are decoded without that.
-pub(super) fn decode(payload: &[u8]) -> Option<Entry> {
-    #[derive(Deserialize)]
-    struct Record {
-        uid: Uid,
-        held: HeldText,
-    }
-    if !payload.starts_with(RECORD_BEGINS) {
-        return serde_json::from_slice(payload).ok();
-    }
-    let Record { uid, held } = serde_json::from_slice(payload).ok()?;
-    Some(Entry::Record { uid, held })
-}
-
-/// Whether it is an entry of this record, as [`encode_record`] writes it: it may be copied as it is.
-pub(super) fn is_record(payload: &[u8], uid: &Uid) -> bool {
-    let uid = serde_json::to_vec(uid).expect("a text becomes JSON");
-    let behind = payload.strip_prefix(RECORD_BEGINS).and_then(|payload| payload.strip_prefix(uid.as_slice()));
-    behind.is_some_and(|payload| payload.starts_with(br#","held":"#))
-}
-
-/// An entry [`Entry::Record`].
-pub(super) fn encode_record(uid: &Uid, held: &Held) -> Vec<u8> {
-    #[derive(Serialize)]
-    struct Record<'a> {
-        entry: &'static str,
-        uid: &'a Uid,
-        held: &'a Held,
-    }
-    serde_json::to_vec(&Record { entry: "record", uid, held }).expect("maps with text for keys become JSON")
-}
-
-/// Reads a record of the index. What verifies and is not that record is as good as damaged.
-pub(super) fn read_record<F: DiskFile>(log: &Log<F>, uid: &Uid, slot: Slot) -> Result<Held, StoreError> {
-    let payload = log.read(slot.location)?;
-    let held = match decode(&payload) {
-        Some(Entry::Record { uid: found, held }) if found == *uid => Held::try_from(held).ok(),
-        Some(_) | None => None,
-    };
-    let mut held = held.ok_or_else(|| log.damaged(slot.location))?;
-    if let Some(since_ms) = slot.reclaim_since_ms {
-        held.reclaim_all(since_ms.get());
-    }
-    Ok(held)
 }

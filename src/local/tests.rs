@@ -6,7 +6,7 @@ use std::sync::MutexGuard;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::{held::Held, state::Entry, *};
+use super::{entry::Entry, held::Held, *};
 use crate::{
     contact::Timestamp,
     env::{TokioEnv, yield_now},
@@ -204,7 +204,7 @@ proptest! {
             for (step, choice) in (200..).zip(&after) {
                 stand.act(*choice, step);
             }
-            let error = StoreError::DiskFull { verb: "append to", path: stand.store.dir.join(state::LOG) };
+            let error = StoreError::DiskFull { verb: "append to", path: stand.store.dir.join(storage::LOG) };
             stand.state().unsettle(batch.entries, batch.version, error);
             stand.store.flush().await;
             let left = stand.picture();

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::storage::{ENTRY_HEADER_LEN, ENTRY_MAGIC, Location, Number, Seed, entry, payload_len};
+use super::format::{ENTRY_HEADER_LEN, ENTRY_MAGIC, Location, Number, Seed, entry, payload_len};
 use crate::env::DiskFile;
 
 /// Bytes read at a time. A longer entry is read whole.

@@ -8,8 +8,11 @@ use std::{
 
 use super::{
     LocalStore, Ticket,
-    state::{Entry, FileOf, LOG, LockOf, Phase, Slot, encode, encode_record, is_record, read_record},
-    storage::{self, Location, Log, Seed},
+    entry::{Entry, encode, encode_record, is_record},
+    format::{Location, Seed},
+    slot::{Slot, read_record},
+    state::{FileOf, LockOf, PAGE, Phase},
+    storage::{self, LOG, Log},
 };
 use crate::{
     env::{Disk, DiskFile, Env},
@@ -17,9 +20,6 @@ use crate::{
     key::Uid,
     telemetry::log,
 };
-
-/// Records copied, or relocated, at a time: about a millisecond of work.
-pub(super) const PAGE: usize = 512;
 
 /// Which client wrote the records of a log.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -219,7 +219,7 @@ impl<E: Env> LocalStore<E> {
         let mut state = self.lock();
         state.usage.quarantined += u64::from(lossy);
         state.usage.rewrites += 1;
-        state.switch(&rewritten);
+        state.switch(rewritten.log, rewritten.lock);
         drop(state);
         for page in rewritten.locations.chunks(PAGE) {
             let mut state = self.lock();

@@ -9,8 +9,8 @@ use crate::{
     env::{Disk as _, DiskFile as _, Env as _, yield_now},
     key::Uid,
     local::{
-        state::{Entry, LOG, decode, encode_record, is_record},
-        storage::beside,
+        entry::{Entry, decode, encode_record, is_record},
+        storage::{LOG, beside},
         tests::{Stand, choices, fill, on_a_runtime},
     },
 };

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use super::lived::{Estimate, Lived, Note, Shifts};
+use super::lived::{Estimate, Lived, Note, Reclaimed, Shifts};
 use crate::{
     record::{Cell, CellName, Life, Merged, Record, SentLife},
     stamp::Stamp,
@@ -23,17 +23,6 @@ pub(crate) struct Held {
     pub(super) marked: u64,
     /// Whether the instance may have held more of the record, and forgotten it.
     pub(super) partial: bool,
-}
-
-/// What became of copies that Redis turned out to lack.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Reclaimed {
-    /// Some are pending again.
-    pub(crate) published_again: bool,
-    /// Some were too old for that, and were dropped.
-    pub(crate) yielded: bool,
-    /// An acknowledgement that is still to come clears nothing (R8).
-    pub(super) marked: bool,
 }
 
 /// When Redis was asked, and what else decides what its reply means.
@@ -452,16 +441,6 @@ impl Held {
 
     fn notes(&self) -> impl Iterator<Item = (&CellName, &Note)> {
         self.lives().flat_map(Lived::notes)
-    }
-}
-
-impl Reclaimed {
-    fn and(self, other: Self) -> Self {
-        Self {
-            published_again: self.published_again || other.published_again,
-            yielded: self.yielded || other.yielded,
-            marked: self.marked || other.marked,
-        }
     }
 }
 
