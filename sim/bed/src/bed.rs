@@ -1,16 +1,15 @@
 //! A bed: a workload with the servers, faults and checkers around it.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, path::Path, pin::Pin, sync::Arc};
 
 use seedbed_world::{Host, SimEnv, seed::Seed};
 
 use crate::{
-    checkers::Checker,
+    checkers::{COMES_BACK, Checker, NO_PANIC, REDIS_SUFFICES, RUN_ENDS},
     coverage::CoveragePoint,
     faults::{Faults, Frame},
     redis_host,
-    run::{COMES_BACK, NO_PANIC, REDIS_SUFFICES, RUN_ENDS},
-    scenario::{Scenario, ScenarioOf},
+    scenario::{self, FileError, Scenario, ScenarioOf},
     system::{Plan, Workload},
 };
 
@@ -110,6 +109,37 @@ impl<W: Workload> Bed<W> {
         self
     }
 
+    /// With this coverage point as well: `is_in` says whether a history has met it. A test fails if all of its seeds miss it, and
+    /// `run` then ends as unknown.
+    ///
+    /// ```
+    /// # use seedbed::{Bed, Outcome, Workload, history::What};
+    /// # fn bed<W: Workload>(bed: Bed<W>) -> Bed<W> {
+    /// bed.covers("a call of unknown outcome", |history| {
+    ///     history.events.iter().any(|event| matches!(&event.what, What::Returned { outcome: Outcome::Unknown(_), .. }))
+    /// })
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// If another point has its name.
+    #[must_use]
+    pub fn covers(mut self, name: &str, is_in: impl Fn(&History<W>) -> bool + Send + Sync + 'static) -> Self {
+        assert!(self.points.iter().all(|point| point.name != name), "two coverage points have the name {name:?}");
+        self.points.push(CoveragePoint::new(name, is_in));
+        self
+    }
+
+    /// The names of its coverage points.
+    pub fn coverage_points(&self) -> Vec<&str> {
+        self.points.iter().map(|point| point.name.as_str()).collect()
+    }
+
+    /// The points that a history has met.
+    pub(crate) fn met(&self, history: &History<W>) -> Vec<String> {
+        self.points.iter().filter(|point| point.is_in(history)).map(|point| point.name.clone()).collect()
+    }
+
     /// The names of its checkers, those that are always made first.
     pub fn guarantees(&self) -> Vec<String> {
         let given = self.checkers.iter().map(|checker| checker.name().to_owned());
@@ -122,6 +152,30 @@ impl<W: Workload> Bed<W> {
         let plan = self.workload.plan(&mut seed.stream("workload"));
         let faults = self.faults.plan(seed, &self.frame(&plan));
         Scenario { seed: seed.0, scheduler_seed: seed.0, plan, faults }
+    }
+
+    /// Reads a scenario of this bed from a file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or holds something else.
+    pub fn load(&self, name: &str, file: &Path) -> Result<ScenarioOf<W>, FileError> {
+        scenario::load(name, file, |scenario| self.check_scenario(scenario))
+    }
+
+    /// Whether a scenario can be played on this bed.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_scenario(&self, scenario: &ScenarioOf<W>) -> Result<(), String> {
+        let plan = &scenario.plan;
+        if plan.instances == 0 {
+            return Err("the plan has no instances".to_owned());
+        }
+        if let Some(call) = plan.calls.iter().chain(&plan.last).find(|call| call.instance >= plan.instances) {
+            let (instance, most) = (call.instance, plan.instances - 1);
+            return Err(format!("a call is for instance {instance}, and there are 0 to {most}: {:?}", call.op));
+        }
+        self.faults.check(&scenario.faults, &self.frame(plan))
     }
 
     pub(crate) fn frame<Op, T>(&self, plan: &Plan<Op, T>) -> Frame {

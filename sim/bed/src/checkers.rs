@@ -6,9 +6,19 @@ use seedbed_linearize as linearize;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    history::{Call, History, Ms, Phase},
+    history::{Call, History, Phase},
+    milliseconds::Ms,
     system::{OpOf, Outcome, RetOf, Workload},
 };
+
+/// The guarantee that a run ends by itself, checked in every run that a worker process plays: it neither ends its process nor spins.
+pub const RUN_ENDS: &str = "run ends";
+/// The guarantee that nothing panics, checked in every run.
+pub const NO_PANIC: &str = "no panic";
+/// The guarantee that each instance is back after all faults have ended, checked in every run.
+pub const COMES_BACK: &str = "comes back";
+/// The guarantee that the simulated Redis has each command that it is asked for, checked in every run with a Redis.
+pub const REDIS_SUFFICES: &str = "redis suffices";
 
 /// Judges the histories of a workload.
 pub trait Checker<W: Workload>: Send + Sync {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     faults::PlannedFault,
+    milliseconds::Ms,
     system::{OpOf, Outcome, RetOf},
 };
 
@@ -211,15 +212,6 @@ impl<Op, Ret> Log<Op, Ret> {
                 matches!(event.what, What::Stopped { instance, how, .. } if instance == call.instance && how != Stop::Closed)
                     && event.at_us >= call.called_us
             })
-    }
-}
-
-/// Microseconds, as a history reads.
-pub(crate) struct Ms(pub(crate) u64);
-
-impl fmt::Display for Ms {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{}.{:03} ms", self.0 / 1_000, self.0 % 1_000))
     }
 }
 

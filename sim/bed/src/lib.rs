@@ -47,6 +47,7 @@ mod coverage;
 pub mod explore;
 pub mod faults;
 pub mod history;
+mod milliseconds;
 mod player;
 pub mod redis_host;
 pub mod run;

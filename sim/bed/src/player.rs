@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     bed::Bed,
-    checkers::{Judged, Verdict},
+    checkers::{Judged, RUN_ENDS, Verdict},
     history::{Event, Log},
-    run::{Counts, RUN_ENDS, Run},
+    run::{Counts, Run},
     scenario::ScenarioOf,
     system::{OpOf, RetOf, Workload},
     worker::{self, End, Program, Worker},

@@ -18,22 +18,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     bed::Bed,
-    checkers::{Judged, Verdict},
+    checkers::{COMES_BACK, Judged, NO_PANIC, REDIS_SUFFICES, RUN_ENDS, Verdict},
     faults::{Processes, Stage},
     history::{Event, History, Log, Phase, What},
     redis_host::RedisHost,
     scenario::ScenarioOf,
     system::{Instance, OpOf, Outcome, Planned, RetOf, System as _, Workload},
 };
-
-/// The guarantee that a run ends by itself, checked in every run that a worker process plays: it neither ends its process nor spins.
-pub const RUN_ENDS: &str = "run ends";
-/// The guarantee that nothing panics, checked in every run.
-pub const NO_PANIC: &str = "no panic";
-/// The guarantee that each instance is back after all faults have ended, checked in every run.
-pub const COMES_BACK: &str = "comes back";
-/// The guarantee that the simulated Redis has each command that it is asked for, checked in every run with a Redis.
-pub const REDIS_SUFFICES: &str = "redis suffices";
 
 /// The longest wait for instances to open, to answer or to come to rest, in simulated microseconds. TCP alone may take two
 /// minutes to find out that a connection works again.

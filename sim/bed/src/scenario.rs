@@ -8,9 +8,8 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    bed::Bed,
     faults::PlannedFault,
-    history::Ms,
+    milliseconds::Ms,
     system::{OpOf, Plan, Workload},
 };
 
@@ -100,53 +99,39 @@ impl<Op: Serialize + DeserializeOwned, T: Serialize + DeserializeOwned> Scenario
     }
 }
 
-impl<W: Workload> Bed<W> {
-    /// Reads a scenario of this bed from a file.
-    ///
-    /// # Errors
-    /// The file cannot be read, or holds something else.
-    pub fn load(&self, name: &str, file: &Path) -> Result<ScenarioOf<W>, FileError> {
-        let text = fs::read_to_string(file).map_err(io_error("read", file))?;
-        let wrong = |wrong: String, cure: &str| {
-            let (file, cure) = (file.to_owned(), cure.to_owned());
-            FileError::Wrong { file, wrong, cure }
-        };
-        let saved: Saved<serde_json::Value> = serde_json::from_str(&text).map_err(|error| {
-            wrong(format!("it is no replay file: {error}"), "name a file that a failed run has written")
-        })?;
-        if saved.format != FORMAT {
-            let cure = "replay it with the version of seedbed that wrote it";
-            return Err(wrong(format!("its format is {}, and this version reads {FORMAT}", saved.format), cure));
-        }
-        if !is_same_bed(&saved.bed, name) {
-            let cure = format!("replay it as {:?}", saved.bed);
-            return Err(wrong(format!("it is of the bed {:?}, and not of {name:?}", saved.bed), &cure));
-        }
-        let scenario: ScenarioOf<W> = serde_json::from_value(saved.scenario).map_err(|error| {
-            wrong(
-                format!("its scenario makes no sense: {error}"),
-                "replay it with the code that wrote it, or mend it by hand",
-            )
-        })?;
-        self.check_scenario(&scenario).map_err(|error| wrong(error, "mend it by hand"))?;
-        Ok(scenario)
+/// Reads a scenario of the bed of this name from a file; `check` says whether it can be played there.
+///
+/// # Errors
+/// The file cannot be read, or holds something else.
+pub(crate) fn load<Op: DeserializeOwned, T: DeserializeOwned>(
+    name: &str,
+    file: &Path,
+    check: impl FnOnce(&Scenario<Op, T>) -> Result<(), String>,
+) -> Result<Scenario<Op, T>, FileError> {
+    let text = fs::read_to_string(file).map_err(io_error("read", file))?;
+    let wrong = |wrong: String, cure: &str| {
+        let (file, cure) = (file.to_owned(), cure.to_owned());
+        FileError::Wrong { file, wrong, cure }
+    };
+    let saved: Saved<serde_json::Value> = serde_json::from_str(&text).map_err(|error| {
+        wrong(format!("it is no replay file: {error}"), "name a file that a failed run has written")
+    })?;
+    if saved.format != FORMAT {
+        let cure = "replay it with the version of seedbed that wrote it";
+        return Err(wrong(format!("its format is {}, and this version reads {FORMAT}", saved.format), cure));
     }
-
-    /// Whether a scenario can be played on this bed.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn check_scenario(&self, scenario: &ScenarioOf<W>) -> Result<(), String> {
-        let plan = &scenario.plan;
-        if plan.instances == 0 {
-            return Err("the plan has no instances".to_owned());
-        }
-        if let Some(call) = plan.calls.iter().chain(&plan.last).find(|call| call.instance >= plan.instances) {
-            let (instance, most) = (call.instance, plan.instances - 1);
-            return Err(format!("a call is for instance {instance}, and there are 0 to {most}: {:?}", call.op));
-        }
-        self.faults.check(&scenario.faults, &self.frame(plan))
+    if !is_same_bed(&saved.bed, name) {
+        let cure = format!("replay it as {:?}", saved.bed);
+        return Err(wrong(format!("it is of the bed {:?}, and not of {name:?}", saved.bed), &cure));
     }
+    let scenario = serde_json::from_value(saved.scenario).map_err(|error| {
+        wrong(
+            format!("its scenario makes no sense: {error}"),
+            "replay it with the code that wrote it, or mend it by hand",
+        )
+    })?;
+    check(&scenario).map_err(|error| wrong(error, "mend it by hand"))?;
+    Ok(scenario)
 }
 
 /// The bed of a replay file, by the last part of its name; none if it is no such file.

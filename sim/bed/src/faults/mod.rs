@@ -29,7 +29,7 @@ pub use self::{
     process::{Blackout, Crash, CrashAtDisk, Pause, PowerLoss, ServerCrash, Suspend},
     redis::{FlushAll, RedisCrash, RedisPause, RedisRefuses},
 };
-use crate::{history::Ms, redis_host::RedisHost, system::Data};
+use crate::{milliseconds::Ms, redis_host::RedisHost, system::Data};
 
 /// One fault of a plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
