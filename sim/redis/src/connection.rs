@@ -1,8 +1,9 @@
 //! Commands on the connection: PING, ECHO, SELECT, HELLO, AUTH, CLIENT. QUIT is in the loop that reads requests.
 
 use super::{
-    command::{Args, Call, Command, Done, ErrorReply, Flag, Run, SYNTAX, integer, wrong_arity},
+    command::{Args, Call, Command, Flag, Run},
     data::DATABASES,
+    error_reply::{Done, ErrorReply, SYNTAX, integer, wrong_arity},
     reply,
 };
 use crate::Refusal;

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     Content, Dumped,
-    command::{Done, ErrorReply, WRONG_TYPE},
+    error_reply::{Done, ErrorReply, WRONG_TYPE},
     limits::Limits,
     reply,
 };

@@ -1,8 +1,9 @@
 //! Commands on hashes.
 
 use super::{
-    command::{Args, Call, Command, Done, ErrorReply, Flag, OVERFLOW, Run, integer, wrong_arity},
+    command::{Args, Call, Command, Flag, Run},
     data::{Hash, Pair},
+    error_reply::{Done, ErrorReply, OVERFLOW, integer, wrong_arity},
     number, reply,
 };
 

@@ -1,7 +1,8 @@
 //! Commands on keys of any type: removal, deadlines, whole databases. SCAN and KEYS are in `scan`.
 
 use super::{
-    command::{Args, Call, Command, Done, ErrorReply, Flag, NOT_AN_INTEGER, Run, SYNTAX},
+    command::{Args, Call, Command, Flag, Run},
+    error_reply::{Done, ErrorReply, NOT_AN_INTEGER, SYNTAX},
     number, reply,
 };
 

@@ -22,7 +22,8 @@
 //! | `state` | which commands a server refuses that is out of memory, read-only, loading.. |
 //! | `limits` | the limits of a server, and what it does to a connection that passes one |
 //! | `request` | the request parser, with Redis's limits and its protocol errors |
-//! | `command` | the table of commands, the checks before one runs, what a command sees |
+//! | `table` | the table of commands, the checks before one runs |
+//! | `command`, `error_reply` | what a command is and sees, and what it refuses with |
 //! | `reply` | replies as bytes |
 //! | `data` | databases, keys, expiry, hashes, lists; the order of SCAN |
 //! | `connection`, `string`, `hash`, `list`, `keyspace`, `scan`, `server`, `scripting`, `transaction` | the commands, by family |
@@ -56,6 +57,7 @@ mod command;
 mod connection;
 mod convert;
 mod data;
+mod error_reply;
 mod glob;
 mod hash;
 mod keyspace;
@@ -74,6 +76,7 @@ pub mod serve_tcp;
 mod server;
 mod state;
 mod string;
+mod table;
 mod transaction;
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, mem};
@@ -148,7 +151,7 @@ impl Default for Engine {
 impl Engine {
     /// An empty server that has just started.
     pub fn new() -> Self {
-        Self { server: Server::new(0), scripts: Scripts::default(), clients: BTreeMap::new() }
+        Self { server: Server::new(0), scripts: Scripts::new(table::execute_from_script), clients: BTreeMap::new() }
     }
 
     /// The next process on the same data: scripts and clients are forgotten, the run id is another.
@@ -349,7 +352,7 @@ impl Engine {
 
     /// The name of every command, `container|name` for those in one, and its flags by Redis's names.
     pub fn command_flags() -> Vec<(&'static str, Vec<&'static str>)> {
-        command::flags()
+        table::flags()
     }
 
     /// The id of this process, as INFO shows it.
@@ -368,7 +371,7 @@ fn execute(call: &mut Call<'_>, scripts: &mut Scripts, args: &[Cow<'_, [u8]>]) -
         reply::status(call.out, b"OK");
         return Flow::Close;
     }
-    command::execute(call, scripts, args);
+    table::execute(call, scripts, args);
     Flow::Open
 }
 

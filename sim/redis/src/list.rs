@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use super::{
-    command::{Args, Call, Command, Done, ErrorReply, Flag, Run, SYNTAX, integer, wrong_arity},
+    command::{Args, Call, Command, Flag, Run},
     data::List,
+    error_reply::{Done, ErrorReply, SYNTAX, integer, wrong_arity},
     number, reply,
 };
 

@@ -12,12 +12,11 @@ use std::{
 use mlua::{Error, Function, Lua, LuaOptions, LuaString, Result, StdLib, Table, Value, Variadic};
 
 use super::{
-    command::{self, Args, Call, Running, Session},
+    command::{Args, Call, CallFromScript, Running, ScriptFlags, Session},
     convert::{self, Marks},
     data::Server,
     random::Random,
     reply,
-    state::ScriptFlags,
 };
 
 /// A Lua state, ready for scripts.
@@ -64,7 +63,7 @@ enum Raised {
 }
 
 impl Interpreter {
-    pub(super) fn new(random: &SharedRandom) -> Result<Self> {
+    pub(super) fn new(random: &SharedRandom, call: CallFromScript) -> Result<Self> {
         let options = LuaOptions::new().catch_rust_panics(false);
         let lua = Lua::new_with(StdLib::STRING | StdLib::TABLE | StdLib::MATH, options)?;
         let frame = Shared::default();
@@ -74,7 +73,7 @@ impl Interpreter {
             let frame = frame.clone();
             lua.create_function(move |lua, problem| describe(lua, &frame, problem))?
         })?;
-        host.raw_set("redis", library(&lua, &frame)?)?;
+        host.raw_set("redis", library(&lua, &frame, call)?)?;
         host.raw_set("random", {
             let random = random.clone();
             lua.create_function(move |lua, args: Variadic<Value>| draw(lua, &random, &args))?
@@ -151,11 +150,11 @@ impl Interpreter {
 const SCRIPT: &str = "@user_script";
 const PRELUDE: &str = "=prelude";
 
-fn library(lua: &Lua, frame: &Shared<Option<Frame>>) -> Result<Table> {
+fn library(lua: &Lua, frame: &Shared<Option<Frame>>, call: CallFromScript) -> Result<Table> {
     let library = lua.create_table()?;
     for (name, raise) in [("call", true), ("pcall", false)] {
         let frame = frame.clone();
-        let invoke = move |lua: &Lua, args: Variadic<Value>| invoke(lua, &frame, &args, raise);
+        let invoke = move |lua: &Lua, args: Variadic<Value>| invoke(lua, &frame, &args, (call, raise));
         library.raw_set(name, lua.create_function(invoke)?)?;
     }
     library.raw_set("error_reply", lua.create_function(|lua, args: Variadic<Value>| error_reply(lua, &args))?)?;
@@ -177,7 +176,12 @@ fn library(lua: &Lua, frame: &Shared<Option<Frame>>) -> Result<Table> {
 }
 
 /// `redis.call` and `redis.pcall`.
-fn invoke(lua: &Lua, frame: &Shared<Option<Frame>>, args: &[Value], raise: bool) -> Result<Value> {
+fn invoke(
+    lua: &Lua,
+    frame: &Shared<Option<Frame>>,
+    args: &[Value],
+    (execute, raise): (CallFromScript, bool),
+) -> Result<Value> {
     let fail = |text: &[u8], counted| {
         let raised = Raised::Reply { text: text.to_vec(), counted };
         if raise { Err(raised.into_error()) } else { raised.value(lua) }
@@ -194,7 +198,7 @@ fn invoke(lua: &Lua, frame: &Shared<Option<Frame>>, args: &[Value], raise: bool)
     };
     reply.clear();
     let mut call = Call::new(server, session, *now_ms, reply);
-    if let Err(refusal) = command::execute_from_script(&mut call, &words, running) {
+    if let Err(refusal) = execute(&mut call, &words, running) {
         return fail(refusal.text(), true);
     }
     call.server.script_words += (words.len() + elements(call.out)) as u64;

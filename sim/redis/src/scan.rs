@@ -4,7 +4,8 @@
 //! position in the order of `data`, so it holds however many keys come and go in between.
 
 use super::{
-    command::{Args, Call, Command, Done, ErrorReply, Flag, Run, SYNTAX, integer},
+    command::{Args, Call, Command, Flag, Run},
+    error_reply::{Done, ErrorReply, SYNTAX, integer},
     glob, number, reply,
 };
 

@@ -3,31 +3,42 @@
 use std::{collections::BTreeMap, fmt};
 
 use super::{
-    command::{Args, Call, Command, Done, ErrorReply, Flag, Run, integer},
+    command::{Args, Call, CallFromScript, Command, Flag, Run, ScriptCommand, ScriptFlags},
+    error_reply::{Done, ErrorReply, integer},
     lua::{Interpreter, Script, SharedRandom},
-    reply,
-    state::{self, ScriptFlags},
+    reply, state,
 };
 use crate::Refusal;
 
 pub(super) const COMMANDS: &[Command] = &[
-    Command { name: "eval", arity: -3, flags: &[Flag::NoScript, Flag::Stale], run: Run::Scripts(eval) },
-    Command { name: "evalsha", arity: -3, flags: &[Flag::NoScript, Flag::Stale], run: Run::Scripts(evalsha) },
+    Command { name: "eval", arity: -3, flags: &[Flag::NoScript, Flag::Stale], run: Run::Scripts(ScriptCommand::Eval) },
+    Command {
+        name: "evalsha",
+        arity: -3,
+        flags: &[Flag::NoScript, Flag::Stale],
+        run: Run::Scripts(ScriptCommand::EvalSha),
+    },
     Command { name: "script", arity: -2, flags: &[], run: Run::Container(SCRIPT) },
 ];
 
 const SCRIPT: &[Command] = &[
-    Command { name: "script|exists", arity: -3, flags: &[Flag::NoScript], run: Run::Scripts(script_exists) },
-    Command { name: "script|flush", arity: -2, flags: &[Flag::NoScript], run: Run::Scripts(script_flush) },
+    Command { name: "script|exists", arity: -3, flags: &[Flag::NoScript], run: Run::Scripts(ScriptCommand::Exists) },
+    Command { name: "script|flush", arity: -2, flags: &[Flag::NoScript], run: Run::Scripts(ScriptCommand::Flush) },
     Command { name: "script|kill", arity: 2, flags: &[Flag::NoScript, Flag::AllowBusy], run: Run::Data(script_kill) },
-    Command { name: "script|load", arity: 3, flags: &[Flag::NoScript, Flag::Stale], run: Run::Scripts(script_load) },
+    Command {
+        name: "script|load",
+        arity: 3,
+        flags: &[Flag::NoScript, Flag::Stale],
+        run: Run::Scripts(ScriptCommand::Load),
+    },
 ];
 
 const NO_SCRIPT: ErrorReply = ErrorReply::Fixed("NOSCRIPT No matching script. Please use EVAL.");
 
 /// The scripts that a process knows, and the Lua state that they run in.
-#[derive(Default)]
 pub(super) struct Scripts {
+    /// Runs what a script calls.
+    call: CallFromScript,
     /// None until the first script: most engines of a run never need one.
     interpreter: Option<Interpreter>,
     cache: BTreeMap<Sha, Script>,
@@ -38,6 +49,11 @@ pub(super) struct Scripts {
 type Sha = [u8; 40];
 
 impl Scripts {
+    /// None yet. Those to come call commands through `call`.
+    pub(super) fn new(call: CallFromScript) -> Self {
+        Self { call, interpreter: None, cache: BTreeMap::new(), random: SharedRandom::default() }
+    }
+
     /// Forgets every script, and the Lua state with them.
     pub(super) fn flush(&mut self) -> usize {
         self.interpreter = None;
@@ -59,7 +75,7 @@ impl Scripts {
         if !self.cache.contains_key(&sha) {
             let interpreter = match &mut self.interpreter {
                 Some(interpreter) => interpreter,
-                none => none.insert(Interpreter::new(&self.random).map_err(|error| broken(&error))?),
+                none => none.insert(Interpreter::new(&self.random, self.call).map_err(|error| broken(&error))?),
             };
             let (text, flags) = without_shebang(text)?;
             let function = interpreter.compile(&text).map_err(|error| broken(&error))?;
@@ -84,25 +100,25 @@ impl Scripts {
     }
 }
 
-fn eval(call: &mut Call<'_>, scripts: &mut Scripts, args: &Args<'_>) -> Done {
+pub(super) fn eval(call: &mut Call<'_>, scripts: &mut Scripts, args: &Args<'_>) -> Done {
     let keys = key_count(args)?;
     let sha = scripts.load(&args[1])?;
     scripts.run(call, &sha, args, keys)
 }
 
-fn evalsha(call: &mut Call<'_>, scripts: &mut Scripts, args: &Args<'_>) -> Done {
+pub(super) fn evalsha(call: &mut Call<'_>, scripts: &mut Scripts, args: &Args<'_>) -> Done {
     let sha = read_sha(&args[1]).ok_or(NO_SCRIPT)?;
     let keys = key_count(args)?;
     scripts.run(call, &sha, args, keys)
 }
 
-fn script_load(call: &mut Call<'_>, scripts: &mut Scripts, args: &Args<'_>) -> Done {
+pub(super) fn script_load(call: &mut Call<'_>, scripts: &mut Scripts, args: &Args<'_>) -> Done {
     let sha = scripts.load(&args[2])?;
     reply::bulk(call.out, &sha);
     Ok(())
 }
 
-fn script_exists(call: &mut Call<'_>, scripts: &mut Scripts, args: &Args<'_>) -> Done {
+pub(super) fn script_exists(call: &mut Call<'_>, scripts: &mut Scripts, args: &Args<'_>) -> Done {
     reply::array(call.out, args.len() - 2);
     for sha in &args[2..] {
         let known = read_sha(sha).is_some_and(|sha| scripts.cache.contains_key(&sha));
@@ -111,7 +127,7 @@ fn script_exists(call: &mut Call<'_>, scripts: &mut Scripts, args: &Args<'_>) ->
     Ok(())
 }
 
-fn script_flush(call: &mut Call<'_>, scripts: &mut Scripts, args: &Args<'_>) -> Done {
+pub(super) fn script_flush(call: &mut Call<'_>, scripts: &mut Scripts, args: &Args<'_>) -> Done {
     match &args[2..] {
         [] => {}
         [mode] if mode.eq_ignore_ascii_case(b"sync") || mode.eq_ignore_ascii_case(b"async") => {}

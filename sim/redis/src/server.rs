@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use super::{
-    command::{Args, Call, Command, Done, Flag, Run},
+    command::{Args, Call, Command, Flag, Run},
     data::DATABASES,
+    error_reply::Done,
     reply,
 };
 

@@ -4,8 +4,9 @@
 //! each command that a script calls. `tests/redis_parity/states.rs` compares all three with a real server in each state.
 
 use super::{
-    command::{Command, ErrorReply, Flag, Running},
+    command::{Command, Flag, Needs, Running, ScriptFlags},
     data::Server,
+    error_reply::ErrorReply,
 };
 use crate::Refusal;
 
@@ -35,51 +36,6 @@ const SCRIPT_MISCONFIGURED: ErrorReply = ErrorReply::Fixed(
 const SCRIPT_OUT_OF_MEMORY: ErrorReply =
     ErrorReply::Fixed("OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'");
 const NO_AUTH: ErrorReply = ErrorReply::Fixed("NOAUTH Authentication required.");
-
-/// What a script's `#!lua` line says of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct ScriptFlags {
-    pub(super) no_writes: bool,
-    pub(super) allow_oom: bool,
-    pub(super) allow_stale: bool,
-}
-
-/// What a command asks of the server. EXEC asks for what the commands of the transaction ask for, too.
-#[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of Redis, and most go together")]
-pub(super) struct Needs {
-    /// That it may write.
-    write: bool,
-    /// That there is memory.
-    memory: bool,
-    /// That its data are not stale.
-    fresh: bool,
-    /// That its data are loaded.
-    loaded: bool,
-}
-
-impl Needs {
-    /// By a command's flags, of which a script's first line replaces some.
-    pub(super) fn of(command: &Command, script: Option<ScriptFlags>) -> Self {
-        let has = |flag| command.flags.contains(&flag);
-        let loaded = !has(Flag::Loading);
-        match script {
-            None => Self { write: has(Flag::Write), memory: has(Flag::DenyOom), fresh: !has(Flag::Stale), loaded },
-            Some(ScriptFlags { no_writes, allow_oom, allow_stale }) => {
-                Self { write: !no_writes, memory: !no_writes && !allow_oom, fresh: !allow_stale, loaded }
-            }
-        }
-    }
-
-    pub(super) fn and(self, other: Self) -> Self {
-        Self {
-            write: self.write || other.write,
-            memory: self.memory || other.memory,
-            fresh: self.fresh || other.fresh,
-            loaded: self.loaded || other.loaded,
-        }
-    }
-}
 
 /// Whether a command can be refused at present.
 pub(super) fn may_refuse(server: &Server) -> bool {

@@ -1,8 +1,9 @@
 //! Commands on strings.
 
 use super::{
-    command::{Args, Call, Command, Done, ErrorReply, Flag, NOT_AN_INTEGER, OVERFLOW, Run, SYNTAX, integer},
+    command::{Args, Call, Command, Flag, Run},
     data::{Entry, Value},
+    error_reply::{Done, ErrorReply, NOT_AN_INTEGER, OVERFLOW, SYNTAX, integer},
     number, reply,
 };
 

@@ -9,11 +9,12 @@
 use std::borrow::Cow;
 
 use super::{
-    command::{self, Args, Call, Command, Done, ErrorReply, Flag, Run, Session},
+    command::{Args, Call, Command, Flag, Needs, Queued, Run, ScriptCommand, Session, Transaction, WatchedKey},
     data::Server,
+    error_reply::{Done, ErrorReply, refuse},
     reply,
     scripting::Scripts,
-    state::{self, Needs},
+    state,
 };
 
 pub(super) const COMMANDS: &[Command] = &[
@@ -22,7 +23,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "exec",
         arity: 1,
         flags: &[Flag::NoScript, Flag::Loading, Flag::Stale, Flag::SkipSlowlog],
-        run: Run::Scripts(exec),
+        run: Run::Scripts(ScriptCommand::Exec),
     },
     Command { name: "multi", arity: 1, flags: AT_ANY_TIME, run: Run::Data(multi) },
     Command { name: "unwatch", arity: 1, flags: AT_ANY_TIME, run: Run::Data(unwatch) },
@@ -30,38 +31,6 @@ pub(super) const COMMANDS: &[Command] = &[
 ];
 
 const AT_ANY_TIME: &[Flag] = &[Flag::NoScript, Flag::Loading, Flag::Stale, Flag::Fast, Flag::AllowBusy];
-
-/// What a client has said since MULTI.
-#[derive(Debug, Default)]
-pub(super) struct Transaction {
-    queue: Vec<Queued>,
-    /// What the queued commands ask for together.
-    needs: Needs,
-    /// A command was refused: EXEC will be, too.
-    has_failed: bool,
-    /// A watched key had changed when a command came: EXEC runs none, and none is queued any more.
-    is_outdated: bool,
-}
-
-/// A command that waits for EXEC.
-#[derive(Debug)]
-struct Queued {
-    command: &'static Command,
-    args: Vec<Cow<'static, [u8]>>,
-}
-
-/// A key that a client watches, in a database.
-#[derive(Debug)]
-pub(super) struct WatchedKey {
-    database: usize,
-    key: Vec<u8>,
-}
-
-impl Transaction {
-    pub(super) fn needs(&self) -> Needs {
-        self.needs
-    }
-}
 
 /// Whether a command waits for EXEC instead of being run.
 pub(super) fn is_queued(session: &Session, command: &Command) -> bool {
@@ -116,7 +85,11 @@ fn discard(call: &mut Call<'_>, _: &Args<'_>) -> Done {
     Ok(())
 }
 
-fn exec(call: &mut Call<'_>, scripts: &mut Scripts, _: &Args<'_>) -> Done {
+/// EXEC: runs each command of the transaction with `run`.
+pub(super) fn exec(
+    call: &mut Call<'_>,
+    mut run: impl FnMut(&mut Call<'_>, &'static Command, &Args<'_>) -> Done,
+) -> Done {
     if call.session.transaction.is_none() {
         return Err(ErrorReply::Fixed("ERR EXEC without MULTI"));
     }
@@ -134,9 +107,9 @@ fn exec(call: &mut Call<'_>, scripts: &mut Scripts, _: &Args<'_>) -> Done {
         let done = if state::is_denied(call.server, command) {
             call.server.refuse(NO_LONGER_ALLOWED)
         } else {
-            command::run(call, scripts, command, &args)
+            run(call, command, &args)
         };
-        command::refuse(call.out, done);
+        refuse(call.out, done);
     }
     Ok(())
 }
