@@ -20,7 +20,7 @@ use std::{
 
 use madsim::time::TimeHandle;
 
-use super::net::NetEvent;
+use super::net_event::NetEvent;
 
 /// 2026-01-01T00:00:00Z in milliseconds since the Unix epoch: what a right wall clock shows at the start of a run.
 pub const WALL_BASE_MS: u64 = 1_767_225_600_000;

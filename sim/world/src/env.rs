@@ -16,7 +16,7 @@ use super::{
     clock::Clock,
     disk::Disk,
     held::{Holding, Kind},
-    process::Incarnation,
+    incarnation::Incarnation,
     suspend::MonotonicClock,
     wall::WallClock,
 };
@@ -128,7 +128,7 @@ impl Env for SimEnv {
 
     fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> SimTask {
         // On the node of this incarnation, not on that of the caller: a destructor may run anywhere.
-        let holding = Holding::new(&self.0.incarnation, Kind::Task);
+        let holding = Holding::new(&self.0.incarnation.gauges, Kind::Task);
         let future = async move {
             future.await;
             drop(holding);

@@ -6,8 +6,6 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use super::process::Incarnation;
-
 /// How much of something a process holds, and the most that it ever held at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
@@ -62,22 +60,22 @@ impl Gauges {
 
 /// One thing that a process holds, until this is dropped.
 pub(super) struct Holding {
-    incarnation: Arc<Incarnation>,
+    gauges: Arc<Gauges>,
     kind: Kind,
 }
 
 impl Holding {
-    pub(super) fn new(incarnation: &Arc<Incarnation>, kind: Kind) -> Self {
-        let gauge = incarnation.gauges.of(kind);
+    pub(super) fn new(gauges: &Arc<Gauges>, kind: Kind) -> Self {
+        let gauge = gauges.of(kind);
         let now = gauge.now.fetch_add(1, Ordering::Relaxed) + 1;
         gauge.most.fetch_max(now, Ordering::Relaxed);
-        Self { incarnation: Arc::clone(incarnation), kind }
+        Self { gauges: Arc::clone(gauges), kind }
     }
 }
 
 impl Drop for Holding {
     fn drop(&mut self) {
-        self.incarnation.gauges.of(self.kind).now.fetch_sub(1, Ordering::Relaxed);
+        self.gauges.of(self.kind).now.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

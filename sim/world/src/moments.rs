@@ -15,7 +15,7 @@ use std::{
 
 use madsim::task::NodeId;
 
-use super::{Host, disk::Verb};
+use super::Host;
 
 /// The watch of one run. Clones are the same.
 #[derive(Clone, Default)]
@@ -41,6 +41,19 @@ pub enum Step<'a> {
     Done(&'a [Vec<u8>]),
     /// Something that a program or its observer tells by name.
     Told(&'a str),
+}
+
+/// What a process may ask of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verb {
+    /// Bytes are read.
+    Read,
+    /// Bytes or a length are written to the page cache.
+    Write,
+    /// A file or a directory is synced.
+    Sync,
+    /// A name is made, changed or removed.
+    Name,
 }
 
 /// Whether a step is the one that a fault waits for.

@@ -9,59 +9,15 @@
 //! before spawn on the dead; the function that starts it must not keep state. A host's wall clock
 //! (`wall.rs`) may be wrong, and keeps being wrong in the same way across restarts.
 
-use std::{
-    fmt, io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::sync::Arc;
 
 use madsim::{runtime::Handle, task::JoinHandle};
 use seedbed_env::{Env as _, Network as _};
 
 use super::{
-    Host, SimEnv, World,
-    disk::Disk,
-    held::{Gauges, Held},
-    suspend::MonotonicClock,
-    wall::WallClock,
+    Host, SimEnv, World, disk::Disk, held::Held, incarnation::Incarnation, suspend::MonotonicClock, wall::WallClock,
 };
 use crate::{Stop, seed::Seed};
-
-/// One life of the process on a host.
-pub struct Incarnation {
-    pub(super) host: Host,
-    /// Counts the starts on this host, from 1.
-    pub(super) start: u32,
-    ended: AtomicBool,
-    pub(super) gauges: Gauges,
-}
-
-impl Incarnation {
-    pub(super) fn new(host: Host, start: u32) -> Self {
-        Self { host, start, ended: AtomicBool::new(false), gauges: Gauges::default() }
-    }
-
-    /// # Errors
-    /// [`io::ErrorKind::BrokenPipe`] once it has ended.
-    pub(super) fn check(&self) -> io::Result<()> {
-        if self.ended.load(Ordering::Relaxed) {
-            return Err(io::Error::new(io::ErrorKind::BrokenPipe, format!("{self:?} has ended")));
-        }
-        Ok(())
-    }
-
-    pub(super) fn end(&self) {
-        self.ended.store(true, Ordering::Relaxed);
-    }
-}
-
-impl fmt::Debug for Incarnation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "start {} of host {}", self.start, self.host)
-    }
-}
 
 /// A host, as it stays across the lives of its processes.
 pub(super) struct Machine {
@@ -238,7 +194,10 @@ impl World {
 
 #[cfg(test)]
 mod tests {
-    use std::{path::Path, sync::atomic::AtomicI64};
+    use std::{
+        path::Path,
+        sync::atomic::{AtomicI64, Ordering},
+    };
 
     use seedbed_env::{Disk as _, DiskFile as _, Task as _};
 

@@ -47,12 +47,13 @@ use self::{
     image::{FileRef, Image},
     trouble::Trouble,
 };
+pub use super::moments::Verb;
 use super::{
     Host, Trace, World,
     clock::Clock,
     held::{Holding, Kind},
+    incarnation::Incarnation,
     moments::{Moments, Step},
-    process::Incarnation,
 };
 use crate::{
     Stop,
@@ -72,19 +73,6 @@ pub enum BadWrite {
     Lost,
     /// It lands elsewhere in its file.
     Misdirected,
-}
-
-/// What a process may ask of a disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verb {
-    /// Bytes are read.
-    Read,
-    /// Bytes or a length are written to the page cache.
-    Write,
-    /// A file or a directory is synced.
-    Sync,
-    /// A name is made, changed or removed.
-    Name,
 }
 
 /// The disk of a host, whichever process runs there. Cloning gives the same disk.
@@ -358,7 +346,7 @@ impl seedbed_env::Disk for SimDisk {
 
     fn open(&self, path: &Path) -> io::Result<SimFile> {
         let file = self.open_file(path)?;
-        let holding = Arc::new(Holding::new(&self.incarnation, Kind::File));
+        let holding = Arc::new(Holding::new(&self.incarnation.gauges, Kind::File));
         Ok(SimFile { file, path: path.into(), disk: self.clone(), holding })
     }
 

@@ -11,19 +11,8 @@ use super::{
     half::{Half, slim},
     liveness::Liveness,
 };
-use crate::{Host, process::Incarnation};
-
-/// Names a connection for as long as it lasts; never used again for another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ConnId {
-    index: usize,
-    generation: u64,
-}
-
-/// Which end: the one that connected, or the one that accepted. [`Half`] number `n` runs away from end number `n`.
-pub(super) type Side = usize;
-pub(super) const CLIENT: Side = 0;
-pub(super) const SERVER: Side = 1;
+pub(super) use crate::net_event::{CLIENT, ConnId, SERVER, Side};
+use crate::{Host, incarnation::Incarnation};
 
 /// Where an end is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use super::{
     liveness::{CLIENT_LIVENESS, SERVER_LIVENESS},
     tcp::{Tcp, is_powered},
 };
-use crate::{Host, process::Incarnation};
+use crate::{Host, incarnation::Incarnation};
 
 /// What Redis asks `listen` for. Linux holds one connection more for `accept` (`sk_acceptq_is_full`); a SYN beyond is
 /// dropped in silence.

@@ -42,6 +42,7 @@ mod names;
 mod sleep;
 mod stream;
 mod tcp;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -63,42 +64,21 @@ pub use self::{
     tcp::Counters,
 };
 use self::{
-    conn::{ConnId, Phase, Side},
+    conn::Phase,
     half::Half,
     tcp::{Listener, Tcp},
 };
-use super::{Host, Trace, clock::Clock, process::Incarnation};
+use super::{
+    Host, Trace,
+    clock::Clock,
+    incarnation::Incarnation,
+    net_event::{NetEvent, What},
+};
 use crate::{Stop, seed::Seed};
 
 /// The network of a run. Cloning gives the same network.
 #[derive(Clone)]
 pub struct Net(Arc<Mutex<Tcp>>);
-
-/// Something that happens on the network at an instant planned before.
-pub(super) struct NetEvent {
-    conn: ConnId,
-    /// The sender of what is sent, the receiver of a reset, the end that looks or waits.
-    side: Side,
-    what: What,
-}
-
-/// Of arrivals: the epoch of the link when they were sent. A cut in between means that they were lost.
-enum What {
-    /// A SYN is sent, for the time of this number.
-    SendSyn(u32),
-    SynArrives(u64),
-    SynAckArrives(u64),
-    RefusalArrives(u64),
-    /// The front segment arrives.
-    Deliver,
-    /// What was lost is sent again.
-    Retransmit,
-    ResetArrives(u64),
-    /// A waiting writer hears of room.
-    Writable,
-    /// An end looks whether its peer is alive.
-    Watch,
-}
 
 impl Net {
     pub(super) fn new(seed: Seed, clock: Clock, trace: Arc<Trace>) -> Self {

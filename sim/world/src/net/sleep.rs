@@ -2,24 +2,10 @@
 
 use super::{
     NetEvent, What,
-    conn::{CLIENT, ConnId, SERVER, Side},
-    tcp::Tcp,
+    conn::{CLIENT, SERVER},
+    tcp::{Asleep, Tcp, Timer},
 };
 use crate::Host;
-
-/// A host that sleeps.
-pub(super) struct Asleep {
-    since_us: u64,
-    /// Timers of its kernel that would have fired meanwhile, and when.
-    timers: Vec<(u64, ConnId, Side, Timer)>,
-}
-
-/// What a kernel does by its own clock.
-enum Timer {
-    SendSyn(u32),
-    Retransmit,
-    Watch,
-}
 
 impl Tcp {
     pub(super) fn suspend(&mut self, host: Host) {

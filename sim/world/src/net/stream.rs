@@ -18,7 +18,7 @@ use super::{
 use crate::{
     Host,
     held::{Holding, Kind},
-    process::Incarnation,
+    incarnation::Incarnation,
 };
 
 /// The longest segment: a larger write arrives in pieces, each with its own latency.
@@ -35,7 +35,7 @@ pub struct SimStream {
 
 impl SimStream {
     pub(super) fn new(net: Net, incarnation: Arc<Incarnation>, id: ConnId, side: Side) -> Self {
-        let holding = Holding::new(&incarnation, Kind::Socket);
+        let holding = Holding::new(&incarnation.gauges, Kind::Socket);
         Self { net, incarnation, id, side, _holding: holding }
     }
 

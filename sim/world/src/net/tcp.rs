@@ -22,12 +22,11 @@ use super::{
     link::Link,
     liveness::SERVER_LIVENESS,
     names::Names,
-    sleep::Asleep,
 };
 use crate::{
     Host, Trace,
     clock::{Clock, Event},
-    process::Incarnation,
+    incarnation::Incarnation,
     seed::{Seed, Stream},
 };
 
@@ -80,6 +79,20 @@ pub(super) struct Tcp {
     pub(super) attempts: BTreeMap<Host, Vec<u64>>,
     /// To be woken when the lock is released.
     pub(super) wakers: Vec<Waker>,
+}
+
+/// A host that sleeps.
+pub(super) struct Asleep {
+    pub(super) since_us: u64,
+    /// Timers of its kernel that would have fired meanwhile, and when.
+    pub(super) timers: Vec<(u64, ConnId, Side, Timer)>,
+}
+
+/// What a kernel does by its own clock.
+pub(super) enum Timer {
+    SendSyn(u32),
+    Retransmit,
+    Watch,
 }
 
 impl Tcp {
