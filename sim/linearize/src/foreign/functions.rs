@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 use super::{
     ModelName,
     form::{Act, Foreign},
-    reader::{Kind, wrong},
+    line::{Kind, wrong},
     values::{Value, canonical, shown},
 };
 use crate::lines::Wrong;

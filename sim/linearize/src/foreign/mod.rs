@@ -6,6 +6,7 @@
 mod form;
 mod functions;
 pub mod generate;
+mod line;
 mod objects;
 mod processes;
 mod reader;

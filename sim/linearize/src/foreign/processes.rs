@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value as Json;
 
 use super::{
-    reader::{AFTER_INFO, wrong},
+    line::{AFTER_INFO, wrong},
     values::shown,
 };
 use crate::lines::Wrong;

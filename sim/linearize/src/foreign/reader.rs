@@ -8,13 +8,13 @@
 
 use std::{collections::BTreeMap, io::BufRead};
 
-use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::Value as Json;
 
 use super::{
     ModelName,
     form::{Act, Foreign, Operation},
     functions::{self, Asked, Call},
+    line::{AFTER_INFO, Head, Kind, Line, wrong},
     processes::Processes,
     values::{Values, canonical, shown},
 };
@@ -50,56 +50,6 @@ pub fn read(file: &str, input: impl BufRead, reading: impl Into<Reading>) -> Res
         return Err(lines.error_at(1, ("the history is empty".to_owned(), cure.to_owned())));
     }
     reader.end().map_err(|(line, wrong)| lines.error_at(line, wrong))
-}
-
-/// A line, in either form.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line {
-    #[serde(deserialize_with = "even_null")]
-    process: Option<Json>,
-    #[serde(rename = "type")]
-    kind: Option<Kind>,
-    f: Option<String>,
-    key: Option<Json>,
-    #[serde(default, deserialize_with = "even_null")]
-    value: Option<Json>,
-    /// Of a compare-and-set that returned: whether it found the value.
-    result: Option<bool>,
-    call: Option<i64>,
-    #[serde(rename = "return")]
-    returned: Option<i64>,
-    outcome: Option<Kind>,
-    /// What many histories have and nothing here needs.
-    #[serde(rename = "time")]
-    _time: Option<IgnoredAny>,
-    #[serde(rename = "index")]
-    _index: Option<IgnoredAny>,
-    #[serde(rename = "error")]
-    _error: Option<IgnoredAny>,
-    #[serde(rename = "node")]
-    _node: Option<IgnoredAny>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Kind {
-    Invoke,
-    Ok,
-    Fail,
-    Info,
-}
-
-/// The optional first line.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Head {
-    #[serde(deserialize_with = "even_null")]
-    initial: Option<Json>,
-}
-
-fn even_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D::Error> {
-    Json::deserialize(deserializer).map(Some)
 }
 
 struct Reader {
@@ -324,14 +274,6 @@ impl Reader {
 
 const FORM: &str = "docs/HISTORIES.md has the form of foreign histories";
 const FUNCTIONS: &str = "docs/HISTORIES.md has what each function takes";
-/// What to do about a process that goes on after an operation without a known end.
-pub(super) const AFTER_INFO: &str = "after info a process goes on under another number";
-
-/// An error and its cure.
-pub(super) fn wrong(what: impl Into<String>, cure: impl Into<String>) -> Wrong {
-    (what.into(), cure.into())
-}
-
 /// The moment of an event is its line.
 fn moment(line: u64) -> i64 {
     i64::try_from(line).unwrap_or(i64::MAX)
