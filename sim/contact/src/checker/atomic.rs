@@ -7,7 +7,9 @@
 
 use super::{
     Account, Excuse, Verdict,
-    operations::{EXISTENCE, Operation, Operations, Record, Seen, numbers},
+    operation::{EXISTENCE, Operation, Seen, numbers},
+    operations::Operations,
+    record::Record,
 };
 use crate::history::Placement;
 

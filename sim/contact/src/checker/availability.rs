@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 
 use super::{
     Account, Excuse, Verdict,
-    operations::{End, Operation, Operations},
+    operation::{End, Operation},
+    operations::Operations,
 };
 use crate::{
     faults::Fault,

@@ -9,7 +9,7 @@
 
 use super::{
     cuts::{Cuts, ON_ITS_WAY_US},
-    operations::Operation,
+    operation::Operation,
 };
 use crate::{
     faults::Fault,

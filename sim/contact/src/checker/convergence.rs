@@ -9,7 +9,9 @@ use serde_json::Value as Json;
 
 use super::{
     Account, Excuse, Verdict, deadlines,
-    operations::{Operation, Operations, Record, numbers},
+    operation::{Operation, numbers},
+    operations::Operations,
+    record::Record,
     stored::{Place, Showing, Stored},
 };
 use crate::history::{Call, Outcome, Phase, Source, What};

@@ -16,8 +16,10 @@ use std::collections::BTreeMap;
 use super::{
     Account, Excuse, Verdict,
     clocks::{ROUNDING_MS, Range},
-    operations::{Operation, Operations, Record, numbers},
+    operation::{Operation, numbers},
+    operations::Operations,
     order::certainly_below,
+    record::Record,
     stored::{Place, Stored},
 };
 use crate::history::{Call, Placement, StoredKey, StoredLife, What};

@@ -14,8 +14,10 @@
 use super::{
     Account, Excuse, Verdict,
     clocks::ROUNDING_MS,
-    operations::{EXISTENCE, Operation, Operations, Record, Seen, numbers},
+    operation::{EXISTENCE, Operation, Seen, numbers},
+    operations::Operations,
     order::certainly_below,
+    record::Record,
 };
 use crate::history::{Answer, Call, Freshness, Placement, Source};
 

@@ -13,8 +13,10 @@ use super::{
     Account, Excuse, Verdict,
     expiry::{Knowledge, Standing},
     kept,
-    operations::{EXISTENCE, Operation, Operations, Record, Seen, numbers},
+    operation::{EXISTENCE, Operation, Seen, numbers},
+    operations::Operations,
     order::{above_what_may_come_back, certainly_below},
+    record::Record,
 };
 use crate::history::{Answer, Call, Imported};
 

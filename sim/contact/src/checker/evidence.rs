@@ -6,9 +6,9 @@
 
 use super::{
     Verdict,
-    linearizable::Part,
-    operations::{Operation, Seen, numbers},
-    register::Found,
+    operation::{Operation, Seen, numbers},
+    part::Part,
+    span::Found,
 };
 use crate::history::Placement;
 

@@ -5,9 +5,11 @@
 //! for all instances (`overdue`).
 
 use super::{
-    lives::{Doubt, Life},
-    operations::{Operation, Operations, Record, Seen},
+    life::{Doubt, Life},
+    operation::{Operation, Seen},
+    operations::Operations,
     order::certainly_below,
+    record::Record,
 };
 use crate::history::{Answer, Placement, Source, Stop};
 

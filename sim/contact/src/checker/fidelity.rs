@@ -12,7 +12,9 @@ use serde_json::Value as Json;
 use super::{
     Account, Excuse, Verdict,
     cells::Cell,
-    operations::{EXISTENCE, Operation, Operations, Record, Seen, numbers},
+    operation::{EXISTENCE, Operation, Seen, numbers},
+    operations::Operations,
+    record::Record,
     stored::Showing,
     timestamp,
 };

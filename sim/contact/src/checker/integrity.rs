@@ -9,10 +9,7 @@
 //! that an operator or another process removed, moved or replaced by a copy. G1 and G7 check by the values that no damaged record is
 //! served. An instance that never reports on its store cannot be judged once its store was damaged.
 
-use super::{
-    Account, Excuse, Verdict, changed, durability,
-    operations::{Operation, Operations},
-};
+use super::{Account, Excuse, Verdict, changed, durability, operation::Operation, operations::Operations};
 use crate::history::{Stop, StoreNow, StoreReport, What};
 
 pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {

@@ -10,7 +10,9 @@ use std::collections::BTreeSet;
 use super::{
     Account, Excuse, Verdict, cells,
     expiry::Knowledge,
-    operations::{Operation, Operations, Record, Seen, numbers},
+    operation::{Operation, Seen, numbers},
+    operations::Operations,
+    record::Record,
     stored::Showing,
 };
 use crate::history::{Answer, Call, ReadOfOne};

@@ -11,9 +11,11 @@ use super::{
     Account, Excuse, Verdict,
     cells::Cell,
     expiry::Standing,
-    lives::Doubt,
-    operations::{EXISTENCE, Operation, Operations, Record, numbers},
+    life::Doubt,
+    operation::{EXISTENCE, Operation, numbers},
+    operations::Operations,
     order::certainly_below,
+    record::Record,
     stored::{Place, Stored},
 };
 use crate::history::Stamps;

@@ -14,10 +14,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    Account, Excuse, Verdict,
-    operations::{Operation, Operations},
-};
+use super::{Account, Excuse, Verdict, operation::Operation, operations::Operations};
 use crate::history::{Answer, Call, Freshness, Outcome, Placement, What};
 
 /// What a call may take beyond its deadline: the simulated scheduler wakes a sleeper up to a tick late, and the answer

@@ -17,8 +17,10 @@ use std::{
 use super::{
     Account, Excuse, Verdict,
     expiry::Knowledge,
-    operations::{Operation, Operations, Record, numbers},
+    operation::{Operation, numbers},
+    operations::Operations,
     order::certainly_below,
+    record::Record,
 };
 use crate::history::{Answer, Placement, Source, Stop};
 

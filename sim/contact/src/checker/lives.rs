@@ -16,43 +16,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     clocks::Range,
-    operations::{Operation, Operations, Record},
+    life::{Doubt, Expiry, Life},
+    operation::Operation,
+    operations::Operations,
     order::certainly_below,
+    record::Record,
 };
-use crate::history::Placement;
+use crate::history::{History, Placement};
 
-/// The lives of all upserts of a run.
-#[derive(Default)]
-pub(super) struct Expiry {
-    /// By the numbers of the upserts; empty if records live for ever.
-    pub(super) lives: BTreeMap<u64, Life>,
-}
-
-/// The life of an upsert. Readings are Redis's clock, in microseconds.
-pub(super) struct Life {
-    begins: Range,
-    pub(super) ends: Range,
-    /// The time at which it may be over in Redis.
-    pub(super) may_end_us: u64,
-    pub(super) doubt: Doubt,
-    /// The reading at which it is over for all.
-    pub(super) over: i64,
-    /// Whether it may go on after Redis ended it, with what that had not heard of in time, or since the clock of Redis went back:
-    /// then copies may bring back what it wrote.
-    pub(super) may_return: bool,
-}
-
-/// Why it is not certain that a life goes on, although it is not over for all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Doubt {
-    /// It is within the tenth by which a time to live may be less, or as near to its end as an estimate is exact.
-    NearItsEnd,
-    /// Its author had not met Redis yet, and its wall clock was wrong.
-    WrongClock,
-    /// Redis's clock stepped after its author had heard of it.
-    RedisStepped,
-    /// What would have renewed it may have been lost or removed, or never reached Redis.
-    NotRenewed,
+impl<'h> Operations<'h> {
+    /// Indexes a history.
+    pub(super) fn of(history: &'h History) -> Self {
+        let mut run = Self::without_lives(history);
+        run.expiry = Expiry::of(&run);
+        run
+    }
 }
 
 impl Operations<'_> {
@@ -80,7 +58,7 @@ impl Operations<'_> {
 
 impl Expiry {
     /// Of operations that are indexed but for this, with their clocks.
-    pub(super) fn of(run: &Operations<'_>) -> Self {
+    fn of(run: &Operations<'_>) -> Self {
         let Some(given_ms) = run.history.header.tuning.record_ttl_ms else { return Self::default() };
         let ttl_us = i64::try_from(given_ms).unwrap_or(i64::MAX).saturating_mul(1_000).min(i64::MAX / 16);
         let mut expiry = Self { lives: BTreeMap::new() };

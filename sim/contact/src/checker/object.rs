@@ -33,8 +33,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use seedbed_linearize::placed::{Placed, Timed};
 
 use super::{
-    operations::Seen,
-    register::{Act, Found, Span},
+    operation::Seen,
+    span::{Act, Found, Span},
 };
 
 /// What a write writes: cells, ascending.

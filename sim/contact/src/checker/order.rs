@@ -1,6 +1,6 @@
 //! Which of two writes certainly lies above the other, whatever the clocks of their instances show.
 
-use super::operations::{Operation, Operations, Record};
+use super::{operation::Operation, operations::Operations, record::Record};
 use crate::history::{Call, Placement};
 
 /// Why `lower` certainly lies below `upper`, both writes on one record: for a message, after "it lies below because".

@@ -2,7 +2,9 @@
 
 use super::{
     Verdict,
-    operations::{EXISTENCE, Operation, Operations, Record, numbers},
+    operation::{EXISTENCE, Operation, numbers},
+    operations::Operations,
+    record::Record,
 };
 use crate::history::{Call, Source};
 

@@ -15,7 +15,8 @@
 use super::{
     Account, Excuse, Verdict,
     cuts::{Cuts, ON_ITS_WAY_US},
-    operations::{Operation, Operations},
+    operation::Operation,
+    operations::Operations,
 };
 use crate::history::{Answer, Event, Phase, Placement, What};
 

@@ -13,7 +13,9 @@ use std::collections::BTreeMap;
 use super::{
     Account, Verdict,
     expiry::Standing,
-    operations::{Operation, Operations, Record, Seen, numbers},
+    operation::{Operation, Seen, numbers},
+    operations::Operations,
+    record::Record,
 };
 use crate::history::{Placement, Source};
 

@@ -24,7 +24,9 @@ use std::{cell::Cell, collections::BTreeMap};
 use super::{
     Account, Excuse, Verdict,
     expiry::Knowledge,
-    operations::{EXISTENCE, Operation, Operations, Record, Seen, numbers},
+    operation::{EXISTENCE, Operation, Seen, numbers},
+    operations::Operations,
+    record::Record,
 };
 use crate::history::{Call, Placement};
 

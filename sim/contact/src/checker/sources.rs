@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use seedbed_linearize::zones::{self, Zoned};
 
 use super::{
-    operations::Seen,
-    register::{Act, Found, Register, Span},
+    operation::Seen,
+    span::{Act, Found, Register, Span},
 };
 
 /// A write as a read may see it.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::Value as Json;
 
-use super::operations::{Operation, Seen};
+use super::operation::{Operation, Seen};
 use crate::history::StoredRecord;
 
 /// A record in what is stored.

@@ -20,8 +20,10 @@ use super::{
     Account, Excuse, Verdict,
     clocks::{ROUNDING_MS, Range},
     expiry::Standing,
-    operations::{Operation, Operations, Record, Seen, numbers},
+    operation::{Operation, Seen, numbers},
+    operations::Operations,
     order::certainly_below,
+    record::Record,
     stored::{Place, Showing, Stored},
     timestamp,
 };

@@ -4,27 +4,10 @@ use rand::{RngExt, seq::IndexedRandom};
 
 use super::{
     Direction, DiskTrouble, Fault, Frame, Moment, NetTrouble, Persistence, PlannedFault, REFUSALS, STEPS, ServerLimit,
-    Trigger, generate::moment_us,
+    Trigger,
+    frame::{Emphasis, moment_us},
 };
 use crate::seed::Stream;
-
-/// What a plan has more of than others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Emphasis {
-    /// Nothing.
-    #[default]
-    None,
-    /// Redis is away for a good part of the phase, and instances restart meanwhile.
-    Outages,
-    /// Instances come and go.
-    Churn,
-    /// Callers give up, and Redis is slow.
-    Impatience,
-    /// Any of these.
-    Any,
-    /// Faults strike at moments of the protocol.
-    Moments,
-}
 
 pub(super) fn add(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &Frame) {
     use Emphasis::{Any, Churn, Impatience, Moments, None, Outages};

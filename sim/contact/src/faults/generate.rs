@@ -5,7 +5,9 @@ use rand::{RngExt, seq::IndexedRandom};
 
 use super::{
     BadWrite, DENIALS, Direction, DiskTrouble, Emphasis, Fault, NameAnswer, NetTrouble, OtherData, Persistence,
-    PlannedFault, REFUSALS, Refusal, ServerLimit, budget, emphasis, stores,
+    PlannedFault, REFUSALS, Refusal, ServerLimit, budget, emphasis,
+    frame::{Frame, moment_us},
+    stores,
 };
 use crate::seed::{Seed, Stream};
 
@@ -189,25 +191,6 @@ fn step_ms(draw: &mut Stream) -> i64 {
     if draw.random() { by_ms } else { -by_ms }
 }
 
-/// What a plan is made for.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Frame {
-    /// So many instances.
-    pub instances: u32,
-    /// The length of the phase of faults, in simulated microseconds.
-    pub length_us: u64,
-    /// What there is more of than in other plans.
-    pub emphasis: Emphasis,
-    /// How long the instances remember removals, where that is not so long that no fault comes near it.
-    pub tombstone_ttl_us: Option<u64>,
-    /// Whether the instances forget copies of what Redis holds, to keep within a limit.
-    pub forgets_copies: bool,
-    /// Whether records have a time to live.
-    pub expires: bool,
-    /// Beyond what every guarantee survives.
-    pub beyond_budget: bool,
-}
-
 /// The plan that grows from a seed.
 pub fn generate(seed: Seed, frame: &Frame) -> Vec<PlannedFault> {
     let Frame { instances, length_us, .. } = *frame;
@@ -324,11 +307,6 @@ fn duration_us(draw: &mut Stream, length_us: u64) -> u64 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 10^4 and length_us")]
     let drawn = (shortest * (longest / shortest).powf(draw.random::<f64>())) as u64;
     drawn
-}
-
-/// How long a fault lies in wait for an operation of the disk: long enough that some come.
-pub(super) fn moment_us(draw: &mut Stream, length_us: u64) -> u64 {
-    draw.random_range(length_us / 20..length_us / 2)
 }
 
 fn some(draw: &mut Stream, instances: u32) -> Vec<u32> {

@@ -2,7 +2,7 @@
 //! plays it, the history records it.
 //!
 //! - here: the kinds and their parameters, as replay files hold them.
-//! - `generate`: how a plan grows from a seed; `emphasis`: what it has more of for some workloads.
+//! - `generate`: how a plan grows from a seed, within a `frame`; `emphasis`: what it has more of for some workloads.
 //! - `kinds`: how reports name them.
 //! - `moment`: the moments of the protocol that a fault can wait for.
 //! - `server`: what users of Redis are denied; its refusals and limits are the engine's.
@@ -11,6 +11,7 @@
 
 mod budget;
 mod emphasis;
+mod frame;
 mod generate;
 mod kinds;
 mod moment;
@@ -25,8 +26,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     budget::{LOSS_MARGIN_US, colliding},
-    emphasis::Emphasis,
-    generate::{Frame, clock_offsets_ms, generate},
+    frame::{Emphasis, Frame},
+    generate::{clock_offsets_ms, generate},
     kinds::KIND_NAMES,
     moment::{Moment, STEPS, Trigger},
     named::NamedInstances,

@@ -186,7 +186,8 @@ mod tests {
     use super::*;
     use crate::{
         checker::{Guarantee, Verdict},
-        explore::{Common, Tasks, judge_seed},
+        explore::{Tasks, judge_seed},
+        outcomes::Common,
         seed::Seed,
         subject::SubjectKind,
         workload::ALL,

@@ -7,12 +7,15 @@ use std::{
 
 use serde_json::Value as Json;
 
-use super::{Clocks, EXISTENCE, End, Operation, Operations, Record, Seen, Write, Writes};
+use super::Operations;
 use crate::{
     checker::{
         cells::{self, Cell, Valued},
+        clocks::Clocks,
         excuses::Excuses,
-        lives::Expiry,
+        life::Expiry,
+        operation::{EXISTENCE, End, Operation, Seen, Write, Writes},
+        record::Record,
         stored::{Place, Stored},
     },
     faults::Fault,

@@ -1,6 +1,6 @@
 //! What the contact cache stores, read by its documented form: the hash of a record in Redis, and the log of a store.
 //!
-//! The forms stand in the headers of `src/record/mod.rs`, `src/local/storage.rs` and `src/local/state.rs`. They are read here
+//! The forms stand in the headers of `src/record/mod.rs`, `src/local/format.rs` and `src/local/entry.rs`. They are read here
 //! with code of the bed's own.
 
 use std::collections::BTreeMap;
