@@ -10,8 +10,8 @@ use std::{
 use clap::Args;
 use seedbed_contact::{
     checker::judge,
-    explore::worst,
     history::{FileError, History, file},
+    outcomes::worst,
     report::{ExitCode, timeline, word},
 };
 

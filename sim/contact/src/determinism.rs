@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    explore::{Common, Task},
+    outcomes::{Common, Task},
     seed::Seed,
     workload::Workload,
 };

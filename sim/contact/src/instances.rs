@@ -17,8 +17,9 @@ use tokio::sync::Notify;
 use crate::{
     history::{Call, Holding, RecordName, Resource, Stop, StoreReport, StoredEntry, StoredKey, What},
     recorder::Recorder,
-    scenario::{PlannedCall, Scenario},
+    scenario::Scenario,
     subject::{Known, Limits, Pending, Settings, Status, Subject, SubjectKind},
+    workload::PlannedCall,
     world::held::Count,
 };
 

@@ -14,6 +14,7 @@
 //!   [`determinism`]; the smallest scenario that still fails: [`shrink`]
 //! - what a healthy exploration reaches sometimes: [`marks`]
 //! - what all this costs: [`mod@bench`]
+//! - what a run comes to: [`outcomes`]
 //! - the judges, who see only histories: [`checker`]; what a person is told: [`report`]
 //! - who judges the judges: [`mutants`], which plants bugs in the client that they have to catch
 
@@ -30,10 +31,12 @@ pub mod live;
 pub mod marks;
 pub mod mutants;
 pub mod nemesis;
+pub mod outcomes;
 pub mod recorder;
 pub mod report;
 pub mod runner;
 pub mod scenario;
+pub mod selection;
 pub mod shrink;
 pub mod subject;
 pub mod worker;

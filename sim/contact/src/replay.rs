@@ -4,10 +4,12 @@ use std::{io, path::PathBuf};
 
 use clap::Args;
 use seedbed_contact::{
-    explore::{Common, Judged, Selection, Unjudged, replay_file_command, worst},
+    explore::{Judged, Unjudged},
+    outcomes::{Common, replay_file_command, worst},
     report::{ExitCode, timeline, word},
     scenario::{ReplayFile, Scenario},
     seed::Seed,
+    selection::Selection,
     shrink::{Target, shrink},
     subject::SubjectKind,
     worker::{Options, Reply, What, Worker},

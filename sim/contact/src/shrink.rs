@@ -300,7 +300,8 @@ fn without_digits(message: &str) -> String {
 mod tests {
     use super::*;
     use crate::{
-        explore::{Common, Unjudged, judge_scenario},
+        explore::Unjudged,
+        outcomes::{Common, judge_scenario},
         seed::Seed,
         subject::SubjectKind,
         workload::Workload,

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use seedbed_contact::{
     determinism::{Plan, compare},
-    explore::Common,
+    outcomes::Common,
     seed::Seed,
     workload::ALL,
 };

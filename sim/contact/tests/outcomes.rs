@@ -8,7 +8,8 @@ use std::{fmt::Write as _, path::Path};
 
 use seedbed_contact::{
     checker::Verdict,
-    explore::{ByName, Common, judge_seed},
+    explore::judge_seed,
+    outcomes::{ByName, Common},
     report::word,
     seed::Seed,
     workload::Workload,

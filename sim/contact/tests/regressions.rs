@@ -60,7 +60,7 @@ use std::{fs, path::Path};
 
 use seedbed_contact::{
     checker::Verdict,
-    explore::{judge_scenario, worst},
+    outcomes::{judge_scenario, worst},
     scenario::ReplayFile,
 };
 

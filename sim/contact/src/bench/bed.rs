@@ -8,14 +8,14 @@ use serde_json::{Map, json};
 use super::{Spent, timed};
 use crate::{
     checker::{Verdict, judge},
-    explore::{ending, worst},
     faults::{Fault, Persistence, PlannedFault},
     history::{Call, Patch, What},
+    outcomes::{ending, worst},
     runner::{self, Run},
-    scenario::{PlannedCall, Scenario},
+    scenario::Scenario,
     seed::Seed,
     subject::SubjectKind,
-    workload::Workload,
+    workload::{PlannedCall, Workload},
 };
 
 /// Instances that share a prefix.

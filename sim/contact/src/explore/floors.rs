@@ -8,7 +8,7 @@ use seedbed_linearize::lines::trap;
 use serde::Deserialize;
 
 use super::Summary;
-use crate::{checker::Guarantee, report::summary::rounded_down, workload::Workload};
+use crate::{checker::Guarantee, report::account::rounded_down, workload::Workload};
 
 /// The floors of this repository.
 const RECORDED: &str = include_str!("../../floors.json");

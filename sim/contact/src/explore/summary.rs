@@ -2,11 +2,15 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use super::word;
+use super::{Summary, Tally};
 use crate::{
-    checker::{Account, Guarantee, Verdict},
-    explore::{ByName, Summary, Tally, replay_command},
+    checker::{Guarantee, Verdict},
     marks,
+    outcomes::{ByName, replay_command},
+    report::{
+        account::{account_text, grouped},
+        word,
+    },
     seed::Seed,
     workload::{ALL, Workload},
 };
@@ -156,23 +160,6 @@ fn without_excuse(text: &mut String, total: &Summary) {
     }
 }
 
-/// `66,659 of 71,002 acknowledged writes, 93.9 %; 3,100 expiry, 812 damage`.
-pub(super) fn account_text(guarantee: Guarantee, account: &Account) -> String {
-    let (judged, total) = (grouped(account.judged), grouped(account.total()));
-    let mut text = format!("{judged} of {total} {}, {} %", guarantee.unit(), rounded_down(account.share()));
-    let mut excused: Vec<_> = account.excused.iter().collect();
-    excused.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
-    for (index, (excuse, count)) in excused.into_iter().enumerate() {
-        let _ = write!(text, "{} {} {excuse}", if index == 0 { ";" } else { "," }, grouped(*count));
-    }
-    text
-}
-
-/// To a tenth, so that only all is 100.
-pub fn rounded_down(percent: f64) -> String {
-    format!("{:.1}", (percent * 10.0).floor() / 10.0)
-}
-
 fn tally_word(tally: &Tally) -> &'static str {
     match tally {
         Tally { violation: 1.., .. } => "FAILED",
@@ -207,19 +194,6 @@ fn hours(us: u64) -> String {
     if minutes < 1 { format!("{} s", us / 1_000_000) } else { format!("{} h {:02} min", minutes / 60, minutes % 60) }
 }
 
-/// `1234567` as `1,234,567`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,10 +217,5 @@ mod tests {
         let summary = Summary { seeds: 10, tallies, ..Summary::default() };
         let text = text(&BTreeMap::from([(Workload::Fallback, summary)]));
         assert!(text.contains("UNKNOWN G6 session             held in 9 runs, could not be judged in 1"), "{text}");
-    }
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Common, Counts, Judged, Unjudged};
+use super::{Judged, Unjudged};
 use crate::{
     checker::{Account, Guarantee, Verdict},
+    outcomes::{Common, Counts},
     report::ExitCode,
     seed::Seed,
     worker::End,
@@ -142,7 +143,7 @@ mod tests {
     use super::*;
     use crate::workload::Workload;
 
-    fn judged(seed: u64, outcome: Result<super::super::Outcomes, Unjudged>) -> Judged {
+    fn judged(seed: u64, outcome: Result<crate::outcomes::Outcomes, Unjudged>) -> Judged {
         Judged { task: (Workload::Mixed, Seed(seed)), common: Common::default(), outcome }
     }
 

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::patch::number;
 use crate::{
     checker::{Guarantee, Verdict},
-    explore::{Common, Task, Tasks, Unjudged, explore},
+    explore::{Tasks, Unjudged, explore},
+    outcomes::{Common, Task},
     seed::Seed,
     worker::{End, Options},
     workload::Workload,

@@ -6,7 +6,10 @@ use super::{
     catches::Catch,
     patch::{Patch, number},
 };
-use crate::{checker::Guarantee, explore::Common, explore::replay_command};
+use crate::{
+    checker::Guarantee,
+    outcomes::{Common, replay_command},
+};
 
 /// What became of a planted bug.
 #[derive(Clone, Debug, PartialEq)]

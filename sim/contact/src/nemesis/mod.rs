@@ -24,7 +24,6 @@ use crate::{
     instances::Instances,
     recorder::Recorder,
     redis_host::{HOSTS, RedisHost},
-    runner::start_instance,
     world::{
         World,
         disk::{Disk, Verb},
@@ -452,6 +451,16 @@ impl Nemesis<'_> {
         }
         start_instance(self.world, self.instances, instance);
     }
+}
+
+/// Starts the process of an instance.
+pub(crate) fn start_instance(world: &World, instances: &Instances, instance: u32) {
+    let instances = instances.clone();
+    // The task ends with its process.
+    drop(world.start(instance, move |env| {
+        let process = env.clone();
+        instances.live(env, instance, move || process.is_alive())
+    }));
 }
 
 /// The moments of a plan, in their order.

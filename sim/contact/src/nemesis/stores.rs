@@ -3,12 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Nemesis;
+use super::{Nemesis, start_instance};
 use crate::{
     contents,
     faults::{Fault, StoreChange},
     history::{StoreNow, What},
-    runner::start_instance,
     world::disk::Disk,
 };
 

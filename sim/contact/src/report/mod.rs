@@ -1,7 +1,7 @@
-//! What a person, or a script, is told: the report of an exploration, the timeline of a run, its traffic, exit codes.
+//! What a person, or a script, is told: the timeline of a run, its traffic, exit codes, what verdicts rest on.
 
+pub mod account;
 pub mod pcap;
-pub mod summary;
 pub mod timeline;
 
 use crate::checker::Verdict;

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::{seconds, summary::account_text, word};
+use super::{account::account_text, seconds, word};
 use crate::{
     checker::{Judgement, Verdict},
-    explore::ending,
     faults::{Direction, Fault, StoreChange},
     history::{Answer, Call, Event, Freshness, History, Holding, Outcome, Patch, ReadOfOne, StoreReport, What},
+    outcomes::ending,
 };
 
 /// Widest text of a call or an answer before it is cut; a replay file has all of it.

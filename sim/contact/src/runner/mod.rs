@@ -12,7 +12,7 @@ use crate::{
     holdings,
     instances::Instances,
     marks::{self, Reached},
-    nemesis::Nemesis,
+    nemesis::{Nemesis, start_instance},
     recorder::Recorder,
     redis_host::{PORT, RedisHost},
     scenario::Scenario,
@@ -161,16 +161,6 @@ async fn play(scenario: &Scenario, moments: Moments, capture: Option<Capture>) -
     drop(instances);
     world.end().await;
     Run { history, hash, simulated_us, marks: Reached::default() }
-}
-
-/// Starts the process of an instance.
-pub(crate) fn start_instance(world: &World, instances: &Instances, instance: u32) {
-    let instances = instances.clone();
-    // The task ends with its process.
-    drop(world.start(instance, move |env| {
-        let process = env.clone();
-        instances.live(env, instance, move || process.is_alive())
-    }));
 }
 
 fn settings(scenario: &Scenario) -> Vec<Settings> {

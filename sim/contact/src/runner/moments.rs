@@ -6,9 +6,9 @@ use crate::{
     faults::{Fault, Moment, Persistence, PlannedFault, Trigger},
     history::{Answer, Call, Event, History, Outcome, Patch, Placement, Stop, What},
     runner,
-    scenario::{PlannedCall, Scenario},
+    scenario::Scenario,
     seed::Seed,
-    workload::Workload,
+    workload::{PlannedCall, Workload},
 };
 
 /// One instance that writes one record in the second second, and this fault, which waits from the first to the tenth.

@@ -6,9 +6,9 @@ use crate::{
     faults::{Denied, Fault, PlannedFault, ServerLimit},
     history::{Answer, Call, History, Outcome, Patch, Placement, Source, What},
     runner,
-    scenario::{PlannedCall, Scenario},
+    scenario::Scenario,
     seed::Seed,
-    workload::Workload,
+    workload::{PlannedCall, Workload},
 };
 
 /// One instance that reads, lists and writes every second for ten seconds, and this fault from the second to the eighth.

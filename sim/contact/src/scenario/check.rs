@@ -243,9 +243,8 @@ mod tests {
     use crate::{
         faults::StoreChange,
         history::{Call, Tuning},
-        scenario::PlannedCall,
         seed::Seed,
-        workload::{ALL, Workload},
+        workload::{ALL, PlannedCall, Workload},
     };
 
     /// Two instances and nothing to do.

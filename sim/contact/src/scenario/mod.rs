@@ -7,17 +7,17 @@
 mod check;
 mod file;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::file::{BUILD_COMMIT, FORMAT, ReplayFile, ReplayFileError};
 use crate::{
     faults::{self, Emphasis, Frame, PlannedFault},
-    history::{Call, RecordName},
+    history::RecordName,
     seed::Seed,
     subject::{SubjectKind, Tuning},
-    workload::Workload,
+    workload::{PlannedCall, Workload},
 };
 
 /// A run, before it is run.
@@ -50,18 +50,6 @@ pub struct Scenario {
     /// Whether they go beyond what every guarantee survives: only the others are judged then.
     #[serde(default)]
     pub beyond_budget: bool,
-}
-
-/// An operation and its time.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PlannedCall {
-    /// Simulated microseconds after the start of the phase of faults; later if its instance is busy or down then.
-    pub at_us: u64,
-    /// The instance that is called.
-    pub instance: u32,
-    /// What is asked.
-    pub call: Arc<Call>,
 }
 
 impl Scenario {

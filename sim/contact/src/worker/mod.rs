@@ -17,11 +17,12 @@ use serde::{Deserialize, Serialize};
 
 pub use self::planted::{Planted, PlantedRun};
 use crate::{
-    explore::{Common, Outcomes, Selection, Task, judge_scenario},
     history::History,
+    outcomes::{Common, Outcomes, Task, judge_scenario},
     report::pcap,
     runner::{self, Panicked},
     scenario::Scenario,
+    selection::Selection,
     world::net::Capture,
 };
 

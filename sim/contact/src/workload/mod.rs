@@ -19,7 +19,7 @@ mod outages;
 mod prefixes;
 mod serialization;
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use rand::{RngExt, seq::IndexedRandom};
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,6 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::{
     history::{Call, Patch, Tuning},
-    scenario::PlannedCall,
     seed::{Seed, Stream},
 };
 
@@ -103,6 +102,18 @@ pub struct Plan {
     pub length_us: u64,
     /// What the instances are set to.
     pub tuning: Tuning,
+}
+
+/// An operation and its time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedCall {
+    /// Simulated microseconds after the start of the phase of faults; later if its instance is busy or down then.
+    pub at_us: u64,
+    /// The instance that is called.
+    pub instance: u32,
+    /// What is asked.
+    pub call: Arc<Call>,
 }
 
 impl Workload {

@@ -5,10 +5,10 @@ use std::{collections::BTreeSet, time::Duration};
 use contact_cache::env::{Env, TokioEnv};
 use seedbed_contact::{
     checker::{Verdict, judge},
-    explore::{ending, worst},
     faults::{Fault, Persistence},
     history::{History, What},
     live,
+    outcomes::{ending, worst},
     recorder::Recorder,
     report::timeline,
     scenario::Scenario,

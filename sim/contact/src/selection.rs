@@ -126,7 +126,7 @@ fn number(guarantee: Guarantee) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{explore::Common, seed::Seed, workload::Workload};
+    use crate::{outcomes::Common, seed::Seed, workload::Workload};
 
     fn chosen(guarantees: &str, faults: &str) -> Selection {
         Selection::new(guarantees.parse().ok(), faults.parse().ok())
