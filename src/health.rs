@@ -42,7 +42,7 @@ impl fmt::Display for State {
 
 /// What can happen to the view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub(crate) enum HealthEvent {
     /// A connection stands, and Redis's generation is known and stored.
     Established,
     /// The connection is gone, could not be made, its probe failed, or Redis refuses to work.
@@ -62,7 +62,7 @@ pub(crate) enum Event {
 /// What the task that owns the connection does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Open a connection; [`Health::begin_attempt`] first.
+    /// Open a connection; [`Breaker::begin_attempt`] first.
     Connect,
     /// Ask the connection for a sign of life.
     Probe,
@@ -85,7 +85,7 @@ pub(crate) struct Patience {
 
 /// The state machine.
 #[derive(Debug)]
-pub(crate) struct Health {
+pub(crate) struct Breaker {
     patience: Patience,
     state: State,
     /// Failures since the last connection that was good for something.
@@ -98,7 +98,7 @@ pub(crate) struct Health {
     pending: bool,
 }
 
-impl Health {
+impl Breaker {
     /// Before the first attempt, which is due at once.
     pub(crate) fn new(patience: Patience, now: Duration) -> Self {
         Self { patience, state: State::Degraded, failures: 0, due: now, suspect: false, pending: true }
@@ -136,15 +136,15 @@ impl Health {
 
     /// Takes an event in. `random` decides the delay of the next attempt: uniform over its whole range ("full jitter"),
     /// so that instances that lost Redis in the same moment do not return in one.
-    pub(crate) fn on(&mut self, event: Event, now: Duration, random: u64) {
+    pub(crate) fn on(&mut self, event: HealthEvent, now: Duration, random: u64) {
         match (event, self.state) {
-            (Event::Established, _) => {
+            (HealthEvent::Established, _) => {
                 self.suspect = false;
                 self.due = now + self.patience.probe_interval;
                 self.pending = true;
                 self.state = State::Recovering;
             }
-            (Event::ProbeAnswered, State::Probing | State::Connected | State::Recovering) => {
+            (HealthEvent::ProbeAnswered, State::Probing | State::Connected | State::Recovering) => {
                 self.failures = 0;
                 self.suspect = false;
                 self.due = now + self.patience.probe_interval;
@@ -152,28 +152,28 @@ impl Health {
                 self.state = if recovering { State::Recovering } else { State::Connected };
             }
             // Late news of a connection that was given up already, or is suspect already; the end of a pass cut short.
-            (Event::Lost | Event::ProbeAnswered | Event::ReplyTimedOut, State::Degraded)
-            | (Event::ReplyTimedOut, State::Probing)
-            | (Event::PassEnded, State::Connected | State::Degraded | State::Probing) => {}
-            (Event::Lost, State::Connected | State::Probing | State::Recovering) => {
+            (HealthEvent::Lost | HealthEvent::ProbeAnswered | HealthEvent::ReplyTimedOut, State::Degraded)
+            | (HealthEvent::ReplyTimedOut, State::Probing)
+            | (HealthEvent::PassEnded, State::Connected | State::Degraded | State::Probing) => {}
+            (HealthEvent::Lost, State::Connected | State::Probing | State::Recovering) => {
                 self.state = State::Degraded;
                 self.due = now + self.delay(random);
                 self.failures = self.failures.saturating_add(1);
             }
-            (Event::ReplyTimedOut, State::Connected | State::Recovering) => {
+            (HealthEvent::ReplyTimedOut, State::Connected | State::Recovering) => {
                 // The pass under way, if any, is cut short.
                 self.pending |= self.state == State::Recovering;
                 self.state = State::Probing;
                 self.suspect = true;
             }
-            (Event::Pending, state) => {
+            (HealthEvent::Pending, state) => {
                 self.pending = true;
                 if state == State::Connected {
                     self.state = State::Recovering;
                 }
             }
-            (Event::PassBegan, _) => self.pending = false,
-            (Event::PassEnded, State::Recovering) => {
+            (HealthEvent::PassBegan, _) => self.pending = false,
+            (HealthEvent::PassEnded, State::Recovering) => {
                 if !self.pending {
                     self.state = State::Connected;
                     self.failures = 0;
@@ -205,8 +205,8 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn after(events: &[Event]) -> Health {
-        let mut health = Health::new(PATIENCE, at(0));
+    fn after(events: &[HealthEvent]) -> Breaker {
+        let mut health = Breaker::new(PATIENCE, at(0));
         health.begin_attempt();
         for event in events {
             health.on(*event, at(10), u64::MAX);
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn the_first_attempt_is_made_at_once_and_calls_do_not_wait_for_it() {
-        let mut health = Health::new(PATIENCE, at(0));
+        let mut health = Breaker::new(PATIENCE, at(0));
         assert_eq!(health.next(at(0)), Next::Connect);
         health.begin_attempt();
         assert_eq!((health.state(), health.allows_calls()), (State::Probing, false));
@@ -224,57 +224,59 @@ mod tests {
 
     #[test]
     fn what_is_pending_is_merged_before_the_instance_is_connected() {
-        let mut health = after(&[Event::Established]);
+        let mut health = after(&[HealthEvent::Established]);
         assert_eq!(
             (health.state(), health.next(at(10)), health.allows_calls()),
             (State::Recovering, Next::Replay, true)
         );
-        health.on(Event::PassBegan, at(10), 0);
-        health.on(Event::PassEnded, at(10), 0);
+        health.on(HealthEvent::PassBegan, at(10), 0);
+        health.on(HealthEvent::PassEnded, at(10), 0);
         assert_eq!((health.state(), health.next(at(10))), (State::Connected, Next::Wait(at(12))));
-        health.on(Event::Pending, at(10), 0);
+        health.on(HealthEvent::Pending, at(10), 0);
         assert_eq!(health.state(), State::Recovering);
     }
 
     #[test]
     fn a_reply_that_does_not_come_opens_the_breaker_and_asks_one_probe() {
         let mut health = after(&[
-            Event::Established,
-            Event::PassBegan,
-            Event::PassEnded,
-            Event::ReplyTimedOut,
-            Event::ReplyTimedOut,
+            HealthEvent::Established,
+            HealthEvent::PassBegan,
+            HealthEvent::PassEnded,
+            HealthEvent::ReplyTimedOut,
+            HealthEvent::ReplyTimedOut,
         ]);
         assert_eq!((health.state(), health.next(at(10)), health.allows_calls()), (State::Probing, Next::Probe, false));
-        health.on(Event::ProbeAnswered, at(10), 0);
+        health.on(HealthEvent::ProbeAnswered, at(10), 0);
         assert_eq!(health.state(), State::Connected);
     }
 
     #[test]
     fn what_becomes_pending_during_a_pass_calls_for_another() {
-        let mut health = after(&[Event::Established, Event::PassBegan, Event::Pending, Event::PassEnded]);
+        let mut health =
+            after(&[HealthEvent::Established, HealthEvent::PassBegan, HealthEvent::Pending, HealthEvent::PassEnded]);
         assert_eq!((health.state(), health.next(at(10))), (State::Recovering, Next::Replay));
-        health.on(Event::PassBegan, at(10), 0);
-        health.on(Event::PassEnded, at(10), 0);
+        health.on(HealthEvent::PassBegan, at(10), 0);
+        health.on(HealthEvent::PassEnded, at(10), 0);
         assert_eq!(health.state(), State::Connected);
     }
 
     #[test]
     fn a_pass_cut_short_by_a_suspicion_is_made_again() {
-        let cut_short = [Event::Established, Event::PassBegan, Event::ReplyTimedOut, Event::ProbeAnswered];
+        let cut_short =
+            [HealthEvent::Established, HealthEvent::PassBegan, HealthEvent::ReplyTimedOut, HealthEvent::ProbeAnswered];
         assert_eq!(after(&cut_short).state(), State::Recovering);
     }
 
     #[test]
     fn data_lost_under_a_living_connection_is_recovered_from_although_nothing_was_pending() {
-        let connected = [Event::Established, Event::PassBegan, Event::PassEnded];
-        let lost = [Event::Established, Event::ReplyTimedOut, Event::ProbeAnswered];
+        let connected = [HealthEvent::Established, HealthEvent::PassBegan, HealthEvent::PassEnded];
+        let lost = [HealthEvent::Established, HealthEvent::ReplyTimedOut, HealthEvent::ProbeAnswered];
         assert_eq!(after(&[&connected[..], &lost].concat()).state(), State::Recovering);
     }
 
     #[test]
     fn a_silent_probe_gives_the_connection_up() {
-        let health = after(&[Event::Established, Event::ReplyTimedOut, Event::Lost]);
+        let health = after(&[HealthEvent::Established, HealthEvent::ReplyTimedOut, HealthEvent::Lost]);
         assert_eq!((health.state(), health.allows_calls()), (State::Degraded, false));
         assert_eq!(health.next(at(10)), Next::Wait(at(11)));
         assert_eq!(health.next(at(11)), Next::Connect);
@@ -282,21 +284,21 @@ mod tests {
 
     #[test]
     fn a_healthy_connection_is_asked_for_a_sign_of_life_now_and_then() {
-        let mut health = after(&[Event::Established, Event::PassBegan, Event::PassEnded]);
+        let mut health = after(&[HealthEvent::Established, HealthEvent::PassBegan, HealthEvent::PassEnded]);
         assert_eq!((health.next(at(12)), health.allows_calls()), (Next::Probe, true));
-        health.on(Event::ProbeAnswered, at(12), 0);
+        health.on(HealthEvent::ProbeAnswered, at(12), 0);
         assert_eq!((health.state(), health.next(at(12))), (State::Connected, Next::Wait(at(14))));
     }
 
     #[test]
     fn delays_double_to_their_cap_and_never_end() {
-        let mut health = after(&[Event::Lost]);
+        let mut health = after(&[HealthEvent::Lost]);
         let mut delays = Vec::new();
         for _ in 0..40 {
             let Next::Wait(due) = health.next(at(10)) else { panic!("no delay") };
             delays.push(due.as_secs() - 10);
             health.begin_attempt();
-            health.on(Event::Lost, at(10), u64::MAX);
+            health.on(HealthEvent::Lost, at(10), u64::MAX);
         }
         assert_eq!(delays[..5], [1, 2, 4, 8, 8]);
         assert_eq!(delays[39], 8);
@@ -306,7 +308,7 @@ mod tests {
     fn delays_are_spread_over_their_whole_range() {
         let first = |random| {
             let mut health = after(&[]);
-            health.on(Event::Lost, at(10), random);
+            health.on(HealthEvent::Lost, at(10), random);
             health.next(at(10))
         };
         assert_eq!(first(0), Next::Connect);
@@ -316,34 +318,40 @@ mod tests {
 
     #[test]
     fn a_server_that_accepts_and_then_refuses_to_work_is_not_asked_in_a_loop() {
-        let mut health = after(&[Event::Established, Event::Lost]);
+        let mut health = after(&[HealthEvent::Established, HealthEvent::Lost]);
         health.begin_attempt();
-        health.on(Event::Established, at(10), 0);
-        health.on(Event::Lost, at(10), u64::MAX);
+        health.on(HealthEvent::Established, at(10), 0);
+        health.on(HealthEvent::Lost, at(10), u64::MAX);
         assert_eq!(health.next(at(10)), Next::Wait(at(12)), "the second delay is drawn from twice the range");
     }
 
     #[test]
     fn late_news_of_a_connection_already_given_up_changes_nothing() {
-        let mut health = after(&[Event::Established, Event::Lost]);
-        for event in [Event::Lost, Event::ReplyTimedOut, Event::ProbeAnswered, Event::Pending, Event::PassEnded] {
+        let mut health = after(&[HealthEvent::Established, HealthEvent::Lost]);
+        for event in [
+            HealthEvent::Lost,
+            HealthEvent::ReplyTimedOut,
+            HealthEvent::ProbeAnswered,
+            HealthEvent::Pending,
+            HealthEvent::PassEnded,
+        ] {
             health.on(event, at(10), 0);
             assert_eq!((health.state(), health.next(at(10))), (State::Degraded, Next::Wait(at(11))), "{event:?}");
         }
     }
 
-    const EVENTS: [Event; 7] = [
-        Event::Established,
-        Event::Lost,
-        Event::ReplyTimedOut,
-        Event::ProbeAnswered,
-        Event::Pending,
-        Event::PassBegan,
-        Event::PassEnded,
+    const EVENTS: [HealthEvent; 7] = [
+        HealthEvent::Established,
+        HealthEvent::Lost,
+        HealthEvent::ReplyTimedOut,
+        HealthEvent::ProbeAnswered,
+        HealthEvent::Pending,
+        HealthEvent::PassBegan,
+        HealthEvent::PassEnded,
     ];
 
     /// What must hold at any time. `owed`: something became pending that no pass has met.
-    fn check(health: &Health, now: Duration, owed: bool) {
+    fn check(health: &Breaker, now: Duration, owed: bool) {
         let (calls, next) = (health.allows_calls(), health.next(now));
         match health.state() {
             State::Connected => {
@@ -360,21 +368,21 @@ mod tests {
     }
 
     /// A Redis that works from now on is found, and everything merged, in a few steps.
-    fn recovers(health: &mut Health, mut now: Duration) {
+    fn recovers(health: &mut Breaker, mut now: Duration) {
         for _ in 0..8 {
             match health.next(now) {
                 Next::Connect => {
                     health.begin_attempt();
-                    health.on(Event::Established, now, 0);
+                    health.on(HealthEvent::Established, now, 0);
                 }
-                Next::Probe => health.on(Event::ProbeAnswered, now, 0),
+                Next::Probe => health.on(HealthEvent::ProbeAnswered, now, 0),
                 Next::Replay => {
-                    health.on(Event::PassBegan, now, 0);
-                    health.on(Event::PassEnded, now, 0);
+                    health.on(HealthEvent::PassBegan, now, 0);
+                    health.on(HealthEvent::PassEnded, now, 0);
                 }
                 Next::Wait(_) if health.state() == State::Connected => return,
                 // An attempt was under way.
-                Next::Wait(_) if health.state() == State::Probing => health.on(Event::Lost, now, u64::MAX),
+                Next::Wait(_) if health.state() == State::Probing => health.on(HealthEvent::Lost, now, u64::MAX),
                 Next::Wait(due) => now = due,
             }
         }
@@ -385,14 +393,14 @@ mod tests {
     fn every_sequence_of_events_leaves_one_probe_a_breaker_that_fits_and_a_way_back() {
         const DEPTH: u32 = 6;
         for sequence in 0..(EVENTS.len() + 1).pow(DEPTH) {
-            let (mut health, mut owed, mut rest) = (Health::new(PATIENCE, at(0)), true, sequence);
+            let (mut health, mut owed, mut rest) = (Breaker::new(PATIENCE, at(0)), true, sequence);
             for _ in 0..DEPTH {
                 let choice = rest % (EVENTS.len() + 1);
                 rest /= EVENTS.len() + 1;
                 match EVENTS.get(choice) {
                     Some(event) => {
-                        owed |= matches!(event, Event::Pending | Event::Established);
-                        owed &= *event != Event::PassBegan;
+                        owed |= matches!(event, HealthEvent::Pending | HealthEvent::Established);
+                        owed &= *event != HealthEvent::PassBegan;
                         health.on(*event, at(1), u64::MAX);
                     }
                     // The task that owns the connection begins an attempt where it is asked to, and nowhere else.

@@ -64,7 +64,7 @@ macro_rules! histogram {
 
 /// What was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Call {
+pub(crate) enum MeasuredCall {
     Get,
     GetMany,
     Upsert,
@@ -84,15 +84,15 @@ pub(crate) enum Tier {
     Error,
 }
 
-const CALLS: [(Call, &str); 8] = [
-    (Call::Get, "get"),
-    (Call::GetMany, "get_many"),
-    (Call::Upsert, "upsert"),
-    (Call::Remove, "remove"),
-    (Call::List, "list"),
-    (Call::Clear, "clear"),
-    (Call::Sync, "sync"),
-    (Call::Import, "import"),
+const CALLS: [(MeasuredCall, &str); 8] = [
+    (MeasuredCall::Get, "get"),
+    (MeasuredCall::GetMany, "get_many"),
+    (MeasuredCall::Upsert, "upsert"),
+    (MeasuredCall::Remove, "remove"),
+    (MeasuredCall::List, "list"),
+    (MeasuredCall::Clear, "clear"),
+    (MeasuredCall::Sync, "sync"),
+    (MeasuredCall::Import, "import"),
 ];
 
 const TIERS: [(Tier, &str); 4] =
@@ -184,7 +184,7 @@ impl Metrics {
     }
 
     /// A call has ended.
-    pub(crate) fn called(&self, call: Call, tier: Tier, took: Duration) {
+    pub(crate) fn called(&self, call: MeasuredCall, tier: Tier, took: Duration) {
         self.seconds[call as usize][tier as usize].record(took.as_secs_f64());
     }
 
@@ -223,17 +223,17 @@ impl Metrics {
 }
 
 /// An answer that says which tier gave it.
-pub(crate) trait Answer {
+pub(crate) trait Tiered {
     fn tier(&self) -> Tier;
 }
 
-impl<T: Answer> Answer for Result<T, Error> {
+impl<T: Tiered> Tiered for Result<T, Error> {
     fn tier(&self) -> Tier {
-        self.as_ref().map_or(Tier::Error, Answer::tier)
+        self.as_ref().map_or(Tier::Error, Tiered::tier)
     }
 }
 
-impl Answer for Source {
+impl Tiered for Source {
     fn tier(&self) -> Tier {
         match self {
             Self::Shared => Tier::Shared,
@@ -243,19 +243,19 @@ impl Answer for Source {
     }
 }
 
-impl Answer for Read {
+impl Tiered for Read {
     fn tier(&self) -> Tier {
         self.source.tier()
     }
 }
 
-impl Answer for Listing {
+impl Tiered for Listing {
     fn tier(&self) -> Tier {
         self.source.tier()
     }
 }
 
-impl Answer for Written {
+impl Tiered for Written {
     fn tier(&self) -> Tier {
         match self.placement {
             Placement::Shared => Tier::Shared,
@@ -265,22 +265,22 @@ impl Answer for Written {
 }
 
 /// Redis or nothing.
-impl Answer for Imported {
+impl Tiered for Imported {
     fn tier(&self) -> Tier {
         Tier::Shared
     }
 }
 
-impl Answer for Cleared {
+impl Tiered for Cleared {
     fn tier(&self) -> Tier {
         if self.complete { Tier::Shared } else { Tier::Local }
     }
 }
 
 /// Several reads: the tier furthest from Redis.
-impl Answer for std::collections::BTreeMap<crate::key::Uid, Result<Read, Error>> {
+impl Tiered for std::collections::BTreeMap<crate::key::Uid, Result<Read, Error>> {
     fn tier(&self) -> Tier {
-        self.values().map(Answer::tier).max_by_key(|tier| *tier as usize).unwrap_or(Tier::Shared)
+        self.values().map(Tiered::tier).max_by_key(|tier| *tier as usize).unwrap_or(Tier::Shared)
     }
 }
 
@@ -310,7 +310,7 @@ mod tests {
         for (index, (tier, name)) in TIERS.iter().enumerate() {
             assert_eq!(*tier as usize, index, "{name} is counted as another");
         }
-        metrics.called(Call::Upsert, Tier::Local, Duration::from_millis(250));
+        metrics.called(MeasuredCall::Upsert, Tier::Local, Duration::from_millis(250));
         let snapshot = snapshotter.snapshot().into_vec();
         let told = |call: &str, tier: &str| {
             snapshot.iter().find_map(|(key, _, _, value)| {

@@ -26,7 +26,7 @@ const WALL_MS_MAX: u64 = 1 << 47;
 pub struct Stamp(u128);
 
 impl Stamp {
-    fn new(head: Head, instance: u64) -> Self {
+    fn new(head: StampHead, instance: u64) -> Self {
         Self(u128::from(head.0) << 64 | u128::from(instance))
     }
 
@@ -41,8 +41,8 @@ impl Stamp {
         self.head().millis()
     }
 
-    pub(crate) fn head(self) -> Head {
-        Head(u64::try_from(self.0 >> 64).unwrap_or(u64::MAX))
+    pub(crate) fn head(self) -> StampHead {
+        StampHead(u64::try_from(self.0 >> 64).unwrap_or(u64::MAX))
     }
 
     /// Its text. A record has one in every cell, so this and parsing are without detours.
@@ -105,9 +105,9 @@ fn digit(text: u8) -> Option<u8> {
 
 /// Milliseconds and counter: a stamp without its instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub(crate) struct Head(pub(crate) u64);
+pub(crate) struct StampHead(pub(crate) u64);
 
-impl Head {
+impl StampHead {
     pub(crate) fn from_millis(millis: u64) -> Self {
         Self(millis.min((1 << 48) - 1) << 16)
     }
@@ -121,7 +121,7 @@ impl Head {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoStamp {
     /// The persisted ceiling must be raised to this first (R4).
-    RaiseCeiling(Head),
+    RaiseCeiling(StampHead),
     /// A stamp at the end of time was seen; nothing can be above it.
     Exhausted,
 }
@@ -130,9 +130,9 @@ pub(crate) enum NoStamp {
 #[derive(Debug)]
 pub(crate) struct HybridClock {
     instance: u64,
-    latest: Head,
+    latest: StampHead,
     /// Durable: no stamp at or above it is issued, nor one seen answered, before a higher one is (R4).
-    ceiling: Head,
+    ceiling: StampHead,
     /// Whether a stamp was issued or seen since the ceiling was raised: an idle instance leaves its disk alone.
     used: bool,
 }
@@ -140,7 +140,7 @@ pub(crate) struct HybridClock {
 impl HybridClock {
     /// A clock that starts at the ceiling that the last start left behind, under a fresh instance id. Either alone is
     /// not enough: an instance that forgets what it issued would give two values one stamp, or write below what it read.
-    pub(crate) fn restored(instance: u64, ceiling: Head) -> Self {
+    pub(crate) fn restored(instance: u64, ceiling: StampHead) -> Self {
         Self { instance, latest: ceiling, ceiling, used: true }
     }
 
@@ -152,7 +152,7 @@ impl HybridClock {
     /// A stamp above all issued and seen.
     pub(crate) fn issue(&mut self, wall_ms: u64) -> Result<Stamp, NoStamp> {
         let after_latest = self.latest.0.checked_add(1).ok_or(NoStamp::Exhausted)?;
-        let head = Head::from_millis(wall_ms.min(WALL_MS_MAX)).max(Head(after_latest));
+        let head = StampHead::from_millis(wall_ms.min(WALL_MS_MAX)).max(StampHead(after_latest));
         if head.0 == u64::MAX {
             return Err(NoStamp::Exhausted);
         }
@@ -170,28 +170,28 @@ impl HybridClock {
 
     /// Advances the clock beyond a stamp seen. If that passes the ceiling, the answer that shows the stamp must wait
     /// until the ceiling returned is durable.
-    pub(crate) fn observe(&mut self, seen: Stamp) -> Option<Head> {
+    pub(crate) fn observe(&mut self, seen: Stamp) -> Option<StampHead> {
         (self.latest, self.used) = (self.latest.max(seen.head()), true);
         (self.latest >= self.ceiling && self.ceiling.0 != u64::MAX).then(|| ceiling_above(self.latest))
     }
 
     /// The ceiling to persist before it is needed, so that no call has to wait for it.
-    pub(crate) fn ceiling_due(&self, wall_ms: u64) -> Option<Head> {
-        let now = self.latest.max(Head::from_millis(wall_ms.min(WALL_MS_MAX)));
+    pub(crate) fn ceiling_due(&self, wall_ms: u64) -> Option<StampHead> {
+        let now = self.latest.max(StampHead::from_millis(wall_ms.min(WALL_MS_MAX)));
         let near = now.millis() + CEILING_AHEAD_MS / 2 >= self.ceiling.millis();
         (self.used && near).then(|| ceiling_above(now))
     }
 
     /// Takes a ceiling that is now durable.
-    pub(crate) fn raised(&mut self, ceiling: Head) {
+    pub(crate) fn raised(&mut self, ceiling: StampHead) {
         (self.ceiling, self.used) = (self.ceiling.max(ceiling), false);
     }
 }
 
-fn ceiling_above(head: Head) -> Head {
+fn ceiling_above(head: StampHead) -> StampHead {
     // Saturates at the end of time, where `from_millis` alone would round down to below `head`.
-    let ceiling = Head::from_millis(head.millis().saturating_add(CEILING_AHEAD_MS));
-    if ceiling > head { ceiling } else { Head(u64::MAX) }
+    let ceiling = StampHead::from_millis(head.millis().saturating_add(CEILING_AHEAD_MS));
+    if ceiling > head { ceiling } else { StampHead(u64::MAX) }
 }
 
 #[cfg(test)]
@@ -199,8 +199,8 @@ mod tests {
     use super::*;
 
     fn clock() -> HybridClock {
-        let mut clock = HybridClock::restored(7, Head::default());
-        clock.raised(Head::from_millis(1_000_000));
+        let mut clock = HybridClock::restored(7, StampHead::default());
+        clock.raised(StampHead::from_millis(1_000_000));
         clock
     }
 
@@ -241,16 +241,16 @@ mod tests {
 
     #[test]
     fn r4_no_stamp_at_the_ceiling_before_a_higher_one_is_durable() {
-        let mut clock = HybridClock::restored(7, Head::from_millis(100));
+        let mut clock = HybridClock::restored(7, StampHead::from_millis(100));
         let Err(NoStamp::RaiseCeiling(higher)) = clock.issue(50) else { panic!("issued a stamp at the ceiling") };
         clock.raised(higher);
-        assert!(clock.issue(50).unwrap().head() > Head::from_millis(100), "a restart begins at the ceiling");
+        assert!(clock.issue(50).unwrap().head() > StampHead::from_millis(100), "a restart begins at the ceiling");
     }
 
     #[test]
     fn r4_a_stamp_seen_beyond_the_ceiling_asks_for_a_higher_one() {
-        let mut fast = HybridClock::restored(1, Head::default());
-        fast.raised(Head::from_millis(5_000_000));
+        let mut fast = HybridClock::restored(1, StampHead::default());
+        fast.raised(StampHead::from_millis(5_000_000));
         let seen = fast.issue(4_000_000).unwrap();
         let mut clock = clock();
         let higher = clock.observe(seen).unwrap();
@@ -264,12 +264,12 @@ mod tests {
         let mut clock = clock();
         assert_eq!(clock.ceiling_due(2_000_000), None);
         clock.issue(999_000).unwrap();
-        assert!(clock.ceiling_due(999_000).unwrap() > Head::from_millis(1_000_000));
+        assert!(clock.ceiling_due(999_000).unwrap() > StampHead::from_millis(1_000_000));
     }
 
     #[test]
     fn a_wall_clock_at_the_end_of_time_leaves_stamps_for_the_others() {
-        let mut broken = HybridClock::restored(7, Head::default());
+        let mut broken = HybridClock::restored(7, StampHead::default());
         let Err(NoStamp::RaiseCeiling(ceiling)) = broken.issue(u64::MAX) else { panic!("issued above the ceiling") };
         broken.raised(ceiling);
         let stamp = broken.issue(u64::MAX).unwrap();

@@ -6,7 +6,7 @@
 
 use std::pin::pin;
 
-use super::write::{Attempt, Stamped};
+use super::write::{Stamped, WriteAttempt};
 use crate::{
     answer::Imported,
     contact::CachedContact,
@@ -60,9 +60,9 @@ impl<E: Env> Tiers<E> {
         self.observe(confirmed.newest()).await?;
         match self.placed(uid, &connection, written.stamp, &confirmed, sent_at_ms).await? {
             // Removed between the two requests.
-            Attempt::Placed(_) if confirmed.existence().is_none() => Ok(Imported::Removed),
-            Attempt::Placed(_) => Ok(would),
-            Attempt::NotPlaced { reason, sent } => Err(Error::NotShared { reason, sent }),
+            WriteAttempt::Placed(_) if confirmed.existence().is_none() => Ok(Imported::Removed),
+            WriteAttempt::Placed(_) => Ok(would),
+            WriteAttempt::NotPlaced { reason, sent } => Err(Error::NotShared { reason, sent }),
         }
     }
 }

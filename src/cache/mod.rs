@@ -22,10 +22,10 @@ use crate::{
     contact::{CachedContact, Patch},
     env::{Env, Task, TokioEnv, timeout},
     error::Error,
-    health::{Event, State},
+    health::{HealthEvent, State},
     key::Uid,
     local::OpenReport,
-    metrics::{Answer, Call, Tier},
+    metrics::{MeasuredCall, Tier, Tiered},
     recovery,
     tiers::Tiers,
 };
@@ -105,7 +105,7 @@ impl<E: Env> ContactCache<E> {
     /// As [`Self::get`]; [`Error::NotShared`] and [`Error::TooOld`] if what could be told is not as fresh.
     #[tracing::instrument(level = "debug", name = "contact_cache.get", skip_all, fields(%uid))]
     pub async fn get_with(&self, uid: &Uid, freshness: Freshness) -> Result<Read, Error> {
-        let read = self.bounded(Call::Get, pin!(self.inner.get(uid, freshness))).await;
+        let read = self.bounded(MeasuredCall::Get, pin!(self.inner.get(uid, freshness))).await;
         if let Ok(read) = &read {
             self.inner.metrics.read(read.record.is_some());
         }
@@ -122,7 +122,8 @@ impl<E: Env> ContactCache<E> {
         uids: &BTreeSet<Uid>,
         freshness: Freshness,
     ) -> Result<BTreeMap<Uid, Result<Read, Error>>, Error> {
-        let reads = self.bounded(Call::GetMany, pin!(async { Ok(self.inner.get_many(uids, freshness).await) })).await;
+        let reads =
+            self.bounded(MeasuredCall::GetMany, pin!(async { Ok(self.inner.get_many(uids, freshness).await) })).await;
         for read in reads.iter().flat_map(BTreeMap::values).flatten() {
             self.inner.metrics.read(read.record.is_some());
         }
@@ -137,7 +138,7 @@ impl<E: Env> ContactCache<E> {
     #[tracing::instrument(level = "debug", name = "contact_cache.upsert", skip_all, fields(%uid))]
     pub async fn upsert(&self, uid: &Uid, patch: &Patch) -> Result<Written, Error> {
         self.inner.check(patch)?;
-        self.bounded(Call::Upsert, pin!(self.inner.upsert(uid, patch, Demand::Any))).await
+        self.bounded(MeasuredCall::Upsert, pin!(self.inner.upsert(uid, patch, Demand::Any))).await
     }
 
     /// As [`Self::upsert`], in Redis or not at all: nothing is kept for later.
@@ -148,7 +149,7 @@ impl<E: Env> ContactCache<E> {
     #[tracing::instrument(level = "debug", name = "contact_cache.upsert_shared", skip_all, fields(%uid))]
     pub async fn upsert_shared(&self, uid: &Uid, patch: &Patch) -> Result<Written, Error> {
         self.inner.check(patch)?;
-        self.bounded(Call::Upsert, pin!(self.inner.upsert(uid, patch, Demand::Shared))).await
+        self.bounded(MeasuredCall::Upsert, pin!(self.inner.upsert(uid, patch, Demand::Shared))).await
     }
 
     /// Removes a record. It is remembered as removed for [`Config::tombstone_ttl`].
@@ -157,7 +158,7 @@ impl<E: Env> ContactCache<E> {
     /// The local store failed, or is full, while Redis is away.
     #[tracing::instrument(level = "debug", name = "contact_cache.remove", skip_all, fields(%uid))]
     pub async fn remove(&self, uid: &Uid) -> Result<Written, Error> {
-        self.bounded(Call::Remove, pin!(self.inner.remove(uid, Demand::Any))).await
+        self.bounded(MeasuredCall::Remove, pin!(self.inner.remove(uid, Demand::Any))).await
     }
 
     /// As [`Self::remove`], in Redis or not at all.
@@ -166,7 +167,7 @@ impl<E: Env> ContactCache<E> {
     /// As for [`Self::upsert_shared`].
     #[tracing::instrument(level = "debug", name = "contact_cache.remove_shared", skip_all, fields(%uid))]
     pub async fn remove_shared(&self, uid: &Uid) -> Result<Written, Error> {
-        self.bounded(Call::Remove, pin!(self.inner.remove(uid, Demand::Shared))).await
+        self.bounded(MeasuredCall::Remove, pin!(self.inner.remove(uid, Demand::Shared))).await
     }
 
     /// Takes over a record that another cache kept: into Redis or not at all.
@@ -183,7 +184,7 @@ impl<E: Env> ContactCache<E> {
     #[tracing::instrument(level = "debug", name = "contact_cache.import", skip_all, fields(uid = %contact.uid))]
     pub async fn import(&self, contact: &CachedContact) -> Result<Imported, Error> {
         self.inner.check_import(contact)?;
-        self.bounded(Call::Import, pin!(self.inner.import(contact, true))).await
+        self.bounded(MeasuredCall::Import, pin!(self.inner.import(contact, true))).await
     }
 
     /// What [`Self::import`] would do now. Nothing is written.
@@ -193,7 +194,7 @@ impl<E: Env> ContactCache<E> {
     #[tracing::instrument(level = "debug", name = "contact_cache.preview_import", skip_all, fields(uid = %contact.uid))]
     pub async fn preview_import(&self, contact: &CachedContact) -> Result<Imported, Error> {
         self.inner.check_import(contact)?;
-        self.bounded(Call::Import, pin!(self.inner.import(contact, false))).await
+        self.bounded(MeasuredCall::Import, pin!(self.inner.import(contact, false))).await
     }
 
     /// The uids of all records under the prefix.
@@ -202,7 +203,7 @@ impl<E: Env> ContactCache<E> {
     /// The local store failed while Redis is away.
     #[tracing::instrument(level = "debug", name = "contact_cache.list", skip_all)]
     pub async fn list(&self) -> Result<Listing, Error> {
-        self.bounded(Call::List, pin!(self.inner.list())).await
+        self.bounded(MeasuredCall::List, pin!(self.inner.list())).await
     }
 
     /// Removes every record that [`Self::list`] sees; a record that it does not see is untouched. Within the deadline:
@@ -215,7 +216,7 @@ impl<E: Env> ContactCache<E> {
         let begun = self.inner.env.now();
         let listing = self.list().await?;
         let cleared = Ok(self.inner.clear(listing, begun + self.inner.config.op_deadline).await);
-        self.inner.metrics.called(Call::Clear, cleared.tier(), self.inner.env.now().saturating_sub(begun));
+        self.inner.metrics.called(MeasuredCall::Clear, cleared.tier(), self.inner.env.now().saturating_sub(begun));
         cleared
     }
 
@@ -227,14 +228,14 @@ impl<E: Env> ContactCache<E> {
         let begun = inner.env.now();
         let drained = async {
             while inner.local.pending_count() > 0 && !self.has_ended() {
-                inner.link.pending(Event::Pending, inner.env.now());
+                inner.link.pending(HealthEvent::Pending, inner.env.now());
                 inner.env.sleep(SYNC_LOOK).await;
             }
         };
         timeout(&inner.env, inner.config.op_deadline, drained).await;
         let left = inner.local.pending_count();
         let tier = if left == 0 { Tier::Shared } else { Tier::Local };
-        inner.metrics.called(Call::Sync, tier, inner.env.now().saturating_sub(begun));
+        inner.metrics.called(MeasuredCall::Sync, tier, inner.env.now().saturating_sub(begun));
         left
     }
 
@@ -290,11 +291,11 @@ impl<E: Env> ContactCache<E> {
     /// A call within its deadline, and told to whoever monitors. It stays where it is: moving it costs more than the rest.
     async fn bounded<T>(
         &self,
-        call: Call,
+        call: MeasuredCall,
         work: Pin<&mut (impl Future<Output = Result<T, Error>> + Send)>,
     ) -> Result<T, Error>
     where
-        Result<T, Error>: Answer,
+        Result<T, Error>: Tiered,
     {
         if self.has_ended() {
             return Err(Error::BackgroundEnded);

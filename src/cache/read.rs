@@ -10,12 +10,12 @@ use crate::{
     answer::{Freshness, Read, Source},
     env::Env,
     error::Error,
-    health::Event,
+    health::HealthEvent,
     key::Uid,
     limits::bytes_of,
     local::Held,
     record::{Merged, Record, SentLife},
-    shared::{CallError, connection::Connection, reply::Reply, script::Mode},
+    shared::{CallError, connection::Connection, reply::RecordReply, script::Mode},
     tiers::Tiers,
 };
 
@@ -49,7 +49,7 @@ impl<E: Env> Tiers<E> {
         &self,
         uid: &Uid,
         shared: &Connection,
-        asked: &Asked,
+        asked: &ReadSent,
         freshness: Freshness,
     ) -> Result<Read, Error> {
         if let Ok(Some(connection)) = self.aside(asked.held.record(), shared, self.config.reply_timeout).await {
@@ -130,14 +130,14 @@ impl<E: Env> Tiers<E> {
         reads
     }
 
-    fn asked(&self, uid: &Uid) -> Result<Asked, Error> {
+    fn asked(&self, uid: &Uid) -> Result<ReadSent, Error> {
         let behind_replay = self.replaying.contains(uid);
-        Ok(Asked { held: self.held(uid)?, sent_at_ms: self.env.wall_ms(), behind_replay })
+        Ok(ReadSent { held: self.held(uid)?, sent_at_ms: self.env.wall_ms(), behind_replay })
     }
 
     /// Reads a record from Redis. One past its deadline, or so near to it that only Redis can tell, is settled by the
     /// merge script first: from then on it is removed, for every reader.
-    async fn read_alive(&self, connection: &Connection, uid: &Uid) -> Result<Arc<Reply>, CallError> {
+    async fn read_alive(&self, connection: &Connection, uid: &Uid) -> Result<Arc<RecordReply>, CallError> {
         let key = self.keys.record(uid);
         let reply = self.decoder.decode(uid, &key, &connection.read(&key).await?)?;
         if !self.may_have_expired(&reply) {
@@ -153,7 +153,7 @@ impl<E: Env> Tiers<E> {
         }
     }
 
-    fn may_have_expired(&self, reply: &Reply) -> bool {
+    fn may_have_expired(&self, reply: &RecordReply) -> bool {
         reply.deadline_ms.is_some_and(|deadline_ms| deadline_ms <= self.shared_ms().saturating_add(CLOCK_MARGIN_MS))
     }
 
@@ -162,8 +162,8 @@ impl<E: Env> Tiers<E> {
         &self,
         uid: &Uid,
         connection: &Connection,
-        asked: &Asked,
-        reply: Result<Arc<Reply>, CallError>,
+        asked: &ReadSent,
+        reply: Result<Arc<RecordReply>, CallError>,
     ) -> Result<Option<Read>, Error> {
         match reply {
             Ok(reply) => self.take_reply(uid, connection, asked, &reply).await,
@@ -178,8 +178,8 @@ impl<E: Env> Tiers<E> {
         &self,
         uid: &Uid,
         connection: &Connection,
-        asked: &Asked,
-        whole: &Reply,
+        asked: &ReadSent,
+        whole: &RecordReply,
     ) -> Result<Option<Read>, Error> {
         if self.tells_nothing_new(whole, asked).await? {
             if !self.local.saw_whole(uid, &connection.generation, asked.sent_at_ms) {
@@ -193,7 +193,7 @@ impl<E: Env> Tiers<E> {
             Box::pin(self.hear_in_doubt(connection)).await;
         }
         let reply = &whole.record;
-        let Asked { held: asked, sent_at_ms, behind_replay } = asked;
+        let ReadSent { held: asked, sent_at_ms, behind_replay } = asked;
         let (asking, shifts) = (self.asking(*sent_at_ms, *behind_replay), self.shifts());
         let now_ms = asking.now_ms;
         let take = |held: &mut Held| {
@@ -210,7 +210,7 @@ impl<E: Env> Tiers<E> {
         self.metrics.republished.increment(u64::from(reclaimed.published_again));
         self.metrics.yielded.increment(u64::from(reclaimed.yielded));
         if shown.is_pending() {
-            self.link.pending(Event::Pending, self.env.now());
+            self.link.pending(HealthEvent::Pending, self.env.now());
         }
         let shown = shown.shown_at(now_ms);
         let source = if reply.covers(&shown) {
@@ -226,7 +226,7 @@ impl<E: Env> Tiers<E> {
 
     /// Whether the reply is what was held, and confirms nothing that was not confirmed lately: the usual case. When this
     /// returns, the stamps of both are observed (R4).
-    async fn tells_nothing_new(&self, whole: &Reply, asked: &Asked) -> Result<bool, Error> {
+    async fn tells_nothing_new(&self, whole: &RecordReply, asked: &ReadSent) -> Result<bool, Error> {
         let (held, sent_at_ms) = (&asked.held, asked.sent_at_ms);
         if whole.is_settled(held, sent_at_ms) {
             // Found so before: the copy has the same stamps.
@@ -264,7 +264,7 @@ impl<E: Env> Tiers<E> {
 }
 
 /// What was held when a request was sent (R7), and when that was.
-struct Asked {
+struct ReadSent {
     held: Arc<Held>,
     sent_at_ms: u64,
     /// See [`Held::reclaim`].

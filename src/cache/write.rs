@@ -8,7 +8,7 @@ use crate::{
     contact::{Patch, Timestamp},
     env::Env,
     error::Error,
-    health::Event,
+    health::HealthEvent,
     key::Uid,
     local::{Estimate, Held},
     record::{Estimated, Merged, Record, SentLife},
@@ -30,7 +30,7 @@ pub(super) enum Demand {
 }
 
 /// What became of a write that was meant for Redis.
-pub(super) enum Attempt {
+pub(super) enum WriteAttempt {
     /// Redis has it, under this stamp.
     Placed(Stamp),
     /// Redis does not have it, or it is not known whether it has: why, and whether it may take effect yet.
@@ -71,12 +71,14 @@ impl<E: Env> Tiers<E> {
         self.config.record_limits().check_join(&held.shown_at(now_ms), &written.record)?;
         let attempt = match self.link.usable() {
             Some(connection) => self.attempt(uid, &connection, &mut written, stamped).await?,
-            None => Attempt::NotPlaced { reason: self.link.why_away(self.env.now()), sent: false },
+            None => WriteAttempt::NotPlaced { reason: self.link.why_away(self.env.now()), sent: false },
         };
         match attempt {
-            Attempt::Placed(stamp) => Ok(Written { placement: Placement::Shared, stamp }),
-            Attempt::NotPlaced { reason, sent } if demand == Demand::Shared => Err(Error::NotShared { reason, sent }),
-            Attempt::NotPlaced { sent, .. } => {
+            WriteAttempt::Placed(stamp) => Ok(Written { placement: Placement::Shared, stamp }),
+            WriteAttempt::NotPlaced { reason, sent } if demand == Demand::Shared => {
+                Err(Error::NotShared { reason, sent })
+            }
+            WriteAttempt::NotPlaced { sent, .. } => {
                 self.metrics.unknown_writes.increment(u64::from(sent));
                 self.keep(uid, &written, sent).await
             }
@@ -91,13 +93,13 @@ impl<E: Env> Tiers<E> {
         connection: &Connection,
         written: &mut Stamped,
         stamped: impl Fn(Stamp) -> Stamped,
-    ) -> Result<Attempt, Error> {
+    ) -> Result<WriteAttempt, Error> {
         let key = self.keys.record(uid);
         let mut left = self.config.reply_timeout;
         let deadline = self.env.now() + left;
         let aside = match self.aside(&written.record, connection, left).await {
             Ok(aside) => aside,
-            Err(error) => return Ok(Attempt::NotPlaced { reason: error.to_string(), sent: false }),
+            Err(error) => return Ok(WriteAttempt::NotPlaced { reason: error.to_string(), sent: false }),
         };
         let connection = match &aside {
             // What it took to open it is drawn off. The shared one has all of it: less would be no suspicion of it.
@@ -133,26 +135,26 @@ impl<E: Env> Tiers<E> {
                     left = deadline.saturating_sub(self.env.now());
                     // Rare: in a box, so that every other write is not moved about with it.
                     if let Err(error) = self.ask_within(connection, left, pin!(Box::pin(self.hear(connection)))).await {
-                        return Ok(Attempt::NotPlaced { reason: error.to_string(), sent: true });
+                        return Ok(WriteAttempt::NotPlaced { reason: error.to_string(), sent: true });
                     }
                     *written = stamped(self.issue().await?);
                     left = deadline.saturating_sub(self.env.now());
                 }
                 Ok(Merged::Outdone(_)) => {
                     let reason = "the merge script left out a part in mode all".to_owned();
-                    return Ok(Attempt::NotPlaced { reason, sent: true });
+                    return Ok(WriteAttempt::NotPlaced { reason, sent: true });
                 }
                 Err(CallError::NotARecord { key, reason }) => return Err(Error::NotARecord { key, reason }),
                 Err(CallError::Refused(reason) | CallError::Unusable(reason) | CallError::Unknown(reason)) => {
                     // The shared one is not there to be found.
                     self.apart.calls.discard(connection.id).await;
-                    return Ok(Attempt::NotPlaced { reason, sent: true });
+                    return Ok(WriteAttempt::NotPlaced { reason, sent: true });
                 }
             }
         }
         self.metrics.outpaced_writes.increment(1);
         let reason = "other instances kept writing to the record at the same time".to_owned();
-        Ok(Attempt::NotPlaced { reason, sent: false })
+        Ok(WriteAttempt::NotPlaced { reason, sent: false })
     }
 
     /// Redis has the write, or as much of it as `confirmed` says: a copy is kept.
@@ -163,7 +165,7 @@ impl<E: Env> Tiers<E> {
         stamp: Stamp,
         confirmed: &Record,
         sent_at_ms: u64,
-    ) -> Result<Attempt, Error> {
+    ) -> Result<WriteAttempt, Error> {
         let (shifts, asking) = (self.shifts(), self.asking(sent_at_ms, false));
         let copy = |held: &mut Held| {
             held.correct(&shifts);
@@ -174,15 +176,15 @@ impl<E: Env> Tiers<E> {
             // R6: a success from before the data was lost counts as unknown.
             (Ok(None), _) => {
                 let reason = "redis lost its data while it was written".to_owned();
-                Ok(Attempt::NotPlaced { reason, sent: true })
+                Ok(WriteAttempt::NotPlaced { reason, sent: true })
             }
             (Ok(Some(ticket)), Durability::Always) => {
                 self.local.durable(ticket).await?;
-                Ok(Attempt::Placed(stamp))
+                Ok(WriteAttempt::Placed(stamp))
             }
             (Err(error), Durability::Always) => Err(error.into()),
             // An error means that no copy is kept, but Redis has it.
-            (Ok(Some(_)) | Err(_), Durability::WriteBehind) => Ok(Attempt::Placed(stamp)),
+            (Ok(Some(_)) | Err(_), Durability::WriteBehind) => Ok(WriteAttempt::Placed(stamp)),
         }
     }
 
@@ -196,7 +198,7 @@ impl<E: Env> Tiers<E> {
         let ticket = self.local.keep(uid, keep)?;
         let limit_bytes = self.config.pending_bytes_max;
         let ticket = ticket.ok_or(Error::PendingFull { limit_bytes, sent })?;
-        self.link.pending(Event::Pending, self.env.now());
+        self.link.pending(HealthEvent::Pending, self.env.now());
         self.local.durable(ticket).await?;
         Ok(Written { placement: Placement::Local, stamp: written.stamp })
     }

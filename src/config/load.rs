@@ -63,7 +63,7 @@ pub enum LoadError {
 /// The settings as they stand in a file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Settings {
+struct FileSettings {
     redis: Option<String>,
     password: Option<String>,
     password_file: Option<PathBuf>,
@@ -102,7 +102,7 @@ struct Settings {
     compact_bytes: Option<u64>,
 }
 
-/// Every key of [`Settings`].
+/// Every key of [`FileSettings`].
 const KEYS: [&str; 26] = [
     "redis",
     "password",
@@ -152,7 +152,7 @@ impl Config {
             }
             layers = layers.set_override(key, value).map_err(form)?;
         }
-        layers.build().map_err(form)?.try_deserialize::<Settings>().map_err(form)?.into_config()
+        layers.build().map_err(form)?.try_deserialize::<FileSettings>().map_err(form)?.into_config()
     }
 }
 
@@ -193,7 +193,7 @@ fn required<T>(key: &'static str, value: Option<T>) -> Result<T, LoadError> {
     value.ok_or_else(|| LoadError::Missing { key, variable: format!("{VARIABLE}{}", key.to_uppercase()) })
 }
 
-impl Settings {
+impl FileSettings {
     fn into_config(self) -> Result<Config, LoadError> {
         let mut redis: super::RedisUrl = required("redis", self.redis)?.parse()?;
         if let Some(path) = self.password_file {

@@ -16,12 +16,12 @@ use crate::{
 /// - `unix:///path/to/socket[?db=1&user=name&pass=password]`
 #[derive(Clone)]
 pub struct RedisUrl {
-    place: Place,
+    place: UrlPlace,
     info: RedisConnectionInfo,
 }
 
 #[derive(Clone, Debug)]
-enum Place {
+enum UrlPlace {
     Tcp(String, u16),
     Tls(String, u16),
     Unix(PathBuf),
@@ -47,9 +47,9 @@ impl RedisUrl {
 
     pub(super) fn endpoint(&self, tls: &Tls) -> Endpoint {
         match &self.place {
-            Place::Tcp(host, port) => Endpoint::tcp(host, *port),
-            Place::Tls(host, port) => Endpoint::Tls { host: host.clone(), port: *port, tls: tls.clone() },
-            Place::Unix(path) => Endpoint::Unix(path.clone()),
+            UrlPlace::Tcp(host, port) => Endpoint::tcp(host, *port),
+            UrlPlace::Tls(host, port) => Endpoint::Tls { host: host.clone(), port: *port, tls: tls.clone() },
+            UrlPlace::Unix(path) => Endpoint::Unix(path.clone()),
         }
     }
 
@@ -79,9 +79,9 @@ impl FromStr for RedisUrl {
             return Err(error("asks for RESP3, which this version does not speak"));
         }
         let place = match info.addr() {
-            ConnectionAddr::Tcp(host, port) if through_tls => Place::Tls(host.clone(), *port),
-            ConnectionAddr::Tcp(host, port) => Place::Tcp(host.clone(), *port),
-            ConnectionAddr::Unix(path) => Place::Unix(path.clone()),
+            ConnectionAddr::Tcp(host, port) if through_tls => UrlPlace::Tls(host.clone(), *port),
+            ConnectionAddr::Tcp(host, port) => UrlPlace::Tcp(host.clone(), *port),
+            ConnectionAddr::Unix(path) => UrlPlace::Unix(path.clone()),
             _ => return Err(error("is of a kind that this version does not offer")),
         };
         Ok(Self { place, info: info.redis_settings().clone() })
@@ -99,9 +99,9 @@ impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let database = self.info.db();
         match &self.place {
-            Place::Tcp(host, port) => write!(f, "redis://{}:{port}/{database}", Line(host)),
-            Place::Tls(host, port) => write!(f, "rediss://{}:{port}/{database}", Line(host)),
-            Place::Unix(path) => write!(f, "unix://{}?db={database}", Line(path.display())),
+            UrlPlace::Tcp(host, port) => write!(f, "redis://{}:{port}/{database}", Line(host)),
+            UrlPlace::Tls(host, port) => write!(f, "rediss://{}:{port}/{database}", Line(host)),
+            UrlPlace::Unix(path) => write!(f, "unix://{}?db={database}", Line(path.display())),
         }
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use serde::de::{DeserializeSeed, Error as _, MapAccess, Visitor};
 use serde_json::{Deserializer, value::RawValue};
 
-use super::{BadRecord, Place};
+use super::{BadRecord, TextPlace};
 use crate::contact::CachedContact;
 
 /// An entry of a file.
@@ -32,22 +32,22 @@ pub struct Entry {
 /// # Errors
 /// Where the file cannot be read on, or stops being an object of records. The entries before that were given.
 pub fn read(file: impl Read, take: impl FnMut(Entry) -> ControlFlow<()>) -> Result<(), BadRecord> {
-    let reader = Reader { file: BufReader::new(file), at: Rc::default() };
+    let reader = LegacyReader { file: BufReader::new(file), at: Rc::default() };
     let (mut stopped, at) = (false, reader.at.clone());
     let mut deserializer = Deserializer::from_reader(reader);
-    let entries = Entries { at: &at, take, stopped: &mut stopped };
+    let entries = EntryVisitor { at: &at, take, stopped: &mut stopped };
     let read = entries.deserialize(&mut deserializer).and_then(|()| deserializer.end());
     if stopped { Ok(()) } else { read.map_err(|error| BadRecord::of(&error)) }
 }
 
 /// Visits the entries.
-struct Entries<'a, T> {
+struct EntryVisitor<'a, T> {
     at: &'a Cursor,
     take: T,
     stopped: &'a mut bool,
 }
 
-impl<'de, T: FnMut(Entry) -> ControlFlow<()>> DeserializeSeed<'de> for Entries<'_, T> {
+impl<'de, T: FnMut(Entry) -> ControlFlow<()>> DeserializeSeed<'de> for EntryVisitor<'_, T> {
     type Value = ();
 
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -55,7 +55,7 @@ impl<'de, T: FnMut(Entry) -> ControlFlow<()>> DeserializeSeed<'de> for Entries<'
     }
 }
 
-impl<'de, T: FnMut(Entry) -> ControlFlow<()>> Visitor<'de> for Entries<'_, T> {
+impl<'de, T: FnMut(Entry) -> ControlFlow<()>> Visitor<'de> for EntryVisitor<'_, T> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,16 +85,16 @@ impl<'de, T: FnMut(Entry) -> ControlFlow<()>> Visitor<'de> for Entries<'_, T> {
 #[derive(Default)]
 struct Cursor {
     offset: Cell<u64>,
-    place: Cell<Place>,
+    place: Cell<TextPlace>,
     /// The first byte since [`Self::watch`] that was no space and none of those to skip.
-    watched: Cell<Place>,
+    watched: Cell<TextPlace>,
     /// While that has not come: what to skip.
     skipping: Cell<Option<&'static [u8]>>,
 }
 
 impl Cursor {
     /// Waits for the next byte that is neither white space nor one of these; returns where the last one waited for was.
-    fn watch(&self, skip: &'static [u8]) -> Place {
+    fn watch(&self, skip: &'static [u8]) -> TextPlace {
         self.skipping.set(Some(skip));
         self.watched.get()
     }
@@ -107,19 +107,19 @@ impl Cursor {
         }
         self.offset.set(self.offset.get() + 1);
         self.place.set(if byte == b'\n' {
-            Place { line: place.line + 1, column: 0 }
+            TextPlace { line: place.line + 1, column: 0 }
         } else {
-            Place { column: place.column + 1, ..place }
+            TextPlace { column: place.column + 1, ..place }
         });
     }
 }
 
-struct Reader<R> {
+struct LegacyReader<R> {
     file: BufReader<R>,
     at: Rc<Cursor>,
 }
 
-impl<R: Read> Read for Reader<R> {
+impl<R: Read> Read for LegacyReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.file.read(buffer)?;
         buffer[..length].iter().for_each(|byte| self.at.pass(*byte));

@@ -31,18 +31,18 @@ pub struct BadRecord {
 
 /// A place in a text: line from one, column in bytes from zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+struct TextPlace {
     line: usize,
     column: usize,
 }
 
-impl Default for Place {
+impl Default for TextPlace {
     fn default() -> Self {
         Self { line: 1, column: 0 }
     }
 }
 
-impl Place {
+impl TextPlace {
     /// That of a byte.
     fn of(text: &str, at: usize) -> Self {
         let before = &text[..at];
@@ -53,18 +53,18 @@ impl Place {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Form {
+struct LegacyForm {
     uid: Option<String>,
     contacts: Option<Vec<ContactPoint>>,
     profile: Option<Map<String, Json>>,
     metadata: Option<Map<String, Json>>,
-    first_revealed_at: Moment,
-    last_updated_at: Moment,
+    first_revealed_at: LegacyMoment,
+    last_updated_at: LegacyMoment,
 }
 
-struct Moment(Timestamp);
+struct LegacyMoment(Timestamp);
 
-impl<'de> Deserialize<'de> for Moment {
+impl<'de> Deserialize<'de> for LegacyMoment {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let zoned = text.parse::<jiff::Timestamp>().ok();
@@ -85,11 +85,11 @@ impl<'de> Deserialize<'de> for Moment {
 /// Says where in `text`, and why.
 pub fn record(name: &str, text: &str) -> Result<CachedContact, BadRecord> {
     if let Some(at) = reserved::first_key_in(text) {
-        let Place { line, column } = Place::of(text, at);
+        let TextPlace { line, column } = TextPlace::of(text, at);
         let reason = "the field has a reserved name, with which serde_json marks numbers: rename it".to_owned();
         return Err(BadRecord { line, column: column + 1, reason });
     }
-    let form: Form = serde_json::from_str(text).map_err(|error| BadRecord::of(&error))?;
+    let form: LegacyForm = serde_json::from_str(text).map_err(|error| BadRecord::of(&error))?;
     let at_start = |reason: String| BadRecord { line: 1, column: 1, reason };
     // A list of the fields' values would be read as well.
     if !text.trim_start().starts_with('{') {
@@ -122,7 +122,7 @@ impl BadRecord {
     }
 
     /// The same, in the text that the record's own begins in at this place.
-    fn within(self, begin: Place) -> Self {
+    fn within(self, begin: TextPlace) -> Self {
         let column = if self.line == 1 { self.column + begin.column } else { self.column };
         Self { line: self.line + begin.line - 1, column, ..self }
     }

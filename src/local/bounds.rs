@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use super::{entry::Entry, held::Held, slot::Slot, state::State};
+use super::{entry::LogEntry, held::Held, slot::Slot, state::StoreState};
 use crate::{env::Env, key::Uid};
 
 /// Copies looked at to find one to forget: more come closer to the one confirmed longest ago, and cost more.
@@ -10,17 +10,17 @@ const EVICTION_SAMPLE: usize = 64;
 
 /// Limits of what is held, see [`Config`](crate::Config).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct StoreLimits {
     pub(super) pending_bytes_max: u64,
     pub(super) copies_bytes_max: u64,
     pub(super) republish_window_ms: u64,
     pub(super) tombstone_ttl_ms: u64,
 }
 
-impl<E: Env> State<E> {
+impl<E: Env> StoreState<E> {
     /// Drops what nobody misses: removed and expired records that Redis itself has forgotten by now, with nothing
     /// pending.
-    pub(super) fn prune(&mut self, page: &[(Uid, Slot)], limits: Limits, now_ms: u64) {
+    pub(super) fn prune(&mut self, page: &[(Uid, Slot)], limits: StoreLimits, now_ms: u64) {
         for (uid, slot) in page {
             let dead = slot.alive_until_ms <= now_ms && slot.weight.owed == 0 && !self.pending.contains(uid);
             let forgotten_by_redis = slot.seen_ms.saturating_add(limits.tombstone_ttl_ms) < now_ms;
@@ -31,14 +31,14 @@ impl<E: Env> State<E> {
     }
 
     /// Whether `held` in the place of what is held would pass the limit of what is pending.
-    pub(super) fn is_full(&self, uid: &Uid, held: &Held, limits: Limits) -> bool {
+    pub(super) fn is_full(&self, uid: &Uid, held: &Held, limits: StoreLimits) -> bool {
         let before = self.weight(uid).map_or(0, |before| u64::from(before.owed));
         let owed = u64::from(held.weight().owed);
         owed > 0 && self.usage.owed_bytes - before + owed > limits.pending_bytes_max
     }
 
     /// Whether there is room for a copy that was not held before. Forgets others to make room.
-    pub(super) fn admits(&mut self, held: &Held, limits: Limits, now_ms: u64) -> bool {
+    pub(super) fn admits(&mut self, held: &Held, limits: StoreLimits, now_ms: u64) -> bool {
         let bytes = u64::from(held.weight().copied);
         // A disk that takes nothing must not fill the memory instead.
         while self.failed.is_some() || self.usage.copies_bytes + bytes > limits.copies_bytes_max {
@@ -53,7 +53,7 @@ impl<E: Env> State<E> {
 
     /// Forgets copies until they are within the limit: writes that Redis has taken since are copies now, and copies grow.
     /// Those that were confirmed lately are forgotten last; those that are not on disk yet stay.
-    pub(super) fn shrink(&mut self, limits: Limits, now_ms: u64) {
+    pub(super) fn shrink(&mut self, limits: StoreLimits, now_ms: u64) {
         for window_ms in [Some(limits.republish_window_ms), None] {
             let looks = self.index.len() / EVICTION_SAMPLE + 2;
             while self.usage.copies_bytes > limits.copies_bytes_max
@@ -86,7 +86,7 @@ impl<E: Env> State<E> {
                 if let Some(moved) = &mut self.moved_since {
                     moved.insert(uid.clone());
                 }
-                self.push(Entry::Forget { uid });
+                self.push(LogEntry::Forget { uid });
                 return true;
             }
             if self.hand.is_some() {
@@ -100,7 +100,7 @@ impl<E: Env> State<E> {
     fn note_forgot(&mut self) {
         if !self.forgot {
             self.forgot = true;
-            self.push(Entry::Forgot);
+            self.push(LogEntry::Forgot);
         }
     }
 }

@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::entry::Entry;
+use super::entry::LogEntry;
 
 /// How clocks of caches that were opened on this store compare with Redis's.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Clocks {
+pub(super) struct ClockOffsets {
     /// By how much the wall clock was behind at the last first contact, in milliseconds.
     pub(super) offset_ms: i64,
     /// Of the last caches that met Redis, oldest first: by how much the clock of each was behind before.
     contacts: VecDeque<(u64, i64)>,
 }
 
-impl Clocks {
+impl ClockOffsets {
     /// More are not kept: what was written before a contact is sent soon after it.
     const CONTACTS_MAX: usize = 16;
 
@@ -30,8 +30,8 @@ impl Clocks {
         self.contacts.iter().copied().collect()
     }
 
-    pub(super) fn entries(&self) -> impl Iterator<Item = Entry> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = LogEntry> {
         let offset_ms = self.offset_ms;
-        self.contacts.iter().map(move |&(clock, shift_ms)| Entry::Contact { clock, shift_ms, offset_ms })
+        self.contacts.iter().map(move |&(clock, shift_ms)| LogEntry::Contact { clock, shift_ms, offset_ms })
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    clocks::Clocks,
-    entry::{Entry, decode},
+    clocks::ClockOffsets,
+    entry::{LogEntry, decode},
     format::Location,
     held::Held,
     scan::{Damage, Take},
     slot::{Slot, mark_all},
 };
-use crate::{key::Uid, record::NotARecord, stamp::Head};
+use crate::{key::Uid, record::NotARecord, stamp::StampHead};
 
 /// What a log holds, while it is read through.
 #[derive(Default)]
@@ -18,9 +18,9 @@ pub(super) struct Contents {
     pub(super) prefix: Option<String>,
     pub(super) index: BTreeMap<Uid, Slot>,
     pub(super) pending: BTreeSet<Uid>,
-    pub(super) ceiling: Head,
+    pub(super) ceiling: StampHead,
     pub(super) generation: Option<String>,
-    pub(super) clocks: Clocks,
+    pub(super) clocks: ClockOffsets,
     pub(super) forgot: bool,
     /// Endpoint and database of the Redis that the store is for.
     pub(super) redis: Option<String>,
@@ -46,24 +46,24 @@ impl Contents {
         self.ends_closed && damage.torn_tail_bytes == 0
     }
 
-    fn take_entry(&mut self, location: Location, entry: Entry) -> Result<(), NotARecord> {
-        self.ends_closed = matches!(entry, Entry::Closed);
+    fn take_entry(&mut self, location: Location, entry: LogEntry) -> Result<(), NotARecord> {
+        self.ends_closed = matches!(entry, LogEntry::Closed);
         match entry {
-            Entry::Prefix { prefix } => self.prefix = Some(prefix),
-            Entry::Redis { url } => self.redis = Some(url),
-            Entry::Ceiling { head } => self.ceiling = self.ceiling.max(Head(head)),
-            Entry::Generation { generation, reclaim_since_ms } => {
+            LogEntry::Prefix { prefix } => self.prefix = Some(prefix),
+            LogEntry::Redis { url } => self.redis = Some(url),
+            LogEntry::Ceiling { head } => self.ceiling = self.ceiling.max(StampHead(head)),
+            LogEntry::Generation { generation, reclaim_since_ms } => {
                 self.generation = Some(generation);
                 mark_all(&mut self.index, &mut self.pending, reclaim_since_ms);
             }
-            Entry::Contact { clock, shift_ms, offset_ms } => self.clocks.met(clock, shift_ms, offset_ms),
-            Entry::Forgot => self.forgot = true,
-            Entry::Forget { uid } => {
+            LogEntry::Contact { clock, shift_ms, offset_ms } => self.clocks.met(clock, shift_ms, offset_ms),
+            LogEntry::Forgot => self.forgot = true,
+            LogEntry::Forget { uid } => {
                 self.index.remove(&uid);
                 self.pending.remove(&uid);
             }
-            Entry::Closed => {}
-            Entry::Record { uid, held } => {
+            LogEntry::Closed => {}
+            LogEntry::Record { uid, held } => {
                 let held = Held::try_from(held)?;
                 if let Some(newest) = held.newest() {
                     // A ceiling that was lost with a damaged entry is no lower than what was written under it.
@@ -101,7 +101,7 @@ mod tests {
         encode_record(&"u".parse().unwrap(), &held)
     }
 
-    fn ceiling_of(payloads: &[Vec<u8>]) -> Head {
+    fn ceiling_of(payloads: &[Vec<u8>]) -> StampHead {
         let mut contents = Contents::default();
         for payload in payloads {
             contents.take(Location { offset: 0, len: 0 }, payload);
@@ -124,12 +124,12 @@ mod tests {
 
     #[test]
     fn r4_the_clock_begins_no_lower_than_any_ceiling_or_stamp_of_the_log_in_any_order() {
-        let ceiling = |head| encode(&[Entry::Ceiling { head }]).remove(0);
-        assert_eq!(ceiling_of(&[ceiling(9), written(5)]), Head(9));
-        assert_eq!(ceiling_of(&[ceiling(9), ceiling(5)]), Head(9));
+        let ceiling = |head| encode(&[LogEntry::Ceiling { head }]).remove(0);
+        assert_eq!(ceiling_of(&[ceiling(9), written(5)]), StampHead(9));
+        assert_eq!(ceiling_of(&[ceiling(9), ceiling(5)]), StampHead(9));
         // The ceiling under which it was written is damaged.
-        assert_eq!(ceiling_of(&[ceiling(5), written(9)]), Head(9));
-        assert_eq!(ceiling_of(&[written(9), ceiling(5)]), Head(9));
-        assert_eq!(ceiling_of(&[written(9), written(5)]), Head(9));
+        assert_eq!(ceiling_of(&[ceiling(5), written(9)]), StampHead(9));
+        assert_eq!(ceiling_of(&[written(9), ceiling(5)]), StampHead(9));
+        assert_eq!(ceiling_of(&[written(9), written(5)]), StampHead(9));
     }
 }

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{format::Seed, held::Held, held_text::HeldText};
+use super::{format::ChecksumSeed, held::Held, held_text::HeldText};
 use crate::key::{Prefix, Uid};
 
 /// An entry of the log.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "snake_case")]
-pub(super) enum Entry {
+pub(super) enum LogEntry {
     /// Always the first: whose store this is.
     Prefix { prefix: String },
     /// Endpoint and database of the Redis that it is for, without secrets.
@@ -36,27 +36,27 @@ pub(super) enum Entry {
 const RECORD_BEGINS: &[u8] = br#"{"entry":"record","uid":"#;
 
 /// What the checksums of a prefix's log start from.
-pub(super) fn seed(prefix: &Prefix) -> Seed {
-    Seed(crc32fast::hash(prefix.as_str().as_bytes()))
+pub(super) fn seed(prefix: &Prefix) -> ChecksumSeed {
+    ChecksumSeed(crc32fast::hash(prefix.as_str().as_bytes()))
 }
 
-pub(super) fn encode(entries: &[Entry]) -> Vec<Vec<u8>> {
+pub(super) fn encode(entries: &[LogEntry]) -> Vec<Vec<u8>> {
     entries.iter().map(|entry| serde_json::to_vec(entry).expect("maps with text for keys become JSON")).collect()
 }
 
 /// Decodes an entry; `None` if it is malformed. To tell entries apart by a member, serde first copies all members into a buffer.
 /// Records, which are most of a log and can be large, are decoded without that.
-pub(super) fn decode(payload: &[u8]) -> Option<Entry> {
+pub(super) fn decode(payload: &[u8]) -> Option<LogEntry> {
     #[derive(Deserialize)]
-    struct Record {
+    struct RecordRead {
         uid: Uid,
         held: HeldText,
     }
     if !payload.starts_with(RECORD_BEGINS) {
         return serde_json::from_slice(payload).ok();
     }
-    let Record { uid, held } = serde_json::from_slice(payload).ok()?;
-    Some(Entry::Record { uid, held })
+    let RecordRead { uid, held } = serde_json::from_slice(payload).ok()?;
+    Some(LogEntry::Record { uid, held })
 }
 
 /// Whether it is an entry of this record, as [`encode_record`] writes it: it may be copied as it is.
@@ -66,13 +66,13 @@ pub(super) fn is_record(payload: &[u8], uid: &Uid) -> bool {
     behind.is_some_and(|payload| payload.starts_with(br#","held":"#))
 }
 
-/// An entry [`Entry::Record`].
+/// An entry [`LogEntry::Record`].
 pub(super) fn encode_record(uid: &Uid, held: &Held) -> Vec<u8> {
     #[derive(Serialize)]
-    struct Record<'a> {
+    struct RecordWritten<'a> {
         entry: &'static str,
         uid: &'a Uid,
         held: &'a Held,
     }
-    serde_json::to_vec(&Record { entry: "record", uid, held }).expect("maps with text for keys become JSON")
+    serde_json::to_vec(&RecordWritten { entry: "record", uid, held }).expect("maps with text for keys become JSON")
 }

@@ -27,7 +27,7 @@ pub(super) const ENTRY_HEADER_LEN: usize = 20;
 
 /// What checksums start from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Seed(pub(super) u32);
+pub(super) struct ChecksumSeed(pub(super) u32);
 
 #[derive(Clone, Copy)]
 pub(super) struct Tail {
@@ -95,13 +95,13 @@ pub(super) fn length(payload: &[u8]) -> u32 {
 }
 
 /// The first entry says whose log this is: whoever opens it has to be able to read that.
-fn checksum(seed: Seed, number: Number, bytes: &[u8]) -> u32 {
+fn checksum(seed: ChecksumSeed, number: Number, bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(if number == Number(0) { 0 } else { seed.0 });
     hasher.update(bytes);
     hasher.finalize()
 }
 
-pub(super) fn push_entry(bytes: &mut Vec<u8>, seed: Seed, number: Number, payload: &[u8]) {
+pub(super) fn push_entry(bytes: &mut Vec<u8>, seed: ChecksumSeed, number: Number, payload: &[u8]) {
     bytes.extend_from_slice(ENTRY_MAGIC);
     let crc_at = bytes.len();
     bytes.extend_from_slice(&[0; 4]);
@@ -125,7 +125,7 @@ pub(super) fn payload_len(bytes: &[u8]) -> Option<u32> {
 }
 
 /// The entry that begins with the first of `bytes`, if it verifies.
-pub(super) fn entry(bytes: &[u8], seed: Seed) -> Option<Verified<'_>> {
+pub(super) fn entry(bytes: &[u8], seed: ChecksumSeed) -> Option<Verified<'_>> {
     let len = usize::try_from(payload_len(bytes)?).ok()?;
     let (crc, rest) = bytes[ENTRY_MAGIC.len()..].split_first_chunk::<4>()?;
     let (number, after_number) = rest.get(4..)?.split_first_chunk::<8>()?;

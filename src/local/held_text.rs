@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 
 use super::{
     held::Held,
-    lived::{Estimate, Lived, Note},
+    lived::{CellNote, Estimate, Lived},
 };
 use crate::record::{CellName, Life, NotARecord, Record};
 
@@ -79,12 +79,12 @@ fn serialize_life<M: SerializeMap>(life: &Lived, map: &mut M) -> Result<(), M::E
         let confirmed = life.notes().iter().filter(|(_, note)| note.confirmed_at_ms > 0);
         confirmed.map(|(name, note)| (name.field(), note.confirmed_at_ms))
     };
-    map.serialize_entry("cells", &Entries(|| life.record().to_fields()))?;
+    map.serialize_entry("cells", &MapEntries(|| life.record().to_fields()))?;
     if !pending.is_empty() {
         map.serialize_entry("pending", &pending)?;
     }
     if confirmed().next().is_some() {
-        map.serialize_entry("confirmed_at_ms", &Entries(confirmed))?;
+        map.serialize_entry("confirmed_at_ms", &MapEntries(confirmed))?;
     }
     if let Some(told) = life.told_beside_estimate() {
         map.serialize_entry("told", &told)?;
@@ -96,9 +96,9 @@ fn serialize_life<M: SerializeMap>(life: &Lived, map: &mut M) -> Result<(), M::E
 }
 
 /// A map, by what makes an iterator over its entries.
-struct Entries<F>(F);
+struct MapEntries<F>(F);
 
-impl<F: Fn() -> I, I: Iterator<Item = (K, V)>, K: Serialize, V: Serialize> Serialize for Entries<F> {
+impl<F: Fn() -> I, I: Iterator<Item = (K, V)>, K: Serialize, V: Serialize> Serialize for MapEntries<F> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0())
     }
@@ -127,7 +127,7 @@ impl TryFrom<LivedText> for Lived {
         let record = Record::from_fields(text.cells.iter().map(|(field, cell)| (field.as_str(), cell.as_str())))?;
         let note = |name: &CellName| {
             let field = name.field();
-            Note {
+            CellNote {
                 pending: text.pending.contains(field),
                 confirmed_at_ms: text.confirmed_at_ms.get(field).copied().unwrap_or(0),
             }

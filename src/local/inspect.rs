@@ -7,12 +7,12 @@ use std::{fmt, path::Path};
 
 use super::{
     contents::Contents,
-    entry::{Entry, seed},
-    format::{self, ENTRY_HEADER_LEN, HEADER_LEN, Seed},
+    entry::{LogEntry, seed},
+    format::{self, ChecksumSeed, ENTRY_HEADER_LEN, HEADER_LEN},
     note::Remembered,
     scan::Damage,
     slot::read_record,
-    storage::Log,
+    storage::LogFile,
 };
 use crate::{
     contact::Timestamp,
@@ -115,8 +115,8 @@ pub fn inspect_with_lock<F: DiskFile>(
     let remembered =
         lock.map(Remembered::read).transpose().map_err(StoreError::io("read the lock file beside", path))?;
     let found = prefix_of(&file, path)?;
-    let seed = found.as_ref().or(prefix).map_or(Seed(0), seed);
-    let (log, mut contents, scan) = Log::read_through::<Contents>(file, path, seed)?;
+    let seed = found.as_ref().or(prefix).map_or(ChecksumSeed(0), seed);
+    let (log, mut contents, scan) = LogFile::read_through::<Contents>(file, path, seed)?;
     let mut damage = scan.damage;
     let clean_end = contents.is_clean_end(&damage);
     damage.unreadable.append(&mut contents.unreadable);
@@ -167,11 +167,11 @@ fn prefix_of<F: DiskFile>(file: &F, path: &Path) -> Result<Option<Prefix>, Store
     let len = file.len().map_err(StoreError::io("measure", path))?;
     let mut bytes = vec![0; usize::try_from(len).map_or(FIRST_ENTRY_MAX, |len| len.min(FIRST_ENTRY_MAX))];
     file.read_at(0, &mut bytes).map_err(StoreError::io("read", path))?;
-    let first = bytes.get(HEADER_LEN..).and_then(|entries| format::entry(entries, Seed(0)));
+    let first = bytes.get(HEADER_LEN..).and_then(|entries| format::entry(entries, ChecksumSeed(0)));
     let first =
         first.filter(|entry| entry.number.in_log() == 0).and_then(|entry| serde_json::from_slice(entry.payload).ok());
     Ok(match first {
-        Some(Entry::Prefix { prefix }) => prefix.parse().ok(),
+        Some(LogEntry::Prefix { prefix }) => prefix.parse().ok(),
         Some(_) | None => None,
     })
 }

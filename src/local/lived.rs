@@ -12,7 +12,7 @@ use crate::record::{Cell, CellName, Estimated, Life, Record, SentLife, Times};
 pub(super) struct Lived {
     /// Its life is the union of the two below.
     record: Record,
-    notes: BTreeMap<CellName, Note>,
+    notes: BTreeMap<CellName, CellNote>,
     /// The life that Redis told.
     told: Option<Life>,
     /// The life that writes ask for which Redis did not acknowledge.
@@ -21,7 +21,7 @@ pub(super) struct Lived {
 
 /// Of a cell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Note {
+pub(super) struct CellNote {
     pub(super) pending: bool,
     /// When the last request to Redis was sent whose reply covered the cell, by this instance's wall clock (R9).
     pub(super) confirmed_at_ms: u64,
@@ -83,7 +83,7 @@ pub(crate) struct Reclaimed {
     pub(super) marked: bool,
 }
 
-impl Note {
+impl CellNote {
     pub(super) const PENDING: Self = Self { pending: true, confirmed_at_ms: 0 };
 
     pub(super) fn confirmed(at_ms: u64) -> Self {
@@ -129,7 +129,7 @@ impl Lived {
     /// Cells with their notes, and the life as it was told if that is not the life of the record itself.
     pub(super) fn restored(
         record: Record,
-        notes: BTreeMap<CellName, Note>,
+        notes: BTreeMap<CellName, CellNote>,
         told: Option<Life>,
         estimate: Option<Estimate>,
     ) -> Self {
@@ -145,7 +145,7 @@ impl Lived {
         self.record.life()
     }
 
-    pub(super) fn notes(&self) -> &BTreeMap<CellName, Note> {
+    pub(super) fn notes(&self) -> &BTreeMap<CellName, CellNote> {
         &self.notes
     }
 
@@ -211,7 +211,7 @@ impl Lived {
     /// Takes in the cells of a write that Redis does not have, with the life that it asks for.
     pub(super) fn join_written(&mut self, written: &Record, estimate: Option<Estimate>) {
         let asked = self.estimate.into_iter().chain(estimate).reduce(Estimate::union);
-        self.join(written, Note::PENDING, is_lacking(asked, self.told));
+        self.join(written, CellNote::PENDING, is_lacking(asked, self.told));
         if let Some(estimate) = estimate {
             self.extend_estimate(estimate);
         }
@@ -220,14 +220,14 @@ impl Lived {
     /// Takes in cells that Redis holds, by a reply to a request sent at `sent_at_ms`, with the life that it told.
     pub(super) fn join_told(&mut self, told: &Record, sent_at_ms: u64) {
         let life = self.told.into_iter().chain(told.life()).reduce(Life::union);
-        self.join(told, Note::confirmed(sent_at_ms), is_lacking(self.estimate, life));
+        self.join(told, CellNote::confirmed(sent_at_ms), is_lacking(self.estimate, life));
         if let Some(life) = told.life() {
             self.extend_told(life);
         }
     }
 
     /// Takes in cells. `asks` says whether Redis lacks a part of the interval that writes asked for.
-    fn join(&mut self, other: &Record, note: Note, asks: bool) {
+    fn join(&mut self, other: &Record, note: CellNote, asks: bool) {
         self.record.join_times(other.times);
         let mut is_buried = false;
         for (name, cell) in other.cells() {
@@ -241,13 +241,13 @@ impl Lived {
 
     /// Says whether the cell won. Where one won over a pending one, it asks for the life that that one asked for (L1): if the
     /// life has ended in Redis meanwhile, the next would begin without it.
-    fn join_cell(&mut self, name: &CellName, cell: &Cell, note: Note, asks: bool) -> bool {
+    fn join_cell(&mut self, name: &CellName, cell: &Cell, note: CellNote, asks: bool) -> bool {
         let before = self.notes.get(name).copied();
         let is_news = self.record.join_cell(name, cell);
         let held = self.record.cells().get(name);
         let won_over = if is_news { before } else { held.filter(|held| held.stamp > cell.stamp).map(|_| note) };
-        if asks && won_over.is_some_and(Note::is_owed) && !name.is_tombstone() {
-            self.notes.insert(name.clone(), Note::PENDING);
+        if asks && won_over.is_some_and(CellNote::is_owed) && !name.is_tombstone() {
+            self.notes.insert(name.clone(), CellNote::PENDING);
         } else if is_news {
             self.notes.insert(name.clone(), note);
         }
@@ -399,7 +399,7 @@ impl Lived {
                 continue;
             }
             // The existence cell is as young as any: without it the others have no life.
-            let confirmed = if name.is_existence() { Note::confirmed(newest_ms) } else { *note };
+            let confirmed = if name.is_existence() { CellNote::confirmed(newest_ms) } else { *note };
             if confirmed.is_confirmed_since(since_ms) {
                 note.pending = true;
                 (reclaimed.marked, reclaimed.published_again) = (true, true);
@@ -435,7 +435,7 @@ impl Lived {
         }
     }
 
-    fn pending_cells(&self, life: SentLife, of: impl Fn(&CellName, Note) -> bool) -> (Record, SentLife) {
+    fn pending_cells(&self, life: SentLife, of: impl Fn(&CellName, CellNote) -> bool) -> (Record, SentLife) {
         let mut record = Record::default();
         for (name, cell) in self.record.cells() {
             if self.notes.get(name).is_some_and(|note| note.pending && of(name, *note)) {
@@ -471,7 +471,7 @@ impl Lived {
         for (name, note) in &mut self.notes {
             let cell = &self.record.cells()[name];
             if note.pending && sent.cells().get(name).is_some_and(|sent| sent.stamp >= cell.stamp) {
-                *note = Note::confirmed(sent_at_ms);
+                *note = CellNote::confirmed(sent_at_ms);
             }
         }
     }

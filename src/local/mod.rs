@@ -37,13 +37,13 @@ use std::{
 use tokio::sync::Notify;
 
 use self::{
-    bounds::Limits,
-    entry::{Entry, encode, encode_record, seed},
-    format::Seed,
+    bounds::StoreLimits,
+    entry::{LogEntry, encode, encode_record, seed},
+    format::ChecksumSeed,
     note::Extent,
     opening::Purpose,
     slot::Slot,
-    state::{Batch, Phase, State},
+    state::{Batch, StorePhase, StoreState},
     storage::AppendError,
 };
 pub use self::{
@@ -62,7 +62,7 @@ use crate::{
     env::{Env, timeout},
     error::StoreError,
     key::{Prefix, Uid},
-    stamp::Head,
+    stamp::StampHead,
     telemetry::log,
 };
 
@@ -83,11 +83,11 @@ pub(crate) struct LocalStore<E: Env> {
     prefix: Prefix,
     /// Endpoint and database of the Redis that the cache is opened for.
     redis: String,
-    seed: Seed,
+    seed: ChecksumSeed,
     flush_interval: Duration,
     compact_bytes: u64,
-    limits: Limits,
-    state: Mutex<State<E>>,
+    limits: StoreLimits,
+    state: Mutex<StoreState<E>>,
     /// Wakes the flusher.
     work: Notify,
     /// Wakes it although nobody waited so far: somebody does now.
@@ -104,7 +104,7 @@ impl<E: Env> LocalStore<E> {
         let (redis, now_ms) = (config.redis.to_string(), env.wall_ms());
         let open = move || {
             let purpose = Purpose { dir: &dir, prefix: &prefix, redis: &redis, opening, now_ms };
-            State::<E>::open(&disk, &purpose)
+            StoreState::<E>::open(&disk, &purpose)
         };
         let (state, report) = env.blocking(open).await?;
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -116,7 +116,7 @@ impl<E: Env> LocalStore<E> {
             flush_interval: config.flush_interval,
             seed: seed(&config.prefix),
             compact_bytes: config.compact_bytes,
-            limits: Limits {
+            limits: StoreLimits {
                 pending_bytes_max: config.pending_bytes_max,
                 copies_bytes_max: config.copies_bytes_max,
                 republish_window_ms: ms(config.republish_window),
@@ -167,7 +167,7 @@ impl<E: Env> LocalStore<E> {
         Ok(Some(self.put_changed(&mut state, uid, before.as_deref(), held)))
     }
 
-    fn put_changed(&self, state: &mut State<E>, uid: &Uid, before: Option<&Held>, held: Held) -> Ticket {
+    fn put_changed(&self, state: &mut StoreState<E>, uid: &Uid, before: Option<&Held>, held: Held) -> Ticket {
         if before.is_some_and(|before| *before == held) || (before.is_none() && held.is_blank()) {
             return Ticket(state.overlay.get(uid).map_or(0, |unflushed| unflushed.version));
         }
@@ -235,7 +235,7 @@ impl<E: Env> LocalStore<E> {
     }
 
     /// The clock's durable ceiling, as the last start left it.
-    pub(crate) fn ceiling(&self) -> Head {
+    pub(crate) fn ceiling(&self) -> StampHead {
         self.lock().ceiling
     }
 
@@ -245,7 +245,7 @@ impl<E: Env> LocalStore<E> {
     ///
     /// # Errors
     /// Neither took it.
-    pub(crate) async fn raise_ceiling(&self, ceiling: Head) -> Result<(), StoreError> {
+    pub(crate) async fn raise_ceiling(&self, ceiling: StampHead) -> Result<(), StoreError> {
         let in_log = match self.push_ceiling(ceiling) {
             Ok(ticket) => self.durable(ticket).await,
             Err(error) => Err(error),
@@ -259,13 +259,13 @@ impl<E: Env> LocalStore<E> {
         self.blocking(move || note.keep_ceiling(ceiling)).await.map_err(|_| error)
     }
 
-    fn push_ceiling(&self, ceiling: Head) -> Result<Ticket, StoreError> {
+    fn push_ceiling(&self, ceiling: StampHead) -> Result<Ticket, StoreError> {
         let mut state = self.usable()?;
         state.ceiling = state.ceiling.max(ceiling);
         let head = state.ceiling.0;
         // On a full disk they would pile up.
-        state.unflushed.retain(|entry| !matches!(entry, Entry::Ceiling { .. }));
-        let ticket = state.push(Entry::Ceiling { head });
+        state.unflushed.retain(|entry| !matches!(entry, LogEntry::Ceiling { .. }));
+        let ticket = state.push(LogEntry::Ceiling { head });
         self.work.notify_one();
         Ok(ticket)
     }
@@ -288,7 +288,7 @@ impl<E: Env> LocalStore<E> {
         }
         let now_ms = self.env.wall_ms();
         state.change_generation(generation, reclaim_since_ms, now_ms);
-        let ticket = state.push(Entry::Generation { generation: generation.to_owned(), reclaim_since_ms });
+        let ticket = state.push(LogEntry::Generation { generation: generation.to_owned(), reclaim_since_ms });
         state.generation_ticket = ticket;
         // After the entry in the log, so that a reader of the log does not mark them twice.
         state.reclaim_overlay(reclaim_since_ms, now_ms);
@@ -325,7 +325,7 @@ impl<E: Env> LocalStore<E> {
     pub(crate) fn note_contact(&self, clock: u64, shift_ms: i64, offset_ms: i64) -> Result<Ticket, StoreError> {
         let mut state = self.usable()?;
         state.clocks.met(clock, shift_ms, offset_ms);
-        let ticket = state.push(Entry::Contact { clock, shift_ms, offset_ms });
+        let ticket = state.push(LogEntry::Contact { clock, shift_ms, offset_ms });
         self.work.notify_one();
         Ok(ticket)
     }
@@ -426,8 +426,8 @@ impl<E: Env> LocalStore<E> {
         {
             let mut state = self.lock();
             // The flusher of a store that has stopped has ended already.
-            if state.phase == Phase::Open {
-                state.phase = Phase::Closing;
+            if state.phase == StorePhase::Open {
+                state.phase = StorePhase::Closing;
             }
         }
         self.work.notify_one();
@@ -437,7 +437,7 @@ impl<E: Env> LocalStore<E> {
             flushed.as_mut().enable();
             {
                 let mut state = self.lock();
-                if state.phase == Phase::Ended {
+                if state.phase == StorePhase::Ended {
                     state.locks = None;
                     state.check(&self.dir)?;
                     return state.failed.take().map_or(Ok(()), |(_, error)| Err(error));
@@ -450,7 +450,7 @@ impl<E: Env> LocalStore<E> {
     /// The background task that writes to the log. It ends when the store is closed or has failed.
     pub(crate) async fn flush_loop(self: Arc<Self>) {
         self.flush_until_closed().await;
-        self.lock().phase = Phase::Ended;
+        self.lock().phase = StorePhase::Ended;
         self.flushed.notify_waiters();
     }
 
@@ -462,7 +462,7 @@ impl<E: Env> LocalStore<E> {
                 (
                     dirty,
                     state.is_wanted(),
-                    state.phase == Phase::Closing,
+                    state.phase == StorePhase::Closing,
                     state.failed.is_some(),
                     state.poisoned.is_some(),
                 )
@@ -532,7 +532,7 @@ impl<E: Env> LocalStore<E> {
             Ok(locations) => {
                 state.settle(&locations, records, version);
                 // Nothing may stand behind the entry that says that the store was closed.
-                if state.phase == Phase::Open {
+                if state.phase == StorePhase::Open {
                     state.shrink(self.limits, self.env.wall_ms());
                 }
             }
@@ -561,11 +561,11 @@ impl<E: Env> LocalStore<E> {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<E>> {
+    fn lock(&self) -> MutexGuard<'_, StoreState<E>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn usable(&self) -> Result<MutexGuard<'_, State<E>>, StoreError> {
+    fn usable(&self) -> Result<MutexGuard<'_, StoreState<E>>, StoreError> {
         let state = self.lock();
         state.check(&self.dir)?;
         Ok(state)
@@ -573,7 +573,7 @@ impl<E: Env> LocalStore<E> {
 }
 
 /// What is held of a record, and a copy to change; of one not held, with a note whether it may have been.
-fn take<E: Env>(state: &mut State<E>, uid: &Uid) -> Result<(Option<Arc<Held>>, Held), StoreError> {
+fn take<E: Env>(state: &mut StoreState<E>, uid: &Uid) -> Result<(Option<Arc<Held>>, Held), StoreError> {
     let before = state.held(uid)?;
     let held = match &before {
         Some(held) => (**held).clone(),

@@ -28,7 +28,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{env::DiskFile, error::StoreError, stamp::Head, telemetry::log};
+use crate::{env::DiskFile, error::StoreError, stamp::StampHead, telemetry::log};
 
 /// The name of the lock file in the directory of a store.
 pub(super) const LOCK: &str = "lock";
@@ -59,7 +59,7 @@ pub(super) struct Note<F> {
 #[derive(Clone, Copy, Default)]
 struct Kept {
     sequence: u64,
-    ceiling: Head,
+    ceiling: StampHead,
     /// The opening that stands there, and the one before it, if that may have stayed.
     opening: Option<u64>,
     opening_before: Option<u64>,
@@ -73,7 +73,7 @@ pub(super) struct Remembered {
     /// There was a log.
     pub(super) had_log: bool,
     /// No stamp at or above it was issued, as far as this file knows.
-    pub(super) ceiling: Head,
+    pub(super) ceiling: StampHead,
     /// The file was copied, or put back from a copy, since it was written.
     pub(super) is_copy: bool,
     pub(super) extent: Option<Extent>,
@@ -145,7 +145,7 @@ impl<F: DiskFile> Note<F> {
     }
 
     /// Says that there is a log now, durably, and how long it is. After an error the store has no reserve.
-    pub(super) fn settle(&self, ceiling: Head, extent: Extent) -> Result<(), StoreError> {
+    pub(super) fn settle(&self, ceiling: StampHead, extent: Extent) -> Result<(), StoreError> {
         let mut kept = self.kept();
         if !kept.is_whole {
             kept.sequence += 1;
@@ -166,7 +166,7 @@ impl<F: DiskFile> Note<F> {
     }
 
     /// Makes a ceiling durable (R4).
-    pub(super) fn keep_ceiling(&self, ceiling: Head) -> Result<(), StoreError> {
+    pub(super) fn keep_ceiling(&self, ceiling: StampHead) -> Result<(), StoreError> {
         let mut kept = self.kept();
         if ceiling <= kept.ceiling {
             return Ok(());
@@ -224,7 +224,7 @@ fn read<F: DiskFile>(file: &F) -> std::io::Result<(Remembered, Kept)> {
     let (mut kept, mut written_as) = (Kept { is_whole: len == LEN, ..Kept::default() }, None);
     for at in CEILING_PAGES.map(|at| usize::try_from(at).unwrap_or_default()) {
         let Some([sequence, number, ceiling]) = opened(&bytes[at..at + CEILING_LEN], *CEILING_MAGIC) else { continue };
-        kept.ceiling = kept.ceiling.max(Head(ceiling));
+        kept.ceiling = kept.ceiling.max(StampHead(ceiling));
         if sequence >= kept.sequence {
             (kept.sequence, written_as) = (sequence, Some(number));
         }

@@ -4,15 +4,15 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    compaction::{self, Rewritten, Written},
+    compaction::{self, Rewritten, WrittenForm},
     contents::Contents,
     entry::{encode, seed},
     exposed::{Exposed, exposed},
     format::FORMAT,
     note::{Extent, LOCK, Note, Remembered},
     scan::Damage,
-    state::{FileOf, LockOf, Locks, State},
-    storage::{LOG, Log, beside, found, locked},
+    state::{FileOf, LockOf, Locks, StoreState},
+    storage::{LOG, LogFile, beside, found, locked},
 };
 use crate::{
     env::{Disk, DiskFile, Env, FileKind},
@@ -57,7 +57,7 @@ pub(super) struct Purpose<'a> {
     pub(super) now_ms: u64,
 }
 
-impl<E: Env> State<E> {
+impl<E: Env> StoreState<E> {
     pub(super) fn open(disk: &E::Disk, purpose: &Purpose<'_>) -> Result<(Self, OpenReport), StoreError> {
         let dir = purpose.dir;
         disk.create_dir_all(dir).map_err(StoreError::io("create the directory", dir))?;
@@ -92,7 +92,7 @@ impl<E: Env> State<E> {
         remembered: Remembered,
     ) -> Result<(Self, OpenReport), StoreError> {
         let path = purpose.dir.join(LOG);
-        let log = Log::begin_beside(disk, &path, seed(purpose.prefix))?;
+        let log = LogFile::begin_beside(disk, &path, seed(purpose.prefix))?;
         let locks = Locks::new(lock, log.lock()?);
         let mut state = Self::empty(log, note, locks);
         state.redis = Some(purpose.redis.to_owned());
@@ -123,7 +123,7 @@ impl<E: Env> State<E> {
         remembered: Remembered,
     ) -> Result<(Self, OpenReport), StoreError> {
         let Purpose { dir, prefix, .. } = *purpose;
-        let (log, mut contents, scan) = Log::open::<_, Contents>(disk, &dir.join(LOG), seed(prefix))?;
+        let (log, mut contents, scan) = LogFile::open::<_, Contents>(disk, &dir.join(LOG), seed(prefix))?;
         let locks = Locks::new(lock, log.lock()?);
         log.check_place(disk)?;
         if let Some(found) = contents.prefix.take().filter(|found| found != prefix.as_str()) {
@@ -223,7 +223,7 @@ impl<E: Env> State<E> {
             let page = self.page(after.as_ref());
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
-            rewritten.copy(&self.log, page, Written::InAnyForm)?;
+            rewritten.copy(&self.log, page, WrittenForm::InAnyForm)?;
         }
         rewritten.log.sync()?;
         Ok(rewritten)
@@ -261,10 +261,10 @@ impl Damage {
 }
 
 /// The lock file of a directory, what it remembers, and the lock on it.
-type Taken<D> = (Note<<D as Disk>::File>, Remembered, <<D as Disk>::File as DiskFile>::Lock);
+type TakenDirectory<D> = (Note<<D as Disk>::File>, Remembered, <<D as Disk>::File as DiskFile>::Lock);
 
 /// Locks a directory for this process.
-fn take_directory<D: Disk>(disk: &D, dir: &Path, opening: u64) -> Result<Taken<D>, StoreError> {
+fn take_directory<D: Disk>(disk: &D, dir: &Path, opening: u64) -> Result<TakenDirectory<D>, StoreError> {
     let path = dir.join(LOCK);
     if found(disk, &path)?.is_some_and(|found| found.kind == FileKind::Link) {
         return Err(StoreError::Link { path });

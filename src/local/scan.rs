@@ -12,8 +12,8 @@ use std::{io, path::Path};
 
 use super::{
     format::{
-        FILE_MAGIC, FORMAT, FORMAT_BEFORE, FORMAT_UNSEEDED, FORMAT_WITHOUT_COMMITS, HEADER_LEN, Location, Number, Seed,
-        Tail,
+        ChecksumSeed, FILE_MAGIC, FORMAT, FORMAT_BEFORE, FORMAT_UNSEEDED, FORMAT_WITHOUT_COMMITS, HEADER_LEN, Location,
+        Number, Tail,
     },
     walk::Walk,
 };
@@ -53,20 +53,24 @@ impl Damage {
 }
 
 /// Reads a log through, and takes every entry that verifies, in the order in which they were written.
-pub(super) fn scan<F: DiskFile, C: Take>(file: &F, path: &Path, seed: Seed) -> Result<(C, Scan, Tail), StoreError> {
+pub(super) fn scan<F: DiskFile, C: Take>(
+    file: &F,
+    path: &Path,
+    seed: ChecksumSeed,
+) -> Result<(C, Scan, Tail), StoreError> {
     let io = || StoreError::io("read", path);
     let len = file.len().map_err(StoreError::io("measure", path))?;
     let mut walk = Walk::of(file, len, seed);
     let format = format(walk.bytes(0, HEADER_LEN).map_err(io())?, path)?;
     if format == Some(FORMAT_UNSEEDED) {
-        walk.seed = Seed(0);
+        walk.seed = ChecksumSeed(0);
     }
     let begin = if format.is_some() { HEADER_LEN as u64 } else { 0 };
     let found = match in_order(&mut walk, begin).map_err(io())? {
         Some(found) => found,
         None => out_of_order(&mut walk, begin).map_err(io())?,
     };
-    let Found { contents, mut damage, misshapen, tail } = found;
+    let ScannedEntries { contents, mut damage, misshapen, tail } = found;
     if tail.next == 0 {
         // A log is born whole, by a rename, with its first entry: without any this is no torn tail but something else.
         damage.unreadable.push((0, len));
@@ -77,7 +81,7 @@ pub(super) fn scan<F: DiskFile, C: Take>(file: &F, path: &Path, seed: Seed) -> R
 }
 
 /// What the entries of a log are, and what is wrong up to the last of them.
-struct Found<C> {
+struct ScannedEntries<C> {
     contents: C,
     damage: Damage,
     misshapen: bool,
@@ -85,7 +89,7 @@ struct Found<C> {
 }
 
 /// Takes the entries as they stand; none if they do not stand in their order.
-fn in_order<F: DiskFile, C: Take>(walk: &mut Walk<'_, F>, begin: u64) -> io::Result<Option<Found<C>>> {
+fn in_order<F: DiskFile, C: Take>(walk: &mut Walk<'_, F>, begin: u64) -> io::Result<Option<ScannedEntries<C>>> {
     let (mut contents, mut missing) = (C::default(), Missing::default());
     let mut tail = Tail { end: begin, next: 0, ragged: false };
     while let Some((number, location)) = walk.next_entry(tail.end)? {
@@ -98,12 +102,12 @@ fn in_order<F: DiskFile, C: Take>(walk: &mut Walk<'_, F>, begin: u64) -> io::Res
     }
     let Missing { mut damage, torn, .. } = missing;
     damage.torn_tail_bytes = torn.iter().map(|(_, len)| len).sum();
-    Ok(Some(Found { contents, damage, misshapen: !torn.is_empty(), tail }))
+    Ok(Some(ScannedEntries { contents, damage, misshapen: !torn.is_empty(), tail }))
 }
 
 /// Takes the entries in the order of their numbers, each once: an older one must not win over what followed it, and a
 /// younger one must not hide what it stands before.
-fn out_of_order<F: DiskFile, C: Take>(walk: &mut Walk<'_, F>, begin: u64) -> io::Result<Found<C>> {
+fn out_of_order<F: DiskFile, C: Take>(walk: &mut Walk<'_, F>, begin: u64) -> io::Result<ScannedEntries<C>> {
     let (mut found, mut end) = (Vec::new(), begin);
     while let Some((number, location)) = walk.next_entry(end)? {
         found.push((number.in_log(), location));
@@ -123,7 +127,7 @@ fn out_of_order<F: DiskFile, C: Take>(walk: &mut Walk<'_, F>, begin: u64) -> io:
         damage.unreadable.extend(stretch(end, location));
         end = location.end();
     }
-    Ok(Found { contents, damage, misshapen: true, tail: Tail { end, next, ragged: false } })
+    Ok(ScannedEntries { contents, damage, misshapen: true, tail: Tail { end, next, ragged: false } })
 }
 
 /// What stands before an entry and behind what ends there.
@@ -196,7 +200,7 @@ mod tests {
         *,
     };
 
-    const SEED: Seed = Seed(7);
+    const SEED: ChecksumSeed = ChecksumSeed(7);
 
     /// A file in memory.
     struct Bytes(Mutex<Vec<u8>>);
@@ -403,8 +407,8 @@ mod tests {
     #[test]
     fn what_another_prefix_wrote_does_not_verify_but_its_name() {
         let mut bytes = header().to_vec();
-        push_entry(&mut bytes, Seed(8), Number::of(0, 0), b"whose");
-        push_entry(&mut bytes, Seed(8), Number::of(1, 0), b"secret");
+        push_entry(&mut bytes, ChecksumSeed(8), Number::of(0, 0), b"whose");
+        push_entry(&mut bytes, ChecksumSeed(8), Number::of(1, 0), b"secret");
         assert_eq!(read(&bytes).0, [b"whose".to_vec()]);
     }
 

@@ -6,10 +6,10 @@ use std::{
 };
 
 use super::{
-    entry::{Entry, decode},
+    entry::{LogEntry, decode},
     format::Location,
     held::{Held, Weight},
-    storage::Log,
+    storage::LogFile,
 };
 use crate::{env::DiskFile, error::StoreError, key::Uid};
 
@@ -59,10 +59,10 @@ pub(super) fn mark_all(index: &mut BTreeMap<Uid, Slot>, pending: &mut BTreeSet<U
 }
 
 /// Reads a record of the index. What verifies and is not that record is as good as damaged.
-pub(super) fn read_record<F: DiskFile>(log: &Log<F>, uid: &Uid, slot: Slot) -> Result<Held, StoreError> {
+pub(super) fn read_record<F: DiskFile>(log: &LogFile<F>, uid: &Uid, slot: Slot) -> Result<Held, StoreError> {
     let payload = log.read(slot.location)?;
     let held = match decode(&payload) {
-        Some(Entry::Record { uid: found, held }) if found == *uid => Held::try_from(held).ok(),
+        Some(LogEntry::Record { uid: found, held }) if found == *uid => Held::try_from(held).ok(),
         Some(_) | None => None,
     };
     let mut held = held.ok_or_else(|| log.damaged(slot.location))?;

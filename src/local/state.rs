@@ -11,14 +11,14 @@ use std::{
 
 use super::{
     Ticket,
-    clocks::Clocks,
-    entry::Entry,
+    clocks::ClockOffsets,
+    entry::LogEntry,
     exposed::Exposed,
     format::Location,
     held::{Held, Weight},
     note::{Extent, Note},
     slot::{Slot, mark_all, read_record},
-    storage::Log,
+    storage::LogFile,
     usage::Usage,
 };
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
     error::StoreError,
     key::{Prefix, Uid},
     recent::Recent,
-    stamp::Head,
+    stamp::StampHead,
 };
 
 /// Records copied, or relocated, at a time: about a millisecond of work.
@@ -36,24 +36,24 @@ pub(super) type FileOf<E> = <<E as Env>::Disk as Disk>::File;
 pub(super) type LockOf<E> = <FileOf<E> as DiskFile>::Lock;
 
 /// What is held, in memory and on disk.
-pub(super) struct State<E: Env> {
-    pub(super) log: Arc<Log<FileOf<E>>>,
+pub(super) struct StoreState<E: Env> {
+    pub(super) log: Arc<LogFile<FileOf<E>>>,
     /// While slots move from a log that was rewritten: the one before, which those of another epoch are in.
-    pub(super) log_before: Option<Arc<Log<FileOf<E>>>>,
+    pub(super) log_before: Option<Arc<LogFile<FileOf<E>>>>,
     pub(super) epoch: bool,
     pub(super) index: BTreeMap<Uid, Slot>,
     pub(super) overlay: BTreeMap<Uid, Unflushed>,
     /// What some slots lead to.
     recent: Recent<Held>,
     /// Entries other than records that are not on disk yet.
-    pub(super) unflushed: Vec<Entry>,
+    pub(super) unflushed: Vec<LogEntry>,
     pub(super) pending: BTreeSet<Uid>,
     /// Since when there has always been something pending, by the wall clock; at opening, the oldest pending write.
     pub(super) pending_since_ms: Option<u64>,
-    pub(super) ceiling: Head,
+    pub(super) ceiling: StampHead,
     pub(super) generation: Option<String>,
     /// How the clocks here compare with Redis's (L3).
-    pub(super) clocks: Clocks,
+    pub(super) clocks: ClockOffsets,
     /// When the generation is durable.
     pub(super) generation_ticket: Ticket,
     pub(super) version: u64,
@@ -64,7 +64,7 @@ pub(super) struct State<E: Env> {
     pub(super) poisoned: Option<StoreError>,
     /// Why the log was not rewritten when it was due.
     pub(super) postponed: Option<String>,
-    pub(super) phase: Phase,
+    pub(super) phase: StorePhase,
     /// The log is not rewritten below this length: the last attempt failed.
     pub(super) compact_above: u64,
     /// Records written to the log while it is rewritten.
@@ -104,7 +104,7 @@ impl<E: Env> Clone for Locks<E> {
 
 /// How far the store is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum StorePhase {
     Open,
     /// What is not on disk yet is still written.
     Closing,
@@ -123,14 +123,14 @@ pub(super) struct Unflushed {
 
 /// What is not on disk yet.
 pub(super) struct Batch<E: Env> {
-    pub(super) log: Arc<Log<FileOf<E>>>,
-    pub(super) entries: Vec<Entry>,
+    pub(super) log: Arc<LogFile<FileOf<E>>>,
+    pub(super) entries: Vec<LogEntry>,
     pub(super) records: Vec<(Uid, Arc<Held>)>,
     pub(super) version: u64,
 }
 
-impl<E: Env> State<E> {
-    pub(super) fn empty(log: Log<FileOf<E>>, note: Note<FileOf<E>>, locks: Locks<E>) -> Self {
+impl<E: Env> StoreState<E> {
+    pub(super) fn empty(log: LogFile<FileOf<E>>, note: Note<FileOf<E>>, locks: Locks<E>) -> Self {
         Self {
             log: Arc::new(log),
             log_before: None,
@@ -141,9 +141,9 @@ impl<E: Env> State<E> {
             unflushed: Vec::new(),
             pending: BTreeSet::new(),
             pending_since_ms: None,
-            ceiling: Head::default(),
+            ceiling: StampHead::default(),
             generation: None,
-            clocks: Clocks::default(),
+            clocks: ClockOffsets::default(),
             generation_ticket: Ticket::default(),
             version: 0,
             flushed: 0,
@@ -151,7 +151,7 @@ impl<E: Env> State<E> {
             failed: None,
             poisoned: None,
             postponed: None,
-            phase: Phase::Open,
+            phase: StorePhase::Open,
             compact_above: 0,
             moved_since: None,
             usage: Usage::default(),
@@ -172,7 +172,7 @@ impl<E: Env> State<E> {
     }
 
     /// Goes on with a rewritten log. The slots are in the log before, until they are relocated.
-    pub(super) fn switch(&mut self, log: Arc<Log<FileOf<E>>>, lock: Arc<LockOf<E>>) {
+    pub(super) fn switch(&mut self, log: Arc<LogFile<FileOf<E>>>, lock: Arc<LockOf<E>>) {
         self.log_before = Some(std::mem::replace(&mut self.log, log));
         if let Some(locks) = &mut self.locks {
             locks.log = lock;
@@ -220,7 +220,7 @@ impl<E: Env> State<E> {
     /// From here on the store is for this Redis.
     pub(super) fn take_redis(&mut self, url: &str) -> Ticket {
         self.redis = Some(url.to_owned());
-        self.push(Entry::Redis { url: url.to_owned() })
+        self.push(LogEntry::Redis { url: url.to_owned() })
     }
 
     /// Whether somebody waits for something that is not on disk yet.
@@ -229,13 +229,13 @@ impl<E: Env> State<E> {
     }
 
     /// What was written to the old log while it was rewritten, for the new one: entries, and records to copy.
-    pub(super) fn meanwhile(&mut self, prefix: &Prefix) -> (Vec<Entry>, Vec<(Uid, Slot)>) {
+    pub(super) fn meanwhile(&mut self, prefix: &Prefix) -> (Vec<LogEntry>, Vec<(Uid, Slot)>) {
         let mut entries = self.head(prefix).split_off(1);
         let mut records = Vec::new();
         for uid in self.moved_since.take().unwrap_or_default() {
             match self.index.get(&uid) {
                 Some(slot) => records.push((uid, *slot)),
-                None => entries.push(Entry::Forget { uid }),
+                None => entries.push(LogEntry::Forget { uid }),
             }
         }
         (entries, records)
@@ -333,7 +333,7 @@ impl<E: Env> State<E> {
         }
     }
 
-    pub(super) fn push(&mut self, entry: Entry) -> Ticket {
+    pub(super) fn push(&mut self, entry: LogEntry) -> Ticket {
         self.version += 1;
         self.unflushed.push(entry);
         Ticket(self.version)
@@ -372,16 +372,16 @@ impl<E: Env> State<E> {
     }
 
     /// The entries that a log begins with.
-    pub(super) fn head(&self, prefix: &Prefix) -> Vec<Entry> {
+    pub(super) fn head(&self, prefix: &Prefix) -> Vec<LogEntry> {
         let generation = self.generation.clone();
         // The records are written after it as they are, marks applied: it must mark nothing again.
-        let generation = generation.map(|generation| Entry::Generation { generation, reclaim_since_ms: u64::MAX });
-        [Entry::Prefix { prefix: prefix.as_str().to_owned() }, Entry::Ceiling { head: self.ceiling.0 }]
+        let generation = generation.map(|generation| LogEntry::Generation { generation, reclaim_since_ms: u64::MAX });
+        [LogEntry::Prefix { prefix: prefix.as_str().to_owned() }, LogEntry::Ceiling { head: self.ceiling.0 }]
             .into_iter()
-            .chain(self.redis.clone().map(|url| Entry::Redis { url }))
+            .chain(self.redis.clone().map(|url| LogEntry::Redis { url }))
             .chain(generation)
             .chain(self.clocks.entries())
-            .chain(self.forgot.then_some(Entry::Forgot))
+            .chain(self.forgot.then_some(LogEntry::Forgot))
             .collect()
     }
 
@@ -397,7 +397,7 @@ impl<E: Env> State<E> {
 
     /// The end of a log with everything on disk.
     pub(super) fn closed(&self) -> Batch<E> {
-        Batch { log: self.log.clone(), entries: vec![Entry::Closed], records: Vec::new(), version: self.flushed }
+        Batch { log: self.log.clone(), entries: vec![LogEntry::Closed], records: Vec::new(), version: self.flushed }
     }
 
     /// The batch is on disk.
@@ -426,7 +426,7 @@ impl<E: Env> State<E> {
     }
 
     /// The batch could not be written; the log is as it was, and the batch is as good as new.
-    pub(super) fn unsettle(&mut self, mut entries: Vec<Entry>, version: u64, error: StoreError) {
+    pub(super) fn unsettle(&mut self, mut entries: Vec<LogEntry>, version: u64, error: StoreError) {
         entries.append(&mut self.unflushed);
         self.unflushed = entries;
         self.failed = Some((version, error));

@@ -12,7 +12,8 @@ use std::{
 
 use super::{
     format::{
-        ENTRY_HEADER_LEN, FORMAT_UNSEEDED, HEADER_LEN, Location, Number, Seed, Tail, entry, header, length, push_entry,
+        ChecksumSeed, ENTRY_HEADER_LEN, FORMAT_UNSEEDED, HEADER_LEN, Location, Number, Tail, entry, header, length,
+        push_entry,
     },
     scan::{Scan, Take, scan},
 };
@@ -25,12 +26,12 @@ use crate::{
 pub(super) const LOG: &str = "store.log";
 
 /// An open log.
-pub(super) struct Log<F> {
+pub(super) struct LogFile<F> {
     file: F,
     /// Which file it is, whatever its name leads to by now.
     pub(super) id: FileId,
     path: PathBuf,
-    seed: Seed,
+    seed: ChecksumSeed,
     tail: Mutex<Tail>,
 }
 
@@ -51,10 +52,14 @@ pub(super) enum AppendError {
     Lost(StoreError),
 }
 
-impl<F: DiskFile> Log<F> {
-    /// Begins a new, empty log beside `path`, not yet durable. [`Log::put_in_place`] makes it the log: a reader finds the
+impl<F: DiskFile> LogFile<F> {
+    /// Begins a new, empty log beside `path`, not yet durable. [`LogFile::put_in_place`] makes it the log: a reader finds the
     /// old one or the new one, each in full.
-    pub(super) fn begin_beside<D: Disk<File = F>>(disk: &D, path: &Path, seed: Seed) -> Result<Self, StoreError> {
+    pub(super) fn begin_beside<D: Disk<File = F>>(
+        disk: &D,
+        path: &Path,
+        seed: ChecksumSeed,
+    ) -> Result<Self, StoreError> {
         let beside = beside(path);
         let io = |verb| StoreError::io(verb, &beside);
         // What a crash has left there, or a link that leads who knows where: the name goes, what it leads to stays.
@@ -124,15 +129,19 @@ impl<F: DiskFile> Log<F> {
     pub(super) fn open<D: Disk<File = F>, C: Take>(
         disk: &D,
         path: &Path,
-        seed: Seed,
+        seed: ChecksumSeed,
     ) -> Result<(Self, C, Scan), StoreError> {
         Self::read_through(disk.open(path).map_err(StoreError::io("open", path))?, path, seed)
     }
 
-    /// As [`Log::open`], of an open file.
-    pub(super) fn read_through<C: Take>(file: F, path: &Path, seed: Seed) -> Result<(Self, C, Scan), StoreError> {
+    /// As [`LogFile::open`], of an open file.
+    pub(super) fn read_through<C: Take>(
+        file: F,
+        path: &Path,
+        seed: ChecksumSeed,
+    ) -> Result<(Self, C, Scan), StoreError> {
         let (contents, scan, tail) = scan(&file, path, seed)?;
-        let seed = if scan.format == FORMAT_UNSEEDED { Seed(0) } else { seed };
+        let seed = if scan.format == FORMAT_UNSEEDED { ChecksumSeed(0) } else { seed };
         let id = file.id().map_err(StoreError::io("look at", path))?;
         Ok((Self { file, id, path: path.to_owned(), seed, tail: Mutex::new(tail) }, contents, scan))
     }

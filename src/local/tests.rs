@@ -6,7 +6,7 @@ use std::sync::MutexGuard;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::{entry::Entry, held::Held, *};
+use super::{entry::LogEntry, held::Held, *};
 use crate::{
     contact::Timestamp,
     env::{TokioEnv, yield_now},
@@ -31,7 +31,7 @@ pub(super) struct Stand {
 /// All that an opening finds.
 #[derive(Debug, PartialEq)]
 pub(super) struct Picture {
-    ceiling: Head,
+    ceiling: StampHead,
     generation: Option<String>,
     redis: Option<String>,
     forgot: bool,
@@ -47,7 +47,7 @@ impl Stand {
         let directory = TempDir::new().unwrap();
         let store = Self::open(&directory).await;
         // R4: above every stamp here.
-        store.push_ceiling(Head(CEILING)).unwrap();
+        store.push_ceiling(StampHead(CEILING)).unwrap();
         store.change_generation("first", u64::MAX).unwrap();
         // A store that holds no record is for whichever Redis it is opened for.
         let anchor = |held: &mut Held| held.join_pending(&Record::tombstone(stamp(1)), None);
@@ -69,7 +69,7 @@ impl Stand {
         Self { directory, store }
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State<TokioEnv>> {
+    pub(super) fn state(&self) -> MutexGuard<'_, StoreState<TokioEnv>> {
         self.store.lock()
     }
 
@@ -110,7 +110,7 @@ impl Stand {
             6 => self.confirm(&uid, &Record::tombstone(stamp), sent_at_ms),
             7 => drop(self.store.change_generation(&format!("{choice:016x}"), sent_at_ms)),
             8 => drop(self.store.note_contact(detail, (detail % 7).cast_signed() - 3, (detail % 5).cast_signed() - 2)),
-            9 => drop(self.store.push_ceiling(Head(CEILING + detail))),
+            9 => drop(self.store.push_ceiling(StampHead(CEILING + detail))),
             _ if detail.is_multiple_of(2) => drop(self.state().take_redis(&format!("redis://{}", detail % 3))),
             _ => self.forget_copies(),
         }
@@ -128,7 +128,7 @@ impl Stand {
     }
 
     fn forget_copies(&self) {
-        let limits = Limits { copies_bytes_max: 0, ..self.store.limits };
+        let limits = StoreLimits { copies_bytes_max: 0, ..self.store.limits };
         self.state().shrink(limits, now_ms());
     }
 }
@@ -218,14 +218,14 @@ fn entries_of_a_failed_batch_stand_before_those_that_came_since() {
     on_a_runtime(async {
         let stand = Stand::new().await;
         let mut state = stand.state();
-        let heads = |state: &State<TokioEnv>| -> Vec<_> {
-            let head = |entry: &Entry| if let Entry::Ceiling { head } = entry { *head } else { 0 };
+        let heads = |state: &StoreState<TokioEnv>| -> Vec<_> {
+            let head = |entry: &LogEntry| if let LogEntry::Ceiling { head } = entry { *head } else { 0 };
             state.unflushed.iter().map(head).filter(|head| (1..CEILING).contains(head)).collect()
         };
-        let _ = (state.push(Entry::Ceiling { head: 1 }), state.push(Entry::Ceiling { head: 2 }));
+        let _ = (state.push(LogEntry::Ceiling { head: 1 }), state.push(LogEntry::Ceiling { head: 2 }));
         let batch = state.batch();
         assert_eq!(heads(&state), [0; 0]);
-        let _ = state.push(Entry::Ceiling { head: 3 });
+        let _ = state.push(LogEntry::Ceiling { head: 3 });
         state.unsettle(batch.entries, batch.version, StoreError::DiskFull { verb: "append to", path: PathBuf::new() });
         assert_eq!(heads(&state), [1, 2, 3]);
     });

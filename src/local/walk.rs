@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::format::{ENTRY_HEADER_LEN, ENTRY_MAGIC, Location, Number, Seed, entry, payload_len};
+use super::format::{ChecksumSeed, ENTRY_HEADER_LEN, ENTRY_MAGIC, Location, Number, entry, payload_len};
 use crate::env::DiskFile;
 
 /// Bytes read at a time. A longer entry is read whole.
@@ -11,11 +11,11 @@ pub(super) const WINDOW: usize = 1 << 20;
 /// A walk through a log, front to back.
 pub(super) struct Walk<'a, F> {
     window: Window<'a, F>,
-    pub(super) seed: Seed,
+    pub(super) seed: ChecksumSeed,
 }
 
 impl<'a, F: DiskFile> Walk<'a, F> {
-    pub(super) fn of(file: &'a F, len: u64, seed: Seed) -> Self {
+    pub(super) fn of(file: &'a F, len: u64, seed: ChecksumSeed) -> Self {
         Self { window: Window { file, len, base: 0, bytes: Vec::new() }, seed }
     }
 

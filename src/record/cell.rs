@@ -13,7 +13,7 @@ use crate::stamp::{STAMP_TEXT_LEN, Stamp};
 pub(crate) struct CellName(Arc<str>);
 
 /// What a cell is about.
-pub(super) enum Subject<'a> {
+pub(super) enum CellSubject<'a> {
     Existence,
     Tombstone,
     Contact(String, String),
@@ -81,16 +81,16 @@ impl CellName {
         field.starts_with(['p', 'm']).then(|| Self(field.into()))
     }
 
-    pub(super) fn subject(&self) -> Subject<'_> {
+    pub(super) fn subject(&self) -> CellSubject<'_> {
         let field = self.field();
         match field.split_at_checked(1) {
-            Some(("p", name)) => Subject::Profile(name),
-            Some(("m", name)) => Subject::Metadata(name),
-            Some(("e", _)) => Subject::Existence,
-            Some(("d", _)) => Subject::Tombstone,
+            Some(("p", name)) => CellSubject::Profile(name),
+            Some(("m", name)) => CellSubject::Metadata(name),
+            Some(("e", _)) => CellSubject::Existence,
+            Some(("d", _)) => CellSubject::Tombstone,
             _ => {
                 let (kind, value) = contact(field).expect("a name is one of the five");
-                Subject::Contact(kind, value)
+                CellSubject::Contact(kind, value)
             }
         }
     }

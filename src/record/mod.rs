@@ -25,7 +25,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Serialize, de::IgnoredAny};
 use serde_json::{Map, Value as Json};
 
-use self::cell::Subject;
+use self::cell::CellSubject;
 pub(crate) use self::{
     cell::{Cell, CellName},
     exchange::{Estimated, Merged, SentLife},
@@ -283,15 +283,15 @@ impl Record {
             let Some(value) = cell.value.as_deref() else { continue };
             let broken = || NotARecord { field: name.field().to_owned(), reason: "its value cannot be read" };
             match name.subject() {
-                Subject::Existence | Subject::Tombstone => {}
-                Subject::Contact(kind, point) => {
+                CellSubject::Existence | CellSubject::Tombstone => {}
+                CellSubject::Contact(kind, point) => {
                     let (place, rest) = place_and_rest(value).ok_or_else(broken)?;
                     contacts.push((place, ContactPoint { kind, value: point, rest }));
                 }
-                Subject::Profile(name) => {
+                CellSubject::Profile(name) => {
                     profile.insert(name.to_owned(), serde_json::from_str(value).map_err(|_| broken())?);
                 }
-                Subject::Metadata(name) => {
+                CellSubject::Metadata(name) => {
                     metadata.insert(name.to_owned(), serde_json::from_str(value).map_err(|_| broken())?);
                 }
             }

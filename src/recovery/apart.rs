@@ -23,7 +23,7 @@ const CULPRIT_BACKOFF_MS: u64 = 50;
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What became of a record that was tried alone.
-enum Tried {
+enum TriedAlone {
     Merged,
     /// Redis refused it for now: the next pass tries again.
     PutOff(String),
@@ -42,14 +42,14 @@ pub(super) async fn merge_large<E: Env>(inner: &Tiers<E>) {
             continue;
         };
         match alone(inner, &apart.large, &uid, apart.limit(bytes, 0, inner.config.reply_timeout), bytes).await {
-            Tried::Merged => apart.lock().put_off = None,
-            Tried::PutOff(reason) => apart.lock().put_off = Some(reason),
-            Tried::Blamed(reason) => {
+            TriedAlone::Merged => apart.lock().put_off = None,
+            TriedAlone::PutOff(reason) => apart.lock().put_off = Some(reason),
+            TriedAlone::Blamed(reason) => {
                 apart.lock().blame(&uid, bytes, 1, &reason, inner.env.now());
                 apart.suspect_work.notify_one();
             }
             // A pass begins with every connection, and hands them over again.
-            Tried::Interrupted => apart.lock().large.clear(),
+            TriedAlone::Interrupted => apart.lock().large.clear(),
         }
     }
 }
@@ -72,34 +72,34 @@ pub(super) async fn try_suspects<E: Env>(inner: &Tiers<E>) {
         let Suspect { bytes, failures, .. } = suspect;
         let limit = apart.limit(bytes, failures, inner.config.reply_timeout);
         match alone(inner, &apart.suspects, &uid, limit, bytes).await {
-            Tried::Merged => {
+            TriedAlone::Merged => {
                 apart.lock().settle(&uid, None);
                 if suspect.is_named() {
                     log!(info, uid = ?uid.as_str(), "the record is merged after all");
                 }
             }
             // It does no more harm than that: it goes with the others again.
-            Tried::PutOff(reason) => apart.lock().settle(&uid, Some(reason)),
-            Tried::Blamed(reason) => {
+            TriedAlone::PutOff(reason) => apart.lock().settle(&uid, Some(reason)),
+            TriedAlone::Blamed(reason) => {
                 apart.lock().blame(&uid, bytes, failures + 1, &reason, inner.env.now());
                 // Each culprit costs a connection: where Redis takes none of many records, the next is not opened at once.
                 let wait_ms = CULPRIT_BACKOFF_MS + inner.env.random() % CULPRIT_BACKOFF_MS;
                 inner.env.sleep(Duration::from_millis(wait_ms)).await;
             }
             // A pass begins with every connection, and wakes this.
-            Tried::Interrupted => apart.suspect_work.notified().await,
+            TriedAlone::Interrupted => apart.suspect_work.notified().await,
         }
     }
 }
 
 /// Merges one record with nothing else under way on its connection.
-async fn alone<E: Env>(inner: &Tiers<E>, side: &Side, uid: &Uid, limit: Duration, bytes: u64) -> Tried {
-    let Some(shared) = inner.link.usable() else { return Tried::Interrupted };
+async fn alone<E: Env>(inner: &Tiers<E>, side: &Side, uid: &Uid, limit: Duration, bytes: u64) -> TriedAlone {
+    let Some(shared) = inner.link.usable() else { return TriedAlone::Interrupted };
     if !inner.local.is_pending(uid) {
-        return Tried::Merged;
+        return TriedAlone::Merged;
     }
     if inner.env.now() < inner.apart.lock().open_from {
-        return Tried::Interrupted;
+        return TriedAlone::Interrupted;
     }
     let connection = match inner.beside(side, &shared, inner.config.connect_timeout).await {
         Ok(connection) => connection,
@@ -111,16 +111,16 @@ async fn alone<E: Env>(inner: &Tiers<E>, side: &Side, uid: &Uid, limit: Duration
         Some(Ok(())) => {
             let took = inner.env.now().saturating_sub(begun);
             inner.apart.lock().pace.merged_alone(bytes, took);
-            return Tried::Merged;
+            return TriedAlone::Merged;
         }
         Some(Err(error @ (CallError::Refused(_) | CallError::NotARecord { .. }))) => {
             inner.note_refusal(&error);
-            return Tried::PutOff(error.to_string());
+            return TriedAlone::PutOff(error.to_string());
         }
         Some(Err(CallError::Unusable(reason))) => {
             side.discard(connection.id).await;
             inner.link.lose(shared.id, &reason, inner.env.now(), inner.env.random());
-            return Tried::Interrupted;
+            return TriedAlone::Interrupted;
         }
         Some(Err(CallError::Unknown(reason))) => reason,
         None => format!("no reply within {} ms", limit.as_millis()),
@@ -129,13 +129,13 @@ async fn alone<E: Env>(inner: &Tiers<E>, side: &Side, uid: &Uid, limit: Duration
     // It is to blame only if Redis works: a probe says so.
     let probe = timeout(&inner.env, inner.config.reply_timeout, shared.probe(&inner.keys)).await;
     match probe {
-        Some(Ok((Some(found), _))) if *found == *shared.generation => Tried::Blamed(reason),
-        _ => Tried::Interrupted,
+        Some(Ok((Some(found), _))) if *found == *shared.generation => TriedAlone::Blamed(reason),
+        _ => TriedAlone::Interrupted,
     }
 }
 
 /// A second connection may be one too many where the first one stands.
-fn failed_to_open<E: Env>(inner: &Tiers<E>, shared: &Connection, reason: &str) -> Tried {
+fn failed_to_open<E: Env>(inner: &Tiers<E>, shared: &Connection, reason: &str) -> TriedAlone {
     let wait_ms = OPEN_BACKOFF_MS + inner.env.random() % OPEN_BACKOFF_MS;
     let open_from = inner.env.now() + Duration::from_millis(wait_ms);
     let stands = stands(inner, shared);
@@ -144,7 +144,7 @@ fn failed_to_open<E: Env>(inner: &Tiers<E>, shared: &Connection, reason: &str) -
     if stands {
         records.put_off = Some(format!("a second connection, for a record apart from the others: {reason}"));
     }
-    Tried::Interrupted
+    TriedAlone::Interrupted
 }
 
 /// The output of `work`; none after `limit`, or when the shared connection is another.

@@ -22,7 +22,7 @@ use crate::{
     answer::{Freshness, OtherRedis},
     config::OnOtherRedis,
     env::{Env, timeout},
-    health::{Event, Next, State},
+    health::{HealthEvent, Next, State},
     key::Uid,
     local::Sent,
     record::Merged,
@@ -163,10 +163,10 @@ async fn probe<E: Env>(inner: &Arc<Tiers<E>>) -> bool {
     let Some(connection) = inner.link.connection() else { return false };
     match timeout(&inner.env, inner.config.reply_timeout, inner.hear(&connection)).await {
         Some(Ok(Some(found))) if *found == *connection.generation => {
-            inner.link.report(connection.id, Event::ProbeAnswered, inner.env.now());
+            inner.link.report(connection.id, HealthEvent::ProbeAnswered, inner.env.now());
             if inner.local.pending_count() > 0 {
                 // What could not be merged in the last pass is tried again.
-                inner.link.pending(Event::Pending, inner.env.now());
+                inner.link.pending(HealthEvent::Pending, inner.env.now());
             }
             return true;
         }

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use super::merge;
 use crate::{
     env::{Env, timeout, yield_now},
-    health::Event,
+    health::HealthEvent,
     key::Uid,
     shared::{CallError, connection::Connection},
     tiers::{Sorted, Tiers},
@@ -38,11 +38,11 @@ pub(super) struct Unanswered(pub(super) Vec<(Uid, u64)>);
 pub(super) async fn replay<E: Env>(inner: &Tiers<E>, pass: &mut Pass) -> Result<(), Unanswered> {
     let Some(connection) = inner.link.usable() else { return Ok(()) };
     if pass.after.is_none() {
-        inner.link.pending(Event::PassBegan, inner.env.now());
+        inner.link.pending(HealthEvent::PassBegan, inner.env.now());
     }
     let page = inner.local.pending_after(pass.after.as_ref(), REPLAY_CONCURRENCY);
     if page.is_empty() {
-        inner.link.pending(Event::PassEnded, inner.env.now());
+        inner.link.pending(HealthEvent::PassEnded, inner.env.now());
         // Only now: while a pass runs, what the one before it was refused still holds.
         inner.link.refuse(pass.refused.take(), inner.env.now());
         *pass = Pass::default();

@@ -26,12 +26,12 @@ const STAGGER_MIN: Duration = Duration::from_millis(10);
 
 /// What is remembered of the addresses of one endpoint.
 #[derive(Default)]
-pub(crate) struct Addresses(Mutex<Memory>);
+pub(crate) struct Addresses(Mutex<AddressMemory>);
 
 /// An address is on trial from when it is tried until it has answered as Redis does. So nothing needs to be told of an
 /// attempt that fails, times out or is dropped.
 #[derive(Default)]
-struct Memory {
+struct AddressMemory {
     /// Of each address that has not answered since: the number of the last try.
     on_trial: BTreeMap<Address, u64>,
     /// The last one that answered.
@@ -62,12 +62,12 @@ impl Addresses {
         memory.order(resolved)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Memory> {
+    fn lock(&self) -> MutexGuard<'_, AddressMemory> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Memory {
+impl AddressMemory {
     /// First the one that answered last time, then those that were never tried, then the others, the last tried last.
     fn order(&self, resolved: Vec<Address>) -> Vec<Address> {
         let mut ordered = interleaved(resolved);
@@ -143,17 +143,17 @@ struct Race<'a, E: Env> {
     addresses: &'a Addresses,
     stagger: Duration,
     waiting: Vec<Address>,
-    running: Vec<(Address, Attempt<'a, E>)>,
+    running: Vec<(Address, AddressAttempt<'a, E>)>,
     failed: Vec<(Address, io::Error)>,
     /// When the next address is tried beside those that run; at once if there is no timer.
     next_due: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-type Stream<E> = <<E as Env>::Network as Network>::Stream;
-type Attempt<'a, E> = Pin<Box<dyn Future<Output = io::Result<Stream<E>>> + Send + 'a>>;
+type AddressStream<E> = <<E as Env>::Network as Network>::Stream;
+type AddressAttempt<'a, E> = Pin<Box<dyn Future<Output = io::Result<AddressStream<E>>> + Send + 'a>>;
 
 impl<E: Env> Race<'_, E> {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<(Address, Stream<E>)>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<(Address, AddressStream<E>)>> {
         loop {
             if let Some(winner) = self.poll_running(context) {
                 return Poll::Ready(Ok(winner));
@@ -171,7 +171,7 @@ impl<E: Env> Race<'_, E> {
     }
 
     /// The first that has connected. One that failed makes the next due at once.
-    fn poll_running(&mut self, context: &mut Context<'_>) -> Option<(Address, Stream<E>)> {
+    fn poll_running(&mut self, context: &mut Context<'_>) -> Option<(Address, AddressStream<E>)> {
         let mut index = 0;
         while let Some((address, attempt)) = self.running.get_mut(index) {
             match attempt.as_mut().poll(context) {

@@ -10,10 +10,10 @@ use tokio::sync::Notify;
 
 use super::{
     SILENT, addresses::Addresses, clock::SharedClock, connection::Connection, horizon::Horizon, said::CLOSED,
-    told::Told,
+    told::ToldReasons,
 };
 use crate::{
-    health::{Event, Health, Next, Patience, State},
+    health::{Breaker, HealthEvent, Next, Patience, State},
     telemetry::log,
 };
 
@@ -22,7 +22,7 @@ const MET_FOR: Duration = Duration::from_mins(1);
 
 /// Connection and health, shared by all calls of a cache.
 pub(crate) struct Link {
-    inner: Mutex<Inner>,
+    inner: Mutex<LinkState>,
     /// Which stamps are believed at once.
     pub(crate) horizon: Arc<Horizon>,
     /// The addresses of Redis's name.
@@ -35,8 +35,8 @@ pub(crate) struct Link {
     pub(crate) connected: Arc<Notify>,
 }
 
-struct Inner {
-    health: Health,
+struct LinkState {
+    health: Breaker,
     /// The same as in [`Link`].
     connected: Arc<Notify>,
     connection: Option<Connection>,
@@ -53,9 +53,9 @@ struct Inner {
     /// Whether Redis was lost since everything was last merged.
     outage: bool,
     /// The reasons of this outage that the log has.
-    told_away: Told,
+    told_away: ToldReasons,
     /// The refusals that the log has.
-    told_refusals: Told,
+    told_refusals: ToldReasons,
     attempts: u64,
     attempts_settled: u64,
     connections: u64,
@@ -72,8 +72,8 @@ pub(crate) struct View {
     pub(crate) connections: u64,
 }
 
-impl Inner {
-    fn on(&mut self, event: Event, now: Duration, random: u64) {
+impl LinkState {
+    fn on(&mut self, event: HealthEvent, now: Duration, random: u64) {
         let before = self.health.state();
         self.health.on(event, now, random);
         self.note_state(before, now);
@@ -97,7 +97,7 @@ impl Inner {
 
     fn lost(&mut self, reason: &str, now: Duration, random: u64) {
         self.away(reason, now);
-        self.on(Event::Lost, now, random);
+        self.on(HealthEvent::Lost, now, random);
     }
 
     /// Redis is away, for this reason. Failed attempts repeat it: the log gets each reason of an outage once.
@@ -126,8 +126,8 @@ impl Inner {
 impl Link {
     pub(crate) fn new(patience: Patience, now: Duration, clock: SharedClock) -> Self {
         let connected = Arc::new(Notify::new());
-        let inner = Inner {
-            health: Health::new(patience, now),
+        let inner = LinkState {
+            health: Breaker::new(patience, now),
             connected: connected.clone(),
             connection: None,
             state_since: now,
@@ -136,8 +136,8 @@ impl Link {
             refused: None,
             met: None,
             outage: false,
-            told_away: Told::default(),
-            told_refusals: Told::default(),
+            told_away: ToldReasons::default(),
+            told_refusals: ToldReasons::default(),
             attempts: 0,
             attempts_settled: 0,
             connections: 0,
@@ -250,7 +250,7 @@ impl Link {
         inner.connection = Some(connection);
         inner.met = None;
         inner.away_because = None;
-        inner.on(Event::Established, now, 0);
+        inner.on(HealthEvent::Established, now, 0);
         self.settle(inner);
     }
 
@@ -261,7 +261,7 @@ impl Link {
         self.settle(inner);
     }
 
-    fn settle(&self, mut inner: MutexGuard<'_, Inner>) {
+    fn settle(&self, mut inner: MutexGuard<'_, LinkState>) {
         inner.attempts_settled += 1;
         drop(inner);
         self.settled.notify_waiters();
@@ -288,28 +288,28 @@ impl Link {
     }
 
     /// News of the connection with this id; news of an earlier one change nothing.
-    pub(crate) fn report(&self, id: u64, event: Event, now: Duration) {
+    pub(crate) fn report(&self, id: u64, event: HealthEvent, now: Duration) {
         let mut inner = self.lock();
         if inner.connection.as_ref().is_some_and(|connection| connection.id == id) {
-            if event == Event::ReplyTimedOut {
+            if event == HealthEvent::ReplyTimedOut {
                 inner.met = Some((SILENT.to_owned(), now));
             }
             inner.on(event, now, 0);
             drop(inner);
             // The answer to a probe is the recovery task's own news.
-            if event != Event::ProbeAnswered {
+            if event != HealthEvent::ProbeAnswered {
                 self.wake.notify_one();
             }
         }
     }
 
     /// News of what is pending.
-    pub(crate) fn pending(&self, event: Event, now: Duration) {
+    pub(crate) fn pending(&self, event: HealthEvent, now: Duration) {
         self.lock().on(event, now, 0);
         self.wake.notify_one();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, LinkState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

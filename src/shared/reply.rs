@@ -19,7 +19,7 @@ pub(crate) type Flat = Vec<Value>;
 
 /// Redis's reply about one record. What every read that repeats it asks of it is answered without a look at the cells, each
 /// of which is in another place of memory.
-pub(crate) struct Reply {
+pub(crate) struct RecordReply {
     bytes: Bytes,
     pub(crate) record: Record,
     /// When the record expires, in milliseconds of Redis's clock; none if there is none that could.
@@ -42,16 +42,16 @@ struct Bytes(Box<[u8]>);
 
 /// Decodes replies. One that is byte by byte the last one about its record is not decoded again.
 #[derive(Default)]
-pub(crate) struct Decoder(Mutex<Recent<Reply>>);
+pub(crate) struct Decoder(Mutex<Recent<RecordReply>>);
 
 impl Decoder {
-    pub(crate) fn decode(&self, uid: &Uid, key: &str, flat: &Flat) -> Result<Arc<Reply>, CallError> {
+    pub(crate) fn decode(&self, uid: &Uid, key: &str, flat: &Flat) -> Result<Arc<RecordReply>, CallError> {
         let last = lock(&self.0).get(uid);
         if let Some(last) = last.filter(|last| last.bytes.are(flat)) {
             return Ok(last);
         }
         let record = record_of(key, flat)?;
-        let reply = Arc::new(Reply {
+        let reply = Arc::new(RecordReply {
             bytes: Bytes::of(flat),
             deadline_ms: record.life().map(Life::end_ms),
             newest: record.newest(),
@@ -88,7 +88,7 @@ impl Bytes {
     }
 }
 
-impl Reply {
+impl RecordReply {
     /// Whether the reply to a request sent then told nothing new beside this very copy, by an earlier [`Self::settle`].
     pub(crate) fn is_settled(&self, copy: &Arc<Held>, sent_at_ms: u64) -> bool {
         let settled = lock(&self.settled);

@@ -35,11 +35,11 @@ enum Last {
     /// It was closed, or never opened.
     #[default]
     None,
-    Open(Open),
+    Open(OpenSide),
     Failed(Failed),
 }
 
-struct Open {
+struct OpenSide {
     connection: Connection,
     /// The id of the shared connection that it was opened beside.
     beside: u64,
@@ -48,7 +48,7 @@ struct Open {
 
 struct Failed {
     error: CallError,
-    /// As of [`Open`].
+    /// As of [`OpenSide`].
     beside: u64,
     at: Duration,
 }
@@ -79,7 +79,7 @@ impl Side {
         }
         match opening.await {
             Ok(connection) => {
-                *last = Last::Open(Open { connection: connection.clone(), beside: shared.id, used_at: now });
+                *last = Last::Open(OpenSide { connection: connection.clone(), beside: shared.id, used_at: now });
                 Ok(connection)
             }
             Err(error) => {
@@ -117,13 +117,13 @@ impl Side {
 
 impl Last {
     fn close(&mut self) {
-        if let Self::Open(Open { connection, .. }) = std::mem::take(self) {
+        if let Self::Open(OpenSide { connection, .. }) = std::mem::take(self) {
             connection.abandon();
         }
     }
 }
 
-impl Open {
+impl OpenSide {
     fn fits(&self, shared: &Connection) -> bool {
         let Self { connection, beside, .. } = self;
         *beside == shared.id && connection.generation == shared.generation && !connection.has_ended()

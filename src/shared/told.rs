@@ -10,9 +10,9 @@ const REASONS_MAX: usize = 64;
 
 /// The reasons told, and when each was last met.
 #[derive(Debug, Default)]
-pub(super) struct Told(BTreeMap<String, Duration>);
+pub(super) struct ToldReasons(BTreeMap<String, Duration>);
 
-impl Told {
+impl ToldReasons {
     /// Whether this reason is to be told now, and with what behind it.
     pub(super) fn news(&mut self, reason: &str, now: Duration) -> Option<&'static str> {
         self.0.retain(|_, met| now.saturating_sub(*met) < QUIET);
@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn a_reason_is_told_once_until_it_was_not_met_for_a_while() {
-        let (mut told, at) = (Told::default(), Duration::from_secs);
+        let (mut told, at) = (ToldReasons::default(), Duration::from_secs);
         assert_eq!(told.news("OOM", at(0)), Some(""));
         assert_eq!(told.news("NOPERM", at(1)), Some(""));
         for second in 1..1000 {

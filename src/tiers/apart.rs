@@ -35,7 +35,7 @@ const NAMED_FROM: u32 = 2;
 /// What is merged apart, and over what.
 #[derive(Default)]
 pub(crate) struct Apart {
-    records: Mutex<Records>,
+    records: Mutex<RecordsApart>,
     /// Wakes the task that merges large records, and the one that tries those under suspicion.
     pub(crate) large_work: Notify,
     pub(crate) suspect_work: Notify,
@@ -46,7 +46,7 @@ pub(crate) struct Apart {
 }
 
 #[derive(Default)]
-pub(crate) struct Records {
+pub(crate) struct RecordsApart {
     pub(crate) large: BTreeMap<Uid, u64>,
     suspects: BTreeMap<Uid, Suspect>,
     /// Records that the shared connection ended on, and how often in a row.
@@ -198,12 +198,12 @@ impl Apart {
         limit.saturating_mul(1 << failures.min(16)).min(LIMIT_MAX.max(limit))
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Records> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, RecordsApart> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Records {
+impl RecordsApart {
     pub(crate) fn blame(&mut self, uid: &Uid, bytes: u64, failures: u32, reason: &str, now: Duration) {
         let wait = match failures {
             0 | 1 => Duration::ZERO,

@@ -24,7 +24,7 @@ use crate::{
     contact::{CachedContact, Patch},
     env::{Env, timeout},
     error::Error,
-    health::{Event, Patience},
+    health::{HealthEvent, Patience},
     key::{Keys, Uid},
     limits::bytes_of,
     local::{Asking, CLOCK_DOUBT_MS, Estimate, Held, LocalStore, Offsets, OpenReport, Shifts},
@@ -39,7 +39,7 @@ use crate::{
         script::Terms,
         side::{Side, open_beside},
     },
-    stamp::{Head, HybridClock, NoStamp, Stamp},
+    stamp::{HybridClock, NoStamp, Stamp, StampHead},
     telemetry::log,
 };
 
@@ -175,7 +175,7 @@ impl<E: Env> Tiers<E> {
             // A connection with a timed-out reply is suspect: it is probed, then replaced. One that had less time than a
             // reply may take (the second attempt of a write that met a conflict) has shown nothing.
             if limit >= self.config.reply_timeout {
-                self.link.report(connection.id, Event::ReplyTimedOut, self.env.now());
+                self.link.report(connection.id, HealthEvent::ReplyTimedOut, self.env.now());
             }
             return Err(CallError::timed_out());
         };
@@ -267,7 +267,7 @@ impl<E: Env> Tiers<E> {
     }
 
     /// Advances the clock beyond a stamp, and says which ceiling has to be durable before that is answered.
-    pub(crate) fn see(&self, seen: Stamp) -> Option<Head> {
+    pub(crate) fn see(&self, seen: Stamp) -> Option<StampHead> {
         let far_ahead =
             self.env.wall_ms().saturating_add(u64::try_from(Health::FAR_FUTURE.as_millis()).unwrap_or(u64::MAX));
         let (pushed, ceiling) = self.with_clock(|clock| (clock.is_behind(seen), clock.observe(seen)));
@@ -278,7 +278,7 @@ impl<E: Env> Tiers<E> {
         ceiling
     }
 
-    async fn raise_ceiling(&self, ceiling: Head) -> Result<(), Error> {
+    async fn raise_ceiling(&self, ceiling: StampHead) -> Result<(), Error> {
         self.local.raise_ceiling(ceiling).await?;
         self.with_clock(|clock| clock.raised(ceiling));
         Ok(())

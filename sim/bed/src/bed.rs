@@ -18,7 +18,7 @@ type Serve = Arc<dyn Fn(SimEnv) -> Pin<Box<dyn Future<Output = ()> + Send>> + Se
 
 /// A server of a bed.
 #[derive(Clone)]
-pub(crate) struct Server {
+pub(crate) struct BedServer {
     pub(crate) name: &'static str,
     pub(crate) host: Host,
     pub(crate) serve: Serve,
@@ -31,7 +31,7 @@ pub(crate) struct Server {
 pub struct Bed<W: Workload> {
     pub(crate) workload: Arc<W>,
     pub(crate) has_redis: bool,
-    pub(crate) servers: Vec<Server>,
+    pub(crate) servers: Vec<BedServer>,
     pub(crate) faults: Faults,
     pub(crate) checkers: Vec<Arc<dyn Checker<W>>>,
     pub(crate) points: Vec<CoveragePoint<W>>,
@@ -86,7 +86,7 @@ impl<W: Workload> Bed<W> {
         // The first two are Redis's.
         let number = redis_host::HOSTS.len() + self.servers.len();
         let host = Host::Server { number: u16::try_from(number).expect("fewer than 65,536 servers"), name };
-        self.servers.push(Server { name, host, serve: Arc::new(move |env| Box::pin(serve(env))) });
+        self.servers.push(BedServer { name, host, serve: Arc::new(move |env| Box::pin(serve(env))) });
         self
     }
 

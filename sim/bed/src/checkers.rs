@@ -97,15 +97,15 @@ where
     W: Workload,
     M: linearize::Model<Op = OpOf<W>, Ret = RetOf<W>> + Send + Sync + 'static,
 {
-    Linearizable { model, limits: linearize::Limits::default() }
+    LinearizableChecker { model, limits: linearize::Limits::default() }
 }
 
-struct Linearizable<M> {
+struct LinearizableChecker<M> {
     model: M,
     limits: linearize::Limits,
 }
 
-impl<W, M> Checker<W> for Linearizable<M>
+impl<W, M> Checker<W> for LinearizableChecker<M>
 where
     W: Workload,
     M: linearize::Model<Op = OpOf<W>, Ret = RetOf<W>> + Send + Sync + 'static,
@@ -150,7 +150,7 @@ where
     }
 }
 
-impl<M: linearize::Model> Linearizable<M> {
+impl<M: linearize::Model> LinearizableChecker<M> {
     /// Why there is no order, with the numbers and times by which the history names calls.
     fn text(&self, violation: &linearize::Violation, asked: &[Call<'_, M::Op, M::Ret>]) -> String {
         let on = if violation.object.is_empty() { String::new() } else { format!(" on {}", violation.object) };

@@ -15,7 +15,7 @@ use crate::{
     bed::Bed,
     explore::Exploration,
     history::Log,
-    player::Place,
+    player::RunPlace,
     run::{Counts, Run},
     scenario::{ScenarioOf, bed_of},
     system::Workload,
@@ -105,11 +105,11 @@ pub enum Code {
 #[command(about = "Plays runs of a distributed system in a simulated world, with faults, and checks them")]
 struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    command: BedCommand,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum BedCommand {
     /// Tell the beds, their guarantees and their kinds of faults
     List,
     /// Play seeds and check them
@@ -235,9 +235,9 @@ pub fn main(beds: &[(&str, &dyn AnyBed)]) -> ExitCode {
     ExitCode::from(code as u8)
 }
 
-fn dispatch(command: Command, beds: &[(&str, &dyn AnyBed)]) -> Result<Code, String> {
+fn dispatch(command: BedCommand, beds: &[(&str, &dyn AnyBed)]) -> Result<Code, String> {
     match command {
-        Command::List => {
+        BedCommand::List => {
             for (name, bed) in beds {
                 let lists =
                     [("guarantees", bed.guarantees()), ("faults", bed.faults()), ("coverage points", bed.points())];
@@ -247,7 +247,7 @@ fn dispatch(command: Command, beds: &[(&str, &dyn AnyBed)]) -> Result<Code, Stri
             }
             Ok(Code::Passed)
         }
-        Command::Run(arguments) => {
+        BedCommand::Run(arguments) => {
             let chosen: Vec<_> = match &arguments.bed {
                 Some(_) => vec![one(beds, arguments.bed.as_deref())?],
                 None => beds.to_vec(),
@@ -259,17 +259,17 @@ fn dispatch(command: Command, beds: &[(&str, &dyn AnyBed)]) -> Result<Code, Stri
             }
             Ok(worst)
         }
-        Command::Replay { bed, replayed } => {
+        BedCommand::Replay { bed, replayed } => {
             let (name, bed) = of(beds, bed.bed.as_deref(), &replayed.seed_or_file)?;
             bed.replay(name, &replayed)
         }
-        Command::Shrink { seed_or_file, bed, out } => {
+        BedCommand::Shrink { seed_or_file, bed, out } => {
             let (name, bed) = of(beds, bed.bed.as_deref(), &seed_or_file)?;
             bed.shrink(name, &seed_or_file, &out)
         }
-        Command::Check { file, bed } => one(beds, bed.bed.as_deref())?.1.check(&file),
-        Command::Determinism { bed, seed, seeds } => one(beds, bed.bed.as_deref())?.1.determinism(seed, seeds),
-        Command::Work { bed, narrowing } => one(beds, bed.bed.as_deref())?.1.work(&narrowing),
+        BedCommand::Check { file, bed } => one(beds, bed.bed.as_deref())?.1.check(&file),
+        BedCommand::Determinism { bed, seed, seeds } => one(beds, bed.bed.as_deref())?.1.determinism(seed, seeds),
+        BedCommand::Work { bed, narrowing } => one(beds, bed.bed.as_deref())?.1.work(&narrowing),
     }
 }
 
@@ -302,7 +302,7 @@ fn program() -> String {
 }
 
 /// Worker processes of this program, for a part of a bed.
-fn place(name: &str, narrowing: &Narrowing, stuck_after: u64) -> Place {
+fn place(name: &str, narrowing: &Narrowing, stuck_after: u64) -> RunPlace {
     let mut arguments = ["work", "--bed", name].map(ToOwned::to_owned).to_vec();
     for (option, names) in [("--guarantees", &narrowing.guarantees), ("--faults", &narrowing.faults)] {
         if !names.is_empty() {
@@ -310,7 +310,7 @@ fn place(name: &str, narrowing: &Narrowing, stuck_after: u64) -> Place {
         }
     }
     let stuck_after = Duration::from_secs(stuck_after);
-    Place::Workers(Program { arguments, variables: Vec::new(), stuck_after, is_silent: true })
+    RunPlace::Workers(Program { arguments, variables: Vec::new(), stuck_after, is_silent: true })
 }
 
 /// Prints to standard output. A reader that has seen enough (`| head`) is no error.
@@ -337,7 +337,7 @@ impl<W: Workload> Bed<W> {
     fn save_shrunk(
         &self,
         name: &str,
-        place: &Place,
+        place: &RunPlace,
         scenario: &ScenarioOf<W>,
         (label, out): (&str, &Path),
     ) -> Result<bool, String> {

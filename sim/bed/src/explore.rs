@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::{
     bed::Bed,
     checkers::{Judged, Verdict},
-    player::Place,
+    player::RunPlace,
     run::Run,
     system::Workload,
 };
@@ -195,12 +195,12 @@ impl<W: Workload> Bed<W> {
         seeds: u64,
         told: impl Fn(Seed, &Run<W>) -> ControlFlow<()> + Sync,
     ) -> Exploration {
-        self.explore_at(&Place::Here, first, seeds, told)
+        self.explore_at(&RunPlace::Here, first, seeds, told)
     }
 
     pub(crate) fn explore_at(
         &self,
-        place: &Place,
+        place: &RunPlace,
         first: Seed,
         seeds: u64,
         told: impl Fn(Seed, &Run<W>) -> ControlFlow<()> + Sync,

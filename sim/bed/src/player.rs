@@ -12,12 +12,12 @@ use crate::{
     run::{Counts, Run},
     scenario::ScenarioOf,
     system::{OpOf, RetOf, Workload},
-    worker::{self, End, Program, Worker},
+    worker::{self, ProcessEnd, Program, Worker},
 };
 
 /// Where the runs of a bed are played.
 #[derive(Clone)]
-pub(crate) enum Place {
+pub(crate) enum RunPlace {
     /// In this process.
     Here,
     /// In worker processes of this program. Only runs that are asked for with their history bring one.
@@ -31,11 +31,11 @@ pub(crate) struct Player<'b, W: Workload> {
     was_stuck: bool,
 }
 
-type WorkerOf<W> = Worker<Request<ScenarioOf<W>>, Reply<OpOf<W>, RetOf<W>>>;
+type WorkerOf<W> = Worker<PlayRequest<ScenarioOf<W>>, PlayReply<OpOf<W>, RetOf<W>>>;
 
 /// A run that a worker process is asked for.
 #[derive(Serialize, Deserialize)]
-struct Request<S> {
+struct PlayRequest<S> {
     scenario: SeedOr<S>,
     with_history: bool,
 }
@@ -48,14 +48,14 @@ enum SeedOr<S> {
 
 /// A run, as a worker process tells it.
 #[derive(Serialize, Deserialize)]
-struct Reply<Op, Ret> {
+struct PlayReply<Op, Ret> {
     verdicts: Vec<(String, Judged)>,
     trace: u64,
     counts: Counts,
     events: Vec<Event<Op, Ret>>,
 }
 
-impl Place {
+impl RunPlace {
     pub(crate) fn player<'b, W: Workload>(&self, bed: &'b Bed<W>) -> Player<'b, W> {
         let worker = match self {
             Self::Here => None,
@@ -91,10 +91,10 @@ impl<W: Workload> Player<'_, W> {
 
     fn play(&mut self, scenario: SeedOr<ScenarioOf<W>>, with_history: bool) -> Run<W> {
         let Some(worker) = &mut self.worker else { return self.bed.play_either(scenario) };
-        let reply = worker.run(Request { scenario, with_history });
-        self.was_stuck = matches!(reply, Ok(Err(End::Stuck(_))));
+        let reply = worker.run(PlayRequest { scenario, with_history });
+        self.was_stuck = matches!(reply, Ok(Err(ProcessEnd::Stuck(_))));
         match reply {
-            Ok(Ok(Reply { verdicts, trace, counts, events })) => {
+            Ok(Ok(PlayReply { verdicts, trace, counts, events })) => {
                 Run { history: Log { events }, verdicts, trace, counts }
             }
             Ok(Err(end)) => without_history(Judged::violated("", end.to_string())),
@@ -118,9 +118,9 @@ impl<W: Workload> Bed<W> {
     /// # Errors
     /// The standard streams cannot be used.
     pub(crate) fn serve(&self) -> io::Result<()> {
-        worker::serve(|Request { scenario, with_history }| {
+        worker::serve(|PlayRequest { scenario, with_history }| {
             let Run { history, verdicts, trace, counts } = self.play_either(scenario);
-            Reply { verdicts, trace, counts, events: if with_history { history.events } else { Vec::new() } }
+            PlayReply { verdicts, trace, counts, events: if with_history { history.events } else { Vec::new() } }
         })
     }
 

@@ -231,15 +231,15 @@ impl<Op, Ret> Pen<Op, Ret> {
 }
 
 /// An instance that is open.
-type Slot<W> = Arc<Mutex<Option<Arc<<W as Workload>::System>>>>;
+type OpenSystem<W> = Arc<Mutex<Option<Arc<<W as Workload>::System>>>>;
 
 /// The processes of a run.
-struct Instances<W: Workload> {
+struct RunInstances<W: Workload> {
     world: World,
     bed: Bed<W>,
     scenario: ScenarioOf<W>,
     pen: Pen<OpOf<W>, RetOf<W>>,
-    slots: Vec<Slot<W>>,
+    slots: Vec<OpenSystem<W>>,
     /// Calls that are under way, by instance.
     running: Vec<Arc<Mutex<u32>>>,
     made: RefCell<u32>,
@@ -252,8 +252,8 @@ async fn play<W: Workload>(bed: Bed<W>, scenario: ScenarioOf<W>, pen: Pen<OpOf<W
     let world = World::new(Seed(scenario.seed));
     let redis = bed.has_redis.then(RedisHost::default);
     let count = scenario.plan.instances;
-    let instances = Instances {
-        slots: (0..count).map(|_| Slot::<W>::default()).collect(),
+    let instances = RunInstances {
+        slots: (0..count).map(|_| OpenSystem::<W>::default()).collect(),
         running: (0..count).map(|_| Arc::default()).collect(),
         made: RefCell::new(0),
         ambushes: RefCell::default(),
@@ -305,13 +305,13 @@ async fn play<W: Workload>(bed: Bed<W>, scenario: ScenarioOf<W>, pen: Pen<OpOf<W
 
 /// Something that is due: a call of the plan, or an edge of a fault. Of what is due at one time, ends come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Due {
+enum DueStep {
     End(usize),
     Begin(usize),
     Call(usize),
 }
 
-impl<W: Workload> Instances<W> {
+impl<W: Workload> RunInstances<W> {
     fn note(&self, what: What<OpOf<W>, RetOf<W>>) {
         self.pen.note(&self.world, what);
     }
@@ -319,14 +319,15 @@ impl<W: Workload> Instances<W> {
     /// Makes the calls of the plan, and plays its faults.
     async fn play_both(&self, stage: &Stage<'_>) {
         let (calls, faults) = (&self.scenario.plan.calls, &self.scenario.faults);
-        let mut due: Vec<_> = calls.iter().enumerate().map(|(index, call)| (call.at_us, Due::Call(index))).collect();
+        let mut due: Vec<_> =
+            calls.iter().enumerate().map(|(index, call)| (call.at_us, DueStep::Call(index))).collect();
         for (index, fault) in faults.iter().enumerate() {
-            due.push((fault.start_us, Due::Begin(index)));
-            due.push((fault.end_us, Due::End(index)));
+            due.push((fault.start_us, DueStep::Begin(index)));
+            due.push((fault.end_us, DueStep::End(index)));
         }
         // A fault of a moment has to begin before it ends.
         due.sort_by_key(|(at_us, due)| match due {
-            Due::End(index) if faults[*index].start_us == *at_us => (*at_us, Due::Call(usize::MAX)),
+            DueStep::End(index) if faults[*index].start_us == *at_us => (*at_us, DueStep::Call(usize::MAX)),
             due => (*at_us, *due),
         });
         let base_us = self.world.now_us();
@@ -337,9 +338,9 @@ impl<W: Workload> Instances<W> {
                 self.world.sleep_us(left_us).await;
             }
             match due {
-                Due::Call(index) => self.call(&calls[index]),
-                Due::Begin(index) => before[index] = self.begin(index, stage),
-                Due::End(index) => self.end(index, before[index], stage),
+                DueStep::Call(index) => self.call(&calls[index]),
+                DueStep::Begin(index) => before[index] = self.begin(index, stage),
+                DueStep::End(index) => self.end(index, before[index], stage),
             }
         }
     }
@@ -494,7 +495,7 @@ impl<W: Workload> Instances<W> {
     }
 }
 
-impl<W: Workload> Processes for Instances<W> {
+impl<W: Workload> Processes for RunInstances<W> {
     fn stop(&self, host: Host, how: Stop) {
         self.ending(host, how)();
     }
@@ -529,7 +530,7 @@ async fn open<W: Workload>(
     workload: &W,
     env: SimEnv,
     at: &Instance<W::Tuning>,
-    slot: &Slot<W>,
+    slot: &OpenSystem<W>,
     note: impl Fn(What<OpOf<W>, RetOf<W>>),
 ) {
     let instance = at.number;

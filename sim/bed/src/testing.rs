@@ -27,7 +27,7 @@ use seedbed_world::seed::Seed;
 
 use crate::{
     bed::Bed,
-    player::Place,
+    player::RunPlace,
     run::Run,
     scenario::{Scenario, ScenarioOf},
     system::{Data, Workload},
@@ -104,14 +104,14 @@ fn work<W: Workload>(bed: &Bed<W>) -> ! {
 }
 
 /// In worker processes: the same test program, which runs this test alone.
-fn place(name: &str) -> Place {
+fn place(name: &str) -> RunPlace {
     if env::var_os("SEEDBED_IN_PROCESS").is_some_and(|value| value == "1") {
-        return Place::Here;
+        return RunPlace::Here;
     }
     // Without the name of the crate, as the test harness has it.
     let test = name.split_once("::").map_or(name, |(_, test)| test);
     let options = ["--exact", "--include-ignored", "--nocapture", "--test-threads=1"];
-    Place::Workers(Program {
+    RunPlace::Workers(Program {
         arguments: [test].into_iter().chain(options).map(ToOwned::to_owned).collect(),
         variables: vec![(WORKER.to_owned(), name.to_owned())],
         stuck_after: Duration::from_secs(number("SEEDBED_STUCK_AFTER").unwrap_or(STUCK_SECONDS)),
@@ -124,7 +124,7 @@ fn passes<W: Workload>(run: &Run<W>) -> bool {
 }
 
 /// Shrinks the run of a seed, writes its replay file, and says what happened.
-fn shrunk<W: Workload>(name: &str, bed: &Bed<W>, place: &Place, seed: Seed, runs: u64) -> String {
+fn shrunk<W: Workload>(name: &str, bed: &Bed<W>, place: &RunPlace, seed: Seed, runs: u64) -> String {
     let whole = bed.scenario(seed);
     let small = bed.shrink_at(place, &whole, SHRINK_RUNS_MAX);
     let scenario = small.map_or_else(|| whole.clone(), |small| small.scenario);

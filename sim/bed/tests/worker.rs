@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use seedbed::worker::{End, Program, Worker, serve};
+use seedbed::worker::{ProcessEnd, Program, Worker, serve};
 
 /// How a request ends the process that takes it.
 const ENDS: [&str; 5] = ["exit", "abort", "overflow", "memory", "spin"];
@@ -53,7 +53,7 @@ fn a_request_that_ends_its_process_is_told_and_the_next_one_is_answered() {
         ended.push(worker.receive().expect("a process starts").expect_err(request));
         assert_eq!(worker.receive().expect("a process starts").as_deref(), Ok("NEXT"), "after {request}");
     }
-    assert_eq!(ended[0], End::Exited(3));
-    assert!(ended[1..4].iter().all(|end| matches!(end, End::Signalled(_))), "{ended:?}");
-    assert_eq!(ended[4], End::Stuck(Duration::from_secs(2)));
+    assert_eq!(ended[0], ProcessEnd::Exited(3));
+    assert!(ended[1..4].iter().all(|end| matches!(end, ProcessEnd::Signalled(_))), "{ended:?}");
+    assert_eq!(ended[4], ProcessEnd::Stuck(Duration::from_secs(2)));
 }

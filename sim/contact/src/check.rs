@@ -10,12 +10,12 @@ use std::{
 use clap::Args;
 use seedbed_contact::{
     checker::judge,
-    history::{FileError, History, file},
+    history::{History, HistoryFileError, file},
     outcomes::worst,
     report::{ExitCode, timeline, word},
 };
 
-use seedbed_linearize::foreign::{self, Broken, Foreign, Linearizable, ModelName, Reading, named};
+use seedbed_linearize::foreign::{self, BrokenKey, Foreign, Linearizable, ModelName, Reading, named};
 
 use crate::BadInput;
 
@@ -27,7 +27,7 @@ pub(crate) struct Check {
     file: PathBuf,
     /// Whose history it is: contact-cache, or in the form of foreign ones register, cas-register or key-value
     #[arg(long, value_name = "NAME", default_value = "contact-cache")]
-    model: Judge,
+    model: HistoryKind,
     /// The values are [key, value], as jepsen.independent writes them
     #[arg(long)]
     independent: bool,
@@ -35,7 +35,7 @@ pub(crate) struct Check {
 
 /// What is judged.
 #[derive(Clone, Copy)]
-enum Judge {
+enum HistoryKind {
     /// Every guarantee, over a native history.
     ContactCache,
     /// Linearizability, over a foreign one.
@@ -47,7 +47,7 @@ enum Judge {
 #[error("unknown model {0:?}: there are contact-cache, register, cas-register and key-value")]
 struct UnknownJudge(String);
 
-impl FromStr for Judge {
+impl FromStr for HistoryKind {
     type Err = UnknownJudge;
 
     fn from_str(name: &str) -> Result<Self, UnknownJudge> {
@@ -65,13 +65,13 @@ const ORDER_SHOWN: usize = 10;
 pub(crate) fn check(arguments: &Check) -> Result<(String, ExitCode), BadInput> {
     let name = arguments.file.display().to_string();
     let is_independent = arguments.independent;
-    if is_independent && matches!(arguments.model, Judge::ContactCache) {
+    if is_independent && matches!(arguments.model, HistoryKind::ContactCache) {
         return Err(BadInput("--independent is of foreign histories: name their --model".to_owned()));
     }
     let input = open(&arguments.file)?;
     Ok(match arguments.model {
-        Judge::ContactCache => native(&file::read(&name, input)?),
-        Judge::Model(model) => {
+        HistoryKind::ContactCache => native(&file::read(&name, input)?),
+        HistoryKind::Model(model) => {
             let reading = Reading { model, is_independent };
             of_model(&foreign::read(&name, input, reading)?, model)
         }
@@ -80,19 +80,19 @@ pub(crate) fn check(arguments: &Check) -> Result<(String, ExitCode), BadInput> {
 
 /// Writes the history of a run to a file.
 #[expect(clippy::disallowed_methods, reason = "outside of any run")]
-pub(crate) fn write(history: &History, path: &Path) -> Result<(), FileError> {
+pub(crate) fn write(history: &History, path: &Path) -> Result<(), HistoryFileError> {
     let to = std::fs::File::create(path).map(io::BufWriter::new);
     let written = to.and_then(|mut to| file::write(history, &mut to));
-    written.map_err(|cause| FileError::Io { verb: "write", file: path.display().to_string(), cause })
+    written.map_err(|cause| HistoryFileError::Io { verb: "write", file: path.display().to_string(), cause })
 }
 
 #[expect(clippy::disallowed_methods, reason = "outside of any run")]
-fn open(path: &Path) -> Result<Box<dyn BufRead>, FileError> {
+fn open(path: &Path) -> Result<Box<dyn BufRead>, HistoryFileError> {
     if path == Path::new("-") {
         return Ok(Box::new(io::stdin().lock()));
     }
     let file = std::fs::File::open(path);
-    let file = file.map_err(|cause| FileError::Io { verb: "open", file: path.display().to_string(), cause })?;
+    let file = file.map_err(|cause| HistoryFileError::Io { verb: "open", file: path.display().to_string(), cause })?;
     Ok(Box::new(BufReader::new(file)))
 }
 
@@ -123,7 +123,7 @@ fn of_model(history: &Foreign, model: ModelName) -> (String, ExitCode) {
     }
 }
 
-fn evidence(broken: &Broken) -> String {
+fn evidence(broken: &BrokenKey) -> String {
     let mut text = format!("No order explains the operations on {}.\n\n", named(&broken.key));
     let how = if broken.is_smallest {
         "These alone have none, and without one of those that only look they would"

@@ -12,17 +12,17 @@ use std::{
 };
 
 use crate::{
-    outcomes::{Common, Task},
+    outcomes::{Common, SeedTask},
     seed::Seed,
     workload::Workload,
 };
 
 /// Hashes of event streams, or the message of the panic, by run.
-pub type Hashes = BTreeMap<Task, String>;
+pub type Hashes = BTreeMap<SeedTask, String>;
 
 /// Which seeds are compared.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct ComparedSeeds {
     /// Of each of these.
     pub workloads: Vec<Workload>,
     /// From this seed on.
@@ -48,7 +48,7 @@ pub struct Comparison {
 #[derive(Clone, Debug)]
 pub struct Difference {
     /// Which.
-    pub task: Task,
+    pub task: SeedTask,
     /// How it was run the first time, and what came out.
     pub first: (String, String),
     /// And the other time.
@@ -57,7 +57,7 @@ pub struct Difference {
 
 /// Compares: one process with one job, one with two jobs that says all it does in its log, and single runs. `seedbed`
 /// is the program that they run.
-pub fn compare(seedbed: &Path, plan: &Plan) -> io::Result<Comparison> {
+pub fn compare(seedbed: &Path, plan: &ComparedSeeds) -> io::Result<Comparison> {
     let mut comparison = Comparison::default();
     for workload in &plan.workloads {
         let batch = |jobs: &str, log: &str| child(seedbed, plan.common, (*workload, plan.base), plan.seeds, jobs, log);
@@ -94,7 +94,7 @@ impl Comparison {
 fn child(
     seedbed: &Path,
     common: Common,
-    (workload, base): Task,
+    (workload, base): SeedTask,
     seeds: u64,
     jobs: &str,
     log: &str,

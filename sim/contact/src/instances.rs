@@ -18,7 +18,7 @@ use crate::{
     history::{Call, Holding, RecordName, Resource, Stop, StoreReport, StoredEntry, StoredKey, What},
     recorder::Recorder,
     scenario::Scenario,
-    subject::{Known, Limits, Pending, Settings, Status, Subject, SubjectKind},
+    subject::{DecodedRecords, Pending, Settings, Status, Subject, SubjectKind, SubjectLimits},
     workload::PlannedCall,
     world::held::Count,
 };
@@ -26,31 +26,31 @@ use crate::{
 /// All instances of a run. Clones are the same.
 #[derive(Clone)]
 pub struct Instances {
-    shared: Arc<Shared>,
+    shared: Arc<SharedInstances>,
 }
 
-struct Shared {
+struct SharedInstances {
     recorder: Recorder,
     subject: SubjectKind,
     workers: u32,
     settings: Vec<Settings>,
     queues: Vec<Vec<PlannedCall>>,
-    state: Mutex<State>,
+    state: Mutex<InstancesState>,
     gate: Notify,
     /// Wakes the tasks that wait until all instances have opened, or all calls are done.
     changed: Notify,
-    known: Mutex<Known>,
+    known: Mutex<DecodedRecords>,
 }
 
 #[derive(Default)]
-struct State {
+struct InstancesState {
     /// When the phase of faults began; no worker starts before.
     start_us: Option<u64>,
-    instances: Vec<Instance>,
+    instances: Vec<InstanceState>,
 }
 
 #[derive(Clone, Default)]
-struct Instance {
+struct InstanceState {
     subject: Option<Arc<dyn Subject>>,
     /// Position in its queue of the first call that was never taken.
     next: usize,
@@ -75,7 +75,7 @@ struct Instance {
     reported: Option<StoreReport>,
 }
 
-impl Instance {
+impl InstanceState {
     /// The position of the next call for a worker of this life.
     fn take(&mut self, life: u64, count: usize) -> Option<usize> {
         if self.life != life {
@@ -138,14 +138,14 @@ impl Instances {
         for planned in &scenario.operations {
             queues[planned.instance as usize].push(planned.clone());
         }
-        let instances = vec![Instance::default(); scenario.prefixes.len()];
-        let shared = Shared {
+        let instances = vec![InstanceState::default(); scenario.prefixes.len()];
+        let shared = SharedInstances {
             recorder: recorder.clone(),
             subject: scenario.subject,
             workers: scenario.workers,
             settings,
             queues,
-            state: Mutex::new(State { start_us: None, instances }),
+            state: Mutex::new(InstancesState { start_us: None, instances }),
             gate: Notify::new(),
             changed: Notify::new(),
             known: Mutex::default(),
@@ -188,7 +188,7 @@ impl Instances {
         self.shared.subject.stored_entries(file, self.settings(instance), now_ms, &mut self.known())
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, DecodedRecords> {
         self.shared.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -389,7 +389,7 @@ impl Instances {
     }
 
     /// What an instance promises never to pass.
-    pub fn limits(&self) -> Limits {
+    pub fn limits(&self) -> SubjectLimits {
         self.shared.subject.limits()
     }
 
@@ -443,7 +443,7 @@ impl Instances {
         .await;
     }
 
-    async fn wait_until(&self, over: impl Fn(&State) -> bool) {
+    async fn wait_until(&self, over: impl Fn(&InstancesState) -> bool) {
         loop {
             let mut changed = pin!(self.shared.changed.notified());
             changed.as_mut().enable();
@@ -507,11 +507,11 @@ impl Instances {
         }
     }
 
-    fn with<T>(&self, instance: u32, work: impl FnOnce(&mut Instance) -> T) -> T {
+    fn with<T>(&self, instance: u32, work: impl FnOnce(&mut InstanceState) -> T) -> T {
         work(&mut self.lock().instances[instance as usize])
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, InstancesState> {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -529,7 +529,7 @@ async fn at_most<T>(mut call: Pending<'_, T>, polls: u64) -> Option<T> {
     .await
 }
 
-fn status(instance: &Instance) -> Option<Status> {
+fn status(instance: &InstanceState) -> Option<Status> {
     instance.subject.as_ref().map(|subject| subject.status())
 }
 
@@ -574,7 +574,7 @@ mod tests {
     #[test]
     fn a_call_that_had_begun_is_not_made_again() {
         let mut instance =
-            Instance { in_hand: BTreeMap::from([(0, true), (1, false)]), next: 2, ..Instance::default() };
+            InstanceState { in_hand: BTreeMap::from([(0, true), (1, false)]), next: 2, ..InstanceState::default() };
         instance.put_back_in_hand();
         assert_eq!([0; 3].map(|life| instance.take(life, 3)), [Some(1), Some(2), None]);
         assert_eq!(instance.take(1, 9), None, "a worker of another life");

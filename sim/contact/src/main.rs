@@ -33,14 +33,14 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use seedbed_contact::{
     bench::{self, instructions},
     determinism,
-    explore::{Judged, Summary, Tasks, explore, floors::Floors, summary},
+    explore::{JudgedRun, Summary, Tasks, explore, floors::Floors, summary},
     marks, mutants,
     outcomes::{Common, replay_command},
     report::ExitCode,
     seed::Seed,
     selection::{Guarantees, Kinds, Selection},
     subject::{SUBJECTS, SubjectKind},
-    worker::{self, Options, PlantedRun},
+    worker::{self, PlantedRun, WorkerOptions},
     workload::{ALL, VALIDATIONS, Workload},
 };
 
@@ -57,7 +57,7 @@ const SEEDS_DEFAULT: u64 = 200;
 #[command(name = "seedbed", version, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<SeedbedCommand>,
 }
 
 /// How long a run may take: a thousand times as long as most take.
@@ -67,7 +67,7 @@ const EXIT_CODES: &str = "Exit codes: 0 every guarantee held, 1 a violation, 2 b
                           4 not deterministic, 5 a run ended its process or took too long";
 
 #[derive(Subcommand)]
-enum Command {
+enum SeedbedCommand {
     /// Explore seeds of all workloads, or of one, and report (what happens without a command)
     Run(Explore),
     /// Show one run again, event by event, with its verdicts
@@ -83,7 +83,7 @@ enum Command {
     /// Measure what the bed costs: an operation, judging, an idle instance
     Bench(Bench),
     /// Plant the bugs of `mutants/` in the client, one after the other, and see that the checkers catch them
-    Mutants(mutants::Arguments),
+    Mutants(mutants::MutantArguments),
     /// List workloads, guarantees and kinds of faults
     List,
     /// Print the hashes of runs: what `determinism` compares
@@ -169,8 +169,12 @@ pub(crate) struct WorkerArguments {
 }
 
 impl WorkerArguments {
-    pub(crate) fn options(&self) -> Options {
-        Options { stuck_after: Duration::from_secs(self.stuck_after), planted: self.planted.clone(), silent: false }
+    pub(crate) fn options(&self) -> WorkerOptions {
+        WorkerOptions {
+            stuck_after: Duration::from_secs(self.stuck_after),
+            planted: self.planted.clone(),
+            silent: false,
+        }
     }
 }
 
@@ -232,21 +236,21 @@ fn main() -> ProcessExit {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).without_time().init();
     let code = match cli.command {
         None => Explore::parse_from_nothing().and_then(|explore| run(&explore)),
-        Some(Command::Run(explore)) => run(&explore),
-        Some(Command::Work) => worker::serve().map(|()| ExitCode::Held).map_err(BadInput::from),
-        Some(Command::Replay(replay_arguments)) => replay::replay(&replay_arguments),
-        Some(Command::Shrink(arguments)) => replay::shrink_run(&arguments),
-        Some(Command::Check(arguments)) => check::check(&arguments).map(|(text, code)| {
+        Some(SeedbedCommand::Run(explore)) => run(&explore),
+        Some(SeedbedCommand::Work) => worker::serve().map(|()| ExitCode::Held).map_err(BadInput::from),
+        Some(SeedbedCommand::Replay(replay_arguments)) => replay::replay(&replay_arguments),
+        Some(SeedbedCommand::Shrink(arguments)) => replay::shrink_run(&arguments),
+        Some(SeedbedCommand::Check(arguments)) => check::check(&arguments).map(|(text, code)| {
             say!("{text}");
             code
         }),
-        Some(Command::Determinism(arguments)) => compare(&arguments),
-        Some(Command::RedisServer(arguments)) => serve(&arguments),
-        Some(Command::Bench(arguments)) => measure(&arguments),
-        Some(Command::List) => Ok(list()),
-        Some(Command::Hashes(explore)) => hashes(&explore),
-        Some(Command::Mutants(arguments)) => plant(&arguments),
-        Some(Command::Catches(arguments)) => catches(&arguments),
+        Some(SeedbedCommand::Determinism(arguments)) => compare(&arguments),
+        Some(SeedbedCommand::RedisServer(arguments)) => serve(&arguments),
+        Some(SeedbedCommand::Bench(arguments)) => measure(&arguments),
+        Some(SeedbedCommand::List) => Ok(list()),
+        Some(SeedbedCommand::Hashes(explore)) => hashes(&explore),
+        Some(SeedbedCommand::Mutants(arguments)) => plant(&arguments),
+        Some(SeedbedCommand::Catches(arguments)) => catches(&arguments),
     };
     match code {
         Ok(code) => code.into(),
@@ -295,7 +299,7 @@ fn run(explore_arguments: &Explore) -> Result<ExitCode, BadInput> {
     let progress = progress(tasks.count(), "runs");
     let mut summaries = BTreeMap::<Workload, Summary>::new();
     let (common, options) = (explore_arguments.common.into(), explore_arguments.workers.options());
-    explore(&tasks, common, explore_arguments.jobs(), &options, |judged: Judged| {
+    explore(&tasks, common, explore_arguments.jobs(), &options, |judged: JudgedRun| {
         let summary = summaries.entry(judged.task.0).or_default();
         summary.add(&judged);
         progress.inc(1);
@@ -376,7 +380,7 @@ fn hashes(arguments: &Explore) -> Result<ExitCode, BadInput> {
 }
 
 fn compare(arguments: &Determinism) -> Result<ExitCode, BadInput> {
-    let plan = determinism::Plan {
+    let plan = determinism::ComparedSeeds {
         workloads: arguments.explore.workloads(),
         base: arguments.explore.seed,
         seeds: arguments.explore.seeds,
@@ -399,7 +403,7 @@ fn compare(arguments: &Determinism) -> Result<ExitCode, BadInput> {
     Ok(if count == 0 { ExitCode::Held } else { ExitCode::NotDeterministic })
 }
 
-fn plant(arguments: &mutants::Arguments) -> Result<ExitCode, BadInput> {
+fn plant(arguments: &mutants::MutantArguments) -> Result<ExitCode, BadInput> {
     if let Some(list) = &arguments.listed {
         let outcomes = mutants::listed::survey(arguments, list, |how_far| tell!("{how_far}"))?;
         say!("{}", mutants::listed::text(&outcomes).trim_end());

@@ -131,7 +131,7 @@ pub fn is_counted(name: &str) -> bool {
 pub type Reached = BTreeMap<Cow<'static, str>, u64>;
 
 /// How often a run reached each mark, those never reached left out.
-pub fn reached(metrics: &Metrics, history: &History) -> Reached {
+pub fn reached(metrics: &MarkRecorder, history: &History) -> Reached {
     let told = metrics.told();
     let count = |mark: &Mark| match mark.by {
         By::Metric(name) => told.get(name).map_or(0, |values| values.iter().sum()),
@@ -162,20 +162,20 @@ pub fn missed(reached: &Reached) -> Vec<&'static str> {
 
 /// Takes what the caches of one run tell a monitoring system.
 #[derive(Default)]
-pub struct Metrics {
-    cells: Mutex<Vec<(String, Arc<Told>)>>,
+pub struct MarkRecorder {
+    cells: Mutex<Vec<(String, Arc<ToldMetric>)>>,
     moments: Option<Moments>,
 }
 
 /// What one cache told of one metric: a count, or the largest value of a gauge.
 #[derive(Default)]
-struct Told {
+struct ToldMetric {
     value: AtomicU64,
     /// The mark that rests on it, and who is told of it.
     brings: Option<(&'static str, Moments, Host)>,
 }
 
-impl Told {
+impl ToldMetric {
     /// The cache has counted something.
     fn brings_moment(&self) {
         if let Some((mark, moments, host)) = &self.brings {
@@ -184,7 +184,7 @@ impl Told {
     }
 }
 
-impl Metrics {
+impl MarkRecorder {
     /// One that tells of what is counted, as it is counted.
     pub fn watched(moments: &Moments) -> Self {
         Self { moments: Some(moments.clone()), ..Self::default() }
@@ -199,14 +199,14 @@ impl Metrics {
         told
     }
 
-    fn register(&self, key: &Key) -> Arc<Told> {
+    fn register(&self, key: &Key) -> Arc<ToldMetric> {
         let wanted = |mark: &&Mark| matches!(mark.by, By::Metric(name) | By::Again(name) if name == key.name());
         let mark = ALL.iter().find(wanted);
         let brings = mark.filter(|mark| matches!(mark.by, By::Metric(_))).and_then(|mark| {
             let moments = self.moments.as_ref()?;
             Some((mark.name, moments.clone(), moments.running()?))
         });
-        let cell = Arc::new(Told { brings, ..Told::default() });
+        let cell = Arc::new(ToldMetric { brings, ..ToldMetric::default() });
         if mark.is_some() {
             let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
             cells.push((key.name().to_owned(), cell.clone()));
@@ -215,7 +215,7 @@ impl Metrics {
     }
 }
 
-impl metrics::Recorder for Metrics {
+impl metrics::Recorder for MarkRecorder {
     fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
     fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
@@ -235,7 +235,7 @@ impl metrics::Recorder for Metrics {
     }
 }
 
-impl CounterFn for Told {
+impl CounterFn for ToldMetric {
     fn increment(&self, by: u64) {
         self.value.fetch_add(by, Ordering::Relaxed);
         self.brings_moment();
@@ -246,7 +246,7 @@ impl CounterFn for Told {
     }
 }
 
-impl GaugeFn for Told {
+impl GaugeFn for ToldMetric {
     fn increment(&self, _: f64) {}
 
     fn decrement(&self, _: f64) {}
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn what_caches_tell_is_counted_and_what_nobody_told_is_missed() {
-        let metrics = Metrics::default();
+        let metrics = MarkRecorder::default();
         metrics::with_local_recorder(&metrics, || {
             for connections in [1, 3] {
                 metrics::counter!("contact_cache_connections_total").absolute(connections);

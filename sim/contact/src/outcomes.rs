@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// One seed of one workload.
-pub type Task = (Workload, Seed);
+pub type SeedTask = (Workload, Seed);
 
 /// What all runs of an exploration have in common.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ pub struct Common {
 
 impl Common {
     /// The scenario of a task.
-    pub fn scenario(self, (workload, seed): Task) -> Scenario {
+    pub fn scenario(self, (workload, seed): SeedTask) -> Scenario {
         let mut scenario = Scenario::generate_within(workload, seed, self.beyond_budget);
         scenario.subject = self.subject;
         self.selection.keep_faults(&mut scenario.faults);
@@ -57,7 +57,7 @@ impl Common {
 /// The outcomes of one run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Outcomes {
-    /// [`runner::Run::hash`].
+    /// [`runner::FinishedRun::hash`].
     pub hash: u64,
     /// Verdicts by guarantee.
     pub judgements: Vec<Judgement>,
@@ -90,7 +90,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    fn of(run: &runner::Run) -> Self {
+    fn of(run: &runner::FinishedRun) -> Self {
         let mut counts = Self { simulated_us: run.simulated_us, marks: run.marks.clone(), ..Self::default() };
         let (mut invoked, mut completed) = (0, 0);
         let mut kinds = BTreeMap::new();
@@ -192,7 +192,7 @@ pub fn judge_scenario(scenario: &Scenario) -> (Result<Outcomes, Panicked>, Optio
 }
 
 impl Outcomes {
-    fn of(run: &runner::Run) -> Self {
+    fn of(run: &runner::FinishedRun) -> Self {
         let (mut judgements, counts) = (judge(&run.history), Counts::of(run));
         if counts.returned() == 0 {
             // A checker that has seen no operation has found no violation either.
@@ -206,7 +206,7 @@ impl Outcomes {
 }
 
 /// The command that shows a run again, complete.
-pub fn replay_command((workload, seed): Task, common: Common) -> String {
+pub fn replay_command((workload, seed): SeedTask, common: Common) -> String {
     let quoted = |argument: String| if argument.starts_with("--") { argument } else { quoted(&argument) };
     let arguments: String = common.arguments().into_iter().map(|argument| format!(" {}", quoted(argument))).collect();
     format!("cargo run --release -- replay {seed} --workload {workload}{arguments}")

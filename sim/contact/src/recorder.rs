@@ -13,11 +13,11 @@ use crate::{
 /// A shared pen. Clones write into the same history.
 #[derive(Clone)]
 pub struct Recorder {
-    inner: Arc<Mutex<Inner>>,
+    inner: Arc<Mutex<RecorderState>>,
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
 
-struct Inner {
+struct RecorderState {
     events: Vec<Event>,
     calls: u64,
     states: BTreeMap<u32, String>,
@@ -26,7 +26,7 @@ struct Inner {
 impl Recorder {
     /// A pen that reads the time, in microseconds since the start of the run, from `clock`.
     pub fn new(clock: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        let inner = Inner { events: Vec::new(), calls: 0, states: BTreeMap::new() };
+        let inner = RecorderState { events: Vec::new(), calls: 0, states: BTreeMap::new() };
         Self { inner: Arc::new(Mutex::new(inner)), clock: Arc::new(clock) }
     }
 
@@ -89,12 +89,12 @@ impl Recorder {
         History { header, events: std::mem::take(&mut self.lock().events) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, RecorderState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn push(inner: &mut Inner, at_us: u64, what: What) {
+fn push(inner: &mut RecorderState, at_us: u64, what: What) {
     let ordinal = inner.events.len() as u64;
     inner.events.push(Event { ordinal, at_us, what });
 }

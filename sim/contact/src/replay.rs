@@ -4,15 +4,15 @@ use std::{io, path::PathBuf};
 
 use clap::Args;
 use seedbed_contact::{
-    explore::{Judged, Unjudged},
+    explore::{JudgedRun, Unjudged},
     outcomes::{Common, replay_file_command, worst},
     report::{ExitCode, timeline, word},
     scenario::{ReplayFile, Scenario},
     seed::Seed,
     selection::Selection,
-    shrink::{Target, shrink},
+    shrink::{ViolationKept, shrink},
     subject::SubjectKind,
-    worker::{Options, Reply, What, Worker},
+    worker::{RunAsked, RunReply, Worker, WorkerOptions},
     workload::Workload,
 };
 
@@ -67,8 +67,8 @@ pub(crate) fn replay(arguments: &Replay) -> Result<ExitCode, BadInput> {
     }
     let options = arguments.workers.options();
     let selection = arguments.common.selection();
-    let what = What::Shown(Box::new(scenario.clone()), selection, arguments.pcap.clone());
-    let Reply { outcome, history, packets } = match options.worker().run(options.request(what))? {
+    let what = RunAsked::Shown(Box::new(scenario.clone()), selection, arguments.pcap.clone());
+    let RunReply { outcome, history, packets } = match options.worker().run(options.request(what))? {
         Ok(reply) => reply,
         Err(end) => {
             say!("ENDED: seed {} of {}: {end}", scenario.seed, scenario.workload);
@@ -138,10 +138,10 @@ fn scenario_of(what: &str, workload: Option<Workload>, common: CommonArguments) 
 pub(crate) fn shrink_run(arguments: &Shrink) -> Result<ExitCode, BadInput> {
     let scenario = scenario_of(&arguments.what, arguments.workload, arguments.common)?;
     // Thousands of candidates would each print their panics.
-    let options = Options { silent: true, ..arguments.workers.options() };
+    let options = WorkerOptions { silent: true, ..arguments.workers.options() };
     let (mut worker, selection) = (options.worker(), arguments.common.selection());
     let judged = judge(&mut worker, &options, selection, &scenario)?;
-    let Some(target) = Target::of(&judged, &scenario) else {
+    let Some(target) = ViolationKept::of(&judged, &scenario) else {
         let worst = judged.worst();
         say!("{}: no guarantee is broken, so there is no violation to keep", word(&worst));
         return Ok(ExitCode::from(&worst));
@@ -168,12 +168,17 @@ pub(crate) fn shrink_run(arguments: &Shrink) -> Result<ExitCode, BadInput> {
     Ok(if matches!(judged.outcome, Err(Unjudged::Ended(_))) { ExitCode::RunEnded } else { ExitCode::Violation })
 }
 
-fn judge(worker: &mut Worker, options: &Options, selection: Selection, scenario: &Scenario) -> io::Result<Judged> {
-    let outcome = match worker.run(options.request(What::Scenario(Box::new(scenario.clone()), selection)))? {
+fn judge(
+    worker: &mut Worker,
+    options: &WorkerOptions,
+    selection: Selection,
+    scenario: &Scenario,
+) -> io::Result<JudgedRun> {
+    let outcome = match worker.run(options.request(RunAsked::Scenario(Box::new(scenario.clone()), selection)))? {
         Ok(reply) => reply.outcome.map_err(Unjudged::from),
         Err(end) => Err(end.into()),
     };
-    Ok(Judged::of(scenario, outcome))
+    Ok(JudgedRun::of(scenario, outcome))
 }
 
 /// `4 operations and 2 faults`.

@@ -13,7 +13,7 @@ use seedbed::shrink::Reducer;
 
 use crate::{
     checker::{Guarantee, Verdict},
-    explore::Judged,
+    explore::JudgedRun,
     faults::{NamedInstances, Trigger},
     history::{Patch, RecordName},
     scenario::Scenario,
@@ -24,7 +24,7 @@ const OTHER_SCHEDULES: u64 = 4;
 
 /// What is violated, and has to stay so.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum ViolationKept {
     /// A guarantee.
     Broken {
         /// Which.
@@ -39,9 +39,9 @@ pub enum Target {
     },
 }
 
-impl Target {
+impl ViolationKept {
     /// The first violation of a judged run of `scenario`. `None` if the run has no violation.
-    pub fn of(judged: &Judged, scenario: &Scenario) -> Option<Self> {
+    pub fn of(judged: &JudgedRun, scenario: &Scenario) -> Option<Self> {
         Self::all(judged, scenario).into_iter().next()
     }
 
@@ -55,7 +55,7 @@ impl Target {
     }
 
     /// Each violation of a judged run, in the order of the guarantees.
-    fn all(judged: &Judged, scenario: &Scenario) -> Vec<Self> {
+    fn all(judged: &JudgedRun, scenario: &Scenario) -> Vec<Self> {
         match &judged.outcome {
             Ok(outcomes) => {
                 let broken = outcomes.judgements.iter().filter_map(|judgement| match &judgement.verdict {
@@ -71,7 +71,7 @@ impl Target {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for ViolationKept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Broken { guarantee, record: None } => write!(f, "{guarantee}"),
@@ -85,7 +85,7 @@ impl fmt::Display for Target {
 
 /// A scenario from which no single fault or operation can be taken any more.
 #[derive(Clone, Debug)]
-pub struct Shrunk {
+pub struct ShrunkScenario {
     /// The scenario, with the scheduler seed that fails.
     pub scenario: Scenario,
     /// How many runs it took.
@@ -96,13 +96,13 @@ pub struct Shrunk {
 /// it, and the number of runs so far.
 pub fn shrink(
     scenario: &Scenario,
-    target: &Target,
-    judge: &mut dyn FnMut(&Scenario) -> Judged,
+    target: &ViolationKept,
+    judge: &mut dyn FnMut(&Scenario) -> JudgedRun,
     mut tell: impl FnMut(&Scenario, u64),
-) -> Shrunk {
+) -> ShrunkScenario {
     let fails = |candidate: &Scenario| {
         let judged = judge(candidate);
-        Target::all(&judged, candidate).iter().any(|found| found.is_same(target))
+        ViolationKept::all(&judged, candidate).iter().any(|found| found.is_same(target))
     };
     let another = |candidate: &mut Scenario, chance| candidate.scheduler_seed = chance - 1;
     let mut reducer = Reducer::new(scenario.clone(), u64::MAX, another, fails);
@@ -118,7 +118,7 @@ pub fn shrink(
         }
         // What one pass took out may let another take out more.
         if *reducer.best() == round {
-            return Shrunk { runs: reducer.runs(), scenario: reducer.into_best() };
+            return ShrunkScenario { runs: reducer.runs(), scenario: reducer.into_best() };
         }
     }
 }
@@ -307,15 +307,15 @@ mod tests {
         workload::Workload,
     };
 
-    fn judge(scenario: &Scenario) -> Judged {
-        Judged::of(scenario, judge_scenario(scenario).0.map_err(Unjudged::from))
+    fn judge(scenario: &Scenario) -> JudgedRun {
+        JudgedRun::of(scenario, judge_scenario(scenario).0.map_err(Unjudged::from))
     }
 
     /// The older client breaks its promises by design, so this violation stays.
-    fn violated() -> (Scenario, Target) {
+    fn violated() -> (Scenario, ViolationKept) {
         let common = Common { subject: SubjectKind::Legacy, ..Common::default() };
         let scenario = common.scenario((Workload::Isolation, Seed(120)));
-        let target = Target::of(&judge(&scenario), &scenario).expect("a violation");
+        let target = ViolationKept::of(&judge(&scenario), &scenario).expect("a violation");
         (scenario, target)
     }
 
@@ -327,7 +327,7 @@ mod tests {
         assert!(small.operations.len() <= 4 && small.faults.len() <= 1, "{small:?}");
         assert!(small.prefixes.len() <= 2 && small.workers == 1, "{small:?}");
         assert!(scenario.operations.len() > 20, "it was no small one");
-        assert_eq!(Target::of(&judge(small), small), Some(target.clone()), "it still is");
+        assert_eq!(ViolationKept::of(&judge(small), small), Some(target.clone()), "it still is");
         let again = shrink(small, &target, &mut judge, |_, _| panic!("there was something left to take out"));
         assert_eq!(again.scenario, *small);
     }

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use seedbed_contact::{
-    determinism::{Plan, compare},
+    determinism::{ComparedSeeds, compare},
     outcomes::Common,
     seed::Seed,
     workload::ALL,
@@ -15,7 +15,8 @@ use seedbed_contact::{
 
 #[test]
 fn the_same_seeds_give_the_same_event_streams_in_separate_processes() {
-    let plan = Plan { workloads: ALL.to_vec(), base: Seed(1_000), seeds: 25, alone: 3, common: Common::default() };
+    let plan =
+        ComparedSeeds { workloads: ALL.to_vec(), base: Seed(1_000), seeds: 25, alone: 3, common: Common::default() };
     let comparison = compare(Path::new(env!("CARGO_BIN_EXE_seedbed")), &plan).expect("the processes end well");
     assert_eq!(comparison.runs, 25 * ALL.len() as u64);
     assert!(comparison.differences.is_empty(), "{:#?}", comparison.differences);

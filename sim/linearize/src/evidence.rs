@@ -3,7 +3,7 @@
 
 use crate::{
     object::Object,
-    search::{Found, Limits, Timed, search, up_to},
+    search::{Limits, SearchEnd, TimedOperation, search, up_to},
     shrink::smallest,
 };
 
@@ -28,13 +28,15 @@ pub(crate) struct Evidence {
 
 /// Moments as places in the order of events, calls before returns: operations that touch overlap. Operations are given
 /// by their calls. With the moment of each place.
-pub(crate) fn timed<T: Ord + Copy, A>(ops: impl Iterator<Item = (T, Option<T>, A)>) -> (Vec<Timed<A>>, Vec<T>) {
+pub(crate) fn timed<T: Ord + Copy, A>(
+    ops: impl Iterator<Item = (T, Option<T>, A)>,
+) -> (Vec<TimedOperation<A>>, Vec<T>) {
     let mut moments = Vec::with_capacity(ops.size_hint().0 * 2);
     let mut timed = Vec::with_capacity(ops.size_hint().0);
     for (index, (called, returned, act)) in ops.enumerate() {
         moments.push((called, false, index));
         moments.extend(returned.map(|at| (at, true, index)));
-        timed.push(Timed { called: 0, returned: None, act });
+        timed.push(TimedOperation { called: 0, returned: None, act });
     }
     moments.sort_unstable();
     for (place, &(_, is_return, index)) in (0..).zip(&moments) {
@@ -48,14 +50,14 @@ pub(crate) fn timed<T: Ord + Copy, A>(ops: impl Iterator<Item = (T, Option<T>, A
 }
 
 /// What shows that there is no order.
-pub(crate) fn evidence<O: Object>(object: &O, ops: &[Timed<O::Act>], hint: Hint, limits: Limits) -> Evidence {
+pub(crate) fn evidence<O: Object>(object: &O, ops: &[TimedOperation<O::Act>], hint: Hint, limits: Limits) -> Evidence {
     let limits = Limits { steps: limits.steps.min(SHRINK_STEPS), ..limits };
     let order_at = |moment: u64| {
         let (begun, indices) = up_to(moment, ops);
         match search(object, &begun, limits).0 {
-            Found::Linearizable(order) => Ok(order.into_iter().map(|placed| indices[placed]).collect()),
-            Found::Violated { .. } => Err(true),
-            Found::GaveUp { .. } => Err(false),
+            SearchEnd::Linearizable(order) => Ok(order.into_iter().map(|placed| indices[placed]).collect()),
+            SearchEnd::Violated { .. } => Err(true),
+            SearchEnd::GaveUp { .. } => Err(false),
         }
     };
     let mut returns: Vec<_> = (0..ops.len()).filter(|&index| ops[index].returned.is_some()).collect();

@@ -13,7 +13,7 @@ pub const LINE_BYTES_MAX: u64 = 64 << 20;
 
 /// A history that cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum FileError {
+pub enum HistoryFileError {
     /// The file could not be opened, read or written.
     #[error("failed to {verb} history {file:?}: {cause}")]
     Io {
@@ -56,7 +56,7 @@ impl<'f, R: BufRead> Lines<'f, R> {
     }
 
     /// The next value, if there is one.
-    pub fn next_json(&mut self) -> Result<Option<Json>, FileError> {
+    pub fn next_json(&mut self) -> Result<Option<Json>, HistoryFileError> {
         while self.fill()? {
             if !self.bytes.trim_ascii().is_empty() {
                 return self.parse().map(Some);
@@ -71,20 +71,20 @@ impl<'f, R: BufRead> Lines<'f, R> {
     }
 
     /// An error in the line that was read last.
-    pub fn error(&self, wrong: Wrong) -> FileError {
+    pub fn error(&self, wrong: Wrong) -> HistoryFileError {
         self.error_at(self.number.max(1), wrong)
     }
 
     /// An error in this line.
-    pub fn error_at(&self, line: u64, (wrong, cure): Wrong) -> FileError {
-        FileError::Line { file: self.file.to_owned(), line, wrong, cure }
+    pub fn error_at(&self, line: u64, (wrong, cure): Wrong) -> HistoryFileError {
+        HistoryFileError::Line { file: self.file.to_owned(), line, wrong, cure }
     }
 
-    fn fill(&mut self) -> Result<bool, FileError> {
+    fn fill(&mut self) -> Result<bool, HistoryFileError> {
         self.bytes.clear();
         let mut line = std::io::Read::take(&mut self.input, LINE_BYTES_MAX + 1);
         let read = line.read_until(b'\n', &mut self.bytes);
-        read.map_err(|cause| FileError::Io { verb: "read", file: self.file.to_owned(), cause })?;
+        read.map_err(|cause| HistoryFileError::Io { verb: "read", file: self.file.to_owned(), cause })?;
         self.number += 1;
         if self.bytes.len() as u64 > LINE_BYTES_MAX {
             let wrong = format!("it is longer than {LINE_BYTES_MAX} bytes");
@@ -93,7 +93,7 @@ impl<'f, R: BufRead> Lines<'f, R> {
         Ok(!self.bytes.is_empty())
     }
 
-    fn parse(&self) -> Result<Json, FileError> {
+    fn parse(&self) -> Result<Json, HistoryFileError> {
         let json = serde_json::from_slice(&self.bytes).map_err(|cause| {
             let cut_off = !self.bytes.ends_with(b"\n") && cause.is_eof();
             let start = self.bytes.trim_ascii_start();

@@ -4,7 +4,7 @@
 use crate::when::When;
 
 /// What an operation did, or may have done.
-pub(crate) trait Effect: Copy + PartialEq {
+pub(crate) trait EffectOnObject: Copy + PartialEq {
     /// It never changes anything.
     fn only_looks(&self) -> bool;
 
@@ -17,7 +17,7 @@ pub(crate) trait Effect: Copy + PartialEq {
 
 /// The sequential behaviour of one object.
 pub(crate) trait Object {
-    type Act: Effect;
+    type Act: EffectOnObject;
     type State: Copy + Eq;
     /// How many operations a search that went astray looks at to see whether one of them is hopeless.
     const WANTING_LOOKED_AT: usize;

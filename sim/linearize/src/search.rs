@@ -29,14 +29,14 @@
 
 use crate::{
     memo::Memo,
-    object::{Effect, Object},
+    object::{EffectOnObject, Object},
     when::When,
 };
 
 /// An operation on one object; one that has no return may have happened at any time after its call, or never. Moments
 /// are unique.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Timed<A> {
+pub(crate) struct TimedOperation<A> {
     pub(crate) called: u64,
     pub(crate) returned: Option<u64>,
     pub(crate) act: A,
@@ -60,7 +60,7 @@ impl Default for Limits {
 
 /// What the search found. Operations are indices into those that it was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum SearchEnd {
     /// This order.
     Linearizable(Vec<usize>),
     /// What was called before this moment has none.
@@ -74,21 +74,22 @@ pub(crate) enum Found {
 }
 
 /// Searches for an order. Says how many steps that took as well.
-pub(crate) fn search<O: Object>(object: &O, ops: &[Timed<O::Act>], limits: Limits) -> (Found, u64) {
+pub(crate) fn search<O: Object>(object: &O, ops: &[TimedOperation<O::Act>], limits: Limits) -> (SearchEnd, u64) {
     let mut search = Search::new(object, ops);
     let found = match search.run(limits) {
-        Some(true) => Found::Linearizable(search.trail.iter().map(|&placed| search.op(placed)).collect()),
-        Some(false) => Found::Violated { by: search.furthest },
-        None => Found::GaveUp { steps: search.steps, bytes: search.bytes() },
+        Some(true) => SearchEnd::Linearizable(search.trail.iter().map(|&placed| search.op(placed)).collect()),
+        Some(false) => SearchEnd::Violated { by: search.furthest },
+        None => SearchEnd::GaveUp { steps: search.steps, bytes: search.bytes() },
     };
     (found, search.steps)
 }
 
 /// The operations up to a moment: what had not returned by then has its effect or none, but the answer that it gave. With
 /// their indices in the whole.
-pub(crate) fn up_to<A: Effect>(moment: u64, ops: &[Timed<A>]) -> (Vec<Timed<A>>, Vec<usize>) {
+pub(crate) fn up_to<A: EffectOnObject>(moment: u64, ops: &[TimedOperation<A>]) -> (Vec<TimedOperation<A>>, Vec<usize>) {
     let called = ops.iter().enumerate().filter(|(_, op)| op.called < moment);
-    let called = called.map(|(index, op)| (Timed { returned: op.returned.filter(|&at| at <= moment), ..*op }, index));
+    let called =
+        called.map(|(index, op)| (TimedOperation { returned: op.returned.filter(|&at| at <= moment), ..*op }, index));
     called.filter(|(op, _)| op.returned.is_some() || !op.act.only_looks()).unzip()
 }
 
@@ -104,7 +105,7 @@ const CLOSE_LOOK_COST: u64 = 8;
 
 struct Search<'a, O: Object> {
     object: &'a O,
-    ops: &'a [Timed<O::Act>],
+    ops: &'a [TimedOperation<O::Act>],
     /// The operations with a return, by call; what is placed is known by the place here.
     definite: Vec<u32>,
     returned: Vec<u64>,
@@ -119,7 +120,7 @@ struct Search<'a, O: Object> {
     placed_optional: Vec<u64>,
     state: O::State,
     trail: Vec<u32>,
-    frames: Vec<Frame<O::State>>,
+    frames: Vec<SearchFrame<O::State>>,
     candidates: Vec<u32>,
     memo: Memo,
     key: Vec<u64>,
@@ -131,7 +132,7 @@ struct Search<'a, O: Object> {
 }
 
 /// A configuration with candidates left to try.
-struct Frame<S> {
+struct SearchFrame<S> {
     trail: usize,
     state: S,
     begun: u64,
@@ -142,7 +143,7 @@ struct Frame<S> {
 }
 
 impl<'a, O: Object> Search<'a, O> {
-    fn new(object: &'a O, ops: &'a [Timed<O::Act>]) -> Self {
+    fn new(object: &'a O, ops: &'a [TimedOperation<O::Act>]) -> Self {
         let mut by_call: Vec<_> = (0_u32..).zip(ops).map(|(index, _)| index).collect();
         by_call.sort_by_key(|&index| ops[index as usize].called);
         let is_definite = |index: &u32| ops[*index as usize].returned.is_some();
@@ -225,7 +226,7 @@ impl<'a, O: Object> Search<'a, O> {
         let hopeless = self.hopeless();
         self.furthest = self.furthest.max(self.returned[hopeless.unwrap_or(first) as usize]);
         if hopeless.is_none() && self.is_new(first, must_show) {
-            self.frames.push(Frame {
+            self.frames.push(SearchFrame {
                 trail: self.trail.len(),
                 state: self.state,
                 begun: self.begun,
@@ -403,7 +404,7 @@ impl<'a, O: Object> Search<'a, O> {
 }
 
 /// The list of calls and returns in their order: next and previous of each node.
-fn linked<A>(ops: &[Timed<A>], definite: &[u32], returned: &[u64]) -> (Vec<u32>, Vec<u32>) {
+fn linked<A>(ops: &[TimedOperation<A>], definite: &[u32], returned: &[u64]) -> (Vec<u32>, Vec<u32>) {
     let calls = (0_u32..).zip(definite).map(|(number, &index)| (ops[index as usize].called, 2 * number + 1));
     let returns = (0_u32..).zip(returned).map(|(number, &moment)| (moment, 2 * number + 2));
     let mut nodes: Vec<_> = calls.chain(returns).collect();

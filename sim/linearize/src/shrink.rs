@@ -8,19 +8,19 @@
 use std::ops::Range;
 
 use crate::{
-    object::{Effect, Object},
-    search::{Found, Limits, Timed, search},
+    object::{EffectOnObject, Object},
+    search::{Limits, SearchEnd, TimedOperation, search},
 };
 
 /// Shrinks operations that have no order, within so many steps of searching. Says whether none of them can go.
 pub(crate) fn smallest<O: Object>(
     object: &O,
-    all: &[Timed<O::Act>],
+    all: &[TimedOperation<O::Act>],
     mut kept: Vec<usize>,
     steps: u64,
 ) -> (Vec<usize>, bool) {
     kept.sort_by_key(|&index| all[index].called);
-    let mut left = Budget(steps);
+    let mut left = CheckBudget(steps);
     // What only looks first: then few are left that a change has to be compared with.
     for with_changes in [false, true] {
         let mut chunk = kept.len().div_ceil(2).max(1);
@@ -55,7 +55,7 @@ pub(crate) fn smallest<O: Object>(
 /// `kept` without what may go of a chunk of it.
 fn without<O: Object>(
     object: &O,
-    all: &[Timed<O::Act>],
+    all: &[TimedOperation<O::Act>],
     kept: &[usize],
     chunk: Range<usize>,
     with_changes: bool,
@@ -70,20 +70,20 @@ fn without<O: Object>(
     kept.iter().zip(goes).filter(|(_, goes)| !goes).map(|(index, _)| *index).collect()
 }
 
-struct Budget(u64);
+struct CheckBudget(u64);
 
-impl Budget {
+impl CheckBudget {
     /// Whether these have no order; none if it was not found out.
-    fn is_violated<O: Object>(&mut self, object: &O, all: &[Timed<O::Act>], kept: &[usize]) -> Option<bool> {
+    fn is_violated<O: Object>(&mut self, object: &O, all: &[TimedOperation<O::Act>], kept: &[usize]) -> Option<bool> {
         let ops: Vec<_> = kept.iter().map(|&index| all[index]).collect();
         let (found, steps) = search(object, &ops, Limits { steps: self.0, bytes: 1 << 28 });
         // To lay it out takes time as well.
         self.0 = self.0.saturating_sub(steps + ops.len() as u64);
         match found {
             _ if self.0 == 0 => None,
-            Found::Linearizable(_) => Some(false),
-            Found::Violated { .. } => Some(true),
-            Found::GaveUp { .. } => None,
+            SearchEnd::Linearizable(_) => Some(false),
+            SearchEnd::Violated { .. } => Some(true),
+            SearchEnd::GaveUp { .. } => None,
         }
     }
 }

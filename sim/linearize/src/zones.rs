@@ -22,7 +22,7 @@ pub enum Zoned {
     /// There is an order.
     Linearizable,
     /// There is none.
-    Violated(Violation),
+    Violated(ZoneViolation),
     /// Two writes write one value, or one writes the initial one: the test says nothing.
     Ambiguous {
         /// The later of the two.
@@ -32,7 +32,7 @@ pub enum Zoned {
 
 /// Why there is no order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Violation {
+pub enum ZoneViolation {
     /// Nobody wrote what was read.
     Unwritten {
         /// Who read it.
@@ -72,7 +72,7 @@ pub struct Zone {
     pub began: Option<usize>,
 }
 
-impl Violation {
+impl ZoneViolation {
     /// The operations that show it: they alone have no order either. Ascending.
     pub fn ops(&self) -> Vec<usize> {
         let mut ops: Vec<usize> = match self {
@@ -102,10 +102,10 @@ pub fn test<V: Ord>(initial: &V, spans: &[Span<V>]) -> Zoned {
     for (index, span) in spans.iter().enumerate() {
         let Act::Read(value) = &span.act else { continue };
         let Some(cluster) = clusters.get_mut(value) else {
-            return Zoned::Violated(Violation::Unwritten { read: index });
+            return Zoned::Violated(ZoneViolation::Unwritten { read: index });
         };
         if let Some(write) = cluster.zone.write.filter(|&write| span.returned < spans[write].called) {
-            return Zoned::Violated(Violation::Early { read: index, write });
+            return Zoned::Violated(ZoneViolation::Early { read: index, write });
         }
         cluster.add(index, span);
     }
@@ -141,12 +141,12 @@ impl Cluster {
 }
 
 /// Two values that must each stand before the other, if there are such.
-fn crossed(clusters: Vec<Cluster>) -> Option<Violation> {
+fn crossed(clusters: Vec<Cluster>) -> Option<ZoneViolation> {
     let (mut forward, backward): (Vec<_>, Vec<_>) = clusters.into_iter().partition(|it| it.ended_at < it.began_at);
     forward.sort_by_key(|cluster| cluster.ended_at);
     for pair in forward.windows(2) {
         if pair[1].ended_at < pair[0].began_at {
-            return Some(Violation::Overlap { one: pair[0].zone.clone(), other: pair[1].zone.clone() });
+            return Some(ZoneViolation::Overlap { one: pair[0].zone.clone(), other: pair[1].zone.clone() });
         }
     }
     // Now they are apart, so that the last one to begin before a backward zone is the only one that may enclose it.
@@ -154,7 +154,7 @@ fn crossed(clusters: Vec<Cluster>) -> Option<Violation> {
         let before = forward.partition_point(|outer| outer.ended_at < inner.began_at);
         let outer = &forward[before.checked_sub(1)?];
         let forward = || outer.zone.clone();
-        (inner.ended_at < outer.began_at).then(|| Violation::Inside { forward: forward(), backward: inner.zone })
+        (inner.ended_at < outer.began_at).then(|| ZoneViolation::Inside { forward: forward(), backward: inner.zone })
     })
 }
 
@@ -179,7 +179,7 @@ mod tests {
         Span { called, returned, act: Act::Read(value) }
     }
 
-    fn violation(spans: &[Span<u64>]) -> Violation {
+    fn violation(spans: &[Span<u64>]) -> ZoneViolation {
         match test(&0, spans) {
             Zoned::Violated(violation) => violation,
             other => panic!("not violated: {other:?}"),
@@ -197,19 +197,19 @@ mod tests {
 
     #[test]
     fn a_read_of_what_nobody_wrote_is_named() {
-        assert_eq!(violation(&[write(0, 1, 1), read(2, 3, 7)]), Violation::Unwritten { read: 1 });
+        assert_eq!(violation(&[write(0, 1, 1), read(2, 3, 7)]), ZoneViolation::Unwritten { read: 1 });
     }
 
     #[test]
     fn a_read_before_its_write_is_named() {
-        assert_eq!(violation(&[read(0, 1, 1), write(2, 3, 1)]), Violation::Early { read: 0, write: 1 });
+        assert_eq!(violation(&[read(0, 1, 1), write(2, 3, 1)]), ZoneViolation::Early { read: 0, write: 1 });
     }
 
     #[test]
     fn a_value_read_before_and_after_another_is_named_with_what_shows_it() {
         let back_and_forth = [write(0, 1, 1), write(2, 9, 2), read(3, 4, 2), read(5, 6, 1), read(10, 11, 2)];
         let found = violation(&back_and_forth);
-        assert!(matches!(found, Violation::Overlap { .. }), "{found:?}");
+        assert!(matches!(found, ZoneViolation::Overlap { .. }), "{found:?}");
         assert_eq!(found.ops(), [0, 1, 2, 3, 4]);
     }
 
@@ -217,7 +217,7 @@ mod tests {
     fn a_stale_read_is_named_with_the_write_that_it_missed() {
         let stale = [write(0, 1, 1), read(2, 3, 1), write(4, 5, 2), read(6, 7, 1)];
         let found = violation(&stale);
-        assert!(matches!(found, Violation::Inside { .. }), "{found:?}");
+        assert!(matches!(found, ZoneViolation::Inside { .. }), "{found:?}");
         assert_eq!(found.ops(), [0, 2, 3]);
         assert_eq!(violation(&[write(1, 2, 1), read(3, 4, 0)]).ops(), [0, 1]);
     }
@@ -317,10 +317,10 @@ mod tests {
             assert_eq!(found == Zoned::Linearizable, expected, "seed {seed}: {spans:?} {found:?}");
             let Zoned::Violated(violation) = found else { continue };
             violated[match violation {
-                Violation::Unwritten { .. } => 0,
-                Violation::Early { .. } => 1,
-                Violation::Overlap { .. } => 2,
-                Violation::Inside { .. } => 3,
+                ZoneViolation::Unwritten { .. } => 0,
+                ZoneViolation::Early { .. } => 1,
+                ZoneViolation::Overlap { .. } => 2,
+                ZoneViolation::Inside { .. } => 3,
             }] += 1;
             let shown: Vec<_> = violation.ops().into_iter().map(|op| spans[op]).collect();
             assert!(!brute_force(&shown, 0), "seed {seed}: {violation:?} of {spans:?} shows nothing");

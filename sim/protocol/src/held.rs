@@ -3,15 +3,15 @@
 
 use crate::{
     interval::{Interval, Time, union},
-    redis::{CELLS, Cells, EXISTENCE, Merge, Mode, Reply, Stamp, Whole},
-    rules::{Bounds, Fault},
+    redis::{CELLS, Cells, EXISTENCE, Merge, MergeMode, ModelStamp, ScriptReply, Whole},
+    rules::{Bounds, BrokenRule},
 };
 
 /// A cell, or the tombstone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Held {
+pub struct HeldCell {
     /// Zero if there is none.
-    pub stamp: Stamp,
+    pub stamp: ModelStamp,
     /// Whether it is to be sent.
     pub pending: bool,
     /// When the last request was sent whose reply covered it (R9).
@@ -20,9 +20,9 @@ pub struct Held {
 
 /// One life of the record, as far as it is held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Life {
+pub struct ModelLife {
     /// Its cells.
-    pub cells: [Held; CELLS],
+    pub cells: [HeldCell; CELLS],
     /// The interval that Redis told.
     pub told: Option<Interval>,
     /// The interval that writes ask for which Redis has not acknowledged.
@@ -35,14 +35,14 @@ pub struct Life {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Store {
     /// The lives that are not known to be over, oldest first. The last is the current one.
-    pub lives: Vec<Life>,
+    pub lives: Vec<ModelLife>,
     /// Of the last removal that was seen.
-    pub tombstone: Held,
+    pub tombstone: HeldCell,
 }
 
 /// When Redis was asked, and the clock of the moment.
 #[derive(Clone, Copy, Debug)]
-pub struct Asking<'a> {
+pub struct AskedWhen<'a> {
     /// What was held then (R7).
     pub asked: &'a Store,
     /// When that was.
@@ -53,19 +53,19 @@ pub struct Asking<'a> {
     pub behind_replay: bool,
 }
 
-impl Held {
-    const fn confirmed(stamp: Stamp, confirmed_at: Time) -> Self {
+impl HeldCell {
+    const fn confirmed(stamp: ModelStamp, confirmed_at: Time) -> Self {
         Self { stamp, pending: false, confirmed_at }
     }
 
-    const fn pending(stamp: Stamp) -> Self {
+    const fn pending(stamp: ModelStamp) -> Self {
         Self { stamp, pending: true, confirmed_at: 0 }
     }
 
     /// R5, R9: Redis lacks the copy. It is published again if it is young, and else dropped.
     fn reclaim(&mut self, bounds: &Bounds, now: Time) -> bool {
         let young = self.is_young(bounds, now);
-        if young && !bounds.has(Fault::NotReclaimed) {
+        if young && !bounds.has(BrokenRule::NotReclaimed) {
             self.pending = true;
         } else {
             *self = Self::default();
@@ -78,7 +78,7 @@ impl Held {
     }
 }
 
-impl Life {
+impl ModelLife {
     /// From when until when it lives, as far as is known.
     pub fn interval(&self) -> Option<Interval> {
         union(self.told, self.written)
@@ -103,10 +103,10 @@ impl Life {
     /// have won over all of it (L1), and an interval that Redis has lost is excess like a cell (R5, R9).
     fn compare(&mut self, bounds: &Bounds, present: Interval, now: Time) {
         let lacks = |interval: Option<Interval>| interval.is_some_and(|interval| !present.contains(interval));
-        if lacks(self.written) && !bounds.has(Fault::OutdoneNotAsked) {
+        if lacks(self.written) && !bounds.has(BrokenRule::OutdoneNotAsked) {
             self.cells[EXISTENCE].pending = true;
         }
-        if lacks(self.told) && !bounds.has(Fault::IntervalNotReclaimed) {
+        if lacks(self.told) && !bounds.has(BrokenRule::IntervalNotReclaimed) {
             // As a whole: if the life has ended in Redis meanwhile, its existence alone would begin an empty record.
             for cell in self.cells.iter_mut().filter(|cell| cell.stamp > 0 && cell.is_young(bounds, now)) {
                 cell.pending = true;
@@ -117,10 +117,10 @@ impl Life {
         }
     }
 
-    fn bury(&mut self, tombstone: Stamp) {
+    fn bury(&mut self, tombstone: ModelStamp) {
         for cell in &mut self.cells {
             if cell.stamp <= tombstone {
-                *cell = Held::default();
+                *cell = HeldCell::default();
             }
         }
     }
@@ -130,7 +130,7 @@ impl Life {
         let existence = self.cells[EXISTENCE];
         for cell in &mut self.cells {
             if !cell.pending {
-                *cell = Held::default();
+                *cell = HeldCell::default();
             }
         }
         if self.is_pending() {
@@ -155,18 +155,18 @@ impl Life {
 impl Store {
     /// Whether Redis lacks something of it.
     pub fn is_pending(&self) -> bool {
-        self.tombstone.pending || self.lives.iter().any(Life::is_pending)
+        self.tombstone.pending || self.lives.iter().any(ModelLife::is_pending)
     }
 
     /// The largest stamp in it.
-    pub fn newest(&self) -> Stamp {
+    pub fn newest(&self) -> ModelStamp {
         let cells = self.lives.iter().flat_map(|life| life.cells.iter().map(|cell| cell.stamp));
         cells.max().unwrap_or_default().max(self.tombstone.stamp)
     }
 
     /// What a local read shows: the latest life that is not over by the estimate, joined with those before it that overlap it.
     pub fn shown_at(&self, now: Time) -> Cells {
-        let mut shown: Option<Life> = None;
+        let mut shown: Option<ModelLife> = None;
         for life in self.lives.iter().rev() {
             let Some(interval) = life.interval() else { continue };
             match &mut shown {
@@ -180,23 +180,24 @@ impl Store {
     }
 
     /// Takes in an upsert that Redis does not have. `clock` is of a process that has not met Redis yet.
-    pub fn upsert(&mut self, bounds: &Bounds, cell: usize, stamp: Stamp, life: Interval, clock: Option<u8>) {
+    pub fn upsert(&mut self, bounds: &Bounds, cell: usize, stamp: ModelStamp, life: Interval, clock: Option<u8>) {
         let apart = self.lives.last().is_some_and(|last| {
             let ended = last.interval().is_some_and(|last| last.end <= life.begin);
             let later = last.interval().is_some_and(|last| life.is_before(last));
-            let late = later && !bounds.has(Fault::LateWriteJoined);
-            ended || late || (last.provisional != clock && !bounds.has(Fault::ProvisionalJoined))
+            let late = later && !bounds.has(BrokenRule::LateWriteJoined);
+            ended || late || (last.provisional != clock && !bounds.has(BrokenRule::ProvisionalJoined))
         });
-        if self.lives.is_empty() || (apart && !bounds.has(Fault::LivesInOne)) {
-            if bounds.has(Fault::PendingForgotten) {
+        if self.lives.is_empty() || (apart && !bounds.has(BrokenRule::LivesInOne)) {
+            if bounds.has(BrokenRule::PendingForgotten) {
                 self.lives.clear();
             }
             // One that was made before the present life began belongs before it.
-            let later =
-                |held: &Life| held.provisional == clock && held.interval().is_some_and(|held| life.is_before(held));
+            let later = |held: &ModelLife| {
+                held.provisional == clock && held.interval().is_some_and(|held| life.is_before(held))
+            };
             let at = self.lives.iter().position(later).unwrap_or(self.lives.len());
-            let at = if bounds.has(Fault::LateWriteJoined) { self.lives.len() } else { at };
-            self.lives.insert(at, Life { provisional: clock, ..Life::default() });
+            let at = if bounds.has(BrokenRule::LateWriteJoined) { self.lives.len() } else { at };
+            self.lives.insert(at, ModelLife { provisional: clock, ..ModelLife::default() });
             return self.lives[at].upsert(cell, stamp, life);
         }
         if let Some(last) = self.lives.last_mut() {
@@ -205,11 +206,11 @@ impl Store {
     }
 
     /// Takes in a removal that Redis does not have.
-    pub fn remove(&mut self, stamp: Stamp) {
-        self.bury(Held::pending(stamp));
+    pub fn remove(&mut self, stamp: ModelStamp) {
+        self.bury(HeldCell::pending(stamp));
     }
 
-    fn bury(&mut self, tombstone: Held) {
+    fn bury(&mut self, tombstone: HeldCell) {
         if tombstone.stamp > self.tombstone.stamp {
             self.tombstone = tombstone;
         }
@@ -237,24 +238,24 @@ impl Store {
         let mut all = Vec::new();
         for life in self.lives.iter().filter(|life| life.is_pending()) {
             let sending = Interval::from_now(now, bounds.ttl);
-            let written = if bounds.has(Fault::IntervalOfSending) { Some(sending) } else { life.written };
-            all.push(Merge { mode: Mode::Each, cells: life.pending(), tombstone, told: life.told, written });
+            let written = if bounds.has(BrokenRule::IntervalOfSending) { Some(sending) } else { life.written };
+            all.push(Merge { mode: MergeMode::Each, cells: life.pending(), tombstone, told: life.told, written });
             tombstone = 0;
         }
         if all.is_empty() && tombstone > 0 {
-            all.push(Merge { mode: Mode::Each, cells: Cells::default(), tombstone, told: None, written: None });
+            all.push(Merge { mode: MergeMode::Each, cells: Cells::default(), tombstone, told: None, written: None });
         }
         all
     }
 
     /// L5: Redis holds this life. Copies of those that ended before it are dropped, those that overlap it are the same life.
     fn enter(&mut self, bounds: &Bounds, present: Interval) {
-        let mut same: Option<Life> = None;
+        let mut same: Option<ModelLife> = None;
         let mut lives = Vec::with_capacity(self.lives.len() + 1);
         let mut later = Vec::new();
         for mut life in std::mem::take(&mut self.lives) {
             match life.interval() {
-                Some(held) if held.is_before(present) && !bounds.has(Fault::CopiesOfEndedJoined) => {
+                Some(held) if held.is_before(present) && !bounds.has(BrokenRule::CopiesOfEndedJoined) => {
                     life.drop_copies();
                     lives.push(life);
                 }
@@ -277,7 +278,7 @@ impl Store {
     pub fn confirm(&mut self, bounds: &Bounds, whole: &Whole, sent_at: Time, now: Time) {
         let removed = whole.tombstone > self.tombstone.stamp;
         if removed {
-            self.bury(Held::confirmed(whole.tombstone, sent_at));
+            self.bury(HeldCell::confirmed(whole.tombstone, sent_at));
         } else {
             self.bury(self.tombstone);
         }
@@ -294,8 +295,9 @@ impl Store {
         for (cell, stamp) in life.cells.iter_mut().zip(whole.cells) {
             if stamp > cell.stamp {
                 // L1: a cell that won over a pending one asks for the life that the loser asked for.
-                let asks = cell.pending && !bounds.has(Fault::WinnerNotAsked) && !bounds.has(Fault::OutdoneNotAsked);
-                *cell = Held { pending: asks && lacks, ..Held::confirmed(stamp, sent_at) };
+                let asks =
+                    cell.pending && !bounds.has(BrokenRule::WinnerNotAsked) && !bounds.has(BrokenRule::OutdoneNotAsked);
+                *cell = HeldCell { pending: asks && lacks, ..HeldCell::confirmed(stamp, sent_at) };
             } else if stamp == cell.stamp && stamp > 0 && !cell.pending {
                 cell.confirmed_at = cell.confirmed_at.max(sent_at);
             }
@@ -306,7 +308,7 @@ impl Store {
 
     /// Takes in a read. R5: what Redis lacks of what was held when it was asked is pending again, if it was confirmed lately
     /// (R9). Says whether an acknowledgement that is still to come clears nothing (R8).
-    pub fn take_reply(&mut self, bounds: &Bounds, whole: &Whole, asking: Asking<'_>) -> bool {
+    pub fn take_reply(&mut self, bounds: &Bounds, whole: &Whole, asking: AskedWhen<'_>) -> bool {
         match whole.life {
             Some(present) => self.enter(bounds, present),
             None => {
@@ -329,7 +331,7 @@ impl Store {
                 if held.stamp == 0 || !was_held || whole.covers(cell, held.stamp) {
                     continue;
                 }
-                if bounds.has(Fault::OldCopiesPublished) {
+                if bounds.has(BrokenRule::OldCopiesPublished) {
                     held.confirmed_at = asking.now;
                 }
                 marked |= if held.pending { asking.behind_replay } else { held.reclaim(bounds, asking.now) };
@@ -354,18 +356,20 @@ impl Store {
     }
 
     /// R8: Redis answered to what was sent. What is pending above it stays pending.
-    pub fn acknowledge(&mut self, bounds: &Bounds, sent: &Merge, reply: &Reply, sent_at: Time) {
-        let all = bounds.has(Fault::AcknowledgesAll);
+    pub fn acknowledge(&mut self, bounds: &Bounds, sent: &Merge, reply: &ScriptReply, sent_at: Time) {
+        let all = bounds.has(BrokenRule::AcknowledgesAll);
         if self.tombstone.pending && (sent.tombstone >= self.tombstone.stamp || all) {
-            self.tombstone = Held::confirmed(self.tombstone.stamp, sent_at);
+            self.tombstone = HeldCell::confirmed(self.tombstone.stamp, sent_at);
         }
-        let (Reply::Applied(present) | Reply::Outdone(Whole { life: present, .. })) = *reply else { return };
+        let (ScriptReply::Applied(present) | ScriptReply::Outdone(Whole { life: present, .. })) = *reply else {
+            return;
+        };
         let over = sent.life().filter(|life| present.is_none_or(|present| life.is_before(present)));
         for life in &mut self.lives {
             let mut is_sent = false;
             for (cell, stamp) in life.cells.iter_mut().zip(sent.cells) {
                 if cell.pending && (stamp == cell.stamp || all) {
-                    *cell = Held::confirmed(cell.stamp, sent_at);
+                    *cell = HeldCell::confirmed(cell.stamp, sent_at);
                     is_sent = true;
                 }
             }
@@ -379,7 +383,7 @@ impl Store {
                 }
             }
         }
-        if let Reply::Outdone(whole) = reply {
+        if let ScriptReply::Outdone(whole) = reply {
             self.drop_outdone(sent, *whole);
         }
         self.drop_empty();
@@ -390,7 +394,7 @@ impl Store {
         for life in &mut self.lives {
             for (index, cell) in life.cells.iter_mut().enumerate() {
                 if !cell.pending && cell.stamp == sent.cells[index] && !whole.covers(index, cell.stamp) {
-                    *cell = Held::default();
+                    *cell = HeldCell::default();
                 }
             }
         }
@@ -403,16 +407,16 @@ impl Store {
         }
         self.drop_empty();
         if !self.tombstone.pending {
-            self.tombstone = Held::default();
+            self.tombstone = HeldCell::default();
         }
     }
 }
 
-impl Life {
-    fn upsert(&mut self, cell: usize, stamp: Stamp, life: Interval) {
+impl ModelLife {
+    fn upsert(&mut self, cell: usize, stamp: ModelStamp, life: Interval) {
         for cell in [cell, EXISTENCE] {
             if stamp > self.cells[cell].stamp {
-                self.cells[cell] = Held::pending(stamp);
+                self.cells[cell] = HeldCell::pending(stamp);
             }
             // L1: one that has won already asks for the life of this one.
             self.cells[cell].pending = true;

@@ -2,16 +2,16 @@
 
 use crate::{
     interval::{Interval, Time},
-    redis::Stamp,
+    redis::ModelStamp,
 };
 
 /// An upsert of one cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Write {
+pub struct ModelWrite {
     /// Which cell.
     pub cell: usize,
     /// The last that it was given.
-    pub stamp: Stamp,
+    pub stamp: ModelStamp,
     /// When it was given that stamp, in true time.
     pub at: Time,
     /// Who wrote it.
@@ -28,7 +28,7 @@ pub struct Write {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Removal {
     /// The last that it was given.
-    pub stamp: Stamp,
+    pub stamp: ModelStamp,
     /// When it was given that stamp, in true time.
     pub at: Time,
     /// Whether it took effect, or certainly will.
@@ -37,14 +37,14 @@ pub struct Removal {
 
 /// All of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct History {
+pub struct ModelHistory {
     /// In the order of their calls.
-    pub writes: Vec<Write>,
+    pub writes: Vec<ModelWrite>,
     /// Likewise.
     pub removals: Vec<Removal>,
 }
 
-impl Write {
+impl ModelWrite {
     /// From when until when it asked to live, in true time.
     pub fn interval(&self, ttl: Time) -> Interval {
         Interval::from_now(self.at, ttl)
@@ -62,20 +62,20 @@ impl Write {
     }
 }
 
-impl History {
+impl ModelHistory {
     /// Whether a removal that took effect covers the stamp.
-    pub fn is_removed(&self, stamp: Stamp) -> bool {
+    pub fn is_removed(&self, stamp: ModelStamp) -> bool {
         self.removals.iter().any(|removal| removal.effective && removal.stamp >= stamp)
     }
 
     /// Whether such a removal was remembered when the write was made.
-    pub fn must_be_removed(&self, write: &Write, tombstone_ttl: Time) -> bool {
+    pub fn must_be_removed(&self, write: &ModelWrite, tombstone_ttl: Time) -> bool {
         let covers = |removal: &Removal| removal.stamp >= write.stamp && write.at < removal.at + tombstone_ttl;
         self.removals.iter().any(|removal| removal.effective && covers(removal))
     }
 
     /// L1: until when a write lives at the latest, with all that overlap it.
-    pub fn reach(&self, write: &Write, ttl: Time) -> Time {
+    pub fn reach(&self, write: &ModelWrite, ttl: Time) -> Time {
         let mut reach = write.claimed(ttl).end;
         loop {
             let further = self.writes.iter().map(|other| other.claimed(ttl)).filter(|other| other.begin < reach);

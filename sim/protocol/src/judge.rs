@@ -4,16 +4,16 @@
 use std::fmt;
 
 use crate::{
-    history::Write,
+    history::ModelWrite,
     interval::Time,
     redis::Cells,
     rules::Bounds,
-    world::{Action, Fate, Op, World},
+    world::{Action, CallFate, ModelWorld, Op},
 };
 
 /// A property that does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Broken {
+pub enum BrokenProperty {
     /// (a) An acknowledged upsert with a right interval is gone before its time to live has passed.
     LostEarly,
     /// (b) One is gone although Redis has held the record since before the end of its time to live.
@@ -34,7 +34,7 @@ pub enum Broken {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// Which property.
-    pub broken: Broken,
+    pub broken: BrokenProperty,
     /// The stamp concerned; zero if it is no write.
     pub stamp: u8,
 }
@@ -49,7 +49,7 @@ impl fmt::Display for Finding {
 const ROUNDS: usize = 4;
 
 /// The first property that does not hold in this state.
-pub fn judge(bounds: &Bounds, world: &World) -> Option<Finding> {
+pub fn judge(bounds: &Bounds, world: &ModelWorld) -> Option<Finding> {
     let now = world.now;
     judge_life(bounds, world).or_else(|| judge_local_reads(bounds, world)).or_else(|| {
         let mut order: Vec<_> = (0..world.instances.len()).collect();
@@ -70,15 +70,15 @@ pub fn judge(bounds: &Bounds, world: &World) -> Option<Finding> {
 }
 
 /// Everything under way ends, and every instance meets Redis, in this order.
-pub fn heal(bounds: &Bounds, world: &World, order: &[usize]) -> World {
+pub fn heal(bounds: &Bounds, world: &ModelWorld, order: &[usize]) -> ModelWorld {
     let mut healed = replayed(bounds, world, order);
     for _ in 0..ROUNDS {
         let before = healed.redis;
         for by in order {
             if healed.instances[*by].store.is_pending() {
-                healed = healed.after(bounds, Action::Ask { by: *by, op: Op::Replay, fate: Fate::Answered });
+                healed = healed.after(bounds, Action::Ask { by: *by, op: Op::Replay, fate: CallFate::Answered });
             }
-            healed = healed.after(bounds, Action::Ask { by: *by, op: Op::Read, fate: Fate::Answered });
+            healed = healed.after(bounds, Action::Ask { by: *by, op: Op::Read, fate: CallFate::Answered });
         }
         let pending = healed.instances.iter().any(|instance| instance.store.is_pending());
         if healed.redis == before && !pending {
@@ -89,7 +89,7 @@ pub fn heal(bounds: &Bounds, world: &World, order: &[usize]) -> World {
 }
 
 /// Everything under way ends, every instance meets Redis and replays what is pending. They read when they are asked to.
-fn replayed(bounds: &Bounds, world: &World, order: &[usize]) -> World {
+fn replayed(bounds: &Bounds, world: &ModelWorld, order: &[usize]) -> ModelWorld {
     let mut healed = world.clone();
     healed.late.clear();
     for by in order {
@@ -98,28 +98,28 @@ fn replayed(bounds: &Bounds, world: &World, order: &[usize]) -> World {
             healed = healed.after(bounds, Action::GiveUp { by: *by });
         }
         healed = healed.after(bounds, Action::Connect { by: *by });
-        healed = healed.after(bounds, Action::Ask { by: *by, op: Op::Replay, fate: Fate::Answered });
+        healed = healed.after(bounds, Action::Ask { by: *by, op: Op::Replay, fate: CallFate::Answered });
     }
     healed
 }
 
-fn judge_life(bounds: &Bounds, world: &World) -> Option<Finding> {
+fn judge_life(bounds: &Bounds, world: &ModelWorld) -> Option<Finding> {
     let life = world.redis.whole.life?;
     let limit = world.redis.clock(world.now) + bounds.ttl;
     let wrong = life.end > limit || life.begin > world.redis.clock(world.now);
-    wrong.then_some(Finding { broken: Broken::LivesTooLong, stamp: 0 })
+    wrong.then_some(Finding { broken: BrokenProperty::LivesTooLong, stamp: 0 })
 }
 
-fn judge_rest(healed: &World) -> Option<Finding> {
+fn judge_rest(healed: &ModelWorld) -> Option<Finding> {
     let whole = healed.redis.whole;
     let differs = healed.instances.iter().any(|instance| {
         instance.store.is_pending() || instance.store.shown_at(instance.clock(healed.now)) != whole.cells
     });
-    differs.then_some(Finding { broken: Broken::Diverged, stamp: 0 })
+    differs.then_some(Finding { broken: BrokenProperty::Diverged, stamp: 0 })
 }
 
 /// Of what Redis holds after all has healed.
-fn judge_writes(bounds: &Bounds, healed: &World, now: Time) -> Option<Finding> {
+fn judge_writes(bounds: &Bounds, healed: &ModelWorld, now: Time) -> Option<Finding> {
     let whole = healed.redis.whole;
     for write in &healed.history.writes {
         let kept = whole.cells[write.cell] == write.stamp;
@@ -132,14 +132,14 @@ fn judge_writes(bounds: &Bounds, healed: &World, now: Time) -> Option<Finding> {
     None
 }
 
-fn judge_kept(bounds: &Bounds, healed: &World, write: &Write) -> Option<Broken> {
+fn judge_kept(bounds: &Bounds, healed: &ModelWorld, write: &ModelWrite) -> Option<BrokenProperty> {
     if healed.history.must_be_removed(write, bounds.tombstone_ttl) {
-        return Some(Broken::ShownAfterRemoval);
+        return Some(BrokenProperty::ShownAfterRemoval);
     }
-    (healed.history.reach(write, bounds.ttl) <= healed.now).then_some(Broken::ShownAfterItsTime)
+    (healed.history.reach(write, bounds.ttl) <= healed.now).then_some(BrokenProperty::ShownAfterItsTime)
 }
 
-fn judge_gone(bounds: &Bounds, healed: &World, write: &Write, now: Time) -> Option<Broken> {
+fn judge_gone(bounds: &Bounds, healed: &ModelWorld, write: &ModelWrite, now: Time) -> Option<BrokenProperty> {
     let above = healed.redis.whole.cells[write.cell] > write.stamp;
     if !bounds.outlives_loss()
         || !write.acknowledged
@@ -151,14 +151,14 @@ fn judge_gone(bounds: &Bounds, healed: &World, write: &Write, now: Time) -> Opti
     }
     let end = write.interval(bounds.ttl).end;
     if now < end {
-        return Some(Broken::LostEarly);
+        return Some(BrokenProperty::LostEarly);
     }
     let lived = healed.redis.whole.life.is_some() && healed.redis.held_since < end;
-    lived.then_some(Broken::LostWhileLiving)
+    lived.then_some(BrokenProperty::LostWhileLiving)
 }
 
 /// Of what an instance with a right clock answers without Redis.
-fn judge_local_reads(bounds: &Bounds, world: &World) -> Option<Finding> {
+fn judge_local_reads(bounds: &Bounds, world: &ModelWorld) -> Option<Finding> {
     for (by, instance) in world.instances.iter().enumerate() {
         if instance.off != world.redis.step {
             continue;
@@ -167,7 +167,7 @@ fn judge_local_reads(bounds: &Bounds, world: &World) -> Option<Finding> {
         for write in &world.history.writes {
             let broken = judge_shown(bounds, world, write, shown).or_else(|| {
                 let own = write.by == by && !bounds.crash_loses_copies && bounds.outlives_loss();
-                (own && is_hidden(bounds, world, write, shown)).then_some(Broken::HiddenFromAuthor)
+                (own && is_hidden(bounds, world, write, shown)).then_some(BrokenProperty::HiddenFromAuthor)
             });
             if let Some(broken) = broken {
                 return Some(Finding { broken, stamp: write.stamp });
@@ -177,15 +177,15 @@ fn judge_local_reads(bounds: &Bounds, world: &World) -> Option<Finding> {
     None
 }
 
-fn judge_shown(bounds: &Bounds, world: &World, write: &Write, shown: Cells) -> Option<Broken> {
+fn judge_shown(bounds: &Bounds, world: &ModelWorld, write: &ModelWrite, shown: Cells) -> Option<BrokenProperty> {
     let is_in = shown[write.cell] == write.stamp;
     // What is pending with a wrong interval is corrected when its author meets Redis.
     let unsettled = world.history.writes.iter().any(|write| write.off != 0);
     let over = world.history.reach(write, bounds.ttl) <= world.now;
-    (is_in && !unsettled && over).then_some(Broken::ShownAfterItsTime)
+    (is_in && !unsettled && over).then_some(BrokenProperty::ShownAfterItsTime)
 }
 
-fn is_hidden(bounds: &Bounds, world: &World, write: &Write, shown: Cells) -> bool {
+fn is_hidden(bounds: &Bounds, world: &ModelWorld, write: &ModelWrite, shown: Cells) -> bool {
     let lives = write.acknowledged && write.is_right() && world.now < write.interval(bounds.ttl).end;
     let removed = world.history.removals.iter().any(|removal| removal.stamp >= write.stamp);
     let covered = shown[write.cell] >= write.stamp || removed;

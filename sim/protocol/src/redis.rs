@@ -2,7 +2,7 @@
 
 use crate::{
     interval::{Interval, Time, union},
-    rules::{Bounds, Fault},
+    rules::{Bounds, BrokenRule},
 };
 
 /// Cells of the record: the data, and its existence, which every upsert writes.
@@ -12,10 +12,10 @@ pub const CELLS: usize = 3;
 pub const EXISTENCE: usize = 2;
 
 /// A hybrid logical clock's, of one write; zero for none.
-pub type Stamp = u8;
+pub type ModelStamp = u8;
 
 /// A stamp for each cell.
-pub type Cells = [Stamp; CELLS];
+pub type Cells = [ModelStamp; CELLS];
 
 /// The record as Redis holds it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -23,7 +23,7 @@ pub struct Whole {
     /// The cells. All are zero if there is no life.
     pub cells: Cells,
     /// Of the last removal.
-    pub tombstone: Stamp,
+    pub tombstone: ModelStamp,
     /// From when until when it lives.
     pub life: Option<Interval>,
 }
@@ -45,7 +45,7 @@ pub struct Redis {
 
 /// When the script applies what it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Mode {
+pub enum MergeMode {
     /// All of it, or none.
     All,
     /// Each cell that wins.
@@ -56,11 +56,11 @@ pub enum Mode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Merge {
     /// All or each.
-    pub mode: Mode,
+    pub mode: MergeMode,
     /// The cells.
     pub cells: Cells,
     /// A removal.
-    pub tombstone: Stamp,
+    pub tombstone: ModelStamp,
     /// The life of the cells as Redis told it before.
     pub told: Option<Interval>,
     /// The life of the cells by their writers' estimate.
@@ -69,13 +69,13 @@ pub struct Merge {
 
 /// What the script answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reply {
+pub enum ScriptReply {
     /// All is in, as part of this life.
     Applied(Option<Interval>),
     /// Something is not in: this is what stands.
     Outdone(Whole),
     /// Mode all: this stamp is in the way. Nothing changed.
-    Conflict(Stamp),
+    Conflict(ModelStamp),
     /// Mode all: the life of the cells is over. Nothing changed.
     Over,
 }
@@ -94,16 +94,16 @@ impl Merge {
 
 impl Whole {
     /// Whether it is above the stamp, in that cell or by its tombstone.
-    pub fn covers(&self, cell: usize, stamp: Stamp) -> bool {
+    pub fn covers(&self, cell: usize, stamp: ModelStamp) -> bool {
         self.tombstone >= stamp || self.cells[cell] >= stamp
     }
 
     /// The largest stamp of its cells.
-    pub fn newest(&self) -> Stamp {
+    pub fn newest(&self) -> ModelStamp {
         self.cells.into_iter().max().unwrap_or_default()
     }
 
-    fn bury(&mut self, tombstone: Stamp) {
+    fn bury(&mut self, tombstone: ModelStamp) {
         self.tombstone = tombstone;
         for stamp in &mut self.cells {
             if *stamp <= tombstone {
@@ -126,7 +126,7 @@ impl Redis {
     pub fn expire(&mut self, bounds: &Bounds, now: Time) {
         let clock = self.clock(now);
         if self.whole.life.is_some_and(|life| life.is_over_at(clock)) {
-            if bounds.has(Fault::TombstoneOfExpired) {
+            if bounds.has(BrokenRule::TombstoneOfExpired) {
                 self.whole.tombstone = self.whole.tombstone.max(self.whole.newest());
             }
             self.whole.cells = Cells::default();
@@ -146,11 +146,11 @@ impl Redis {
     }
 
     /// The script.
-    pub fn merge(&mut self, bounds: &Bounds, now: Time, sent: &Merge) -> Reply {
+    pub fn merge(&mut self, bounds: &Bounds, now: Time, sent: &Merge) -> ScriptReply {
         self.expire(bounds, now);
         let clock = self.clock(now);
         let life = sent.has_cells().then(|| clamped(bounds, clock, sent)).flatten();
-        if sent.mode == Mode::All
+        if sent.mode == MergeMode::All
             && let Some(refusal) = self.refusal(bounds, clock, sent, life)
         {
             return refusal;
@@ -179,23 +179,23 @@ impl Redis {
         if self.whole == Whole::default() {
             self.forgotten_at = 0;
         }
-        if lost { Reply::Outdone(self.whole) } else { Reply::Applied(self.whole.life) }
+        if lost { ScriptReply::Outdone(self.whole) } else { ScriptReply::Applied(self.whole.life) }
     }
 
-    fn refusal(&self, bounds: &Bounds, clock: Time, sent: &Merge, life: Option<Interval>) -> Option<Reply> {
+    fn refusal(&self, bounds: &Bounds, clock: Time, sent: &Merge, life: Option<Interval>) -> Option<ScriptReply> {
         // Every upsert writes the existence of the record too: its stamp must be above all that is stored.
         let in_the_way = self.whole.newest().max(self.whole.tombstone);
         let newest = sent.cells.into_iter().max().unwrap_or_default().max(sent.tombstone);
         if in_the_way >= newest {
-            return Some(Reply::Conflict(in_the_way));
+            return Some(ScriptReply::Conflict(in_the_way));
         }
-        life.filter(|life| self.comes_too_late(bounds, clock, *life)).map(|_| Reply::Over)
+        life.filter(|life| self.comes_too_late(bounds, clock, *life)).map(|_| ScriptReply::Over)
     }
 
     /// L4: a life that ended before the present one began is not joined, one that is over is not begun.
     fn comes_too_late(&self, bounds: &Bounds, clock: Time, life: Interval) -> bool {
         match self.whole.life {
-            Some(present) => life.is_before(present) && !bounds.has(Fault::EndedLifeJoined),
+            Some(present) => life.is_before(present) && !bounds.has(BrokenRule::EndedLifeJoined),
             None => life.is_over_at(clock),
         }
     }
@@ -204,7 +204,7 @@ impl Redis {
     fn join(&mut self, bounds: &Bounds, cells: Cells, life: Interval) -> bool {
         let is_newer = cells.into_iter().max().unwrap_or_default() > self.whole.newest();
         self.whole.life = match self.whole.life {
-            Some(present) if bounds.has(Fault::DeadlineByStamp) => Some(if is_newer { life } else { present }),
+            Some(present) if bounds.has(BrokenRule::DeadlineByStamp) => Some(if is_newer { life } else { present }),
             present => union(present, Some(life)),
         };
         let mut lost = false;
@@ -220,11 +220,11 @@ impl Redis {
 fn clamped(bounds: &Bounds, clock: Time, sent: &Merge) -> Option<Interval> {
     let mut life = sent.life()?;
     if let Some(written) = sent.written {
-        if !bounds.has(Fault::BeginNotClamped) {
+        if !bounds.has(BrokenRule::BeginNotClamped) {
             life.begin = life.begin.min(clock);
         }
         let mut end = written.end;
-        if !bounds.has(Fault::EndNotClamped) {
+        if !bounds.has(BrokenRule::EndNotClamped) {
             end = end.min(clock + bounds.ttl);
         }
         life.end = sent.told.map_or(end, |told| told.end.max(end));

@@ -4,7 +4,7 @@ use crate::interval::Time;
 
 /// A rule left out or done wrong. The search must find what each breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fault {
+pub enum BrokenRule {
     /// Against L2: a life that is over leaves a tombstone at its newest stamp.
     TombstoneOfExpired,
     /// Against L1: the interval of the larger stamp stands.
@@ -94,7 +94,7 @@ pub struct Bounds {
     /// By how much Redis's clock may step, once.
     pub steps: &'static [Time],
     /// What is done wrong.
-    pub fault: Option<Fault>,
+    pub fault: Option<BrokenRule>,
 }
 
 impl Bounds {
@@ -124,7 +124,7 @@ impl Bounds {
     };
 
     /// Whether the rule is broken that way.
-    pub fn has(&self, fault: Fault) -> bool {
+    pub fn has(&self, fault: BrokenRule) -> bool {
         self.fault == Some(fault)
     }
 

@@ -6,9 +6,9 @@
 use std::env;
 
 use protocol_model::{
-    judge::{Broken, judge},
-    rules::{Bounds, Fault},
-    world::{Action, World},
+    judge::{BrokenProperty, judge},
+    rules::{Bounds, BrokenRule},
+    world::{Action, ModelWorld},
 };
 use stateright::{Checker, HasDiscoveries, Model, Path, Property, UniformChooser};
 
@@ -19,18 +19,18 @@ const HOLDS: &str = "every property holds";
 struct Search(Bounds);
 
 impl Model for Search {
-    type State = World;
+    type State = ModelWorld;
     type Action = Action;
 
-    fn init_states(&self) -> Vec<World> {
-        World::beginnings(&self.0)
+    fn init_states(&self) -> Vec<ModelWorld> {
+        ModelWorld::beginnings(&self.0)
     }
 
-    fn actions(&self, world: &World, actions: &mut Vec<Action>) {
+    fn actions(&self, world: &ModelWorld, actions: &mut Vec<Action>) {
         world.actions(&self.0, actions);
     }
 
-    fn next_state(&self, world: &World, action: Action) -> Option<World> {
+    fn next_state(&self, world: &ModelWorld, action: Action) -> Option<ModelWorld> {
         Some(world.after(&self.0, action))
     }
 
@@ -45,7 +45,7 @@ struct Walk(Search);
 const STEPS_MAX: u8 = 80;
 
 impl Model for Walk {
-    type State = (u8, World);
+    type State = (u8, ModelWorld);
     type Action = Action;
 
     fn init_states(&self) -> Vec<Self::State> {
@@ -78,14 +78,14 @@ fn states_max() -> usize {
 }
 
 /// How the run went, and what is broken at its end.
-fn story(bounds: &Bounds, last: &World, actions: &[Action]) -> String {
+fn story(bounds: &Bounds, last: &ModelWorld, actions: &[Action]) -> String {
     let steps: Vec<_> = actions.iter().map(|action| format!("  {action:?}")).collect();
     let steps = steps.join("\n");
     let finding = judge(bounds, last).map_or_else(String::new, |finding| finding.to_string());
     format!("{finding} after\n{steps}\n{:#?}", last.history)
 }
 
-fn found(bounds: &Bounds, path: Path<World, Action>) -> (Broken, String) {
+fn found(bounds: &Bounds, path: Path<ModelWorld, Action>) -> (BrokenProperty, String) {
     let last = path.last_state().clone();
     let broken = judge(bounds, &last).expect("what the search has found").broken;
     (broken, story(bounds, &last, &path.into_actions()))
@@ -118,7 +118,7 @@ fn holds_in(small: &Bounds, large: &Bounds) {
 }
 
 /// What the shortest run breaks that breaks anything.
-fn breaks(bounds: &Bounds) -> Broken {
+fn breaks(bounds: &Bounds) -> BrokenProperty {
     /// Enough for each of them.
     const STATES_MAX: usize = 1_500_000;
     let checker = Search(bounds.clone()).checker().finish_when(HasDiscoveries::AnyFailures);
@@ -130,7 +130,7 @@ fn breaks(bounds: &Bounds) -> Broken {
 }
 
 /// Asserts that the shortest run to break anything breaks this. That the rules hold without the fault is for the tests above.
-fn finds(fault: Fault, bounds: &Bounds, expected: Broken) {
+fn finds(fault: BrokenRule, bounds: &Bounds, expected: BrokenProperty) {
     assert_eq!(breaks(&Bounds { fault: Some(fault), ..bounds.clone() }), expected);
 }
 
@@ -229,107 +229,107 @@ fn three_instances_crashes_and_wrong_clocks_at_once_in_random_walks() {
 
 #[test]
 fn l1_finds_a_deadline_that_goes_by_stamps() {
-    finds(Fault::DeadlineByStamp, &PLAIN, Broken::HiddenFromAuthor);
-    finds(Fault::DeadlineByStamp, &Bounds { upserts: 3, ..PLAIN }, Broken::LostWhileLiving);
+    finds(BrokenRule::DeadlineByStamp, &PLAIN, BrokenProperty::HiddenFromAuthor);
+    finds(BrokenRule::DeadlineByStamp, &Bounds { upserts: 3, ..PLAIN }, BrokenProperty::LostWhileLiving);
 }
 
 #[test]
 fn l1_finds_an_upsert_that_asks_for_no_life_once_its_cells_are_outdone() {
-    finds(Fault::OutdoneNotAsked, &PLAIN, Broken::HiddenFromAuthor);
+    finds(BrokenRule::OutdoneNotAsked, &PLAIN, BrokenProperty::HiddenFromAuthor);
 }
 
 #[test]
 fn l1_finds_a_life_that_begins_without_the_cells_that_won_over_those_of_its_writer() {
     // A crash takes the copies of the winner's author, who would publish it again.
     let bounds = Bounds { skews: &[9], crashes: 1, crash_loses_copies: true, ..PLAIN };
-    finds(Fault::WinnerNotAsked, &bounds, Broken::LostEarly);
+    finds(BrokenRule::WinnerNotAsked, &bounds, BrokenProperty::LostEarly);
 }
 
 #[test]
 fn l2_finds_a_tombstone_for_what_has_expired() {
-    finds(Fault::TombstoneOfExpired, &PLAIN, Broken::LostEarly);
+    finds(BrokenRule::TombstoneOfExpired, &PLAIN, BrokenProperty::LostEarly);
 }
 
 #[test]
 fn l2_finds_that_pending_cells_are_forgotten_at_the_own_estimate() {
-    finds(Fault::PendingForgotten, &Bounds { upserts: 3, ..PLAIN }, Broken::LostWhileLiving);
+    finds(BrokenRule::PendingForgotten, &Bounds { upserts: 3, ..PLAIN }, BrokenProperty::LostWhileLiving);
 }
 
 #[test]
 fn l3_finds_a_script_that_does_not_clamp() {
-    finds(Fault::EndNotClamped, &WRONG, Broken::LivesTooLong);
-    finds(Fault::BeginNotClamped, &WRONG, Broken::Diverged);
+    finds(BrokenRule::EndNotClamped, &WRONG, BrokenProperty::LivesTooLong);
+    finds(BrokenRule::BeginNotClamped, &WRONG, BrokenProperty::Diverged);
 }
 
 #[test]
 fn l3_finds_an_estimate_that_is_never_corrected() {
-    finds(Fault::NeverCorrected, &WRONG, Broken::LostEarly);
+    finds(BrokenRule::NeverCorrected, &WRONG, BrokenProperty::LostEarly);
 }
 
 #[test]
 fn l3_finds_a_life_of_an_unknown_clock_joined_with_one_that_redis_told() {
-    finds(Fault::ProvisionalJoined, &WRONG, Broken::LostEarly);
+    finds(BrokenRule::ProvisionalJoined, &WRONG, BrokenProperty::LostEarly);
 }
 
 #[test]
 fn l3_finds_a_replay_that_asks_for_a_life_from_its_sending() {
-    finds(Fault::IntervalOfSending, &PLAIN, Broken::ShownAfterItsTime);
+    finds(BrokenRule::IntervalOfSending, &PLAIN, BrokenProperty::ShownAfterItsTime);
 }
 
 #[test]
 fn l4_finds_a_script_that_joins_a_life_that_had_ended() {
-    finds(Fault::EndedLifeJoined, &PLAIN, Broken::ShownAfterItsTime);
+    finds(BrokenRule::EndedLifeJoined, &PLAIN, BrokenProperty::ShownAfterItsTime);
 }
 
 #[test]
 fn l4_finds_a_store_that_keeps_one_life() {
-    finds(Fault::LivesInOne, &PLAIN, Broken::ShownAfterItsTime);
+    finds(BrokenRule::LivesInOne, &PLAIN, BrokenProperty::ShownAfterItsTime);
 }
 
 #[test]
 fn l4_finds_a_write_given_up_late_that_joins_the_next_life() {
-    finds(Fault::LateWriteJoined, &SLOW, Broken::ShownAfterItsTime);
+    finds(BrokenRule::LateWriteJoined, &SLOW, BrokenProperty::ShownAfterItsTime);
 }
 
 #[test]
 fn l4_finds_a_definite_refusal_taken_for_success() {
-    finds(Fault::OverTakenForDone, &DRIFTING, Broken::LostEarly);
+    finds(BrokenRule::OverTakenForDone, &DRIFTING, BrokenProperty::LostEarly);
 }
 
 #[test]
 fn l5_finds_copies_of_an_ended_life_joined_with_the_present_one() {
-    finds(Fault::CopiesOfEndedJoined, &PLAIN, Broken::ShownAfterItsTime);
+    finds(BrokenRule::CopiesOfEndedJoined, &PLAIN, BrokenProperty::ShownAfterItsTime);
 }
 
 #[test]
 fn r5_finds_that_what_redis_lacks_is_not_published_again() {
-    finds(Fault::NotReclaimed, &EVICTION, Broken::LostEarly);
-    finds(Fault::IntervalNotReclaimed, &LOSS, Broken::HiddenFromAuthor);
+    finds(BrokenRule::NotReclaimed, &EVICTION, BrokenProperty::LostEarly);
+    finds(BrokenRule::IntervalNotReclaimed, &LOSS, BrokenProperty::HiddenFromAuthor);
 }
 
 #[test]
 fn r6_finds_that_a_new_generation_marks_no_copies() {
-    finds(Fault::GenerationIgnored, &LOSS, Broken::LostEarly);
+    finds(BrokenRule::GenerationIgnored, &LOSS, BrokenProperty::LostEarly);
 }
 
 #[test]
 fn r8_finds_an_acknowledgement_that_clears_what_was_not_sent() {
-    finds(Fault::AcknowledgesAll, &SPLIT, Broken::HiddenFromAuthor);
+    finds(BrokenRule::AcknowledgesAll, &SPLIT, BrokenProperty::HiddenFromAuthor);
 }
 
 #[test]
 fn r9_finds_copies_published_again_whose_removal_is_forgotten() {
-    finds(Fault::OldCopiesPublished, &FORGOTTEN, Broken::ShownAfterRemoval);
+    finds(BrokenRule::OldCopiesPublished, &FORGOTTEN, BrokenProperty::ShownAfterRemoval);
 }
 
 #[test]
 fn r10_finds_a_write_stamped_again_after_an_unknown_outcome() {
-    finds(Fault::StampedAgain, &SPLIT, Broken::ShownAfterItsTime);
+    finds(BrokenRule::StampedAgain, &SPLIT, BrokenProperty::ShownAfterItsTime);
 }
 
 /// The rules rest on Redis's clock. docs/PROTOCOL.md says what a step of it breaks.
 #[test]
 fn a_step_of_the_clock_of_redis_breaks_them() {
-    assert_eq!(breaks(&Bounds { steps: &[3], ..PLAIN }), Broken::LostEarly);
-    assert_eq!(breaks(&Bounds { steps: &[-3], ..PLAIN }), Broken::LivesTooLong);
+    assert_eq!(breaks(&Bounds { steps: &[3], ..PLAIN }), BrokenProperty::LostEarly);
+    assert_eq!(breaks(&Bounds { steps: &[-3], ..PLAIN }), BrokenProperty::LivesTooLong);
 }

@@ -17,7 +17,7 @@ pub(super) struct Command {
     /// Those that Redis's COMMAND INFO gives it, as far as they are known here.
     pub(super) flags: &'static [Flag],
     /// What it does.
-    pub(super) run: Run,
+    pub(super) run: CommandWork,
 }
 
 /// A property of a command, by Redis's name for it.
@@ -64,9 +64,9 @@ impl Flag {
 
 /// What a command does.
 #[derive(Debug)]
-pub(super) enum Run {
+pub(super) enum CommandWork {
     /// Works on the data or the connection.
-    Data(fn(&mut Call<'_>, &Args<'_>) -> Done),
+    Data(fn(&mut CommandCall<'_>, &Args<'_>) -> Done),
     /// Works on the script cache, or runs commands that may.
     Scripts(ScriptCommand),
     /// Its second word says which of these.
@@ -88,7 +88,7 @@ pub(super) enum ScriptCommand {
 pub(super) type Args<'a> = [Cow<'a, [u8]>];
 
 /// Runs a command that a script calls, and writes its reply.
-pub(super) type CallFromScript = fn(&mut Call<'_>, &Args<'_>, &mut Running) -> Done;
+pub(super) type CallFromScript = fn(&mut CommandCall<'_>, &Args<'_>, &mut RunningScript) -> Done;
 
 /// What the server knows of a connection.
 #[derive(Debug, Default)]
@@ -106,7 +106,7 @@ pub(super) struct Session {
 }
 
 /// What a command sees.
-pub(super) struct Call<'a> {
+pub(super) struct CommandCall<'a> {
     pub(super) server: &'a mut Server,
     pub(super) session: &'a mut Session,
     /// The server's clock, in milliseconds since the epoch.
@@ -114,7 +114,7 @@ pub(super) struct Call<'a> {
     pub(super) out: &'a mut Vec<u8>,
 }
 
-impl<'a> Call<'a> {
+impl<'a> CommandCall<'a> {
     pub(super) fn new(server: &'a mut Server, session: &'a mut Session, now_ms: u64, out: &'a mut Vec<u8>) -> Self {
         let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
         server.started_at_ms.get_or_insert(now_ms);
@@ -155,7 +155,7 @@ pub(super) struct WatchedKey {
 
 /// A script that runs.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(super) struct RunningScript {
     pub(super) flags: Option<ScriptFlags>,
     /// It has called a command that writes.
     pub(super) wrote: bool,

@@ -1,7 +1,7 @@
 //! Commands on the connection: PING, ECHO, SELECT, HELLO, AUTH, CLIENT. QUIT is in the loop that reads requests.
 
 use super::{
-    command::{Args, Call, Command, Flag, Run},
+    command::{Args, Command, CommandCall, CommandWork, Flag},
     data::DATABASES,
     error_reply::{Done, ErrorReply, SYNTAX, integer, wrong_arity},
     reply,
@@ -13,25 +13,30 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "auth",
         arity: -2,
         flags: &[Flag::NoScript, Flag::Loading, Flag::Stale, Flag::Fast, Flag::NoAuth, Flag::AllowBusy],
-        run: Run::Data(auth),
+        run: CommandWork::Data(auth),
     },
-    Command { name: "client", arity: -2, flags: &[], run: Run::Container(CLIENT) },
-    Command { name: "echo", arity: 2, flags: &[Flag::Loading, Flag::Stale, Flag::Fast], run: Run::Data(echo) },
+    Command { name: "client", arity: -2, flags: &[], run: CommandWork::Container(CLIENT) },
+    Command { name: "echo", arity: 2, flags: &[Flag::Loading, Flag::Stale, Flag::Fast], run: CommandWork::Data(echo) },
     Command {
         name: "hello",
         arity: -1,
         flags: &[Flag::NoScript, Flag::Loading, Flag::Stale, Flag::Fast, Flag::NoAuth, Flag::AllowBusy],
-        run: Run::Data(hello),
+        run: CommandWork::Data(hello),
     },
-    Command { name: "ping", arity: -1, flags: &[Flag::Fast], run: Run::Data(ping) },
+    Command { name: "ping", arity: -1, flags: &[Flag::Fast], run: CommandWork::Data(ping) },
     // The loop that reads requests answers QUIT; this is for scripts, which may not call it.
     Command {
         name: "quit",
         arity: -1,
         flags: &[Flag::NoScript, Flag::Loading, Flag::Stale, Flag::Fast, Flag::NoAuth, Flag::AllowBusy],
-        run: Run::Data(quit),
+        run: CommandWork::Data(quit),
     },
-    Command { name: "select", arity: 2, flags: &[Flag::Loading, Flag::Stale, Flag::Fast], run: Run::Data(select) },
+    Command {
+        name: "select",
+        arity: 2,
+        flags: &[Flag::Loading, Flag::Stale, Flag::Fast],
+        run: CommandWork::Data(select),
+    },
 ];
 
 // CLIENT SETINFO came with 7.2: here it is an unknown subcommand, as in 7.0.
@@ -40,19 +45,19 @@ const CLIENT: &[Command] = &[
         name: "client|getname",
         arity: 2,
         flags: &[Flag::NoScript, Flag::Loading, Flag::Stale],
-        run: Run::Data(client_getname),
+        run: CommandWork::Data(client_getname),
     },
     Command {
         name: "client|id",
         arity: 2,
         flags: &[Flag::NoScript, Flag::Loading, Flag::Stale],
-        run: Run::Data(client_id),
+        run: CommandWork::Data(client_id),
     },
     Command {
         name: "client|setname",
         arity: 3,
         flags: &[Flag::NoScript, Flag::Loading, Flag::Stale],
-        run: Run::Data(client_setname),
+        run: CommandWork::Data(client_setname),
     },
 ];
 
@@ -62,7 +67,7 @@ const NOT_AUTHENTICATED: ErrorReply = ErrorReply::Fixed(
 );
 const WRONG_PASSWORD: ErrorReply = ErrorReply::Fixed("WRONGPASS invalid username-password pair or user is disabled.");
 
-fn ping(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn ping(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     match args {
         [_] => reply::status(call.out, b"PONG"),
         [_, text] => reply::bulk(call.out, text),
@@ -71,17 +76,17 @@ fn ping(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     Ok(())
 }
 
-fn echo(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn echo(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     reply::bulk(call.out, &args[1]);
     Ok(())
 }
 
-fn quit(call: &mut Call<'_>, _: &Args<'_>) -> Done {
+fn quit(call: &mut CommandCall<'_>, _: &Args<'_>) -> Done {
     reply::status(call.out, b"OK");
     Ok(())
 }
 
-fn select(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn select(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let number = i32::try_from(integer(&args[1])?)
         .map_err(|_| ErrorReply::Fixed("ERR value is out of range, value must between -2147483648 and 2147483647"))?;
     let number = usize::try_from(number).ok().filter(|&number| number < DATABASES);
@@ -90,7 +95,7 @@ fn select(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     Ok(())
 }
 
-fn auth(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn auth(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     match args {
         // There is a password, and it is another one.
         [_, _] | [_, _, _] if call.server.state == Some(Refusal::NoAuth) => return Err(WRONG_PASSWORD),
@@ -107,7 +112,7 @@ fn auth(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     Ok(())
 }
 
-fn hello(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn hello(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     if let Some(version) = args.get(1) {
         let version = integer(version)
             .map_err(|_| ErrorReply::Fixed("ERR Protocol version is not an integer or out of range"))?;
@@ -156,24 +161,24 @@ fn hello(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     Ok(())
 }
 
-fn client_id(call: &mut Call<'_>, _: &Args<'_>) -> Done {
+fn client_id(call: &mut CommandCall<'_>, _: &Args<'_>) -> Done {
     reply::integer(call.out, call.session.id);
     Ok(())
 }
 
-fn client_getname(call: &mut Call<'_>, _: &Args<'_>) -> Done {
+fn client_getname(call: &mut CommandCall<'_>, _: &Args<'_>) -> Done {
     let name = Some(call.session.name.as_slice()).filter(|name| !name.is_empty());
     reply::bulk_or_null(call.out, name);
     Ok(())
 }
 
-fn client_setname(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn client_setname(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     set_name(call, &args[2])?;
     reply::status(call.out, b"OK");
     Ok(())
 }
 
-fn set_name(call: &mut Call<'_>, name: &[u8]) -> Done {
+fn set_name(call: &mut CommandCall<'_>, name: &[u8]) -> Done {
     if !name.iter().all(u8::is_ascii_graphic) {
         return Err(ErrorReply::Fixed("ERR Client names cannot contain spaces, newlines or special characters."));
     }

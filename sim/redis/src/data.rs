@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{
     Content, Dumped,
     error_reply::{Done, ErrorReply, WRONG_TYPE},
-    limits::Limits,
+    limits::ServerLimits,
     reply,
 };
 use crate::Refusal;
@@ -33,7 +33,7 @@ pub(super) struct Server {
     pub(super) commands: u64,
     /// Words that scripts took and were answered so far.
     pub(super) script_words: u64,
-    pub(super) limits: Limits,
+    pub(super) limits: ServerLimits,
     /// The commands that no user may run at present.
     pub(super) denied: &'static [&'static str],
     /// Why it refuses some commands at present, if it does.
@@ -54,7 +54,7 @@ pub(super) struct Database {
     watches: BTreeMap<Vec<u8>, Vec<Watch>>,
 }
 
-type Slots = BTreeMap<u64, Vec<(Vec<u8>, Entry)>>;
+type Slots = BTreeMap<u64, Vec<(Vec<u8>, KeyEntry)>>;
 
 /// That a client watches a key.
 #[derive(Debug)]
@@ -69,15 +69,15 @@ struct Watch {
 
 /// What a key holds, and until when.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) value: Value,
+pub(super) struct KeyEntry {
+    pub(super) value: KeyData,
     /// The deadline, in milliseconds since the epoch.
     pub(super) expires_at_ms: Option<i64>,
 }
 
 /// What a key holds.
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub(super) enum KeyData {
     String(Vec<u8>),
     Hash(Hash),
     /// It has at least one element: with the last one the key goes.
@@ -160,11 +160,11 @@ impl Server {
         live.filter(|(_, entry)| !entry.is_expired(now_ms))
             .map(|(key, entry)| {
                 let content = match &entry.value {
-                    Value::String(bytes) => Content::String(bytes.clone()),
-                    Value::Hash(hash) => Content::Hash(
+                    KeyData::String(bytes) => Content::String(bytes.clone()),
+                    KeyData::Hash(hash) => Content::Hash(
                         hash.fields.iter().map(|(field, (_, value))| (field.clone(), value.clone())).collect(),
                     ),
-                    Value::List(list) => Content::List(list.iter().cloned().collect()),
+                    KeyData::List(list) => Content::List(list.iter().cloned().collect()),
                 };
                 let expires_at_ms = entry.expires_at_ms.and_then(|at| u64::try_from(at).ok());
                 (key.clone(), Dumped { content, expires_at_ms })
@@ -175,7 +175,7 @@ impl Server {
 
 impl Database {
     /// The live entry of a key; an expired one is removed.
-    pub(super) fn get(&mut self, key: &[u8], now_ms: i64) -> Option<&mut Entry> {
+    pub(super) fn get(&mut self, key: &[u8], now_ms: i64) -> Option<&mut KeyEntry> {
         let hash = xxh3_64(key);
         let slot = self.slots.get_mut(&hash)?;
         let at = slot.iter().position(|(held, _)| held == key)?;
@@ -187,7 +187,7 @@ impl Database {
     }
 
     /// Puts an entry under a key in place of any other. Who watches the key will know.
-    pub(super) fn put(&mut self, key: &[u8], entry: Entry) {
+    pub(super) fn put(&mut self, key: &[u8], entry: KeyEntry) {
         self.touch(key);
         let slot = self.slots.entry(xxh3_64(key)).or_default();
         match slot.iter_mut().find(|(held, _)| held == key) {
@@ -212,8 +212,8 @@ impl Database {
     pub(super) fn string(&mut self, key: &[u8], now_ms: i64) -> Result<Option<&mut Vec<u8>>, ErrorReply> {
         match self.get(key, now_ms).map(|entry| &mut entry.value) {
             None => Ok(None),
-            Some(Value::String(bytes)) => Ok(Some(bytes)),
-            Some(Value::Hash(_) | Value::List(_)) => Err(WRONG_TYPE),
+            Some(KeyData::String(bytes)) => Ok(Some(bytes)),
+            Some(KeyData::Hash(_) | KeyData::List(_)) => Err(WRONG_TYPE),
         }
     }
 
@@ -221,15 +221,15 @@ impl Database {
     pub(super) fn hash(&mut self, key: &[u8], now_ms: i64) -> Result<Option<&mut Hash>, ErrorReply> {
         match self.get(key, now_ms).map(|entry| &mut entry.value) {
             None => Ok(None),
-            Some(Value::Hash(hash)) => Ok(Some(hash)),
-            Some(Value::String(_) | Value::List(_)) => Err(WRONG_TYPE),
+            Some(KeyData::Hash(hash)) => Ok(Some(hash)),
+            Some(KeyData::String(_) | KeyData::List(_)) => Err(WRONG_TYPE),
         }
     }
 
     /// The hash at a key, which is there afterwards.
     pub(super) fn hash_or_new(&mut self, key: &[u8], now_ms: i64) -> Result<&mut Hash, ErrorReply> {
         if self.get(key, now_ms).is_none() {
-            self.put(key, Entry { value: Value::Hash(Hash::default()), expires_at_ms: None });
+            self.put(key, KeyEntry { value: KeyData::Hash(Hash::default()), expires_at_ms: None });
         }
         self.hash(key, now_ms)?.ok_or(WRONG_TYPE)
     }
@@ -238,15 +238,15 @@ impl Database {
     pub(super) fn list(&mut self, key: &[u8], now_ms: i64) -> Result<Option<&mut List>, ErrorReply> {
         match self.get(key, now_ms).map(|entry| &mut entry.value) {
             None => Ok(None),
-            Some(Value::List(list)) => Ok(Some(list)),
-            Some(Value::String(_) | Value::Hash(_)) => Err(WRONG_TYPE),
+            Some(KeyData::List(list)) => Ok(Some(list)),
+            Some(KeyData::String(_) | KeyData::Hash(_)) => Err(WRONG_TYPE),
         }
     }
 
     /// The list at a key, which is there afterwards, and empty if it is new.
     pub(super) fn list_or_new(&mut self, key: &[u8], now_ms: i64) -> Result<&mut List, ErrorReply> {
         if self.get(key, now_ms).is_none() {
-            self.put(key, Entry { value: Value::List(List::new()), expires_at_ms: None });
+            self.put(key, KeyEntry { value: KeyData::List(List::new()), expires_at_ms: None });
         }
         self.list(key, now_ms)?.ok_or(WRONG_TYPE)
     }
@@ -289,19 +289,19 @@ impl Database {
     }
 
     /// The entry of a key, expired or not.
-    fn held(&self, key: &[u8]) -> Option<&Entry> {
+    fn held(&self, key: &[u8]) -> Option<&KeyEntry> {
         let slot = self.slots.get(&xxh3_64(key))?;
         slot.iter().find(|(held, _)| held == key).map(|(_, entry)| entry)
     }
 
     /// Every key and entry, expired ones included, in the order of SCAN.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (&Vec<u8>, &Entry)> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&Vec<u8>, &KeyEntry)> {
         self.slots.values().flatten().map(|(key, entry)| (key, entry))
     }
 
     /// Keys and entries from `cursor` on, expired ones included: whole slots until there are `count`; and the cursor of
     /// the rest, 0 if there is none.
-    pub(super) fn page(&self, cursor: u64, count: usize) -> (u64, Vec<(&[u8], &Entry)>) {
+    pub(super) fn page(&self, cursor: u64, count: usize) -> (u64, Vec<(&[u8], &KeyEntry)>) {
         let mut page = Vec::new();
         for (&hash, slot) in self.slots.range(cursor..) {
             if page.len() >= count {
@@ -335,18 +335,18 @@ impl Database {
     }
 }
 
-impl Entry {
+impl KeyEntry {
     pub(super) fn of(dumped: &Dumped) -> Self {
         let value = match &dumped.content {
-            Content::String(bytes) => Value::String(bytes.clone()),
+            Content::String(bytes) => KeyData::String(bytes.clone()),
             Content::Hash(fields) => {
                 let mut hash = Hash::default();
                 for (field, value) in fields {
                     hash.set(field, value);
                 }
-                Value::Hash(hash)
+                KeyData::Hash(hash)
             }
-            Content::List(elements) => Value::List(elements.iter().cloned().collect()),
+            Content::List(elements) => KeyData::List(elements.iter().cloned().collect()),
         };
         Self { value, expires_at_ms: dumped.expires_at_ms.and_then(|at_ms| i64::try_from(at_ms).ok()) }
     }
@@ -358,9 +358,9 @@ impl Entry {
     /// What TYPE answers.
     pub(super) fn type_name(&self) -> &'static str {
         match self.value {
-            Value::String(_) => "string",
-            Value::Hash(_) => "hash",
-            Value::List(_) => "list",
+            KeyData::String(_) => "string",
+            KeyData::Hash(_) => "hash",
+            KeyData::List(_) => "list",
         }
     }
 }

@@ -1,35 +1,50 @@
 //! Commands on hashes.
 
 use super::{
-    command::{Args, Call, Command, Flag, Run},
+    command::{Args, Command, CommandCall, CommandWork, Flag},
     data::{Hash, Pair},
     error_reply::{Done, ErrorReply, OVERFLOW, integer, wrong_arity},
     number, reply,
 };
 
 pub(super) const COMMANDS: &[Command] = &[
-    Command { name: "hdel", arity: -3, flags: &[Flag::Write, Flag::Fast], run: Run::Data(hdel) },
-    Command { name: "hexists", arity: 3, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(hexists) },
-    Command { name: "hget", arity: 3, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(hget) },
-    Command { name: "hgetall", arity: 2, flags: &[Flag::ReadOnly], run: Run::Data(hgetall) },
-    Command { name: "hincrby", arity: 4, flags: &[Flag::Write, Flag::DenyOom, Flag::Fast], run: Run::Data(hincrby) },
-    Command { name: "hkeys", arity: 2, flags: &[Flag::ReadOnly], run: Run::Data(hkeys) },
-    Command { name: "hlen", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(hlen) },
-    Command { name: "hmget", arity: -3, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(hmget) },
-    Command { name: "hmset", arity: -4, flags: &[Flag::Write, Flag::DenyOom, Flag::Fast], run: Run::Data(hmset) },
-    Command { name: "hset", arity: -4, flags: &[Flag::Write, Flag::DenyOom, Flag::Fast], run: Run::Data(hset) },
-    Command { name: "hsetnx", arity: 4, flags: &[Flag::Write, Flag::DenyOom, Flag::Fast], run: Run::Data(hsetnx) },
-    Command { name: "hstrlen", arity: 3, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(hstrlen) },
-    Command { name: "hvals", arity: 2, flags: &[Flag::ReadOnly], run: Run::Data(hvals) },
+    Command { name: "hdel", arity: -3, flags: &[Flag::Write, Flag::Fast], run: CommandWork::Data(hdel) },
+    Command { name: "hexists", arity: 3, flags: &[Flag::ReadOnly, Flag::Fast], run: CommandWork::Data(hexists) },
+    Command { name: "hget", arity: 3, flags: &[Flag::ReadOnly, Flag::Fast], run: CommandWork::Data(hget) },
+    Command { name: "hgetall", arity: 2, flags: &[Flag::ReadOnly], run: CommandWork::Data(hgetall) },
+    Command {
+        name: "hincrby",
+        arity: 4,
+        flags: &[Flag::Write, Flag::DenyOom, Flag::Fast],
+        run: CommandWork::Data(hincrby),
+    },
+    Command { name: "hkeys", arity: 2, flags: &[Flag::ReadOnly], run: CommandWork::Data(hkeys) },
+    Command { name: "hlen", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: CommandWork::Data(hlen) },
+    Command { name: "hmget", arity: -3, flags: &[Flag::ReadOnly, Flag::Fast], run: CommandWork::Data(hmget) },
+    Command {
+        name: "hmset",
+        arity: -4,
+        flags: &[Flag::Write, Flag::DenyOom, Flag::Fast],
+        run: CommandWork::Data(hmset),
+    },
+    Command { name: "hset", arity: -4, flags: &[Flag::Write, Flag::DenyOom, Flag::Fast], run: CommandWork::Data(hset) },
+    Command {
+        name: "hsetnx",
+        arity: 4,
+        flags: &[Flag::Write, Flag::DenyOom, Flag::Fast],
+        run: CommandWork::Data(hsetnx),
+    },
+    Command { name: "hstrlen", arity: 3, flags: &[Flag::ReadOnly, Flag::Fast], run: CommandWork::Data(hstrlen) },
+    Command { name: "hvals", arity: 2, flags: &[Flag::ReadOnly], run: CommandWork::Data(hvals) },
 ];
 
-fn hget(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn hget(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let hash = call.server.database(call.session.database).hash(&args[1], call.now_ms)?;
     reply::bulk_or_null(call.out, hash.and_then(|hash| hash.get(&args[2])));
     Ok(())
 }
 
-fn hmget(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn hmget(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let hash = call.server.database(call.session.database).hash(&args[1], call.now_ms)?;
     reply::array(call.out, args.len() - 2);
     for field in &args[2..] {
@@ -38,23 +53,23 @@ fn hmget(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     Ok(())
 }
 
-fn hexists(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn hexists(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let found = read(call, args, |hash| hash.get(&args[2]).is_some())?;
     reply::integer(call.out, i64::from(found.unwrap_or(false)));
     Ok(())
 }
 
-fn hlen(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn hlen(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let fields = read(call, args, Hash::len)?;
     reply_length(call, fields)
 }
 
-fn hstrlen(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn hstrlen(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let length = read(call, args, |hash| hash.get(&args[2]).map_or(0, <[u8]>::len))?;
     reply_length(call, length)
 }
 
-fn hgetall(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn hgetall(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     match call.server.database(call.session.database).hash(&args[1], call.now_ms)? {
         Some(hash) => call.out.extend_from_slice(hash.reply()),
         None => reply::array(call.out, 0),
@@ -62,27 +77,27 @@ fn hgetall(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     Ok(())
 }
 
-fn hkeys(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn hkeys(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     list(call, args, |(field, _)| field)
 }
 
-fn hvals(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn hvals(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     list(call, args, |(_, value)| value)
 }
 
-fn hset(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn hset(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let added = set(call, args, "hset")?;
     reply::integer(call.out, added);
     Ok(())
 }
 
-fn hmset(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn hmset(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     set(call, args, "hmset")?;
     reply::status(call.out, b"OK");
     Ok(())
 }
 
-fn hsetnx(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn hsetnx(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let now_ms = call.now_ms;
     let database = call.database();
     let hash = database.hash_or_new(&args[1], now_ms)?;
@@ -94,7 +109,7 @@ fn hsetnx(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     Ok(())
 }
 
-fn hdel(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn hdel(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let now_ms = call.now_ms;
     let database = call.database();
     let mut removed = 0;
@@ -111,7 +126,7 @@ fn hdel(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     Ok(())
 }
 
-fn hincrby(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn hincrby(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let (amount, now_ms) = (integer(&args[3])?, call.now_ms);
     let database = call.database();
     let before = match database.hash(&args[1], now_ms)?.and_then(|hash| hash.get(&args[2])) {
@@ -126,17 +141,21 @@ fn hincrby(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     Ok(())
 }
 
-fn read<T>(call: &mut Call<'_>, args: &Args<'_>, view: impl FnOnce(&Hash) -> T) -> Result<Option<T>, ErrorReply> {
+fn read<T>(
+    call: &mut CommandCall<'_>,
+    args: &Args<'_>,
+    view: impl FnOnce(&Hash) -> T,
+) -> Result<Option<T>, ErrorReply> {
     let now_ms = call.now_ms;
     Ok(call.database().hash(&args[1], now_ms)?.map(|hash| view(hash)))
 }
 
-fn reply_length(call: &mut Call<'_>, length: Option<usize>) -> Done {
+fn reply_length(call: &mut CommandCall<'_>, length: Option<usize>) -> Done {
     reply::integer(call.out, i64::try_from(length.unwrap_or(0)).unwrap_or(i64::MAX));
     Ok(())
 }
 
-fn list(call: &mut Call<'_>, args: &Args<'_>, part: fn(Pair<'_>) -> &[u8]) -> Done {
+fn list(call: &mut CommandCall<'_>, args: &Args<'_>, part: fn(Pair<'_>) -> &[u8]) -> Done {
     let hash = call.server.database(call.session.database).hash(&args[1], call.now_ms)?;
     let all = hash.as_ref().map(|hash| hash.in_order()).unwrap_or_default();
     reply::array(call.out, all.len());
@@ -146,7 +165,7 @@ fn list(call: &mut Call<'_>, args: &Args<'_>, part: fn(Pair<'_>) -> &[u8]) -> Do
     Ok(())
 }
 
-fn set(call: &mut Call<'_>, args: &Args<'_>, name: &str) -> Result<i64, ErrorReply> {
+fn set(call: &mut CommandCall<'_>, args: &Args<'_>, name: &str) -> Result<i64, ErrorReply> {
     let pairs = &args[2..];
     if pairs.len() % 2 == 1 {
         return Err(wrong_arity(name));

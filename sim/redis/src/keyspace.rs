@@ -1,32 +1,37 @@
 //! Commands on keys of any type: removal, deadlines, whole databases. SCAN and KEYS are in `scan`.
 
 use super::{
-    command::{Args, Call, Command, Flag, Run},
+    command::{Args, Command, CommandCall, CommandWork, Flag},
     error_reply::{Done, ErrorReply, NOT_AN_INTEGER, SYNTAX},
     number, reply,
 };
 
 pub(super) const COMMANDS: &[Command] = &[
-    Command { name: "dbsize", arity: 1, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(dbsize) },
-    Command { name: "del", arity: -2, flags: &[Flag::Write], run: Run::Data(del) },
-    Command { name: "exists", arity: -2, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(exists) },
-    Command { name: "expire", arity: -3, flags: &[Flag::Write, Flag::Fast], run: Run::Data(expire) },
-    Command { name: "expireat", arity: -3, flags: &[Flag::Write, Flag::Fast], run: Run::Data(expireat) },
-    Command { name: "expiretime", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(expiretime) },
-    Command { name: "flushall", arity: -1, flags: &[Flag::Write], run: Run::Data(flushall) },
-    Command { name: "flushdb", arity: -1, flags: &[Flag::Write], run: Run::Data(flushdb) },
-    Command { name: "persist", arity: 2, flags: &[Flag::Write, Flag::Fast], run: Run::Data(persist) },
-    Command { name: "pexpire", arity: -3, flags: &[Flag::Write, Flag::Fast], run: Run::Data(pexpire) },
-    Command { name: "pexpireat", arity: -3, flags: &[Flag::Write, Flag::Fast], run: Run::Data(pexpireat) },
-    Command { name: "pexpiretime", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(pexpiretime) },
-    Command { name: "pttl", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(pttl) },
-    Command { name: "touch", arity: -2, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(exists) },
-    Command { name: "ttl", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(ttl) },
-    Command { name: "type", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(type_of) },
-    Command { name: "unlink", arity: -2, flags: &[Flag::Write, Flag::Fast], run: Run::Data(del) },
+    Command { name: "dbsize", arity: 1, flags: &[Flag::ReadOnly, Flag::Fast], run: CommandWork::Data(dbsize) },
+    Command { name: "del", arity: -2, flags: &[Flag::Write], run: CommandWork::Data(del) },
+    Command { name: "exists", arity: -2, flags: &[Flag::ReadOnly, Flag::Fast], run: CommandWork::Data(exists) },
+    Command { name: "expire", arity: -3, flags: &[Flag::Write, Flag::Fast], run: CommandWork::Data(expire) },
+    Command { name: "expireat", arity: -3, flags: &[Flag::Write, Flag::Fast], run: CommandWork::Data(expireat) },
+    Command { name: "expiretime", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: CommandWork::Data(expiretime) },
+    Command { name: "flushall", arity: -1, flags: &[Flag::Write], run: CommandWork::Data(flushall) },
+    Command { name: "flushdb", arity: -1, flags: &[Flag::Write], run: CommandWork::Data(flushdb) },
+    Command { name: "persist", arity: 2, flags: &[Flag::Write, Flag::Fast], run: CommandWork::Data(persist) },
+    Command { name: "pexpire", arity: -3, flags: &[Flag::Write, Flag::Fast], run: CommandWork::Data(pexpire) },
+    Command { name: "pexpireat", arity: -3, flags: &[Flag::Write, Flag::Fast], run: CommandWork::Data(pexpireat) },
+    Command {
+        name: "pexpiretime",
+        arity: 2,
+        flags: &[Flag::ReadOnly, Flag::Fast],
+        run: CommandWork::Data(pexpiretime),
+    },
+    Command { name: "pttl", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: CommandWork::Data(pttl) },
+    Command { name: "touch", arity: -2, flags: &[Flag::ReadOnly, Flag::Fast], run: CommandWork::Data(exists) },
+    Command { name: "ttl", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: CommandWork::Data(ttl) },
+    Command { name: "type", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: CommandWork::Data(type_of) },
+    Command { name: "unlink", arity: -2, flags: &[Flag::Write, Flag::Fast], run: CommandWork::Data(del) },
 ];
 
-fn del(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn del(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let now_ms = call.now_ms;
     let database = call.database();
     let removed = args[1..].iter().map(|key| i64::from(database.remove(key, now_ms))).sum();
@@ -34,7 +39,7 @@ fn del(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     Ok(())
 }
 
-fn exists(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn exists(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let now_ms = call.now_ms;
     let database = call.database();
     let found = args[1..].iter().map(|key| i64::from(database.get(key, now_ms).is_some())).sum();
@@ -42,28 +47,28 @@ fn exists(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     Ok(())
 }
 
-fn type_of(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn type_of(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let now_ms = call.now_ms;
     let name = call.database().get(&args[1], now_ms).map_or("none", |entry| entry.type_name());
     reply::status(call.out, name.as_bytes());
     Ok(())
 }
 
-fn dbsize(call: &mut Call<'_>, _: &Args<'_>) -> Done {
+fn dbsize(call: &mut CommandCall<'_>, _: &Args<'_>) -> Done {
     let now_ms = call.now_ms;
     let live = call.database().entries().filter(|(_, entry)| !entry.is_expired(now_ms)).count();
     reply::integer(call.out, i64::try_from(live).unwrap_or(i64::MAX));
     Ok(())
 }
 
-fn flushdb(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn flushdb(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     flush_mode(args)?;
     call.database().clear();
     reply::status(call.out, b"OK");
     Ok(())
 }
 
-fn flushall(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn flushall(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     flush_mode(args)?;
     call.server.flush_all();
     reply::status(call.out, b"OK");
@@ -80,26 +85,26 @@ fn flush_mode(args: &Args<'_>) -> Done {
 
 /// How EXPIRE and its like state a deadline.
 #[derive(Clone, Copy)]
-struct Form {
+struct DeadlineForm {
     name: &'static str,
     ms_per_unit: i64,
     from_now: bool,
 }
 
-fn expire(call: &mut Call<'_>, args: &Args<'_>) -> Done {
-    set_deadline(call, args, Form { name: "expire", ms_per_unit: 1_000, from_now: true })
+fn expire(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
+    set_deadline(call, args, DeadlineForm { name: "expire", ms_per_unit: 1_000, from_now: true })
 }
 
-fn pexpire(call: &mut Call<'_>, args: &Args<'_>) -> Done {
-    set_deadline(call, args, Form { name: "pexpire", ms_per_unit: 1, from_now: true })
+fn pexpire(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
+    set_deadline(call, args, DeadlineForm { name: "pexpire", ms_per_unit: 1, from_now: true })
 }
 
-fn expireat(call: &mut Call<'_>, args: &Args<'_>) -> Done {
-    set_deadline(call, args, Form { name: "expireat", ms_per_unit: 1_000, from_now: false })
+fn expireat(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
+    set_deadline(call, args, DeadlineForm { name: "expireat", ms_per_unit: 1_000, from_now: false })
 }
 
-fn pexpireat(call: &mut Call<'_>, args: &Args<'_>) -> Done {
-    set_deadline(call, args, Form { name: "pexpireat", ms_per_unit: 1, from_now: false })
+fn pexpireat(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
+    set_deadline(call, args, DeadlineForm { name: "pexpireat", ms_per_unit: 1, from_now: false })
 }
 
 /// When EXPIRE and its like do what they are asked.
@@ -112,7 +117,7 @@ struct Condition {
     earlier: bool,
 }
 
-fn set_deadline(call: &mut Call<'_>, args: &Args<'_>, form: Form) -> Done {
+fn set_deadline(call: &mut CommandCall<'_>, args: &Args<'_>, form: DeadlineForm) -> Done {
     let condition = condition(&args[3..])?;
     let now_ms = call.now_ms;
     let amount = number::parse(&args[2]).ok_or(NOT_AN_INTEGER)?;
@@ -165,7 +170,7 @@ impl Condition {
     }
 }
 
-fn persist(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn persist(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let now_ms = call.now_ms;
     let database = call.database();
     let had = database.get(&args[1], now_ms).and_then(|entry| entry.expires_at_ms.take());
@@ -176,23 +181,23 @@ fn persist(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     Ok(())
 }
 
-fn ttl(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn ttl(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     answer_deadline(call, args, |at_ms, now_ms| to_seconds(at_ms - now_ms))
 }
 
-fn pttl(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn pttl(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     answer_deadline(call, args, |at_ms, now_ms| at_ms - now_ms)
 }
 
-fn expiretime(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn expiretime(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     answer_deadline(call, args, |at_ms, _| to_seconds(at_ms))
 }
 
-fn pexpiretime(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn pexpiretime(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     answer_deadline(call, args, |at_ms, _| at_ms)
 }
 
-fn answer_deadline(call: &mut Call<'_>, args: &Args<'_>, answer: fn(i64, i64) -> i64) -> Done {
+fn answer_deadline(call: &mut CommandCall<'_>, args: &Args<'_>, answer: fn(i64, i64) -> i64) -> Done {
     let now_ms = call.now_ms;
     let answer = match call.database().get(&args[1], now_ms).map(|entry| entry.expires_at_ms) {
         None => -2,

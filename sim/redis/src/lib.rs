@@ -85,7 +85,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 pub use self::operator::{REFUSALS, Refusal, ServerLimit};
 use self::{
-    command::{Call, Session},
+    command::{CommandCall, Session},
     data::Server,
     request::Request,
     scripting::Scripts,
@@ -227,7 +227,7 @@ impl Engine {
         // For this client alone the server is in another state.
         let of_all = refused.map(|refused| self.server.state.replace(refused));
         let mut used = 0;
-        let mut call = Call::new(&mut self.server, session, now_ms, out);
+        let mut call = CommandCall::new(&mut self.server, session, now_ms, out);
         let flow = loop {
             match request::parse(&input[used..], call.server.limits.bulk_bytes) {
                 Request::Incomplete => break Flow::Open,
@@ -342,7 +342,7 @@ impl Engine {
 
     /// Holds this under a key of database 0 from now on.
     pub fn store(&mut self, key: &[u8], dumped: &Dumped) {
-        self.server.database(0).put(key, data::Entry::of(dumped));
+        self.server.database(0).put(key, data::KeyEntry::of(dumped));
     }
 
     /// Every live key of database 0 at `now_ms`, which is the one that clients of the bed use.
@@ -361,7 +361,7 @@ impl Engine {
     }
 }
 
-fn execute(call: &mut Call<'_>, scripts: &mut Scripts, args: &[Cow<'_, [u8]>]) -> Flow {
+fn execute(call: &mut CommandCall<'_>, scripts: &mut Scripts, args: &[Cow<'_, [u8]>]) -> Flow {
     let Some(name) = args.first() else { return Flow::Open };
     // What a browser sends to a port that it was tricked into: Redis drops it without a word.
     if name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:") {

@@ -6,7 +6,7 @@ use crate::{Refusal, ServerLimit};
 
 /// The limits that a server is set to.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct ServerLimits {
     /// `proto-max-bulk-len`.
     pub(super) bulk_bytes: i64,
     /// `client-query-buffer-limit`.
@@ -17,14 +17,14 @@ pub(super) struct Limits {
     idle_seconds: Option<u64>,
 }
 
-impl Default for Limits {
+impl Default for ServerLimits {
     fn default() -> Self {
         let bulk_bytes = request::BULK_BYTES_MAX;
         Self { bulk_bytes, query_bytes: 1 << 30, clients: 10_000, idle_seconds: None }
     }
 }
 
-impl Limits {
+impl ServerLimits {
     fn set(&mut self, limit: ServerLimit) {
         match limit {
             ServerLimit::BulkBytes { bytes } => self.bulk_bytes = i64::try_from(bytes).unwrap_or(i64::MAX),
@@ -48,7 +48,7 @@ impl Engine {
 
     /// Sets every limit to what a server has that was told no other.
     pub fn lift_limits(&mut self) {
-        self.server.limits = Limits::default();
+        self.server.limits = ServerLimits::default();
     }
 
     /// Denies every user these commands from now on (in lower case), and no others. A restart keeps it.

@@ -3,39 +3,59 @@
 use std::ops::Range;
 
 use super::{
-    command::{Args, Call, Command, Flag, Run},
+    command::{Args, Command, CommandCall, CommandWork, Flag},
     data::List,
     error_reply::{Done, ErrorReply, SYNTAX, integer, wrong_arity},
     number, reply,
 };
 
 pub(super) const COMMANDS: &[Command] = &[
-    Command { name: "lindex", arity: 3, flags: &[Flag::ReadOnly], run: Run::Data(lindex) },
-    Command { name: "linsert", arity: 5, flags: &[Flag::Write, Flag::DenyOom], run: Run::Data(linsert) },
-    Command { name: "llen", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(llen) },
-    Command { name: "lmove", arity: 5, flags: &[Flag::Write, Flag::DenyOom], run: Run::Data(lmove) },
-    Command { name: "lpop", arity: -2, flags: &[Flag::Write, Flag::Fast], run: Run::Data(lpop) },
-    Command { name: "lpos", arity: -3, flags: &[Flag::ReadOnly], run: Run::Data(lpos) },
-    Command { name: "lpush", arity: -3, flags: &[Flag::Write, Flag::DenyOom, Flag::Fast], run: Run::Data(lpush) },
-    Command { name: "lpushx", arity: -3, flags: &[Flag::Write, Flag::DenyOom, Flag::Fast], run: Run::Data(lpushx) },
-    Command { name: "lrange", arity: 4, flags: &[Flag::ReadOnly], run: Run::Data(lrange) },
-    Command { name: "lrem", arity: 4, flags: &[Flag::Write], run: Run::Data(lrem) },
-    Command { name: "lset", arity: 4, flags: &[Flag::Write, Flag::DenyOom], run: Run::Data(lset) },
-    Command { name: "ltrim", arity: 4, flags: &[Flag::Write], run: Run::Data(ltrim) },
-    Command { name: "rpop", arity: -2, flags: &[Flag::Write, Flag::Fast], run: Run::Data(rpop) },
-    Command { name: "rpoplpush", arity: 3, flags: &[Flag::Write, Flag::DenyOom], run: Run::Data(rpoplpush) },
-    Command { name: "rpush", arity: -3, flags: &[Flag::Write, Flag::DenyOom, Flag::Fast], run: Run::Data(rpush) },
-    Command { name: "rpushx", arity: -3, flags: &[Flag::Write, Flag::DenyOom, Flag::Fast], run: Run::Data(rpushx) },
+    Command { name: "lindex", arity: 3, flags: &[Flag::ReadOnly], run: CommandWork::Data(lindex) },
+    Command { name: "linsert", arity: 5, flags: &[Flag::Write, Flag::DenyOom], run: CommandWork::Data(linsert) },
+    Command { name: "llen", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: CommandWork::Data(llen) },
+    Command { name: "lmove", arity: 5, flags: &[Flag::Write, Flag::DenyOom], run: CommandWork::Data(lmove) },
+    Command { name: "lpop", arity: -2, flags: &[Flag::Write, Flag::Fast], run: CommandWork::Data(lpop) },
+    Command { name: "lpos", arity: -3, flags: &[Flag::ReadOnly], run: CommandWork::Data(lpos) },
+    Command {
+        name: "lpush",
+        arity: -3,
+        flags: &[Flag::Write, Flag::DenyOom, Flag::Fast],
+        run: CommandWork::Data(lpush),
+    },
+    Command {
+        name: "lpushx",
+        arity: -3,
+        flags: &[Flag::Write, Flag::DenyOom, Flag::Fast],
+        run: CommandWork::Data(lpushx),
+    },
+    Command { name: "lrange", arity: 4, flags: &[Flag::ReadOnly], run: CommandWork::Data(lrange) },
+    Command { name: "lrem", arity: 4, flags: &[Flag::Write], run: CommandWork::Data(lrem) },
+    Command { name: "lset", arity: 4, flags: &[Flag::Write, Flag::DenyOom], run: CommandWork::Data(lset) },
+    Command { name: "ltrim", arity: 4, flags: &[Flag::Write], run: CommandWork::Data(ltrim) },
+    Command { name: "rpop", arity: -2, flags: &[Flag::Write, Flag::Fast], run: CommandWork::Data(rpop) },
+    Command { name: "rpoplpush", arity: 3, flags: &[Flag::Write, Flag::DenyOom], run: CommandWork::Data(rpoplpush) },
+    Command {
+        name: "rpush",
+        arity: -3,
+        flags: &[Flag::Write, Flag::DenyOom, Flag::Fast],
+        run: CommandWork::Data(rpush),
+    },
+    Command {
+        name: "rpushx",
+        arity: -3,
+        flags: &[Flag::Write, Flag::DenyOom, Flag::Fast],
+        run: CommandWork::Data(rpushx),
+    },
 ];
 
 /// An end of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum ListEnd {
     Left,
     Right,
 }
 
-impl End {
+impl ListEnd {
     fn named(word: &[u8]) -> Result<Self, ErrorReply> {
         match word.to_ascii_lowercase().as_slice() {
             b"left" => Ok(Self::Left),
@@ -59,29 +79,29 @@ impl End {
     }
 }
 
-fn lpush(call: &mut Call<'_>, args: &Args<'_>) -> Done {
-    push(call, args, End::Left)
+fn lpush(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
+    push(call, args, ListEnd::Left)
 }
 
-fn rpush(call: &mut Call<'_>, args: &Args<'_>) -> Done {
-    push(call, args, End::Right)
+fn rpush(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
+    push(call, args, ListEnd::Right)
 }
 
-fn lpushx(call: &mut Call<'_>, args: &Args<'_>) -> Done {
-    push_if_present(call, args, End::Left)
+fn lpushx(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
+    push_if_present(call, args, ListEnd::Left)
 }
 
-fn rpushx(call: &mut Call<'_>, args: &Args<'_>) -> Done {
-    push_if_present(call, args, End::Right)
+fn rpushx(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
+    push_if_present(call, args, ListEnd::Right)
 }
 
-fn push(call: &mut Call<'_>, args: &Args<'_>, end: End) -> Done {
+fn push(call: &mut CommandCall<'_>, args: &Args<'_>, end: ListEnd) -> Done {
     let now_ms = call.now_ms;
     call.database().list_or_new(&args[1], now_ms)?;
     push_if_present(call, args, end)
 }
 
-fn push_if_present(call: &mut Call<'_>, args: &Args<'_>, end: End) -> Done {
+fn push_if_present(call: &mut CommandCall<'_>, args: &Args<'_>, end: ListEnd) -> Done {
     let now_ms = call.now_ms;
     let database = call.database();
     let Some(list) = database.list(&args[1], now_ms)? else { return reply_length(call, 0) };
@@ -91,20 +111,20 @@ fn push_if_present(call: &mut Call<'_>, args: &Args<'_>, end: End) -> Done {
     reply_length(call, length)
 }
 
-fn lpop(call: &mut Call<'_>, args: &Args<'_>) -> Done {
-    pop(call, args, End::Left)
+fn lpop(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
+    pop(call, args, ListEnd::Left)
 }
 
-fn rpop(call: &mut Call<'_>, args: &Args<'_>) -> Done {
-    pop(call, args, End::Right)
+fn rpop(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
+    pop(call, args, ListEnd::Right)
 }
 
-fn pop(call: &mut Call<'_>, args: &Args<'_>, end: End) -> Done {
+fn pop(call: &mut CommandCall<'_>, args: &Args<'_>, end: ListEnd) -> Done {
     const NOT_POSITIVE: &str = "ERR value is out of range, must be positive";
     let count = match &args[2..] {
         [] => None,
         [count] => Some(count_of(count, NOT_POSITIVE)?),
-        _ => return Err(wrong_arity(if end == End::Left { "lpop" } else { "rpop" })),
+        _ => return Err(wrong_arity(if end == ListEnd::Left { "lpop" } else { "rpop" })),
     };
     let database = call.server.database(call.session.database);
     let Some(list) = database.list(&args[1], call.now_ms)? else {
@@ -133,13 +153,13 @@ fn pop(call: &mut Call<'_>, args: &Args<'_>, end: End) -> Done {
     Ok(())
 }
 
-fn llen(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn llen(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let now_ms = call.now_ms;
     let length = call.database().list(&args[1], now_ms)?.map_or(0, |list| list.len());
     reply_length(call, length)
 }
 
-fn lrange(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn lrange(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let (start, end) = (integer(&args[2])?, integer(&args[3])?);
     let Some(list) = call.server.database(call.session.database).list(&args[1], call.now_ms)? else {
         reply::array(call.out, 0);
@@ -153,7 +173,7 @@ fn lrange(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     Ok(())
 }
 
-fn lindex(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn lindex(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let element = match call.server.database(call.session.database).list(&args[1], call.now_ms)? {
         // The index is read only where there is a list.
         Some(list) => position(integer(&args[2])?, list.len()).and_then(|at| list.get(at)),
@@ -163,7 +183,7 @@ fn lindex(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     Ok(())
 }
 
-fn lset(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn lset(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let now_ms = call.now_ms;
     let list = call.database().list(&args[1], now_ms)?.ok_or(ErrorReply::Fixed("ERR no such key"))?;
     let at = position(integer(&args[2])?, list.len());
@@ -174,7 +194,7 @@ fn lset(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     Ok(())
 }
 
-fn linsert(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn linsert(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let after = match args[2].to_ascii_lowercase().as_slice() {
         b"before" => 0,
         b"after" => 1,
@@ -192,7 +212,7 @@ fn linsert(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     reply_length(call, length)
 }
 
-fn lrem(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn lrem(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let (count, now_ms) = (integer(&args[2])?, call.now_ms);
     let Some(list) = call.database().list(&args[1], now_ms)? else { return reply_length(call, 0) };
     let before = list.len();
@@ -216,7 +236,7 @@ fn lrem(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     reply_length(call, removed)
 }
 
-fn ltrim(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn ltrim(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let (start, end, now_ms) = (integer(&args[2])?, integer(&args[3])?, call.now_ms);
     if let Some(list) = call.database().list(&args[1], now_ms)? {
         let range = range(start, end, list.len());
@@ -228,16 +248,16 @@ fn ltrim(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     Ok(())
 }
 
-fn rpoplpush(call: &mut Call<'_>, args: &Args<'_>) -> Done {
-    move_element(call, args, End::Right, End::Left)
+fn rpoplpush(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
+    move_element(call, args, ListEnd::Right, ListEnd::Left)
 }
 
-fn lmove(call: &mut Call<'_>, args: &Args<'_>) -> Done {
-    let (from, to) = (End::named(&args[3])?, End::named(&args[4])?);
+fn lmove(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
+    let (from, to) = (ListEnd::named(&args[3])?, ListEnd::named(&args[4])?);
     move_element(call, args, from, to)
 }
 
-fn move_element(call: &mut Call<'_>, args: &Args<'_>, from: End, to: End) -> Done {
+fn move_element(call: &mut CommandCall<'_>, args: &Args<'_>, from: ListEnd, to: ListEnd) -> Done {
     let (source, target, now_ms) = (&args[1], &args[2], call.now_ms);
     let database = call.database();
     if database.list(source, now_ms)?.is_none() {
@@ -255,7 +275,7 @@ fn move_element(call: &mut Call<'_>, args: &Args<'_>, from: End, to: End) -> Don
 }
 
 /// The options of LPOS.
-struct Search {
+struct LposOptions {
     /// Matches to pass over before the first that counts.
     skip: usize,
     from_right: bool,
@@ -265,8 +285,8 @@ struct Search {
     elements_max: usize,
 }
 
-fn lpos(call: &mut Call<'_>, args: &Args<'_>) -> Done {
-    let Search { skip, from_right, count, elements_max } = search(&args[3..])?;
+fn lpos(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
+    let LposOptions { skip, from_right, count, elements_max } = search(&args[3..])?;
     let found: Vec<usize> = match call.server.database(call.session.database).list(&args[1], call.now_ms)? {
         None => Vec::new(),
         Some(list) => {
@@ -284,9 +304,9 @@ fn lpos(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     found.into_iter().try_for_each(|at| reply_length(call, at))
 }
 
-fn search(mut words: &Args<'_>) -> Result<Search, ErrorReply> {
+fn search(mut words: &Args<'_>) -> Result<LposOptions, ErrorReply> {
     let mut overflows = false;
-    let mut search = Search { skip: 0, from_right: false, count: None, elements_max: usize::MAX };
+    let mut search = LposOptions { skip: 0, from_right: false, count: None, elements_max: usize::MAX };
     while let [name, value, rest @ ..] = words {
         match name.to_ascii_lowercase().as_slice() {
             b"rank" => {
@@ -341,7 +361,7 @@ fn range(start: i64, end: i64, length: usize) -> Range<usize> {
 }
 
 /// A list was written to: who watches it will know, and without elements it goes.
-fn written(call: &mut Call<'_>, key: &[u8]) {
+fn written(call: &mut CommandCall<'_>, key: &[u8]) {
     let now_ms = call.now_ms;
     let database = call.database();
     database.touch(key);
@@ -350,7 +370,7 @@ fn written(call: &mut Call<'_>, key: &[u8]) {
     }
 }
 
-fn reply_length(call: &mut Call<'_>, length: usize) -> Done {
+fn reply_length(call: &mut CommandCall<'_>, length: usize) -> Done {
     reply::integer(call.out, i64::try_from(length).unwrap_or(i64::MAX));
     Ok(())
 }

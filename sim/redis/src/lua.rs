@@ -1,6 +1,6 @@
 //! The Lua 5.1 that scripts run in: one state per process, with `redis.call` and its kin as host functions.
 //!
-//! The data moves into the state's [`Frame`] while a script runs, and back when it ends, so that the host functions are
+//! The data moves into the state's [`ScriptFrame`] while a script runs, and back when it ends, so that the host functions are
 //! made once and not per script. Errors carry the text that redis-server 7.0 gives them: the message, the script, and
 //! the line, which is where the function that raised it was called.
 
@@ -12,7 +12,7 @@ use std::{
 use mlua::{Error, Function, Lua, LuaOptions, LuaString, Result, StdLib, Table, Value, Variadic};
 
 use super::{
-    command::{Args, Call, CallFromScript, Running, ScriptFlags, Session},
+    command::{Args, CallFromScript, CommandCall, RunningScript, ScriptFlags, Session},
     convert::{self, Marks},
     data::Server,
     random::Random,
@@ -27,7 +27,7 @@ pub(super) struct Interpreter {
     run: Function,
     compile: Function,
     marks: Marks,
-    frame: Shared<Option<Frame>>,
+    frame: SharedCell<Option<ScriptFrame>>,
 }
 
 /// A compiled script, and what its first line says.
@@ -37,19 +37,19 @@ pub(super) struct Script {
 }
 
 /// The state of `math.random`, which outlives the Lua state.
-pub(super) type SharedRandom = Shared<Random>;
+pub(super) type SharedRandom = SharedCell<Random>;
 
 /// A cell that the host functions share with their owner. Only one of them holds it at a time: the lock is there for
 /// `Send`.
-pub(super) struct Shared<T>(Arc<Mutex<T>>);
+pub(super) struct SharedCell<T>(Arc<Mutex<T>>);
 
 /// What a running script works on.
-struct Frame {
+struct ScriptFrame {
     server: Server,
     session: Session,
     now_ms: u64,
     sha: String,
-    running: Running,
+    running: RunningScript,
     reply: Vec<u8>,
 }
 
@@ -66,7 +66,7 @@ impl Interpreter {
     pub(super) fn new(random: &SharedRandom, call: CallFromScript) -> Result<Self> {
         let options = LuaOptions::new().catch_rust_panics(false);
         let lua = Lua::new_with(StdLib::STRING | StdLib::TABLE | StdLib::MATH, options)?;
-        let frame = Shared::default();
+        let frame = SharedCell::default();
         let host = lua.create_table()?;
         host.raw_set("reveal", lua.create_function(reveal)?)?;
         host.raw_set("handler", {
@@ -101,15 +101,15 @@ impl Interpreter {
     }
 
     /// Runs a compiled script for a call, and writes its answer.
-    pub(super) fn run(&self, call: &mut Call<'_>, script: &Script, sha: &str, keys: &Args<'_>, argv: &Args<'_>) {
+    pub(super) fn run(&self, call: &mut CommandCall<'_>, script: &Script, sha: &str, keys: &Args<'_>, argv: &Args<'_>) {
         let database = call.session.database;
         call.server.script_words += (keys.len() + argv.len()) as u64;
-        *self.frame.lock() = Some(Frame {
+        *self.frame.lock() = Some(ScriptFrame {
             server: mem::take(call.server),
             session: Session { database, ..Session::default() },
             now_ms: u64::try_from(call.now_ms).unwrap_or(0),
             sha: sha.to_owned(),
-            running: Running { flags: script.flags, wrote: false },
+            running: RunningScript { flags: script.flags, wrote: false },
             reply: Vec::new(),
         });
         let start = call.out.len();
@@ -150,7 +150,7 @@ impl Interpreter {
 const SCRIPT: &str = "@user_script";
 const PRELUDE: &str = "=prelude";
 
-fn library(lua: &Lua, frame: &Shared<Option<Frame>>, call: CallFromScript) -> Result<Table> {
+fn library(lua: &Lua, frame: &SharedCell<Option<ScriptFrame>>, call: CallFromScript) -> Result<Table> {
     let library = lua.create_table()?;
     for (name, raise) in [("call", true), ("pcall", false)] {
         let frame = frame.clone();
@@ -178,7 +178,7 @@ fn library(lua: &Lua, frame: &Shared<Option<Frame>>, call: CallFromScript) -> Re
 /// `redis.call` and `redis.pcall`.
 fn invoke(
     lua: &Lua,
-    frame: &Shared<Option<Frame>>,
+    frame: &SharedCell<Option<ScriptFrame>>,
     args: &[Value],
     (execute, raise): (CallFromScript, bool),
 ) -> Result<Value> {
@@ -193,11 +193,11 @@ fn invoke(
         return fail(b"ERR Lua redis lib command arguments must be strings or integers", false);
     };
     let mut frame = frame.lock();
-    let Some(Frame { server, session, now_ms, running, reply, .. }) = frame.as_mut() else {
+    let Some(ScriptFrame { server, session, now_ms, running, reply, .. }) = frame.as_mut() else {
         return fail(b"ERR redis.call can only be called inside a script", false);
     };
     reply.clear();
-    let mut call = Call::new(server, session, *now_ms, reply);
+    let mut call = CommandCall::new(server, session, *now_ms, reply);
     if let Err(refusal) = execute(&mut call, &words, running) {
         return fail(refusal.text(), true);
     }
@@ -323,7 +323,7 @@ fn reveal(lua: &Lua, problem: Value) -> Result<Value> {
 }
 
 /// The text of the error that a script dies of.
-fn describe(lua: &Lua, frame: &Shared<Option<Frame>>, problem: Value) -> Result<LuaString> {
+fn describe(lua: &Lua, frame: &SharedCell<Option<ScriptFrame>>, problem: Value) -> Result<LuaString> {
     let text = match reveal(lua, problem)? {
         Value::Table(table) => match table.raw_get("err")? {
             value @ (Value::String(_) | Value::Integer(_) | Value::Number(_)) => shown(lua, value)?,
@@ -405,19 +405,19 @@ impl fmt::Display for Raised {
 
 impl error::Error for Raised {}
 
-impl<T> Shared<T> {
+impl<T> SharedCell<T> {
     pub(super) fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<T> Clone for Shared<T> {
+impl<T> Clone for SharedCell<T> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<T: Default> Default for Shared<T> {
+impl<T: Default> Default for SharedCell<T> {
     fn default() -> Self {
         Self(Arc::default())
     }

@@ -4,17 +4,17 @@
 //! position in the order of `data`, so it holds however many keys come and go in between.
 
 use super::{
-    command::{Args, Call, Command, Flag, Run},
+    command::{Args, Command, CommandCall, CommandWork, Flag},
     error_reply::{Done, ErrorReply, SYNTAX, integer},
     glob, number, reply,
 };
 
 pub(super) const COMMANDS: &[Command] = &[
-    Command { name: "keys", arity: 2, flags: &[Flag::ReadOnly], run: Run::Data(keys) },
-    Command { name: "scan", arity: -2, flags: &[Flag::ReadOnly], run: Run::Data(scan) },
+    Command { name: "keys", arity: 2, flags: &[Flag::ReadOnly], run: CommandWork::Data(keys) },
+    Command { name: "scan", arity: -2, flags: &[Flag::ReadOnly], run: CommandWork::Data(scan) },
 ];
 
-fn keys(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn keys(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let (now_ms, pattern) = (call.now_ms, &args[1]);
     let database = call.server.database(call.session.database);
     database.remove_expired(now_ms);
@@ -26,13 +26,13 @@ fn keys(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     Ok(())
 }
 
-struct Options<'a> {
+struct ScanOptions<'a> {
     count: usize,
     pattern: Option<&'a [u8]>,
     type_name: Option<&'a [u8]>,
 }
 
-fn scan(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn scan(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let cursor = number::parse_cursor(&args[1]).ok_or(ErrorReply::Fixed("ERR invalid cursor"))?;
     let options = options(&args[2..])?;
     let database = call.server.database(call.session.database);
@@ -54,8 +54,8 @@ fn scan(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     Ok(())
 }
 
-fn options<'a>(mut words: &'a Args<'_>) -> Result<Options<'a>, ErrorReply> {
-    let mut options = Options { count: 10, pattern: None, type_name: None };
+fn options<'a>(mut words: &'a Args<'_>) -> Result<ScanOptions<'a>, ErrorReply> {
+    let mut options = ScanOptions { count: 10, pattern: None, type_name: None };
     while let [name, rest @ ..] = words {
         let [value, rest @ ..] = rest else { return Err(SYNTAX) };
         match name.to_ascii_lowercase().as_slice() {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use super::{
-    command::{Args, Call, CallFromScript, Command, Flag, Run, ScriptCommand, ScriptFlags},
+    command::{Args, CallFromScript, Command, CommandCall, CommandWork, Flag, ScriptCommand, ScriptFlags},
     error_reply::{Done, ErrorReply, integer},
     lua::{Interpreter, Script, SharedRandom},
     reply, state,
@@ -11,25 +11,45 @@ use super::{
 use crate::Refusal;
 
 pub(super) const COMMANDS: &[Command] = &[
-    Command { name: "eval", arity: -3, flags: &[Flag::NoScript, Flag::Stale], run: Run::Scripts(ScriptCommand::Eval) },
+    Command {
+        name: "eval",
+        arity: -3,
+        flags: &[Flag::NoScript, Flag::Stale],
+        run: CommandWork::Scripts(ScriptCommand::Eval),
+    },
     Command {
         name: "evalsha",
         arity: -3,
         flags: &[Flag::NoScript, Flag::Stale],
-        run: Run::Scripts(ScriptCommand::EvalSha),
+        run: CommandWork::Scripts(ScriptCommand::EvalSha),
     },
-    Command { name: "script", arity: -2, flags: &[], run: Run::Container(SCRIPT) },
+    Command { name: "script", arity: -2, flags: &[], run: CommandWork::Container(SCRIPT) },
 ];
 
 const SCRIPT: &[Command] = &[
-    Command { name: "script|exists", arity: -3, flags: &[Flag::NoScript], run: Run::Scripts(ScriptCommand::Exists) },
-    Command { name: "script|flush", arity: -2, flags: &[Flag::NoScript], run: Run::Scripts(ScriptCommand::Flush) },
-    Command { name: "script|kill", arity: 2, flags: &[Flag::NoScript, Flag::AllowBusy], run: Run::Data(script_kill) },
+    Command {
+        name: "script|exists",
+        arity: -3,
+        flags: &[Flag::NoScript],
+        run: CommandWork::Scripts(ScriptCommand::Exists),
+    },
+    Command {
+        name: "script|flush",
+        arity: -2,
+        flags: &[Flag::NoScript],
+        run: CommandWork::Scripts(ScriptCommand::Flush),
+    },
+    Command {
+        name: "script|kill",
+        arity: 2,
+        flags: &[Flag::NoScript, Flag::AllowBusy],
+        run: CommandWork::Data(script_kill),
+    },
     Command {
         name: "script|load",
         arity: 3,
         flags: &[Flag::NoScript, Flag::Stale],
-        run: Run::Scripts(ScriptCommand::Load),
+        run: CommandWork::Scripts(ScriptCommand::Load),
     },
 ];
 
@@ -87,7 +107,7 @@ impl Scripts {
         Ok(sha)
     }
 
-    fn run(&mut self, call: &mut Call<'_>, sha: &Sha, args: &Args<'_>, key_count: usize) -> Done {
+    fn run(&mut self, call: &mut CommandCall<'_>, sha: &Sha, args: &Args<'_>, key_count: usize) -> Done {
         let (Some(interpreter), Some(script)) = (&self.interpreter, self.cache.get(sha)) else {
             return Err(NO_SCRIPT);
         };
@@ -100,25 +120,25 @@ impl Scripts {
     }
 }
 
-pub(super) fn eval(call: &mut Call<'_>, scripts: &mut Scripts, args: &Args<'_>) -> Done {
+pub(super) fn eval(call: &mut CommandCall<'_>, scripts: &mut Scripts, args: &Args<'_>) -> Done {
     let keys = key_count(args)?;
     let sha = scripts.load(&args[1])?;
     scripts.run(call, &sha, args, keys)
 }
 
-pub(super) fn evalsha(call: &mut Call<'_>, scripts: &mut Scripts, args: &Args<'_>) -> Done {
+pub(super) fn evalsha(call: &mut CommandCall<'_>, scripts: &mut Scripts, args: &Args<'_>) -> Done {
     let sha = read_sha(&args[1]).ok_or(NO_SCRIPT)?;
     let keys = key_count(args)?;
     scripts.run(call, &sha, args, keys)
 }
 
-pub(super) fn script_load(call: &mut Call<'_>, scripts: &mut Scripts, args: &Args<'_>) -> Done {
+pub(super) fn script_load(call: &mut CommandCall<'_>, scripts: &mut Scripts, args: &Args<'_>) -> Done {
     let sha = scripts.load(&args[2])?;
     reply::bulk(call.out, &sha);
     Ok(())
 }
 
-pub(super) fn script_exists(call: &mut Call<'_>, scripts: &mut Scripts, args: &Args<'_>) -> Done {
+pub(super) fn script_exists(call: &mut CommandCall<'_>, scripts: &mut Scripts, args: &Args<'_>) -> Done {
     reply::array(call.out, args.len() - 2);
     for sha in &args[2..] {
         let known = read_sha(sha).is_some_and(|sha| scripts.cache.contains_key(&sha));
@@ -127,7 +147,7 @@ pub(super) fn script_exists(call: &mut Call<'_>, scripts: &mut Scripts, args: &A
     Ok(())
 }
 
-pub(super) fn script_flush(call: &mut Call<'_>, scripts: &mut Scripts, args: &Args<'_>) -> Done {
+pub(super) fn script_flush(call: &mut CommandCall<'_>, scripts: &mut Scripts, args: &Args<'_>) -> Done {
     match &args[2..] {
         [] => {}
         [mode] if mode.eq_ignore_ascii_case(b"sync") || mode.eq_ignore_ascii_case(b"async") => {}
@@ -138,7 +158,7 @@ pub(super) fn script_flush(call: &mut Call<'_>, scripts: &mut Scripts, args: &Ar
     Ok(())
 }
 
-fn script_kill(call: &mut Call<'_>, _: &Args<'_>) -> Done {
+fn script_kill(call: &mut CommandCall<'_>, _: &Args<'_>) -> Done {
     if call.server.state == Some(Refusal::Busy) && call.server.is_killable {
         (call.server.state, call.server.is_killable) = (None, false);
         reply::status(call.out, b"OK");

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    command::{Args, Call, Command, Flag, Run},
+    command::{Args, Command, CommandCall, CommandWork, Flag},
     data::DATABASES,
     error_reply::Done,
     reply,
@@ -15,18 +15,18 @@ use crate::Refusal;
 pub(super) const VERSION: &str = "7.0.15";
 
 pub(super) const COMMANDS: &[Command] = &[
-    Command { name: "info", arity: -1, flags: &[Flag::Loading, Flag::Stale], run: Run::Data(info) },
-    Command { name: "time", arity: 1, flags: &[Flag::Loading, Flag::Stale, Flag::Fast], run: Run::Data(time) },
+    Command { name: "info", arity: -1, flags: &[Flag::Loading, Flag::Stale], run: CommandWork::Data(info) },
+    Command { name: "time", arity: 1, flags: &[Flag::Loading, Flag::Stale, Flag::Fast], run: CommandWork::Data(time) },
 ];
 
-fn time(call: &mut Call<'_>, _: &Args<'_>) -> Done {
+fn time(call: &mut CommandCall<'_>, _: &Args<'_>) -> Done {
     reply::array(call.out, 2);
     reply::bulk(call.out, (call.now_ms / 1_000).to_string().as_bytes());
     reply::bulk(call.out, (call.now_ms % 1_000 * 1_000).to_string().as_bytes());
     Ok(())
 }
 
-fn info(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn info(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let wanted: Vec<_> = args[1..].iter().map(|section| section.to_ascii_lowercase()).collect();
     let every = wanted.is_empty() || wanted.iter().any(|name| matches!(&name[..], b"all" | b"default" | b"everything"));
     let mut text = String::new();
@@ -43,7 +43,7 @@ fn info(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     Ok(())
 }
 
-type Section = (&'static str, fn(&mut Call<'_>, &mut String));
+type Section = (&'static str, fn(&mut CommandCall<'_>, &mut String));
 
 /// The sections in Redis's order, each with fields that are true of this server.
 const SECTIONS: [Section; 7] = [

@@ -4,7 +4,7 @@
 //! each command that a script calls. `tests/redis_parity/states.rs` compares all three with a real server in each state.
 
 use super::{
-    command::{Command, Flag, Needs, Running, ScriptFlags},
+    command::{Command, Flag, Needs, RunningScript, ScriptFlags},
     data::Server,
     error_reply::ErrorReply,
 };
@@ -99,8 +99,8 @@ pub(super) fn refuses_script(state: Refusal, flags: Option<ScriptFlags>) -> Opti
 
 /// Why it refuses a command that a script calls, if so. One that called a command that writes before is not stopped
 /// halfway, except by what its user is denied.
-pub(super) fn refuses_from_script(server: &Server, command: &Command, script: &Running) -> Option<ErrorReply> {
-    let Running { flags, wrote } = *script;
+pub(super) fn refuses_from_script(server: &Server, command: &Command, script: &RunningScript) -> Option<ErrorReply> {
+    let RunningScript { flags, wrote } = *script;
     let (state, flags) = (server.state, flags.unwrap_or_default());
     if is_denied(server, command) {
         return Some(ErrorReply::Fixed("ERR The user executing the script can't run this command or subcommand"));

@@ -1,40 +1,60 @@
 //! Commands on strings.
 
 use super::{
-    command::{Args, Call, Command, Flag, Run},
-    data::{Entry, Value},
+    command::{Args, Command, CommandCall, CommandWork, Flag},
+    data::{KeyData, KeyEntry},
     error_reply::{Done, ErrorReply, NOT_AN_INTEGER, OVERFLOW, SYNTAX, integer},
     number, reply,
 };
 
 pub(super) const COMMANDS: &[Command] = &[
-    Command { name: "append", arity: 3, flags: &[Flag::Write, Flag::DenyOom, Flag::Fast], run: Run::Data(append) },
-    Command { name: "decr", arity: 2, flags: &[Flag::Write, Flag::DenyOom, Flag::Fast], run: Run::Data(decr) },
-    Command { name: "decrby", arity: 3, flags: &[Flag::Write, Flag::DenyOom, Flag::Fast], run: Run::Data(decrby) },
-    Command { name: "get", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(get) },
-    Command { name: "getdel", arity: 2, flags: &[Flag::Write, Flag::Fast], run: Run::Data(getdel) },
-    Command { name: "incr", arity: 2, flags: &[Flag::Write, Flag::DenyOom, Flag::Fast], run: Run::Data(incr) },
-    Command { name: "incrby", arity: 3, flags: &[Flag::Write, Flag::DenyOom, Flag::Fast], run: Run::Data(incrby) },
-    Command { name: "mget", arity: -2, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(mget) },
-    Command { name: "set", arity: -3, flags: &[Flag::Write, Flag::DenyOom], run: Run::Data(set) },
-    Command { name: "setnx", arity: 3, flags: &[Flag::Write, Flag::DenyOom, Flag::Fast], run: Run::Data(setnx) },
-    Command { name: "strlen", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: Run::Data(strlen) },
+    Command {
+        name: "append",
+        arity: 3,
+        flags: &[Flag::Write, Flag::DenyOom, Flag::Fast],
+        run: CommandWork::Data(append),
+    },
+    Command { name: "decr", arity: 2, flags: &[Flag::Write, Flag::DenyOom, Flag::Fast], run: CommandWork::Data(decr) },
+    Command {
+        name: "decrby",
+        arity: 3,
+        flags: &[Flag::Write, Flag::DenyOom, Flag::Fast],
+        run: CommandWork::Data(decrby),
+    },
+    Command { name: "get", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: CommandWork::Data(get) },
+    Command { name: "getdel", arity: 2, flags: &[Flag::Write, Flag::Fast], run: CommandWork::Data(getdel) },
+    Command { name: "incr", arity: 2, flags: &[Flag::Write, Flag::DenyOom, Flag::Fast], run: CommandWork::Data(incr) },
+    Command {
+        name: "incrby",
+        arity: 3,
+        flags: &[Flag::Write, Flag::DenyOom, Flag::Fast],
+        run: CommandWork::Data(incrby),
+    },
+    Command { name: "mget", arity: -2, flags: &[Flag::ReadOnly, Flag::Fast], run: CommandWork::Data(mget) },
+    Command { name: "set", arity: -3, flags: &[Flag::Write, Flag::DenyOom], run: CommandWork::Data(set) },
+    Command {
+        name: "setnx",
+        arity: 3,
+        flags: &[Flag::Write, Flag::DenyOom, Flag::Fast],
+        run: CommandWork::Data(setnx),
+    },
+    Command { name: "strlen", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: CommandWork::Data(strlen) },
 ];
 
-fn get(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn get(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let bytes = call.server.database(call.session.database).string(&args[1], call.now_ms)?;
     reply::bulk_or_null(call.out, bytes.map(|bytes| bytes.as_slice()));
     Ok(())
 }
 
-fn getdel(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn getdel(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     get(call, args)?;
     let now_ms = call.now_ms;
     call.database().remove(&args[1], now_ms);
     Ok(())
 }
 
-fn mget(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn mget(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     reply::array(call.out, args.len() - 1);
     for key in &args[1..] {
         // A key of another type is no error here.
@@ -44,14 +64,14 @@ fn mget(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     Ok(())
 }
 
-fn strlen(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn strlen(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let now_ms = call.now_ms;
     let length = call.database().string(&args[1], now_ms)?.map_or(0, |bytes| bytes.len());
     reply::integer(call.out, i64::try_from(length).unwrap_or(i64::MAX));
     Ok(())
 }
 
-fn append(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn append(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let now_ms = call.now_ms;
     let bytes_max = usize::try_from(call.server.limits.bulk_bytes).unwrap_or(usize::MAX);
     let database = call.database();
@@ -64,19 +84,19 @@ fn append(call: &mut Call<'_>, args: &Args<'_>) -> Done {
         database.touch(&args[1]);
         length
     } else {
-        database.put(&args[1], Entry { value: Value::String(args[2].to_vec()), expires_at_ms: None });
+        database.put(&args[1], KeyEntry { value: KeyData::String(args[2].to_vec()), expires_at_ms: None });
         args[2].len()
     };
     reply::integer(call.out, i64::try_from(length).unwrap_or(i64::MAX));
     Ok(())
 }
 
-fn setnx(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn setnx(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let now_ms = call.now_ms;
     let database = call.database();
     let free = database.get(&args[1], now_ms).is_none();
     if free {
-        database.put(&args[1], Entry { value: Value::String(args[2].to_vec()), expires_at_ms: None });
+        database.put(&args[1], KeyEntry { value: KeyData::String(args[2].to_vec()), expires_at_ms: None });
     }
     reply::integer(call.out, i64::from(free));
     Ok(())
@@ -101,7 +121,7 @@ enum Unit {
     MillisecondsSinceEpoch,
 }
 
-fn set(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn set(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let options = set_options(&args[3..])?;
     let (key, now_ms) = (&args[1], call.now_ms);
     let deadline = options.deadline.map(|(unit, word)| deadline(unit, word, now_ms)).transpose()?;
@@ -117,7 +137,7 @@ fn set(call: &mut Call<'_>, args: &Args<'_>) -> Done {
         return Ok(());
     }
     let kept = held.and_then(|entry| entry.expires_at_ms).filter(|_| options.keep_deadline);
-    database.put(key, Entry { value: Value::String(args[2].to_vec()), expires_at_ms: deadline.or(kept) });
+    database.put(key, KeyEntry { value: KeyData::String(args[2].to_vec()), expires_at_ms: deadline.or(kept) });
     if !options.answer_old {
         reply::status(call.out, b"OK");
     }
@@ -174,24 +194,24 @@ fn deadline(unit: Unit, word: &[u8], now_ms: i64) -> Result<i64, ErrorReply> {
     at_ms.filter(|_| amount > 0).ok_or(INVALID)
 }
 
-fn incr(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn incr(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     add(call, &args[1], 1)
 }
 
-fn decr(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn decr(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     add(call, &args[1], -1)
 }
 
-fn incrby(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn incrby(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     add(call, &args[1], integer(&args[2])?)
 }
 
-fn decrby(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn decrby(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let amount = integer(&args[2])?.checked_neg().ok_or(ErrorReply::Fixed("ERR decrement would overflow"))?;
     add(call, &args[1], amount)
 }
 
-fn add(call: &mut Call<'_>, key: &[u8], amount: i64) -> Done {
+fn add(call: &mut CommandCall<'_>, key: &[u8], amount: i64) -> Done {
     let now_ms = call.now_ms;
     let database = call.database();
     let held = database.string(key, now_ms)?;
@@ -206,7 +226,7 @@ fn add(call: &mut Call<'_>, key: &[u8], amount: i64) -> Done {
             *bytes = text;
             database.touch(key);
         }
-        None => database.put(key, Entry { value: Value::String(text), expires_at_ms: None }),
+        None => database.put(key, KeyEntry { value: KeyData::String(text), expires_at_ms: None }),
     }
     reply::integer(call.out, after);
     Ok(())

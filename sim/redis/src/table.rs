@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::LazyLock};
 
 use super::{
-    command::{Args, Call, Command, Flag, Needs, Run, Running, ScriptCommand},
+    command::{Args, Command, CommandCall, CommandWork, Flag, Needs, RunningScript, ScriptCommand},
     connection,
     data::Server,
     error_reply::{Done, ErrorReply, refuse, wrong_arity},
@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Runs a command that a client sent, and writes its reply.
-pub(super) fn execute(call: &mut Call<'_>, scripts: &mut Scripts, args: &Args<'_>) {
+pub(super) fn execute(call: &mut CommandCall<'_>, scripts: &mut Scripts, args: &Args<'_>) {
     let done = match find(args).inspect_err(|_| note_missing(call.server, args)) {
         Err(unknown) => transaction::fail(call, None, unknown),
         Ok(command) => match inadmissible(call, scripts, command, args) {
@@ -26,7 +26,12 @@ pub(super) fn execute(call: &mut Call<'_>, scripts: &mut Scripts, args: &Args<'_
 }
 
 /// Why a command of a client is neither run nor queued, if so.
-fn inadmissible(call: &mut Call<'_>, scripts: &Scripts, command: &Command, args: &Args<'_>) -> Option<ErrorReply> {
+fn inadmissible(
+    call: &mut CommandCall<'_>,
+    scripts: &Scripts,
+    command: &Command,
+    args: &Args<'_>,
+) -> Option<ErrorReply> {
     if !command.takes(args.len()) {
         return Some(wrong_arity(command.name));
     }
@@ -42,31 +47,31 @@ fn inadmissible(call: &mut Call<'_>, scripts: &Scripts, command: &Command, args:
 }
 
 /// Runs a command, in a transaction or not, that its client may run.
-fn run(call: &mut Call<'_>, scripts: &mut Scripts, command: &'static Command, args: &Args<'_>) -> Done {
+fn run(call: &mut CommandCall<'_>, scripts: &mut Scripts, command: &'static Command, args: &Args<'_>) -> Done {
     call.server.commands += 1;
     match command.run {
-        Run::Data(work) => work(call, args),
-        Run::Scripts(ScriptCommand::Eval) => scripting::eval(call, scripts, args),
-        Run::Scripts(ScriptCommand::EvalSha) => scripting::evalsha(call, scripts, args),
-        Run::Scripts(ScriptCommand::Exec) => {
+        CommandWork::Data(work) => work(call, args),
+        CommandWork::Scripts(ScriptCommand::Eval) => scripting::eval(call, scripts, args),
+        CommandWork::Scripts(ScriptCommand::EvalSha) => scripting::evalsha(call, scripts, args),
+        CommandWork::Scripts(ScriptCommand::Exec) => {
             transaction::exec(call, |call, command, args| run(call, scripts, command, args))
         }
-        Run::Scripts(ScriptCommand::Exists) => scripting::script_exists(call, scripts, args),
-        Run::Scripts(ScriptCommand::Flush) => scripting::script_flush(call, scripts, args),
-        Run::Scripts(ScriptCommand::Load) => scripting::script_load(call, scripts, args),
-        Run::Container(_) => Err(wrong_arity(command.name)),
+        CommandWork::Scripts(ScriptCommand::Exists) => scripting::script_exists(call, scripts, args),
+        CommandWork::Scripts(ScriptCommand::Flush) => scripting::script_flush(call, scripts, args),
+        CommandWork::Scripts(ScriptCommand::Load) => scripting::script_load(call, scripts, args),
+        CommandWork::Container(_) => Err(wrong_arity(command.name)),
     }
 }
 
 /// Runs a command that a script called, and writes its reply; an error if the script may not call it so.
-pub(super) fn execute_from_script(call: &mut Call<'_>, args: &Args<'_>, script: &mut Running) -> Done {
+pub(super) fn execute_from_script(call: &mut CommandCall<'_>, args: &Args<'_>, script: &mut RunningScript) -> Done {
     let found = find(args).inspect_err(|_| note_missing(call.server, args));
     let command = found.map_err(|_| ErrorReply::Fixed("ERR Unknown Redis command called from script"))?;
     if !command.takes(args.len()) {
         return Err(ErrorReply::Fixed("ERR Wrong number of args calling Redis command from script"));
     }
     let run = match command.run {
-        Run::Data(run) if !command.flags.contains(&Flag::NoScript) => run,
+        CommandWork::Data(run) if !command.flags.contains(&Flag::NoScript) => run,
         _ => return Err(ErrorReply::Fixed("ERR This Redis command is not allowed from script")),
     };
     if let Some(refusal) = state::refuses_from_script(call.server, command, script) {
@@ -101,15 +106,15 @@ static COMMANDS: LazyLock<BTreeMap<u128, &'static Command>> = LazyLock::new(|| {
 /// Every command but containers, and the names of its flags.
 pub(super) fn flags() -> Vec<(&'static str, Vec<&'static str>)> {
     let members = COMMANDS.values().flat_map(|command| match command.run {
-        Run::Container(members) => members,
-        Run::Data(_) | Run::Scripts(_) => std::slice::from_ref(*command),
+        CommandWork::Container(members) => members,
+        CommandWork::Data(_) | CommandWork::Scripts(_) => std::slice::from_ref(*command),
     });
     members.map(|command| (command.name, command.flags.iter().map(|flag| flag.name()).collect())).collect()
 }
 
 fn find(args: &Args<'_>) -> Result<&'static Command, ErrorReply> {
     let Some(command) = args.first().and_then(|name| lookup(name)) else { return Err(unknown_command(args)) };
-    let (Run::Container(members), Some(member)) = (&command.run, args.get(1)) else { return Ok(command) };
+    let (CommandWork::Container(members), Some(member)) = (&command.run, args.get(1)) else { return Ok(command) };
     let found = members.iter().find(|candidate| {
         candidate.name.split_once('|').is_some_and(|(_, name)| member.eq_ignore_ascii_case(name.as_bytes()))
     });

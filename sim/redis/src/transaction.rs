@@ -9,7 +9,9 @@
 use std::borrow::Cow;
 
 use super::{
-    command::{Args, Call, Command, Flag, Needs, Queued, Run, ScriptCommand, Session, Transaction, WatchedKey},
+    command::{
+        Args, Command, CommandCall, CommandWork, Flag, Needs, Queued, ScriptCommand, Session, Transaction, WatchedKey,
+    },
     data::Server,
     error_reply::{Done, ErrorReply, refuse},
     reply,
@@ -18,16 +20,16 @@ use super::{
 };
 
 pub(super) const COMMANDS: &[Command] = &[
-    Command { name: "discard", arity: 1, flags: AT_ANY_TIME, run: Run::Data(discard) },
+    Command { name: "discard", arity: 1, flags: AT_ANY_TIME, run: CommandWork::Data(discard) },
     Command {
         name: "exec",
         arity: 1,
         flags: &[Flag::NoScript, Flag::Loading, Flag::Stale, Flag::SkipSlowlog],
-        run: Run::Scripts(ScriptCommand::Exec),
+        run: CommandWork::Scripts(ScriptCommand::Exec),
     },
-    Command { name: "multi", arity: 1, flags: AT_ANY_TIME, run: Run::Data(multi) },
-    Command { name: "unwatch", arity: 1, flags: AT_ANY_TIME, run: Run::Data(unwatch) },
-    Command { name: "watch", arity: -2, flags: AT_ANY_TIME, run: Run::Data(watch) },
+    Command { name: "multi", arity: 1, flags: AT_ANY_TIME, run: CommandWork::Data(multi) },
+    Command { name: "unwatch", arity: 1, flags: AT_ANY_TIME, run: CommandWork::Data(unwatch) },
+    Command { name: "watch", arity: -2, flags: AT_ANY_TIME, run: CommandWork::Data(watch) },
 ];
 
 const AT_ANY_TIME: &[Flag] = &[Flag::NoScript, Flag::Loading, Flag::Stale, Flag::Fast, Flag::AllowBusy];
@@ -38,7 +40,7 @@ pub(super) fn is_queued(session: &Session, command: &Command) -> bool {
 }
 
 /// Takes a command into the transaction of its client.
-pub(super) fn queue(call: &mut Call<'_>, scripts: &Scripts, command: &'static Command, args: &Args<'_>) -> Done {
+pub(super) fn queue(call: &mut CommandCall<'_>, scripts: &Scripts, command: &'static Command, args: &Args<'_>) -> Done {
     let has_changed = has_changed(call.server, call.session, None);
     if let Some(transaction) = &mut call.session.transaction {
         transaction.is_outdated |= has_changed;
@@ -54,7 +56,7 @@ pub(super) fn queue(call: &mut Call<'_>, scripts: &Scripts, command: &'static Co
 
 /// A command was refused before it could run or be queued: so is the transaction that it was for. With EXEC the transaction
 /// is over.
-pub(super) fn fail(call: &mut Call<'_>, command: Option<&Command>, refusal: ErrorReply) -> Done {
+pub(super) fn fail(call: &mut CommandCall<'_>, command: Option<&Command>, refusal: ErrorReply) -> Done {
     if command.is_none_or(|command| command.name != "exec") {
         if let Some(transaction) = &mut call.session.transaction {
             transaction.has_failed = true;
@@ -67,7 +69,7 @@ pub(super) fn fail(call: &mut Call<'_>, command: Option<&Command>, refusal: Erro
     Err(ErrorReply::Formatted([b"EXECABORT Transaction discarded because of: ", reason].concat()))
 }
 
-fn multi(call: &mut Call<'_>, _: &Args<'_>) -> Done {
+fn multi(call: &mut CommandCall<'_>, _: &Args<'_>) -> Done {
     if call.session.transaction.is_some() {
         return Err(ErrorReply::Fixed("ERR MULTI calls can not be nested"));
     }
@@ -76,7 +78,7 @@ fn multi(call: &mut Call<'_>, _: &Args<'_>) -> Done {
     Ok(())
 }
 
-fn discard(call: &mut Call<'_>, _: &Args<'_>) -> Done {
+fn discard(call: &mut CommandCall<'_>, _: &Args<'_>) -> Done {
     if call.session.transaction.is_none() {
         return Err(ErrorReply::Fixed("ERR DISCARD without MULTI"));
     }
@@ -87,8 +89,8 @@ fn discard(call: &mut Call<'_>, _: &Args<'_>) -> Done {
 
 /// EXEC: runs each command of the transaction with `run`.
 pub(super) fn exec(
-    call: &mut Call<'_>,
-    mut run: impl FnMut(&mut Call<'_>, &'static Command, &Args<'_>) -> Done,
+    call: &mut CommandCall<'_>,
+    mut run: impl FnMut(&mut CommandCall<'_>, &'static Command, &Args<'_>) -> Done,
 ) -> Done {
     if call.session.transaction.is_none() {
         return Err(ErrorReply::Fixed("ERR EXEC without MULTI"));
@@ -119,11 +121,11 @@ const NO_LONGER_ALLOWED: ErrorReply = ErrorReply::Fixed(
      longer allowed for the following reason: no permission to execute the command or subcommand",
 );
 
-fn watch(call: &mut Call<'_>, args: &Args<'_>) -> Done {
+fn watch(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     if call.session.transaction.is_some() {
         return Err(ErrorReply::Fixed("ERR WATCH inside MULTI is not allowed"));
     }
-    let Call { server, session, now_ms, .. } = call;
+    let CommandCall { server, session, now_ms, .. } = call;
     for key in &args[1..] {
         if server.database(session.database).watch(key, session.id, *now_ms) {
             session.watched.push(WatchedKey { database: session.database, key: key.to_vec() });
@@ -133,7 +135,7 @@ fn watch(call: &mut Call<'_>, args: &Args<'_>) -> Done {
     Ok(())
 }
 
-fn unwatch(call: &mut Call<'_>, _: &Args<'_>) -> Done {
+fn unwatch(call: &mut CommandCall<'_>, _: &Args<'_>) -> Done {
     unwatch_all(call.server, call.session);
     reply::status(call.out, b"OK");
     Ok(())
@@ -155,7 +157,7 @@ fn has_changed(server: &mut Server, session: &Session, now_ms: Option<i64>) -> b
 }
 
 /// Ends the transaction of a client, if there is one. It watches no key any more in any case.
-fn end(call: &mut Call<'_>) -> Option<Transaction> {
+fn end(call: &mut CommandCall<'_>) -> Option<Transaction> {
     unwatch_all(call.server, call.session);
     call.session.transaction.take()
 }

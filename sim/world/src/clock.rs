@@ -30,16 +30,16 @@ const FOREVER_US: u64 = 1_000_000_000_000_000;
 
 /// The time of one run. Cloning gives the same clock.
 #[derive(Clone)]
-pub struct Clock(Arc<Inner>);
+pub struct Clock(Arc<ClockState>);
 
-struct Inner {
+struct ClockState {
     time: TimeHandle,
     queue: Mutex<Queue>,
 }
 
 #[derive(Default)]
 struct Queue {
-    events: BTreeMap<Key, Event>,
+    events: BTreeMap<Key, ClockEvent>,
     next: u64,
     /// Instants for which madsim holds a timer of the driver, the latest first. They cannot be taken back, so none is
     /// set twice, and none while an earlier one stands.
@@ -52,7 +52,7 @@ struct Queue {
 type Key = (u64, u64);
 
 /// What is to happen.
-pub(super) enum Event {
+pub(super) enum ClockEvent {
     /// A sleeper wakes.
     Wake(Waker),
     /// Something happens on the network.
@@ -62,7 +62,7 @@ pub(super) enum Event {
 /// What the driver is to do next.
 pub(super) enum Due {
     /// This happens now.
-    Event(Event),
+    Event(ClockEvent),
     /// Nothing is due; the driver will be woken.
     Later,
     /// The run is over.
@@ -75,7 +75,7 @@ impl Clock {
     /// # Panics
     /// Outside a madsim runtime.
     pub(super) fn new() -> Self {
-        Self(Arc::new(Inner { time: TimeHandle::current(), queue: Mutex::default() }))
+        Self(Arc::new(ClockState { time: TimeHandle::current(), queue: Mutex::default() }))
     }
 
     /// Simulated microseconds since the start of the run.
@@ -98,7 +98,7 @@ impl Clock {
     }
 
     /// Adds an event at `at_us`, or as soon as possible after it.
-    pub(super) fn schedule(&self, at_us: u64, event: Event) {
+    pub(super) fn schedule(&self, at_us: u64, event: ClockEvent) {
         self.insert(at_us, event);
     }
 
@@ -137,7 +137,7 @@ impl Clock {
         }
     }
 
-    fn insert(&self, at_us: u64, event: Event) -> Key {
+    fn insert(&self, at_us: u64, event: ClockEvent) -> Key {
         let mut queue = self.queue();
         let key = (at_us, queue.next);
         queue.next += 1;
@@ -200,7 +200,7 @@ impl Future for Sleep {
         }
         if !self.entry.as_ref().is_some_and(|(_, waker)| waker.will_wake(context.waker())) {
             self.take_out();
-            let key = self.clock.insert(self.at_us, Event::Wake(context.waker().clone()));
+            let key = self.clock.insert(self.at_us, ClockEvent::Wake(context.waker().clone()));
             self.entry = Some((key, context.waker().clone()));
         }
         Poll::Pending

@@ -15,7 +15,7 @@ use super::{
     Host, SimDisk, SimNetwork, World,
     clock::Clock,
     disk::Disk,
-    held::{Holding, Kind},
+    held::{Holdable, HoldingGuard},
     incarnation::Incarnation,
     suspend::MonotonicClock,
     wall::WallClock,
@@ -24,9 +24,9 @@ use crate::seed::Stream;
 
 /// The environment of one incarnation of a process. Once that has ended, nothing done with it has an effect.
 #[derive(Clone)]
-pub struct SimEnv(Arc<Inner>);
+pub struct SimEnv(Arc<EnvState>);
 
-struct Inner {
+struct EnvState {
     clock: Clock,
     network: SimNetwork,
     disk: SimDisk,
@@ -50,7 +50,7 @@ impl SimEnv {
             host @ Host::Server { .. } => format!("{host} start {}", incarnation.start),
             Host::Instance(number) => format!("instance {number} start {}", incarnation.start),
         };
-        Self(Arc::new(Inner {
+        Self(Arc::new(EnvState {
             network: SimNetwork::new(world.net().clone(), Arc::clone(&incarnation)),
             disk: SimDisk::new(world, disk, Arc::clone(&incarnation)),
             stream: Mutex::new(world.0.seed.stream(&purpose)),
@@ -128,7 +128,7 @@ impl Env for SimEnv {
 
     fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> SimTask {
         // On the node of this incarnation, not on that of the caller: a destructor may run anywhere.
-        let holding = Holding::new(&self.0.incarnation.gauges, Kind::Task);
+        let holding = HoldingGuard::new(&self.0.incarnation.gauges, Holdable::Task);
         let future = async move {
             future.await;
             drop(holding);

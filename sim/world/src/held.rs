@@ -17,7 +17,7 @@ pub struct Count {
 
 /// What a process holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Held {
+pub struct HeldByProcess {
     /// Streams, those that are being connected too.
     pub sockets: Count,
     /// Tasks that were spawned and have not ended.
@@ -28,7 +28,7 @@ pub struct Held {
 
 /// What can be held.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
+pub(super) enum Holdable {
     Socket,
     Task,
     File,
@@ -45,27 +45,27 @@ struct Gauge {
 }
 
 impl Gauges {
-    pub(super) fn read(&self) -> Held {
+    pub(super) fn read(&self) -> HeldByProcess {
         let [sockets, tasks, files] = self
             .0
             .each_ref()
             .map(|gauge| Count { now: gauge.now.load(Ordering::Relaxed), most: gauge.most.load(Ordering::Relaxed) });
-        Held { sockets, tasks, files }
+        HeldByProcess { sockets, tasks, files }
     }
 
-    fn of(&self, kind: Kind) -> &Gauge {
+    fn of(&self, kind: Holdable) -> &Gauge {
         &self.0[kind as usize]
     }
 }
 
 /// One thing that a process holds, until this is dropped.
-pub(super) struct Holding {
+pub(super) struct HoldingGuard {
     gauges: Arc<Gauges>,
-    kind: Kind,
+    kind: Holdable,
 }
 
-impl Holding {
-    pub(super) fn new(gauges: &Arc<Gauges>, kind: Kind) -> Self {
+impl HoldingGuard {
+    pub(super) fn new(gauges: &Arc<Gauges>, kind: Holdable) -> Self {
         let gauge = gauges.of(kind);
         let now = gauge.now.fetch_add(1, Ordering::Relaxed) + 1;
         gauge.most.fetch_max(now, Ordering::Relaxed);
@@ -73,7 +73,7 @@ impl Holding {
     }
 }
 
-impl Drop for Holding {
+impl Drop for HoldingGuard {
     fn drop(&mut self) {
         self.gauges.of(self.kind).now.fetch_sub(1, Ordering::Relaxed);
     }
@@ -93,7 +93,7 @@ mod tests {
         simulate(1, async |world| {
             let server = world.boot(HUB).network().listen(1).expect("a free port");
             let env = world.boot(1);
-            assert_eq!(world.held(1), Some(Held::default()));
+            assert_eq!(world.held(1), Some(HeldByProcess::default()));
             let endpoint = Endpoint::tcp("server", 1);
             let stream = connect_in_turn(env.network(), &endpoint).await.expect("somebody listens");
             let tasks = [1, 2].map(|_| env.spawn(std::future::pending()));

@@ -62,7 +62,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use self::seed::Seed;
 use self::{
-    clock::{Clock, Due, Event, Sleep},
+    clock::{Clock, ClockEvent, Due, Sleep},
     disk::Disk,
     moments::Moments,
     net::Net,
@@ -90,9 +90,9 @@ pub enum Stop {
 
 /// The world of one run. Cloning is cheap and gives the same world.
 #[derive(Clone)]
-pub struct World(Arc<Shared>);
+pub struct World(Arc<WorldState>);
 
-struct Shared {
+struct WorldState {
     seed: Seed,
     clock: Clock,
     net: Net,
@@ -121,7 +121,7 @@ impl World {
         let net = Net::new(seed, clock.clone(), Arc::clone(&trace));
         let driver = madsim::task::spawn(drive(clock.clone(), net.clone()));
         let (machines, driver) = (Mutex::default(), Mutex::new(Some(driver)));
-        Self(Arc::new(Shared { seed, clock, net, trace, moments, machines, driver }))
+        Self(Arc::new(WorldState { seed, clock, net, trace, moments, machines, driver }))
     }
 
     /// The digest of all that crossed the network or reached a disk so far, with its times.
@@ -215,8 +215,8 @@ async fn drive(clock: Clock, net: Net) {
     let play = |context: &mut Context<'_>| {
         loop {
             match clock.next_due(context) {
-                Due::Event(Event::Wake(waker)) => waker.wake(),
-                Due::Event(Event::Net(event)) => net.on(event),
+                Due::Event(ClockEvent::Wake(waker)) => waker.wake(),
+                Due::Event(ClockEvent::Net(event)) => net.on(event),
                 Due::Later => return Poll::Pending,
                 Due::Closed => return Poll::Ready(()),
             }

@@ -19,7 +19,7 @@ use super::Host;
 
 /// The watch of one run. Clones are the same.
 #[derive(Clone, Default)]
-pub struct Moments(Arc<Mutex<State>>);
+pub struct Moments(Arc<Mutex<WatchState>>);
 
 /// What has just happened on a host, or is about to.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +69,7 @@ pub struct Struck {
 }
 
 #[derive(Default)]
-struct State {
+struct WatchState {
     /// By the number of the fault.
     waiting: BTreeMap<u32, Waiting>,
     listens: bool,
@@ -163,7 +163,7 @@ impl Moments {
         self.state().processes.get(&node).copied().map(Host::Instance)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, WatchState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

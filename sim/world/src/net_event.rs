@@ -4,12 +4,12 @@
 pub(super) struct NetEvent {
     pub(super) conn: ConnId,
     /// The sender of what is sent, the receiver of a reset, the end that looks or waits.
-    pub(super) side: Side,
-    pub(super) what: What,
+    pub(super) side: ConnSide,
+    pub(super) what: NetHappening,
 }
 
 /// Of arrivals: the epoch of the link when they were sent. A cut in between means that they were lost.
-pub(super) enum What {
+pub(super) enum NetHappening {
     /// A SYN is sent, for the time of this number.
     SendSyn(u32),
     SynArrives(u64),
@@ -34,6 +34,6 @@ pub(super) struct ConnId {
 }
 
 /// Which end: the one that connected, or the one that accepted. Half number `n` runs away from end number `n`.
-pub(super) type Side = usize;
-pub(super) const CLIENT: Side = 0;
-pub(super) const SERVER: Side = 1;
+pub(super) type ConnSide = usize;
+pub(super) const CLIENT: ConnSide = 0;
+pub(super) const SERVER: ConnSide = 1;

@@ -15,7 +15,8 @@ use madsim::{runtime::Handle, task::JoinHandle};
 use seedbed_env::{Env as _, Network as _};
 
 use super::{
-    Host, SimEnv, World, disk::Disk, held::Held, incarnation::Incarnation, suspend::MonotonicClock, wall::WallClock,
+    Host, SimEnv, World, disk::Disk, held::HeldByProcess, incarnation::Incarnation, suspend::MonotonicClock,
+    wall::WallClock,
 };
 use crate::{Stop, seed::Seed};
 
@@ -107,7 +108,7 @@ impl World {
     }
 
     /// What the process on `host` holds, if one is running.
-    pub fn held(&self, host: impl Into<Host>) -> Option<Held> {
+    pub fn held(&self, host: impl Into<Host>) -> Option<HeldByProcess> {
         self.machine(host.into(), |machine| machine.running.as_ref().map(|env| env.incarnation().gauges.read()))
     }
 

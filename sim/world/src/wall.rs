@@ -7,11 +7,11 @@ use super::clock::WALL_BASE_MS;
 
 /// The wall clock of a host, as it stays across the lives of its processes.
 #[derive(Default)]
-pub(super) struct WallClock(Mutex<Wrong>);
+pub(super) struct WallClock(Mutex<WallError>);
 
 /// How wrong it is.
 #[derive(Default)]
-struct Wrong {
+struct WallError {
     offset_us: i64,
     drift_ppm: i64,
     /// Since when it drifts like that.
@@ -37,7 +37,7 @@ impl WallClock {
     /// Sets how wrong it is, whatever it was before.
     pub(super) fn set_offset_ms(&self, offset_ms: i64) {
         let mut wrong = self.lock();
-        *wrong = Wrong { offset_us: offset_ms * 1_000, readings: wrong.readings, ..Wrong::default() };
+        *wrong = WallError { offset_us: offset_ms * 1_000, readings: wrong.readings, ..WallError::default() };
     }
 
     /// Steps forth, or back.
@@ -51,12 +51,12 @@ impl WallClock {
         (wrong.offset_us, wrong.drift_ppm, wrong.since_us) = (wrong.at(now_us), drift_ppm, now_us);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Wrong> {
+    fn lock(&self) -> MutexGuard<'_, WallError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Wrong {
+impl WallError {
     fn at(&self, now_us: u64) -> i64 {
         let drifted_us = i64::try_from(now_us.saturating_sub(self.since_us)).unwrap_or(i64::MAX / 1_000_000);
         self.offset_us + drifted_us * self.drift_ppm / 1_000_000

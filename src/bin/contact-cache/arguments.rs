@@ -43,11 +43,11 @@ pub(crate) struct Tool {
     #[arg(long, global = true)]
     pub(crate) json: bool,
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: ToolCommand,
 }
 
 #[derive(Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum ToolCommand {
     /// Print a record, as JSON
     Get {
         /// Its name
@@ -90,11 +90,11 @@ pub(crate) struct Import {
     #[arg(long, global = true)]
     pub(crate) dry_run: bool,
     #[command(subcommand)]
-    pub(crate) from: From,
+    pub(crate) from: ImportFrom,
 }
 
 #[derive(Subcommand)]
-pub(crate) enum From {
+pub(crate) enum ImportFrom {
     /// From its file, one object from uid to record
     Json {
         /// The file

@@ -11,15 +11,15 @@ use serde_json::json;
 use crate::{
     arguments::Tool,
     complain,
-    exit::{ExitCode, Failure, say_json},
+    exit::{Failure, ToolExitCode, say_json},
     inspection::{find_log, set_aside},
     records::{isolated, isolated_as_json},
     say,
-    settings::Settings,
+    settings::ToolSettings,
 };
 
-pub(crate) async fn drain(env: TokioEnv, tool: &Tool, within: Duration) -> Result<ExitCode, Failure> {
-    let settings = Settings::load(tool)?;
+pub(crate) async fn drain(env: TokioEnv, tool: &Tool, within: Duration) -> Result<ToolExitCode, Failure> {
+    let settings = ToolSettings::load(tool)?;
     let directory = settings.config.directory.clone();
     if settings.is_thrown_away() {
         return Err(Failure::bad_input("which local store? Name its directory with --directory, or in the settings"));
@@ -60,7 +60,7 @@ pub(crate) async fn drain(env: TokioEnv, tool: &Tool, within: Duration) -> Resul
         } else if !tool.json {
             say!("redis has what could be read of {}, which may not be all that it held", directory.display());
         }
-        return Ok(if missing.is_empty() { ExitCode::Done } else { ExitCode::Partly });
+        return Ok(if missing.is_empty() { ToolExitCode::Done } else { ToolExitCode::Partly });
     }
     for record in &health.isolated {
         complain!("note: {}", isolated(record));
@@ -76,7 +76,7 @@ pub(crate) async fn drain(env: TokioEnv, tool: &Tool, within: Duration) -> Resul
         }
         (false, None, _) => "there was no time: allow more with --within".to_owned(),
     };
-    let code = if away { ExitCode::Unavailable } else { ExitCode::Partly };
+    let code = if away { ToolExitCode::Unavailable } else { ToolExitCode::Partly };
     let message = format!("{left} records are left in {}; {why}. `inspect` shows them", directory.display());
     Err(Failure { code, message })
 }

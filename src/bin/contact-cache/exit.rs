@@ -15,7 +15,7 @@ use contact_cache::{
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum ExitCode {
+pub(crate) enum ToolExitCode {
     /// Done, all of it.
     Done = 0,
     /// There is no such record; or only a part could be done, and what was not is named.
@@ -29,8 +29,8 @@ pub(crate) enum ExitCode {
 pub(crate) const EXIT_CODES: &str = "Exit codes: 0 done, 1 no such record, or only partly done, 2 bad input, \
                                      3 redis or the local store cannot be used now";
 
-impl From<ExitCode> for std::process::ExitCode {
-    fn from(code: ExitCode) -> Self {
+impl From<ToolExitCode> for std::process::ExitCode {
+    fn from(code: ToolExitCode) -> Self {
         Self::from(code as u8)
     }
 }
@@ -38,19 +38,19 @@ impl From<ExitCode> for std::process::ExitCode {
 /// Why the tool ends without having done what it was asked.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    pub(crate) code: ExitCode,
+    pub(crate) code: ToolExitCode,
     pub(crate) message: String,
 }
 
 impl Failure {
     #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
     pub(crate) fn bad_input(message: impl ToString) -> Self {
-        Self { code: ExitCode::BadInput, message: message.to_string() }
+        Self { code: ToolExitCode::BadInput, message: message.to_string() }
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
     pub(crate) fn unavailable(message: impl ToString) -> Self {
-        Self { code: ExitCode::Unavailable, message: message.to_string() }
+        Self { code: ToolExitCode::Unavailable, message: message.to_string() }
     }
 }
 
@@ -85,9 +85,9 @@ impl From<StoreError> for Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let code = match &error {
-            Error::Refused(_) | Error::TooLarge(_) | Error::Name(_) => ExitCode::BadInput,
-            Error::NotARecord { .. } => ExitCode::Partly,
-            _ => ExitCode::Unavailable,
+            Error::Refused(_) | Error::TooLarge(_) | Error::Name(_) => ToolExitCode::BadInput,
+            Error::NotARecord { .. } => ToolExitCode::Partly,
+            _ => ToolExitCode::Unavailable,
         };
         Self { code, message: error.to_string() }
     }
@@ -114,6 +114,6 @@ fn print(text: impl fmt::Display) {
         if error.kind() != io::ErrorKind::BrokenPipe {
             complain(format_args!("error: failed to write to the standard output: {error}"));
         }
-        std::process::exit(ExitCode::Unavailable as i32);
+        std::process::exit(ToolExitCode::Unavailable as i32);
     }
 }

@@ -25,11 +25,11 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    arguments::{From, Import, Tool},
+    arguments::{Import, ImportFrom, Tool},
     complain,
-    exit::{ExitCode, Failure, say_json},
+    exit::{Failure, ToolExitCode, say_json},
     say,
-    settings::Settings,
+    settings::ToolSettings,
 };
 
 /// Records under way at the same time: enough to hide the round trips.
@@ -38,15 +38,15 @@ const CONCURRENCY: usize = 32;
 /// Nobody waits for a single record here, and a busy Redis is no reason to stop.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(crate) async fn import(env: TokioEnv, tool: &Tool, import: &Import) -> Result<ExitCode, Failure> {
+pub(crate) async fn import(env: TokioEnv, tool: &Tool, import: &Import) -> Result<ToolExitCode, Failure> {
     // An import is in Redis or nowhere: no store of an application's is needed, and no copies are kept.
-    let mut settings = Settings::fresh(tool)?;
+    let mut settings = ToolSettings::fresh(tool)?;
     settings.config.reply_timeout = settings.config.reply_timeout.max(REPLY_TIMEOUT);
     settings.config.op_deadline = settings.config.op_deadline.max(3 * REPLY_TIMEOUT);
     settings.config.copies_bytes_max = 0;
     match &import.from {
-        From::Json { file } => Box::pin(from_file(env, tool, settings, import.dry_run, file)).await,
-        From::Redis { from_url, from_password_file, legacy_prefix } => {
+        ImportFrom::Json { file } => Box::pin(from_file(env, tool, settings, import.dry_run, file)).await,
+        ImportFrom::Redis { from_url, from_password_file, legacy_prefix } => {
             let redis = match from_url {
                 Some(url) => url.parse().map_err(|error| Failure::bad_input(format!("--from-url: {error}")))?,
                 None => settings.config.redis.clone(),
@@ -69,14 +69,14 @@ fn with_password(redis: RedisUrl, file: Option<&Path>) -> Result<RedisUrl, Failu
 async fn from_file(
     env: TokioEnv,
     tool: &Tool,
-    settings: Settings,
+    settings: ToolSettings,
     dry_run: bool,
     path: &Path,
-) -> Result<ExitCode, Failure> {
+) -> Result<ToolExitCode, Failure> {
     let name = path.display();
     let file = File::open(path).map_err(|error| Failure::bad_input(format!("cannot read {name}: {error}")))?;
     let bytes = file.metadata().ok().map(|metadata| metadata.len()).filter(|bytes| *bytes > 0);
-    let mut entries = Entries::of(file);
+    let mut entries = FileEntries::of(file);
     // A file that is none of the old cache's is said to be that whether Redis is there or not.
     let first = entries.next().await;
     if first.is_none()
@@ -85,7 +85,7 @@ async fn from_file(
         return Err(Failure::bad_input(format!("{name} is no file of the legacy cache: {broken}")));
     }
     let opened = settings.open(env).await?;
-    let mut run = Run::new(&opened.cache, dry_run, bytes);
+    let mut run = ImportRun::new(&opened.cache, dry_run, bytes);
     let result = take_all(&mut run, &name, first, &mut entries).await;
     let broken = entries.broken().filter(|_| result.is_ok());
     if let Some(broken) = &broken {
@@ -97,10 +97,10 @@ async fn from_file(
 
 /// Imports what is left of a file, in pages.
 async fn take_all(
-    run: &mut Run<'_>,
+    run: &mut ImportRun<'_>,
     name: &Display<'_>,
     first: Option<Entry>,
-    entries: &mut Entries,
+    entries: &mut FileEntries,
 ) -> Result<(), Failure> {
     let mut next = first;
     while let Some(entry) = next.take() {
@@ -121,12 +121,12 @@ async fn take_all(
 }
 
 /// The entries of a file, read by a thread of its own as they are asked for.
-struct Entries {
+struct FileEntries {
     found: mpsc::Receiver<Entry>,
     end: oneshot::Receiver<Result<(), BadRecord>>,
 }
 
-impl Entries {
+impl FileEntries {
     #[expect(clippy::disallowed_methods, reason = "the tool runs on tokio, outside of any simulation")]
     fn of(file: File) -> Self {
         let ((found, entries), (ended, end)) = (mpsc::channel(CONCURRENCY), oneshot::channel());
@@ -156,14 +156,14 @@ impl Entries {
 async fn from_redis(
     env: TokioEnv,
     tool: &Tool,
-    settings: Settings,
+    settings: ToolSettings,
     dry_run: bool,
     (redis, legacy_prefix): (RedisUrl, &str),
-) -> Result<ExitCode, Failure> {
+) -> Result<ToolExitCode, Failure> {
     let tls = settings.config.tls.clone();
     let mut keys = LegacyKeys::connect(env.clone(), redis, tls, legacy_prefix).await.map_err(Failure::unavailable)?;
     let opened = settings.open(env).await?;
-    let mut run = Run::new(&opened.cache, dry_run, None);
+    let mut run = ImportRun::new(&opened.cache, dry_run, None);
     let result = async {
         while let Some(page) = keys.next_page().await.map_err(Failure::unavailable)? {
             let mut page = page.into_iter().map(|key| (format!("key {:?}", key.key), key.record)).peekable();
@@ -182,15 +182,15 @@ async fn from_redis(
 }
 
 /// An import under way.
-struct Run<'c> {
+struct ImportRun<'c> {
     cache: &'c ContactCache,
     only_preview: bool,
     progress: ProgressBar,
-    counts: Counts,
+    counts: ImportCounts,
 }
 
 #[derive(Default)]
-struct Counts {
+struct ImportCounts {
     created: u64,
     joined: u64,
     present: u64,
@@ -198,7 +198,7 @@ struct Counts {
     skipped: u64,
 }
 
-impl<'c> Run<'c> {
+impl<'c> ImportRun<'c> {
     /// Of so many bytes, if that is known; of so many records as there are otherwise.
     fn new(cache: &'c ContactCache, only_preview: bool, bytes: Option<u64>) -> Self {
         let shown = io::stderr().is_terminal();
@@ -209,7 +209,7 @@ impl<'c> Run<'c> {
         };
         let style = ProgressStyle::with_template(form).expect("a constant template");
         let progress = ProgressBar::with_draw_target(bytes, target).with_style(style);
-        Self { cache, only_preview, progress, counts: Counts::default() }
+        Self { cache, only_preview, progress, counts: ImportCounts::default() }
     }
 
     /// Imports some records, each with its place. What is wrong with one concerns it alone; that Redis is away is the end.
@@ -250,9 +250,9 @@ impl<'c> Run<'c> {
     }
 
     /// The summary, also of an import that was stopped.
-    fn end(&self, tool: &Tool, result: Result<(), Failure>, cut_short: bool) -> Result<ExitCode, Failure> {
+    fn end(&self, tool: &Tool, result: Result<(), Failure>, cut_short: bool) -> Result<ToolExitCode, Failure> {
         self.progress.finish_and_clear();
-        let Counts { created, joined, present, removed, skipped } = self.counts;
+        let ImportCounts { created, joined, present, removed, skipped } = self.counts;
         if tool.json {
             say_json(
                 &json!({
@@ -273,11 +273,11 @@ impl<'c> Run<'c> {
             code,
             message: format!("stopped: {message}; import again when that is cured, it does no harm"),
         })?;
-        Ok(if skipped > 0 || cut_short { ExitCode::Partly } else { ExitCode::Done })
+        Ok(if skipped > 0 || cut_short { ToolExitCode::Partly } else { ToolExitCode::Done })
     }
 }
 
-impl Counts {
+impl ImportCounts {
     fn of(&mut self, imported: Imported) -> &mut u64 {
         match imported {
             Imported::Created => &mut self.created,

@@ -16,7 +16,7 @@ use serde_json::{Value as Json, json};
 use crate::{
     arguments::Tool,
     complain,
-    exit::{ExitCode, Failure, say_json},
+    exit::{Failure, ToolExitCode, say_json},
     records::{row, row_if},
     say,
 };
@@ -29,7 +29,7 @@ const LOG: &str = "store.log";
 /// The file beside it that is locked, and says that there was a log, and how long it was.
 const LOCK: &str = "lock";
 
-pub(crate) fn inspect(tool: &Tool, path: &Path) -> Result<ExitCode, Failure> {
+pub(crate) fn inspect(tool: &Tool, path: &Path) -> Result<ToolExitCode, Failure> {
     let log = if path.is_dir() { find_log(path)? } else { path.to_owned() };
     let file = TokioDisk.open_to_read(&log).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => no_store(path),
@@ -53,7 +53,7 @@ pub(crate) fn inspect(tool: &Tool, path: &Path) -> Result<ExitCode, Failure> {
     if found.prefix.is_none() && prefix.is_none() {
         complain!("note: the entry that names the prefix cannot be read, and without it no other: add --prefix");
     }
-    Ok(if found.damage.is_loss() { ExitCode::Partly } else { ExitCode::Done })
+    Ok(if found.damage.is_loss() { ToolExitCode::Partly } else { ToolExitCode::Done })
 }
 
 /// The log in the directory of a store, be it a link.

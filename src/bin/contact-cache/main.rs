@@ -15,8 +15,8 @@ use clap::Parser;
 use contact_cache::env::TokioEnv;
 
 use crate::{
-    arguments::{Command, Tool},
-    exit::{ExitCode, Failure},
+    arguments::{Tool, ToolCommand},
+    exit::{Failure, ToolExitCode},
 };
 
 /// Prints a line. A reader that has seen enough (`| head`) ends the program, quietly.
@@ -60,19 +60,19 @@ fn refused(error: &clap::Error) -> std::process::ExitCode {
         error.exit();
     }
     error.to_string().lines().for_each(|line| complain!("{line}"));
-    ExitCode::BadInput.into()
+    ToolExitCode::BadInput.into()
 }
 
-async fn run(tool: &Tool) -> Result<ExitCode, Failure> {
+async fn run(tool: &Tool) -> Result<ToolExitCode, Failure> {
     let env = TokioEnv::new();
     match &tool.command {
-        Command::Get { uid } => Box::pin(records::get(env, tool, uid)).await,
-        Command::Put { file } => Box::pin(records::put(env, tool, file.as_deref())).await,
-        Command::Remove { uids } => Box::pin(records::remove(env, tool, uids)).await,
-        Command::List => Box::pin(records::list(env, tool)).await,
-        Command::Health => Box::pin(records::health(env, tool)).await,
-        Command::Inspect { path } => inspection::inspect(tool, path),
-        Command::Drain { within } => Box::pin(draining::drain(env, tool, *within)).await,
-        Command::Import(import) => Box::pin(importing::import(env, tool, import)).await,
+        ToolCommand::Get { uid } => Box::pin(records::get(env, tool, uid)).await,
+        ToolCommand::Put { file } => Box::pin(records::put(env, tool, file.as_deref())).await,
+        ToolCommand::Remove { uids } => Box::pin(records::remove(env, tool, uids)).await,
+        ToolCommand::List => Box::pin(records::list(env, tool)).await,
+        ToolCommand::Health => Box::pin(records::health(env, tool)).await,
+        ToolCommand::Inspect { path } => inspection::inspect(tool, path),
+        ToolCommand::Drain { within } => Box::pin(draining::drain(env, tool, *within)).await,
+        ToolCommand::Import(import) => Box::pin(importing::import(env, tool, import)).await,
     }
 }

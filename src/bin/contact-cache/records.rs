@@ -12,16 +12,16 @@ use serde_json::{Map, Value as Json, json};
 use crate::{
     arguments::Tool,
     complain,
-    exit::{ExitCode, Failure, say_json},
+    exit::{Failure, ToolExitCode, say_json},
     say,
-    settings::{Opened, Settings},
+    settings::{Opened, ToolSettings},
 };
 
 /// How long a list may take. Nobody serves from here, so it need not fit into the deadline of an application's calls.
 const LIST_DEADLINE: Duration = Duration::from_mins(10);
 
-pub(crate) async fn get(env: TokioEnv, tool: &Tool, uid: &Uid) -> Result<ExitCode, Failure> {
-    let opened = Settings::load(tool)?.open(env).await?;
+pub(crate) async fn get(env: TokioEnv, tool: &Tool, uid: &Uid) -> Result<ToolExitCode, Failure> {
+    let opened = ToolSettings::load(tool)?.open(env).await?;
     // A store that was empty a moment ago says nothing.
     let freshness = if opened.is_thrown_away() { Freshness::Shared } else { Freshness::Any };
     let read = opened.cache.get_with(uid, freshness).await.map_err(Failure::from);
@@ -29,14 +29,14 @@ pub(crate) async fn get(env: TokioEnv, tool: &Tool, uid: &Uid) -> Result<ExitCod
     let read = opened.close(read).await?;
     let Some(record) = read.record else {
         complain!("no record {uid:?}{}", told_by(read.source, &reason));
-        return Ok(ExitCode::Partly);
+        return Ok(ToolExitCode::Partly);
     };
     let text = if tool.json { serde_json::to_string(&record) } else { serde_json::to_string_pretty(&record) };
     say_json(&text.map_err(Failure::unavailable)?);
     if read.source != Source::Shared {
         complain!("note: record {uid:?}{}", told_by(read.source, &reason));
     }
-    Ok(ExitCode::Done)
+    Ok(ToolExitCode::Done)
 }
 
 fn told_by(source: Source, reason: &str) -> String {
@@ -59,7 +59,7 @@ fn why_local(health: &Health) -> String {
 /// A record as `get` prints it. All but the uid may be missing.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Form {
+struct PrintedRecord {
     uid: Uid,
     #[serde(default)]
     contacts: Vec<ContactPoint>,
@@ -74,17 +74,17 @@ struct Form {
     _last_updated_at: Option<Timestamp>,
 }
 
-pub(crate) async fn put(env: TokioEnv, tool: &Tool, file: Option<&Path>) -> Result<ExitCode, Failure> {
+pub(crate) async fn put(env: TokioEnv, tool: &Tool, file: Option<&Path>) -> Result<ToolExitCode, Failure> {
     let (name, text) = read_text(file)?;
     Patch::check_text(&text).map_err(|refusal| Failure::bad_input(format!("{name} is no record: {refusal}")))?;
-    let Form { uid, contacts, profile, metadata, .. } = serde_json::from_str(&text)
+    let PrintedRecord { uid, contacts, profile, metadata, .. } = serde_json::from_str(&text)
         .map_err(|error| Failure::bad_input(format!("{name} is no record: {}", without_values(&error.to_string()))))?;
     // A list of the fields' values would be read as well.
     if !text.trim_start().starts_with('{') {
         return Err(Failure::bad_input(format!("{name} is no record: it is no object")));
     }
     let patch = Patch { contacts, profile, metadata, ..Patch::default() };
-    let opened = Settings::load(tool)?.open(env).await?;
+    let opened = ToolSettings::load(tool)?.open(env).await?;
     let written = if opened.is_thrown_away() {
         opened.cache.upsert_shared(&uid, &patch).await
     } else {
@@ -92,7 +92,7 @@ pub(crate) async fn put(env: TokioEnv, tool: &Tool, file: Option<&Path>) -> Resu
     };
     let said = written.map(|written| say_written(tool, &opened, &uid, written, "written to")).map_err(Failure::from);
     opened.close(said).await?;
-    Ok(ExitCode::Done)
+    Ok(ToolExitCode::Done)
 }
 
 fn read_text(file: Option<&Path>) -> Result<(String, String), Failure> {
@@ -106,8 +106,8 @@ fn read_text(file: Option<&Path>) -> Result<(String, String), Failure> {
     Ok((name, text))
 }
 
-pub(crate) async fn remove(env: TokioEnv, tool: &Tool, uids: &[Uid]) -> Result<ExitCode, Failure> {
-    let opened = Settings::load(tool)?.open(env).await?;
+pub(crate) async fn remove(env: TokioEnv, tool: &Tool, uids: &[Uid]) -> Result<ToolExitCode, Failure> {
+    let opened = ToolSettings::load(tool)?.open(env).await?;
     let mut result = Ok(());
     for uid in uids {
         let written = if opened.is_thrown_away() {
@@ -125,7 +125,7 @@ pub(crate) async fn remove(env: TokioEnv, tool: &Tool, uids: &[Uid]) -> Result<E
         }
     }
     opened.close(result).await?;
-    Ok(ExitCode::Done)
+    Ok(ToolExitCode::Done)
 }
 
 fn say_written(tool: &Tool, opened: &Opened, uid: &Uid, written: Written, in_redis: &str) {
@@ -144,8 +144,8 @@ fn say_written(tool: &Tool, opened: &Opened, uid: &Uid, written: Written, in_red
     }
 }
 
-pub(crate) async fn list(env: TokioEnv, tool: &Tool) -> Result<ExitCode, Failure> {
-    let mut settings = Settings::load(tool)?;
+pub(crate) async fn list(env: TokioEnv, tool: &Tool) -> Result<ToolExitCode, Failure> {
+    let mut settings = ToolSettings::load(tool)?;
     settings.config.op_deadline = settings.config.op_deadline.max(LIST_DEADLINE);
     let opened = settings.open(env).await?;
     let listing = opened.cache.list().await.map_err(Failure::from);
@@ -171,14 +171,14 @@ pub(crate) async fn list(env: TokioEnv, tool: &Tool) -> Result<ExitCode, Failure
         }
     }
     if listing.complete {
-        return Ok(ExitCode::Done);
+        return Ok(ToolExitCode::Done);
     }
     complain!("note: the list is not complete: the local store has forgotten some copies, and redis did not answer");
-    Ok(ExitCode::Partly)
+    Ok(ToolExitCode::Partly)
 }
 
-pub(crate) async fn health(env: TokioEnv, tool: &Tool) -> Result<ExitCode, Failure> {
-    let opened = Settings::load(tool)?.open(env).await?;
+pub(crate) async fn health(env: TokioEnv, tool: &Tool) -> Result<ToolExitCode, Failure> {
+    let opened = ToolSettings::load(tool)?.open(env).await?;
     let health = opened.cache.health();
     let alone = opened.is_thrown_away();
     let config = opened.config.clone();
@@ -224,8 +224,8 @@ pub(crate) async fn health(env: TokioEnv, tool: &Tool) -> Result<ExitCode, Failu
     }
     // With something to merge it is still at it.
     Ok(match health.state {
-        State::Connected | State::Recovering => ExitCode::Done,
-        State::Degraded | State::Probing => ExitCode::Unavailable,
+        State::Connected | State::Recovering => ToolExitCode::Done,
+        State::Degraded | State::Probing => ToolExitCode::Unavailable,
     })
 }
 

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use crate::{arguments::Tool, exit::Failure};
 
 /// Settings, and the directory that they name if it is thrown away at the end.
-pub(crate) struct Settings {
+pub(crate) struct ToolSettings {
     pub(crate) config: Config,
     thrown_away: Option<TempDir>,
 }
@@ -18,7 +18,7 @@ pub(crate) struct Opened {
     thrown_away: Option<TempDir>,
 }
 
-impl Settings {
+impl ToolSettings {
     /// With a directory that lasts, if one is set.
     pub(crate) fn load(tool: &Tool) -> Result<Self, Failure> {
         if tool.fresh {
@@ -26,7 +26,7 @@ impl Settings {
         }
         match Self::with(tool, tool.directory.as_ref().map(|path| path.display().to_string())) {
             Ok(config) => Ok(Self { config, thrown_away: None }),
-            Err(Refused::Load(LoadError::Missing { key: "directory", .. })) => Self::fresh(tool),
+            Err(SettingRefused::Load(LoadError::Missing { key: "directory", .. })) => Self::fresh(tool),
             Err(refused) => Err(refused.into()),
         }
     }
@@ -39,12 +39,12 @@ impl Settings {
         Ok(Self { config, thrown_away: Some(directory) })
     }
 
-    fn with(tool: &Tool, directory: Option<String>) -> Result<Config, Refused> {
+    fn with(tool: &Tool, directory: Option<String>) -> Result<Config, SettingRefused> {
         let mut variables = variables()?;
         let options = [("REDIS", tool.redis.clone()), ("PREFIX", tool.prefix.clone()), ("DIRECTORY", directory)];
         let options = options.into_iter().filter_map(|(key, value)| Some((format!("CONTACT_CACHE_{key}"), value?)));
         variables.extend(options);
-        Config::load(tool.config.as_deref(), variables).map_err(Refused::Load)
+        Config::load(tool.config.as_deref(), variables).map_err(SettingRefused::Load)
     }
 
     pub(crate) fn is_thrown_away(&self) -> bool {
@@ -73,27 +73,29 @@ impl Opened {
     }
 }
 
-enum Refused {
+enum SettingRefused {
     Load(LoadError),
     NotUnicode(String),
 }
 
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
+impl From<SettingRefused> for Failure {
+    fn from(refused: SettingRefused) -> Self {
         match refused {
-            Refused::Load(error) => error.into(),
-            Refused::NotUnicode(name) => Self::bad_input(format!("variable {name} is no Unicode text: correct it")),
+            SettingRefused::Load(error) => error.into(),
+            SettingRefused::NotUnicode(name) => {
+                Self::bad_input(format!("variable {name} is no Unicode text: correct it"))
+            }
         }
     }
 }
 
 /// Those that are settings. (`std::env::vars` panics at one that is no Unicode, whosever it is.)
-fn variables() -> Result<Vec<(String, String)>, Refused> {
+fn variables() -> Result<Vec<(String, String)>, SettingRefused> {
     let ours = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
     let ours = ours.filter(|(name, _)| name.starts_with("CONTACT_CACHE_"));
     ours.map(|(name, value)| match value.into_string() {
         Ok(value) => Ok((name, value)),
-        Err(_) => Err(Refused::NotUnicode(name)),
+        Err(_) => Err(SettingRefused::NotUnicode(name)),
     })
     .collect()
 }

@@ -8,11 +8,11 @@ use std::{
 
 use super::{
     LocalStore, Ticket,
-    entry::{Entry, encode, encode_record, is_record},
-    format::{Location, Seed},
+    entry::{LogEntry, encode, encode_record, is_record},
+    format::{ChecksumSeed, Location},
     slot::{Slot, read_record},
-    state::{FileOf, LockOf, PAGE, Phase},
-    storage::{self, LOG, Log},
+    state::{FileOf, LockOf, PAGE, StorePhase},
+    storage::{self, LOG, LogFile},
 };
 use crate::{
     env::{Disk, DiskFile, Env},
@@ -23,7 +23,7 @@ use crate::{
 
 /// Which client wrote the records of a log.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Written {
+pub(super) enum WrittenForm {
     /// One that wrote them as this one does.
     InThisForm,
     /// Perhaps an older one.
@@ -32,7 +32,7 @@ pub(super) enum Written {
 
 /// A new log beside the old one.
 pub(super) struct Rewritten<E: Env> {
-    pub(super) log: Arc<Log<FileOf<E>>>,
+    pub(super) log: Arc<LogFile<FileOf<E>>>,
     /// Nobody else appends to it.
     pub(super) lock: Arc<LockOf<E>>,
     pub(super) locations: Vec<(Uid, Location)>,
@@ -42,8 +42,13 @@ pub(super) struct Rewritten<E: Env> {
 
 impl<E: Env> Rewritten<E> {
     /// Begins the new log with these entries.
-    pub(super) fn begin(disk: &E::Disk, path: &Path, seed: Seed, head: &[Entry]) -> Result<Self, StoreError> {
-        let log = Log::begin_beside(disk, path, seed)?;
+    pub(super) fn begin(
+        disk: &E::Disk,
+        path: &Path,
+        seed: ChecksumSeed,
+        head: &[LogEntry],
+    ) -> Result<Self, StoreError> {
+        let log = LogFile::begin_beside(disk, path, seed)?;
         let begun = log.lock().and_then(|lock| log.write(&encode(head)).map(|_| lock));
         let lock = Arc::new(begun.inspect_err(|_| log.abandon(disk))?);
         Ok(Self { log: Arc::new(log), lock, locations: Vec::new(), damaged: Vec::new() })
@@ -52,9 +57,9 @@ impl<E: Env> Rewritten<E> {
     /// Copies records from the old log. Damaged ones stay behind.
     pub(super) fn copy(
         &mut self,
-        old: &Log<FileOf<E>>,
+        old: &LogFile<FileOf<E>>,
         page: Vec<(Uid, Slot)>,
-        written: Written,
+        written: WrittenForm,
     ) -> Result<(), StoreError> {
         let (mut uids, mut entries) = (Vec::with_capacity(page.len()), Vec::with_capacity(page.len()));
         for (uid, slot) in page {
@@ -74,9 +79,9 @@ impl<E: Env> Rewritten<E> {
 }
 
 /// The entry for a new log with the record of this slot.
-fn entry_of<F: DiskFile>(old: &Log<F>, uid: &Uid, slot: Slot, written: Written) -> Result<Vec<u8>, StoreError> {
+fn entry_of<F: DiskFile>(old: &LogFile<F>, uid: &Uid, slot: Slot, written: WrittenForm) -> Result<Vec<u8>, StoreError> {
     // A record that a generation marked is encoded anew, with its marks.
-    if written == Written::InThisForm && slot.reclaim_since_ms.is_none() {
+    if written == WrittenForm::InThisForm && slot.reclaim_since_ms.is_none() {
         let payload = old.read(slot.location)?;
         if is_record(&payload, uid) {
             return Ok(payload);
@@ -143,7 +148,7 @@ impl<E: Env> LocalStore<E> {
     async fn copy_pages(
         &self,
         mut rewritten: Rewritten<E>,
-        old: &Arc<Log<FileOf<E>>>,
+        old: &Arc<LogFile<FileOf<E>>>,
         generation: Ticket,
     ) -> Result<Rewritten<E>, StoreError> {
         let mut after = None;
@@ -167,7 +172,7 @@ impl<E: Env> LocalStore<E> {
         let (entries, records, same) = {
             let mut state = self.lock();
             let (entries, records) = state.meanwhile(&self.prefix);
-            (entries, records, state.generation_ticket == generation && state.phase == Phase::Open)
+            (entries, records, state.generation_ticket == generation && state.phase == StorePhase::Open)
         };
         if !same {
             // A new generation marks what stands before it in the log, and the end of the old one may be written. Another
@@ -186,11 +191,11 @@ impl<E: Env> LocalStore<E> {
     async fn copy_page(
         &self,
         mut rewritten: Rewritten<E>,
-        old: &Arc<Log<FileOf<E>>>,
+        old: &Arc<LogFile<FileOf<E>>>,
         page: Vec<(Uid, Slot)>,
     ) -> Result<Rewritten<E>, StoreError> {
         let old = old.clone();
-        self.blocking(move || rewritten.copy(&old, page, Written::InThisForm).map(|()| rewritten)).await
+        self.blocking(move || rewritten.copy(&old, page, WrittenForm::InThisForm).map(|()| rewritten)).await
     }
 
     /// Puts the new log in the place of the old one.

@@ -9,7 +9,7 @@ use crate::{
     env::{Disk as _, DiskFile as _, Env as _, yield_now},
     key::Uid,
     local::{
-        entry::{Entry, decode, encode_record, is_record},
+        entry::{LogEntry, decode, encode_record, is_record},
         storage::{LOG, beside},
         tests::{Stand, choices, fill, on_a_runtime},
     },
@@ -73,7 +73,7 @@ proptest! {
             fill(&stand, &choices).await;
             assert!(rewrite(&stand).await);
             for (uid, entry) in entries(&stand) {
-                let Some(Entry::Record { held, .. }) = decode(&entry) else { panic!("{uid:?} is no record") };
+                let Some(LogEntry::Record { held, .. }) = decode(&entry) else { panic!("{uid:?} is no record") };
                 assert!(is_record(&entry, &uid));
                 assert_eq!(encode_record(&uid, &held.try_into().unwrap()), entry);
             }

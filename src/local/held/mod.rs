@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use super::lived::{Estimate, Lived, Note, Reclaimed, Shifts};
+use super::lived::{CellNote, Estimate, Lived, Reclaimed, Shifts};
 use crate::{
     record::{Cell, CellName, Life, Merged, Record, SentLife},
     stamp::Stamp,
@@ -439,7 +439,7 @@ impl Held {
         self.earlier.iter().chain([&self.latest])
     }
 
-    fn notes(&self) -> impl Iterator<Item = (&CellName, &Note)> {
+    fn notes(&self) -> impl Iterator<Item = (&CellName, &CellNote)> {
         self.lives().flat_map(Lived::notes)
     }
 }

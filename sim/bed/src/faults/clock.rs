@@ -13,7 +13,7 @@ pub struct ClockStep;
 /// The parameters of a step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Step {
+pub struct ClockStepParameters {
     /// Whose clock.
     pub instance: u32,
     /// By how much, in milliseconds.
@@ -21,7 +21,7 @@ pub struct Step {
 }
 
 impl FaultKind for ClockStep {
-    type Parameters = Step;
+    type Parameters = ClockStepParameters;
 
     fn name(&self) -> &'static str {
         "clock step"
@@ -35,22 +35,22 @@ impl FaultKind for ClockStep {
         true
     }
 
-    fn draw(&self, draw: &mut Stream, frame: &Frame) -> Option<Step> {
+    fn draw(&self, draw: &mut Stream, frame: &Frame) -> Option<ClockStepParameters> {
         let OneInstance { instance } = OneInstance::draw(draw, frame)?;
         // From a tenth of a second to some days: leap seconds, a wrong time zone, a battery that ran out.
         let by_ms = 100_i64 << draw.random_range(0..22);
-        Some(Step { instance, by_ms: if draw.random() { by_ms } else { -by_ms } })
+        Some(ClockStepParameters { instance, by_ms: if draw.random() { by_ms } else { -by_ms } })
     }
 
-    fn victims(&self, step: &Step) -> Vec<String> {
+    fn victims(&self, step: &ClockStepParameters) -> Vec<String> {
         vec![step.instance.to_string()]
     }
 
-    fn begin(&self, step: &Step, stage: &Stage<'_>) {
+    fn begin(&self, step: &ClockStepParameters, stage: &Stage<'_>) {
         stage.world.step_clock_ms(step.instance, step.by_ms);
     }
 
-    fn effects(&self, _: &Step, _: &Stage<'_>, has_begun: bool) -> u64 {
+    fn effects(&self, _: &ClockStepParameters, _: &Stage<'_>, has_begun: bool) -> u64 {
         u64::from(has_begun)
     }
 }

@@ -19,13 +19,13 @@ pub struct Failing {
     /// Whose disk.
     pub instance: u32,
     /// Which operations fail, and how.
-    pub how: Failure,
+    pub how: DiskFailure,
 }
 
 /// How operations fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Failure {
+pub enum DiskFailure {
     /// The disk is full: what takes more room is refused.
     Full,
     /// A sync fails: what was not synced may be gone.
@@ -49,7 +49,7 @@ impl FaultKind for DiskError {
 
     fn draw(&self, draw: &mut Stream, frame: &Frame) -> Option<Failing> {
         let OneInstance { instance } = OneInstance::draw(draw, frame)?;
-        let how = *[Failure::Full, Failure::Sync, Failure::Read, Failure::Write].choose(draw)?;
+        let how = *[DiskFailure::Full, DiskFailure::Sync, DiskFailure::Read, DiskFailure::Write].choose(draw)?;
         Some(Failing { instance, how })
     }
 
@@ -60,14 +60,14 @@ impl FaultKind for DiskError {
     fn begin(&self, failing: &Failing, stage: &Stage<'_>) {
         let disk = stage.world.disk(failing.instance);
         match failing.how {
-            Failure::Full => {
+            DiskFailure::Full => {
                 for verb in [Verb::Write, Verb::Name] {
                     disk.inject(verb, io::ErrorKind::StorageFull, u32::MAX);
                 }
             }
-            Failure::Sync => disk.inject(Verb::Sync, io::ErrorKind::Other, u32::MAX),
-            Failure::Read => disk.inject(Verb::Read, io::ErrorKind::Other, u32::MAX),
-            Failure::Write => disk.inject(Verb::Write, io::ErrorKind::Other, u32::MAX),
+            DiskFailure::Sync => disk.inject(Verb::Sync, io::ErrorKind::Other, u32::MAX),
+            DiskFailure::Read => disk.inject(Verb::Read, io::ErrorKind::Other, u32::MAX),
+            DiskFailure::Write => disk.inject(Verb::Write, io::ErrorKind::Other, u32::MAX),
         }
     }
 

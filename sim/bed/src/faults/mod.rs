@@ -208,7 +208,7 @@ impl Stage<'_> {
 /// The kinds that may come in the runs of a bed.
 #[derive(Clone, Default)]
 pub struct Faults {
-    kinds: Vec<Arc<dyn Kind>>,
+    kinds: Vec<Arc<dyn ErasedKind>>,
     budget: Budget,
 }
 
@@ -302,13 +302,13 @@ impl Faults {
         self.budget
     }
 
-    pub(crate) fn kind(&self, name: &str) -> Option<&dyn Kind> {
+    pub(crate) fn kind(&self, name: &str) -> Option<&dyn ErasedKind> {
         self.kinds.iter().find(|kind| kind.name() == name).map(|kind| &**kind)
     }
 }
 
 /// A kind of fault whose parameters are JSON.
-pub(crate) trait Kind: Send + Sync {
+pub(crate) trait ErasedKind: Send + Sync {
     fn name(&self) -> &'static str;
     fn part(&self) -> Part;
     fn is_momentary(&self) -> bool;
@@ -329,7 +329,7 @@ impl<K: FaultKind> Typed<K> {
     }
 }
 
-impl<K: FaultKind> Kind for Typed<K> {
+impl<K: FaultKind> ErasedKind for Typed<K> {
     fn name(&self) -> &'static str {
         self.0.name()
     }

@@ -49,7 +49,8 @@ impl Faults {
         if one.start_us > other.end_us || other.start_us > one.end_us {
             return false;
         }
-        let victims = |kind: &dyn super::Kind, of: &PlannedFault| kind.victims(&of.parameters).unwrap_or_default();
+        let victims =
+            |kind: &dyn super::ErasedKind, of: &PlannedFault| kind.victims(&of.parameters).unwrap_or_default();
         let shared = {
             let (one, other) = (victims(its, one), victims(others, other));
             one.iter().any(|name| other.contains(name))

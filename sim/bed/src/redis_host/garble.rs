@@ -13,10 +13,10 @@ use seedbed_world::Host;
 
 /// The messages to damage. Clones share them.
 #[derive(Clone, Default)]
-pub(super) struct Garbled(Arc<Mutex<State>>);
+pub(super) struct Garbled(Arc<Mutex<GarbleState>>);
 
 #[derive(Default)]
-struct State {
+struct GarbleState {
     /// The hosts whose messages from or to Redis are damaged.
     hosts: BTreeSet<Host>,
     of_requests: bool,
@@ -30,7 +30,7 @@ impl Garbled {
     /// Damages so many messages from now on. Another draw damages other bits.
     pub(super) fn begin(&self, hosts: impl Iterator<Item = Host>, of_requests: bool, messages: u32, draw: u64) {
         let mut state = self.state();
-        *state = State { hosts: hosts.collect(), of_requests, left: messages, draw, flipped: state.flipped };
+        *state = GarbleState { hosts: hosts.collect(), of_requests, left: messages, draw, flipped: state.flipped };
     }
 
     /// Bits flipped so far.
@@ -61,7 +61,7 @@ impl Garbled {
         state.flipped += 1;
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, GarbleState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,7 +6,7 @@
 mod reducer;
 
 pub use self::reducer::Reducer;
-use crate::{bed::Bed, player::Place, scenario::ScenarioOf, system::Workload};
+use crate::{bed::Bed, player::RunPlace, scenario::ScenarioOf, system::Workload};
 
 /// How many seeds of the world a smaller scenario is tried with, once it is as small as it can be with its own.
 const CHANCES: u64 = 6;
@@ -25,10 +25,10 @@ impl<W: Workload> Bed<W> {
     /// Leaves out of a scenario that violates something what the violation does not need, in at most so many runs of this process.
     /// None if it violates nothing.
     pub fn shrink(&self, scenario: &ScenarioOf<W>, runs_max: u64) -> Option<Shrunk<W>> {
-        self.shrink_at(&Place::Here, scenario, runs_max)
+        self.shrink_at(&RunPlace::Here, scenario, runs_max)
     }
 
-    pub(crate) fn shrink_at(&self, place: &Place, scenario: &ScenarioOf<W>, runs_max: u64) -> Option<Shrunk<W>> {
+    pub(crate) fn shrink_at(&self, place: &RunPlace, scenario: &ScenarioOf<W>, runs_max: u64) -> Option<Shrunk<W>> {
         let mut player = place.player(self);
         let run = player.scenario(scenario, false);
         let (guarantee, object, _) = run.violation()?;

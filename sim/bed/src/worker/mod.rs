@@ -11,7 +11,7 @@ use std::io::{self, BufRead, BufWriter, Write};
 use rustix::process::{Resource, Rlimit};
 use serde::{Serialize, de::DeserializeOwned};
 
-pub use self::process::{End, Program, Worker};
+pub use self::process::{ProcessEnd, Program, Worker};
 
 /// Address space of a worker process, in bytes. A run uses some hundred megabytes at most. One that grows without bound ends
 /// here, before the machine swaps. It is address space, since Linux does not limit resident memory.

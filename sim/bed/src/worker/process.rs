@@ -34,7 +34,7 @@ pub struct Program {
 
 /// How a run ended its process, or had to be ended with it. Its verdicts are not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum ProcessEnd {
     /// The process exited with this code.
     Exited(i32),
     /// A signal of this number ended it.
@@ -43,9 +43,9 @@ pub enum End {
     Stuck(Duration),
 }
 
-impl std::error::Error for End {}
+impl std::error::Error for ProcessEnd {}
 
-impl fmt::Display for End {
+impl fmt::Display for ProcessEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let said = "standard error says which";
         match self {
@@ -75,7 +75,7 @@ impl fmt::Display for End {
 /// A worker process, which is started when it is needed, and again after it has ended.
 pub struct Worker<Request, Reply> {
     program: Program,
-    process: Option<Process>,
+    process: Option<WorkerProcess>,
     /// Requests without a reply, the oldest first: the process is at that.
     waiting: VecDeque<Request>,
     /// When the process began with the oldest.
@@ -83,7 +83,7 @@ pub struct Worker<Request, Reply> {
     reply: PhantomData<fn() -> Reply>,
 }
 
-struct Process {
+struct WorkerProcess {
     child: Child,
     requests: ChildStdin,
     replies: ChildStdout,
@@ -103,7 +103,7 @@ impl<Request: Serialize, Reply: DeserializeOwned> Worker<Request, Reply> {
     ///
     /// # Errors
     /// No process can be started.
-    pub fn run(&mut self, request: Request) -> io::Result<Result<Reply, End>> {
+    pub fn run(&mut self, request: Request) -> io::Result<Result<Reply, ProcessEnd>> {
         self.send(request)?;
         self.receive()
     }
@@ -125,7 +125,7 @@ impl<Request: Serialize, Reply: DeserializeOwned> Worker<Request, Reply> {
     ///
     /// # Errors
     /// No process can be started.
-    pub fn receive(&mut self) -> io::Result<Result<Reply, End>> {
+    pub fn receive(&mut self) -> io::Result<Result<Reply, ProcessEnd>> {
         let limit = self.program.stuck_after;
         let ends = self.since + limit;
         let replied = self.process()?.read_until(ends, limit)?;
@@ -141,16 +141,16 @@ impl<Request: Serialize, Reply: DeserializeOwned> Worker<Request, Reply> {
         Ok(replied)
     }
 
-    fn process(&mut self) -> io::Result<&mut Process> {
+    fn process(&mut self) -> io::Result<&mut WorkerProcess> {
         match &mut self.process {
             Some(_) => {}
-            none => *none = Some(Process::start(&self.program)?),
+            none => *none = Some(WorkerProcess::start(&self.program)?),
         }
         Ok(self.process.as_mut().expect("it was just started"))
     }
 }
 
-impl Process {
+impl WorkerProcess {
     fn start(program: &Program) -> io::Result<Self> {
         let path = this_program()?;
         let mut command = Command::new(&path);
@@ -180,7 +180,7 @@ impl Process {
         &mut self,
         ends: Instant,
         limit: Duration,
-    ) -> io::Result<Result<Reply, End>> {
+    ) -> io::Result<Result<Reply, ProcessEnd>> {
         let mut looked_at = 0;
         loop {
             if let Some(length) = self.read[looked_at..].iter().position(|byte| *byte == b'\n') {
@@ -197,7 +197,7 @@ impl Process {
             if !self.wait(left)? {
                 self.child.kill()?;
                 self.child.wait()?;
-                return Ok(Err(End::Stuck(limit)));
+                return Ok(Err(ProcessEnd::Stuck(limit)));
             }
             let mut bytes = [0; 1 << 13];
             let count = self.replies.read(&mut bytes)?;
@@ -220,7 +220,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for WorkerProcess {
     fn drop(&mut self) {
         // It may have ended already, or be at a run that nobody waits for any more.
         let _ = self.child.kill();
@@ -233,8 +233,8 @@ fn this_program() -> io::Result<PathBuf> {
     if cfg!(target_os = "linux") { Ok(PathBuf::from("/proc/self/exe")) } else { std::env::current_exe() }
 }
 
-fn end_of(status: ExitStatus) -> End {
-    status.signal().map_or_else(|| End::Exited(status.code().unwrap_or_default()), End::Signalled)
+fn end_of(status: ExitStatus) -> ProcessEnd {
+    status.signal().map_or_else(|| ProcessEnd::Exited(status.code().unwrap_or_default()), ProcessEnd::Signalled)
 }
 
 #[expect(

@@ -11,7 +11,7 @@ use crate::{
     faults::{Fault, Persistence, PlannedFault},
     history::{Call, Patch, What},
     outcomes::{ending, worst},
-    runner::{self, Run},
+    runner::{self, FinishedRun},
     scenario::Scenario,
     seed::Seed,
     subject::SubjectKind,
@@ -100,7 +100,7 @@ fn spent(scenario: &Scenario, wanted: &str, count: u32) -> Spent {
     spent
 }
 
-fn run(scenario: &Scenario) -> (Run, Spent) {
+fn run(scenario: &Scenario) -> (FinishedRun, Spent) {
     let (run, running) = timed(|| runner::run(scenario).unwrap_or_else(|panic| panic!("{panic}")));
     let (judgements, judging) = timed(|| judge(&run.history));
     assert_eq!(worst(&judgements), Verdict::Pass, "what breaks a guarantee is no measure");

@@ -9,7 +9,7 @@ use super::{
     Account, Excuse, Verdict,
     operation::{EXISTENCE, Operation, Seen, numbers},
     operations::Operations,
-    record::Record,
+    record::RecordHistory,
 };
 use crate::history::Placement;
 
@@ -32,7 +32,7 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
 }
 
 /// What excuses older values beside newer ones, if a read shows some.
-fn torn(run: &Operations<'_>, record: &Record<'_>, read: &Operation<'_>) -> Result<Option<Excuse>, Verdict> {
+fn torn(run: &Operations<'_>, record: &RecordHistory<'_>, read: &Operation<'_>) -> Result<Option<Excuse>, Verdict> {
     let came_back = |older: &Operation<'_>| run.may_return_at(older).is_some_and(|expired| expired < read.returned());
     let removed = |cell: usize| run.removers(record, cell).any(|op| op.called < read.returned());
     // Usually many cells of a read are of one upsert, and it need be looked at once.
@@ -71,7 +71,7 @@ fn torn(run: &Operations<'_>, record: &Record<'_>, read: &Operation<'_>) -> Resu
 /// The upsert, acknowledged by Redis, that wrote what a cell shows.
 fn shared_writer<'a, 'h>(
     run: &'a Operations<'h>,
-    record: &Record<'h>,
+    record: &RecordHistory<'h>,
     cell: usize,
     seen: Seen,
 ) -> Option<(usize, &'a Operation<'h>)> {

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Account, Excuse, Verdict,
-    operation::{End, Operation},
+    operation::{Operation, Return},
     operations::Operations,
 };
 use crate::{
@@ -61,7 +61,7 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
 }
 
 /// What is wrong with the answer to a quiet call, if anything is; an error is what excuses it.
-fn fault_of(run: &Operations<'_>, op: &Operation<'_>, end: End<'_>) -> Result<Option<String>, Excuse> {
+fn fault_of(run: &Operations<'_>, op: &Operation<'_>, end: Return<'_>) -> Result<Option<String>, Excuse> {
     if let Some(late) = lateness(run, op, end) {
         return Ok(Some(late));
     }
@@ -109,7 +109,7 @@ fn fault_of(run: &Operations<'_>, op: &Operation<'_>, end: End<'_>) -> Result<Op
 
 /// How much longer a call took than it may, if it did. How large its record is, is only looked at then: that takes as long as
 /// all other judging of the call.
-fn lateness(run: &Operations<'_>, op: &Operation<'_>, end: End<'_>) -> Option<String> {
+fn lateness(run: &Operations<'_>, op: &Operation<'_>, end: Return<'_>) -> Option<String> {
     let slowest_us = run.history.header.round_trip_us?;
     let took_us = end.at_us.saturating_sub(op.called_at_us);
     if took_us <= slowest_us * ROUND_TRIPS {
@@ -536,7 +536,7 @@ mod tests {
 
     #[test]
     fn a_fault_excuses_its_instances_while_it_lasts_and_until_they_have_to_be_back() {
-        let partition = || Fault::Partition { instances: vec![0], direction: crate::faults::Direction::Both };
+        let partition = || Fault::Partition { instances: vec![0], direction: crate::faults::CutDirection::Both };
         let mut story = quiet();
         story.fault(partition());
         story.upsert(0, "u", &["name"], Placement::Local);

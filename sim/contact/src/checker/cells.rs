@@ -11,7 +11,7 @@ use crate::history::Patch;
 
 /// What is written and read as one value within a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Cell<'h> {
+pub(super) enum RecordCell<'h> {
     /// Whether there is a record; every upsert writes it, even one that writes nothing else.
     Existence,
     /// A contact point, by its type and value.
@@ -22,7 +22,7 @@ pub(super) enum Cell<'h> {
     Metadata(&'h str),
 }
 
-impl fmt::Display for Cell<'_> {
+impl fmt::Display for RecordCell<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Existence => f.write_str("existence"),
@@ -45,7 +45,7 @@ pub(super) struct Tag<'h> {
 /// A cell with a value, of a patch or of a record that was read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Valued<'h> {
-    pub(super) cell: Cell<'h>,
+    pub(super) cell: RecordCell<'h>,
     pub(super) value: &'h Json,
     pub(super) tag: Option<Tag<'h>>,
 }
@@ -58,16 +58,16 @@ pub(super) fn of_patch(patch: &Patch) -> Result<Vec<Valued<'_>>, String> {
         cells.push(contact(value).ok_or_else(|| format!("contact {value} has no type and value"))?);
     }
     let profile = patch.profile.iter().filter(|(_, value)| !value.is_null());
-    cells.extend(profile.map(|(field, value)| Valued { cell: Cell::Profile(field), value, tag: tag(value) }));
+    cells.extend(profile.map(|(field, value)| Valued { cell: RecordCell::Profile(field), value, tag: tag(value) }));
     cells.extend(metadata(&patch.metadata));
     Ok(cells)
 }
 
 /// The cells that `patch` removes.
-pub(super) fn removed_by(patch: &Patch) -> Vec<Cell<'_>> {
-    let contacts = patch.without_contacts.iter().map(|(kind, value)| Cell::Contact { kind, value });
-    let profile = patch.without_profile.iter().map(|field| Cell::Profile(field));
-    contacts.chain(profile).chain(patch.without_metadata.iter().map(|field| Cell::Metadata(field))).collect()
+pub(super) fn removed_by(patch: &Patch) -> Vec<RecordCell<'_>> {
+    let contacts = patch.without_contacts.iter().map(|(kind, value)| RecordCell::Contact { kind, value });
+    let profile = patch.without_profile.iter().map(|field| RecordCell::Profile(field));
+    contacts.chain(profile).chain(patch.without_metadata.iter().map(|field| RecordCell::Metadata(field))).collect()
 }
 
 /// The cells that `record` shows, contact points first and in their order; existence, and what is no cell, is left out.
@@ -77,7 +77,11 @@ pub(super) fn of_record(record: &Json) -> Vec<Valued<'_>> {
         cells.extend(contacts.iter().filter_map(contact));
     }
     if let Some(fields) = record.get("profile").and_then(Json::as_object) {
-        cells.extend(fields.iter().map(|(field, value)| Valued { cell: Cell::Profile(field), value, tag: tag(value) }));
+        cells.extend(fields.iter().map(|(field, value)| Valued {
+            cell: RecordCell::Profile(field),
+            value,
+            tag: tag(value),
+        }));
     }
     if let Some(fields) = record.get("metadata").and_then(Json::as_object) {
         cells.extend(metadata(fields));
@@ -86,12 +90,12 @@ pub(super) fn of_record(record: &Json) -> Vec<Valued<'_>> {
 }
 
 fn contact(value: &Json) -> Option<Valued<'_>> {
-    let cell = Cell::Contact { kind: value.get("type")?.as_str()?, value: value.get("value")?.as_str()? };
+    let cell = RecordCell::Contact { kind: value.get("type")?.as_str()?, value: value.get("value")?.as_str()? };
     Some(Valued { cell, value, tag: value.get("label").and_then(tag) })
 }
 
 fn metadata(fields: &serde_json::Map<String, Json>) -> impl Iterator<Item = Valued<'_>> {
-    fields.iter().map(|(field, value)| Valued { cell: Cell::Metadata(field), value, tag: tag(value) })
+    fields.iter().map(|(field, value)| Valued { cell: RecordCell::Metadata(field), value, tag: tag(value) })
 }
 
 /// `[prefix, uid, op]`, bare or as the field `tag` of an object.
@@ -123,10 +127,10 @@ mod tests {
         }));
         let cells = of_patch(&patch).expect("cells");
         let expected = [
-            Cell::Contact { kind: "tel", value: "1" },
-            Cell::Contact { kind: "email", value: "a" },
-            Cell::Profile("name"),
-            Cell::Metadata("source"),
+            RecordCell::Contact { kind: "tel", value: "1" },
+            RecordCell::Contact { kind: "email", value: "a" },
+            RecordCell::Profile("name"),
+            RecordCell::Metadata("source"),
         ];
         assert_eq!(cells.iter().map(|c| c.cell).collect::<Vec<_>>(), expected);
         assert!(cells.iter().all(|c| c.tag == Some(Tag { prefix: "p", uid: "u", op: 3 })));

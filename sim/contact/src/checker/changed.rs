@@ -19,7 +19,7 @@ use crate::history::{Placement, Stop, StoreNow, StoreReport, What};
 
 /// The store of one instance, as far as the history shows it.
 #[derive(Default)]
-struct Known {
+struct KnownStore {
     runs: bool,
     /// The event since which the store of the running process is not in place.
     taken: Option<u64>,
@@ -30,7 +30,7 @@ struct Known {
 }
 
 /// A stretch between a change and the end of the process.
-struct Taken {
+struct ChangedStretch {
     instance: u32,
     from: u64,
     until: u64,
@@ -38,7 +38,7 @@ struct Taken {
 
 pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Option<Verdict> {
     let speaking: BTreeSet<u32> = run.history.events.iter().filter_map(|event| speaker(&event.what)).collect();
-    let mut each = BTreeMap::<u32, Known>::new();
+    let mut each = BTreeMap::<u32, KnownStore>::new();
     let mut stretches = Vec::new();
     for event in &run.history.events {
         let found = match &event.what {
@@ -51,7 +51,7 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Option<Verdi
                 account
                     .note("changes of stores of which no opening told: it was cut short", u64::from(known.must_tell()));
                 let taken = known.stops();
-                stretches.extend(taken.map(|from| Taken { instance: *instance, from, until: event.ordinal }));
+                stretches.extend(taken.map(|from| ChangedStretch { instance: *instance, from, until: event.ordinal }));
                 taken.filter(|_| *how == Stop::Closed).map(|since| {
                     (*instance, format!("closed its store in order, which was not where it was since event {since}"))
                 })
@@ -75,7 +75,7 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Option<Verdi
         }
     }
     let running = each.into_iter().filter_map(|(instance, known)| Some((instance, known.taken?)));
-    stretches.extend(running.map(|(instance, from)| Taken { instance, from, until: u64::MAX }));
+    stretches.extend(running.map(|(instance, from)| ChangedStretch { instance, from, until: u64::MAX }));
     stretches.retain(|taken| speaking.contains(&taken.instance));
     stretches.iter().find_map(|taken| acknowledged_within(run, taken))
 }
@@ -88,7 +88,7 @@ fn speaker(what: &What) -> Option<u32> {
 }
 
 /// A write that was called after its store was taken away, and acknowledged to be in there.
-fn acknowledged_within(run: &Operations<'_>, taken: &Taken) -> Option<Verdict> {
+fn acknowledged_within(run: &Operations<'_>, taken: &ChangedStretch) -> Option<Verdict> {
     let is_within = |called, returned| taken.from < called && returned < taken.until;
     let op = run.all.iter().find(|op| {
         op.instance == taken.instance
@@ -102,7 +102,7 @@ fn acknowledged_within(run: &Operations<'_>, taken: &Taken) -> Option<Verdict> {
     Some(Verdict::Violation { message, ops: vec![op.number] })
 }
 
-impl Known {
+impl KnownStore {
     /// Whether the opening that is under way has to report a change.
     fn must_tell(&self) -> bool {
         !self.runs && self.untold.is_some()

@@ -51,7 +51,7 @@ pub(super) struct Range {
 pub(super) const ROUNDING_MS: i64 = 2;
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Estimate {
+pub(super) struct EstimatedRange {
     /// By its monotonic clock: from there on lives what it wrote.
     pub(super) begins: Range,
     /// By the one of its clocks that had gone further since it heard of Redis: so much and the time to live is the end.
@@ -187,8 +187,8 @@ impl Clocks {
 
     /// What the instance of a write took Redis's clock to show, at some time from its call to this one. Where it met Redis only
     /// later in that process, it has corrected it since.
-    pub(super) fn estimated_for_a_write(&self, write: &Operation<'_>, until_us: u64) -> Estimate {
-        let Some((known, process)) = self.process_of(write) else { return Estimate::UNKNOWN };
+    pub(super) fn estimated_for_a_write(&self, write: &Operation<'_>, until_us: u64) -> EstimatedRange {
+        let Some((known, process)) = self.process_of(write) else { return EstimatedRange::UNKNOWN };
         let from_us = write.called_at_us;
         let until_us = until_us.clamp(from_us, process.until_us.max(from_us));
         let heard = self.heard(write.instance, process, (from_us, until_us));
@@ -198,7 +198,7 @@ impl Clocks {
             self.redis_offset(heard.since_us, met_later.map_or(heard.until_us, |(_, returned_us)| *returned_us));
         let (monotonic, latest) = known.gone((from_us, until_us), &heard);
         let is_by_stepped_redis = exact.least < exact.most;
-        let estimate = |begins: Range, ends: Range, is_by_wrong_wall| Estimate {
+        let estimate = |begins: Range, ends: Range, is_by_wrong_wall| EstimatedRange {
             begins: reading(from_us, until_us, begins),
             ends: reading(from_us, until_us, ends),
             is_by_wrong_wall,
@@ -226,7 +226,9 @@ impl Clocks {
     /// What the instance of a read takes Redis's clock to show when it answers, between the call and this time.
     pub(super) fn estimated_for_a_read(&self, read: &Operation<'_>, until_us: u64) -> Range {
         let known = self.process_of(read);
-        known.map_or(Estimate::UNKNOWN.ends, |known| self.reckoned(read.instance, known, read.called_at_us, until_us))
+        known.map_or(EstimatedRange::UNKNOWN.ends, |known| {
+            self.reckoned(read.instance, known, read.called_at_us, until_us)
+        })
     }
 
     /// What a process takes Redis's clock to show between these times. Where its wall clock has gone further than its
@@ -251,13 +253,13 @@ impl Clocks {
 
     /// The most that an instance took Redis's clock to show for a read between these times, in any of its processes.
     pub(super) fn most_estimated(&self, instance: u32, from_us: u64, until_us: u64) -> i64 {
-        let Some(known) = self.instances.get(instance as usize) else { return Estimate::UNKNOWN.ends.most };
+        let Some(known) = self.instances.get(instance as usize) else { return EstimatedRange::UNKNOWN.ends.most };
         let lives = |process: &&Process| process.from_us <= until_us && from_us < process.until_us;
         let most = known.processes.iter().filter(lives).map(|process| {
             let (from_us, until_us) = (process.from_us.max(from_us), process.until_us.min(until_us));
             self.reckoned(instance, (known, process), from_us, until_us).most
         });
-        most.max().unwrap_or(Estimate::UNKNOWN.ends.most)
+        most.max().unwrap_or(EstimatedRange::UNKNOWN.ends.most)
     }
 
     /// How far its wall clock and what it remembers of the difference lead an instance away from the right time before it
@@ -373,7 +375,7 @@ impl InstanceClocks {
     }
 }
 
-impl Estimate {
+impl EstimatedRange {
     const UNKNOWN: Self = Self {
         begins: Range { least: -END_OF_TIME, most: END_OF_TIME },
         ends: Range { least: -END_OF_TIME, most: END_OF_TIME },

@@ -11,7 +11,7 @@ use super::{
     Account, Excuse, Verdict, deadlines,
     operation::{Operation, numbers},
     operations::Operations,
-    record::Record,
+    record::RecordHistory,
     stored::{Place, Showing, Stored},
 };
 use crate::history::{Call, Outcome, Phase, Source, What};
@@ -40,7 +40,7 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
 
 fn record_converged(
     run: &Operations<'_>,
-    record: &Record<'_>,
+    record: &RecordHistory<'_>,
     reads: &[&Operation<'_>],
     account: &mut Account,
 ) -> Verdict {
@@ -81,7 +81,7 @@ fn record_converged(
 /// What is stored of a record, if that is not what the last read showed, or something of it is pending.
 fn stored_otherwise(
     run: &Operations<'_>,
-    record: &Record<'_>,
+    record: &RecordHistory<'_>,
     reads: &[&Operation<'_>],
     account: &mut Account,
 ) -> Option<Verdict> {
@@ -125,7 +125,7 @@ fn stored_otherwise(
 /// Whether two places differ that were looked at one after the other, and not by an expiry in between, up to this time.
 fn differ(
     run: &Operations<'_>,
-    record: &Record<'_>,
+    record: &RecordHistory<'_>,
     places: (Option<&Showing<'_, '_>>, Option<&Showing<'_, '_>>),
     by_us: u64,
 ) -> bool {
@@ -143,7 +143,7 @@ fn error(read: &Operation<'_>) -> String {
     }
 }
 
-fn difference(record: &Record<'_>, one: &Operation<'_>, other: &Operation<'_>) -> String {
+fn difference(record: &RecordHistory<'_>, one: &Operation<'_>, other: &Operation<'_>) -> String {
     let cell = (0..record.cells.len()).find(|&cell| one.shown[cell] != other.shown[cell]);
     let place = cell.map_or_else(|| record.to_string(), |cell| record.name(cell));
     let (shows, other_shows) = (text(one.record_read()), text(other.record_read()));

@@ -10,9 +10,9 @@ pub(super) const ON_ITS_WAY_US: u64 = 1_000_000;
 
 /// The times of a run in which instances cannot have heard from Redis.
 #[derive(Default)]
-pub(super) struct Cuts(Vec<Cut>);
+pub(super) struct Cuts(Vec<CutStretch>);
 
-struct Cut {
+struct CutStretch {
     fault: u32,
     /// All if empty.
     instances: Vec<u32>,
@@ -25,7 +25,7 @@ impl Cuts {
         let mut cuts = Self::default();
         for event in events {
             match &event.what {
-                What::FaultBegin { fault, what, .. } => cuts.0.extend(Cut::of(*fault, what, event.at_us)),
+                What::FaultBegin { fault, what, .. } => cuts.0.extend(CutStretch::of(*fault, what, event.at_us)),
                 What::FaultEnd { fault, .. } => {
                     let ended = cuts.0.iter_mut().filter(|cut| cut.fault == *fault);
                     ended.for_each(|cut| cut.until_us = event.at_us);
@@ -43,7 +43,7 @@ impl Cuts {
     }
 }
 
-impl Cut {
+impl CutStretch {
     /// What a fault that begins now cuts off, if it does.
     fn of(fault: u32, what: &Fault, from_us: u64) -> Option<Self> {
         let instances = match what {

@@ -19,12 +19,12 @@ use super::{
     operation::{Operation, numbers},
     operations::Operations,
     order::certainly_below,
-    record::Record,
+    record::RecordHistory,
     stored::{Place, Stored},
 };
 use crate::history::{Call, Placement, StoredKey, StoredLife, What};
 
-struct Judge<'a, 'h> {
+struct DeadlineJudge<'a, 'h> {
     run: &'a Operations<'h>,
     starts_at_ms: i64,
     /// When the contents of Redis were noted.
@@ -34,7 +34,7 @@ struct Judge<'a, 'h> {
 pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
     // Without the first, `times` counts the records.
     let (Some(starts_at_ms), Some((_, noted_us))) = (run.starts_at_ms(), run.redis_noted) else { return Verdict::Pass };
-    let judge = Judge { run, starts_at_ms, noted_us };
+    let judge = DeadlineJudge { run, starts_at_ms, noted_us };
     let records: BTreeMap<_, _> = run.records.iter().map(|record| ((record.prefix, record.uid), record)).collect();
     let keys = run.history.events.iter().filter_map(|event| match &event.what {
         What::RedisHolds { keys } => Some(keys),
@@ -71,15 +71,15 @@ fn note_of_key(excuse: Option<Excuse>) -> &'static str {
 }
 
 /// An error in a key of Redis, and the write that proves it.
-type Wrong<'a, 'h> = (String, Option<&'a Operation<'h>>);
+type WrongDeadline<'a, 'h> = (String, Option<&'a Operation<'h>>);
 
-impl<'a, 'h> Judge<'a, 'h> {
+impl<'a, 'h> DeadlineJudge<'a, 'h> {
     fn key(
         &self,
-        record: &Record<'h>,
+        record: &RecordHistory<'h>,
         key: &StoredKey,
         life: Option<StoredLife>,
-    ) -> Result<Option<Excuse>, Wrong<'a, 'h>> {
+    ) -> Result<Option<Excuse>, WrongDeadline<'a, 'h>> {
         let expires = key.expires_at_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX));
         let life_end = life.and_then(|life| life.ends_ms).map(|ms| i64::try_from(ms).unwrap_or(i64::MAX));
         let excuse = match life {
@@ -125,7 +125,7 @@ impl<'a, 'h> Judge<'a, 'h> {
 
     /// Checks that the writes of a record can have asked for the end of the life in its key. Returns the excuse for a life that is too
     /// short, if it needs one.
-    fn life(&self, record: &Record<'h>, ends: Option<i64>) -> Result<Option<Excuse>, Wrong<'a, 'h>> {
+    fn life(&self, record: &RecordHistory<'h>, ends: Option<i64>) -> Result<Option<Excuse>, WrongDeadline<'a, 'h>> {
         let run = self.run;
         let lives = &run.expiry.lives;
         let Some(ends) = ends else {
@@ -178,7 +178,7 @@ impl<'a, 'h> Judge<'a, 'h> {
 
     /// The last certain merge into the key of a record: the bounds of its time by Redis's clock, and the operation. An error is the excuse for
     /// not knowing it; `None` if no write was merged.
-    fn last_merge(&self, record: &Record<'h>) -> Result<(Range, &'a Operation<'h>), Option<Excuse>> {
+    fn last_merge(&self, record: &RecordHistory<'h>) -> Result<(Range, &'a Operation<'h>), Option<Excuse>> {
         let run = self.run;
         let lost = run.losses_of(record).last();
         let writes = record.upserts.iter().chain(&record.removals).map(|&op| &run.all[op]);

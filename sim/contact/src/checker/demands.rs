@@ -17,7 +17,7 @@ use super::{
     operation::{EXISTENCE, Operation, Seen, numbers},
     operations::Operations,
     order::certainly_below,
-    record::Record,
+    record::RecordHistory,
 };
 use crate::history::{Answer, Call, Freshness, Placement, Source};
 
@@ -30,7 +30,7 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
             continue;
         };
         let (Freshness::WithinMs(within_ms), Some(Source::Local)) = (*freshness, op.source()) else { continue };
-        let copy = Copied { run, record: &run.records[record], read: op, within_ms };
+        let copy = CopiedRead { run, record: &run.records[record], read: op, within_ms };
         match copy.judge() {
             Ok(None) => account.note("copies that had to be confirmed within some time", 1),
             Ok(Some(excuse)) => account.note(excused(excuse), 1),
@@ -67,14 +67,14 @@ fn not_shared(op: &Operation<'_>) -> Option<Verdict> {
 }
 
 /// A read that answered from a copy that had to be confirmed within some time.
-struct Copied<'a, 'h> {
+struct CopiedRead<'a, 'h> {
     run: &'a Operations<'h>,
-    record: &'a Record<'h>,
+    record: &'a RecordHistory<'h>,
     read: &'a Operation<'h>,
     within_ms: u64,
 }
 
-impl<'a, 'h> Copied<'a, 'h> {
+impl<'a, 'h> CopiedRead<'a, 'h> {
     /// What excuses it, if anything had to.
     fn judge(&self) -> Result<Option<Excuse>, Verdict> {
         let (run, record, read) = (self.run, self.record, self.read);

@@ -16,7 +16,7 @@ use super::{
     operation::{EXISTENCE, Operation, Seen, numbers},
     operations::Operations,
     order::{above_what_may_come_back, certainly_below},
-    record::Record,
+    record::RecordHistory,
 };
 use crate::history::{Answer, Call, Imported};
 
@@ -35,7 +35,7 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
     }
 }
 
-fn record_kept(run: &Operations<'_>, record: &Record<'_>, account: &mut Account) -> Verdict {
+fn record_kept(run: &Operations<'_>, record: &RecordHistory<'_>, account: &mut Account) -> Verdict {
     let mut judged: Vec<&Operation<'_>> = Vec::new();
     for read in run.final_reads(record) {
         if judged.iter().any(|other| other.shown == read.shown) {
@@ -79,7 +79,12 @@ fn record_kept(run: &Operations<'_>, record: &Record<'_>, account: &mut Account)
 }
 
 /// Why a write is not held against a read. That a life is over for certain is no excuse: then the write must not show.
-fn excuse(run: &Operations<'_>, record: &Record<'_>, write: &Operation<'_>, read: &Operation<'_>) -> Option<Excuse> {
+fn excuse(
+    run: &Operations<'_>,
+    record: &RecordHistory<'_>,
+    write: &Operation<'_>,
+    read: &Operation<'_>,
+) -> Option<Excuse> {
     let read_us = read.end.map_or(u64::MAX, |end| end.at_us);
     if run.is_given_up(record, write) {
         Some(Excuse::LostData)
@@ -93,7 +98,7 @@ fn excuse(run: &Operations<'_>, record: &Record<'_>, write: &Operation<'_>, read
 /// The acknowledged upserts of a cell, found absent by a read, that no removal may lie above and that have not expired.
 fn lost<'a, 'h>(
     run: &'a Operations<'h>,
-    record: &'a Record<'h>,
+    record: &'a RecordHistory<'h>,
     cell: usize,
     read: &'a Operation<'h>,
 ) -> impl Iterator<Item = &'a Operation<'h>> {
@@ -119,7 +124,12 @@ pub(super) fn excused<'a>(run: &'a Operations<'_>) -> Vec<&'a Operation<'a>> {
 }
 
 /// An acknowledged upsert of a cell that is absent, with no removal that may lie above it.
-fn wrongly_absent(run: &Operations<'_>, record: &Record<'_>, cell: usize, read: &Operation<'_>) -> Option<Verdict> {
+fn wrongly_absent(
+    run: &Operations<'_>,
+    record: &RecordHistory<'_>,
+    cell: usize,
+    read: &Operation<'_>,
+) -> Option<Verdict> {
     let below = |removal: &Operation<'_>, upsert: &Operation<'_>| certainly_below(run, removal, upsert);
     let lost = lost(run, record, cell, read).find(|upsert| run.must_stay(record, upsert))?;
     let removal = run.removers(record, cell).next_back();
@@ -137,7 +147,7 @@ fn wrongly_absent(run: &Operations<'_>, record: &Record<'_>, cell: usize, read: 
 }
 
 /// An import after which the record had all of it, or newer, and of which a cell is absent that nobody removed.
-fn lost_import(run: &Operations<'_>, record: &Record<'_>, read: &Operation<'_>) -> Option<Verdict> {
+fn lost_import(run: &Operations<'_>, record: &RecordHistory<'_>, read: &Operation<'_>) -> Option<Verdict> {
     let is_taken = |op: &&Operation<'_>| {
         !run.is_given_up(record, op)
             && matches!(op.answer(), Some(Answer::Imported { became }) if *became != Imported::Removed)
@@ -161,7 +171,7 @@ fn lost_import(run: &Operations<'_>, record: &Record<'_>, read: &Operation<'_>) 
 }
 
 /// A final value with an acknowledged write that certainly lies above it.
-fn superseded(run: &Operations<'_>, record: &Record<'_>, cell: usize, read: &Operation<'_>) -> Option<Verdict> {
+fn superseded(run: &Operations<'_>, record: &RecordHistory<'_>, cell: usize, read: &Operation<'_>) -> Option<Verdict> {
     let shown = read.shown[cell];
     let Seen::Tagged(tag) = shown else { return None };
     // A value that nobody wrote is for G1.
@@ -191,7 +201,7 @@ fn superseded(run: &Operations<'_>, record: &Record<'_>, cell: usize, read: &Ope
 /// The first read in which the author of `later` saw a value before it wrote.
 fn seen_before<'a, 'h>(
     run: &'a Operations<'h>,
-    record: &'a Record<'h>,
+    record: &'a RecordHistory<'h>,
     cell: usize,
     value: Seen,
     later: &Operation<'h>,
@@ -204,7 +214,7 @@ fn seen_before<'a, 'h>(
 
 /// An empty record that is there although an acknowledged removal certainly lies above every upsert that may have made
 /// it. Where a record shows values, [`superseded`] says the same and names one.
-fn wrongly_present(run: &Operations<'_>, record: &Record<'_>, read: &Operation<'_>) -> Option<Verdict> {
+fn wrongly_present(run: &Operations<'_>, record: &RecordHistory<'_>, read: &Operation<'_>) -> Option<Verdict> {
     if !read.values.is_empty() {
         return None;
     }

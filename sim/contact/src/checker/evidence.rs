@@ -7,20 +7,20 @@
 use super::{
     Verdict,
     operation::{Operation, Seen, numbers},
-    part::Part,
-    span::Found,
+    part::RecordPart,
+    span::SearchOutcome,
 };
 use crate::history::Placement;
 
 /// Names the first read, by its return, that cannot be explained together with all that had happened before it. Once a
 /// history is unexplained it stays so as it grows, and a write that returns makes none so: hence a read, found by
 /// halves.
-pub(super) fn explain(mut part: Part<'_, '_>) -> Verdict {
+pub(super) fn explain(mut part: RecordPart<'_, '_>) -> Verdict {
     let mut by_return: Vec<_> = part.reads().collect();
     by_return.sort_by_key(|read| read.returned());
     let explained = |read: &&Operation<'_>| {
-        let until = Part { until: read.returned(), ..part.clone() };
-        until.judge() != Found::Unexplained
+        let until = RecordPart { until: read.returned(), ..part.clone() };
+        until.judge() != SearchOutcome::Unexplained
     };
     let first = by_return.partition_point(|read| explained(read)).min(by_return.len() - 1);
     let read = by_return[first];
@@ -37,10 +37,11 @@ pub(super) fn explain(mut part: Part<'_, '_>) -> Verdict {
 }
 
 /// Leaves out what is not needed, the latest first.
-fn shrink(part: &mut Part<'_, '_>, read: &Operation<'_>) {
-    let is_still = |smaller: &Part<'_, '_>| smaller.judge() == Found::Unexplained;
+fn shrink(part: &mut RecordPart<'_, '_>, read: &Operation<'_>) {
+    let is_still = |smaller: &RecordPart<'_, '_>| smaller.judge() == SearchOutcome::Unexplained;
     for cell in part.cells.clone() {
-        let smaller = Part { cells: part.cells.iter().copied().filter(|&it| it != cell).collect(), ..part.clone() };
+        let smaller =
+            RecordPart { cells: part.cells.iter().copied().filter(|&it| it != cell).collect(), ..part.clone() };
         if !smaller.cells.is_empty() && is_still(&smaller) {
             *part = smaller;
         }
@@ -60,14 +61,14 @@ fn shrink(part: &mut Part<'_, '_>, read: &Operation<'_>) {
     }
 }
 
-fn leave_out(part: &mut Part<'_, '_>, op: &Operation<'_>, is_still: impl Fn(&Part<'_, '_>) -> bool) {
+fn leave_out(part: &mut RecordPart<'_, '_>, op: &Operation<'_>, is_still: impl Fn(&RecordPart<'_, '_>) -> bool) {
     part.without.insert(op.number);
     if !is_still(part) {
         part.without.remove(&op.number);
     }
 }
 
-fn of_cell(part: &Part<'_, '_>, read: &Operation<'_>, cell: usize) -> Vec<String> {
+fn of_cell(part: &RecordPart<'_, '_>, read: &Operation<'_>, cell: usize) -> Vec<String> {
     let value = read.shown[cell];
     let mut said = vec![format!("{}: {read} answered {}", part.name(), named(value))];
     let writes: Vec<_> = part.writes().into_iter().map(|(op, cells)| (cells[0].1, op)).collect();
@@ -88,7 +89,7 @@ fn of_cell(part: &Part<'_, '_>, read: &Operation<'_>, cell: usize) -> Vec<String
     said
 }
 
-fn of_record(part: &Part<'_, '_>, read: &Operation<'_>) -> Vec<String> {
+fn of_record(part: &RecordPart<'_, '_>, read: &Operation<'_>) -> Vec<String> {
     let shows = |read: &Operation<'_>| {
         let cell = |&cell: &usize| format!("{} with {}", part.record.cells[cell], named(read.shown[cell]));
         format!("{read} shows {}", part.cells.iter().map(cell).collect::<Vec<_>>().join(" beside "))

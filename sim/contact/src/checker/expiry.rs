@@ -5,11 +5,11 @@
 //! for all instances (`overdue`).
 
 use super::{
-    life::{Doubt, Life},
+    life::{Doubt, UpsertLife},
     operation::{Operation, Seen},
     operations::Operations,
     order::certainly_below,
-    record::Record,
+    record::RecordHistory,
 };
 use crate::history::{Answer, Placement, Source, Stop};
 
@@ -35,7 +35,7 @@ impl<'h> Operations<'h> {
     /// record may have.
     pub(super) fn may_expire(
         &self,
-        record: &Record<'h>,
+        record: &RecordHistory<'h>,
         write: Option<&Operation<'h>>,
         by: &Operation<'h>,
         whose: Knowledge,
@@ -57,7 +57,12 @@ impl<'h> Operations<'h> {
 
     /// Whether a list may leave out what Redis still has of a write, since its instance takes that for over: it knows what
     /// Redis holds by then, and judges it by its estimate of Redis's clock.
-    pub(super) fn may_be_left_out(&self, record: &Record<'h>, write: &Operation<'h>, list: &Operation<'h>) -> bool {
+    pub(super) fn may_be_left_out(
+        &self,
+        record: &RecordHistory<'h>,
+        write: &Operation<'h>,
+        list: &Operation<'h>,
+    ) -> bool {
         let (Some(life), Some(end)) = (self.expiry.lives.get(&write.number), list.end) else { return false };
         let estimated = self.clocks.estimated_for_a_read(list, end.at_us);
         let is_told = |upsert: &&Operation<'h>| {
@@ -69,7 +74,7 @@ impl<'h> Operations<'h> {
     }
 
     /// Whether all that is shown of a record may have expired in Redis by some time.
-    pub(super) fn all_may_expire(&self, record: &Record<'h>, shown: &[Seen], by_us: u64) -> bool {
+    pub(super) fn all_may_expire(&self, record: &RecordHistory<'h>, shown: &[Seen], by_us: u64) -> bool {
         let may_expire =
             |upsert: &Operation<'h>| self.expiry.lives.get(&upsert.number).is_some_and(|life| life.may_end_us <= by_us);
         let mut writers = self.writers_of(record, shown).peekable();
@@ -89,7 +94,7 @@ impl<'h> Operations<'h> {
     }
 
     /// The ordinals from which on the record may expire in Redis, once each.
-    pub(super) fn expirations<'a>(&'a self, record: &'a Record<'h>) -> impl Iterator<Item = u64> + 'a {
+    pub(super) fn expirations<'a>(&'a self, record: &'a RecordHistory<'h>) -> impl Iterator<Item = u64> + 'a {
         self.upserts(record).filter_map(|upsert| self.expires_at(upsert, self.expiry.lives.get(&upsert.number)?))
     }
 
@@ -104,7 +109,7 @@ impl<'h> Operations<'h> {
     /// `until`, unless Redis acknowledged every upsert of the record by then and so heard of all in time.
     pub(super) fn may_show_again(
         &self,
-        record: &Record<'h>,
+        record: &RecordHistory<'h>,
         writer: &Operation<'h>,
         until: u64,
         read: &Operation<'h>,
@@ -127,7 +132,7 @@ impl<'h> Operations<'h> {
         })
     }
 
-    fn expires_at(&self, upsert: &Operation<'h>, life: &Life) -> Option<u64> {
+    fn expires_at(&self, upsert: &Operation<'h>, life: &UpsertLife) -> Option<u64> {
         let events = &self.history.events;
         let before = events.partition_point(|event| event.at_us < life.may_end_us).checked_sub(1)?;
         (before + 1 < events.len()).then(|| events[before].ordinal.max(upsert.called))
@@ -135,7 +140,7 @@ impl<'h> Operations<'h> {
 
     /// Whether an instance may take the life of a write for over when it answers without Redis: by its clock, and by what
     /// it has itself written while that went on.
-    fn is_over_to_instance(&self, record: &Record<'h>, write: &Operation<'h>, by: &Operation<'h>) -> bool {
+    fn is_over_to_instance(&self, record: &RecordHistory<'h>, write: &Operation<'h>, by: &Operation<'h>) -> bool {
         let (clocks, lives) = (&self.clocks, &self.expiry.lives);
         let most_by = |at_us: u64| clocks.most_estimated(by.instance, write.called_at_us, at_us);
         let mut ends = lives[&write.number].ends.least;
@@ -150,7 +155,7 @@ impl<'h> Operations<'h> {
     }
 
     /// Whether an instance certainly holds what it wrote itself.
-    fn still_holds(&self, record: &Record<'h>, own: &Operation<'h>, by: &Operation<'h>) -> bool {
+    fn still_holds(&self, record: &RecordHistory<'h>, own: &Operation<'h>, by: &Operation<'h>) -> bool {
         let (from, until) = (own.called, by.returned());
         let crashed = || {
             let stops = self.stops.iter().filter(|(_, instance, _)| *instance == own.instance);
@@ -173,7 +178,7 @@ impl<'h> Operations<'h> {
     /// The upserts that wrote what is shown of a record, with the cells.
     pub(super) fn writers_of<'a>(
         &'a self,
-        record: &'a Record<'h>,
+        record: &'a RecordHistory<'h>,
         shown: &'a [Seen],
     ) -> impl Iterator<Item = (usize, &'a Operation<'h>)> {
         let writer = |(cell, seen): (usize, &Seen)| match seen {
@@ -183,7 +188,7 @@ impl<'h> Operations<'h> {
         shown.iter().enumerate().filter_map(writer)
     }
 
-    pub(super) fn upserts<'a>(&'a self, record: &'a Record<'h>) -> impl Iterator<Item = &'a Operation<'h>> {
+    pub(super) fn upserts<'a>(&'a self, record: &'a RecordHistory<'h>) -> impl Iterator<Item = &'a Operation<'h>> {
         record.upserts.iter().map(|&op| &self.all[op])
     }
 

@@ -11,10 +11,10 @@ use serde_json::Value as Json;
 
 use super::{
     Account, Excuse, Verdict,
-    cells::Cell,
+    cells::RecordCell,
     operation::{EXISTENCE, Operation, Seen, numbers},
     operations::Operations,
-    record::Record,
+    record::RecordHistory,
     stored::Showing,
     timestamp,
 };
@@ -62,7 +62,7 @@ fn wrong_marker(what: &What) -> Option<Verdict> {
     Some(Verdict::Violation { message, ops: Vec::new() })
 }
 
-fn wrong<'h>(run: &Operations<'h>, record: &Record<'h>, showing: &Showing<'_, 'h>) -> Option<Verdict> {
+fn wrong<'h>(run: &Operations<'h>, record: &RecordHistory<'h>, showing: &Showing<'_, 'h>) -> Option<Verdict> {
     let (message, by) = match form(record, showing.json) {
         Err(wrong) => (format!("{record}: {} {wrong}", showing.by), None),
         Ok(()) => values(run, record, showing).and_then(|()| order(run, record, showing)).err()?,
@@ -72,10 +72,10 @@ fn wrong<'h>(run: &Operations<'h>, record: &Record<'h>, showing: &Showing<'_, 'h
 }
 
 /// What is wrong with what is shown, and the write that shows it.
-type Wrong<'a, 'h> = (String, Option<&'a Operation<'h>>);
+type WrongShowing<'a, 'h> = (String, Option<&'a Operation<'h>>);
 
 /// The documented form of a record, whatever its values.
-fn form(record: &Record<'_>, json: &Json) -> Result<(), String> {
+fn form(record: &RecordHistory<'_>, json: &Json) -> Result<(), String> {
     let fields = json.as_object().ok_or_else(|| format!("answered {json}, which is no record"))?;
     let known = ["uid", "contacts", "profile", "metadata", "first_revealed_at", "last_updated_at"];
     if let Some(field) = fields.keys().find(|field| !known.contains(&field.as_str())) {
@@ -113,7 +113,11 @@ fn form(record: &Record<'_>, json: &Json) -> Result<(), String> {
     Ok(())
 }
 
-fn values<'a, 'h>(run: &'a Operations<'h>, record: &Record<'h>, read: &Showing<'_, 'h>) -> Result<(), Wrong<'a, 'h>> {
+fn values<'a, 'h>(
+    run: &'a Operations<'h>,
+    record: &RecordHistory<'h>,
+    read: &Showing<'_, 'h>,
+) -> Result<(), WrongShowing<'a, 'h>> {
     let by = read.by;
     if run.writers(record, EXISTENCE).all(|(_, op)| op.called > read.ordinal) {
         return Err((format!("{record}: {by} shows one, which nobody had written"), None));
@@ -144,9 +148,13 @@ fn values<'a, 'h>(run: &'a Operations<'h>, record: &Record<'h>, read: &Showing<'
 }
 
 /// The contact points of one upsert in the order of its patch; only those that no other upsert may have given a place.
-fn order<'a, 'h>(run: &'a Operations<'h>, record: &Record<'h>, read: &Showing<'_, 'h>) -> Result<(), Wrong<'a, 'h>> {
+fn order<'a, 'h>(
+    run: &'a Operations<'h>,
+    record: &RecordHistory<'h>,
+    read: &Showing<'_, 'h>,
+) -> Result<(), WrongShowing<'a, 'h>> {
     let mut last: Vec<(usize, usize, usize)> = Vec::new();
-    let is_contact = |cell: usize| matches!(record.cells[cell], Cell::Contact { .. });
+    let is_contact = |cell: usize| matches!(record.cells[cell], RecordCell::Contact { .. });
     for cell in read.values.iter().map(|&(cell, _)| cell).take_while(|&cell| is_contact(cell)) {
         let Seen::Tagged(tag) = read.shown[cell] else { continue };
         let Some(&index) = record.writers.get(&(cell, tag)) else { continue };

@@ -12,7 +12,7 @@ use super::{
     expiry::Knowledge,
     operation::{Operation, Seen, numbers},
     operations::Operations,
-    record::Record,
+    record::RecordHistory,
     stored::Showing,
 };
 use crate::history::{Answer, Call, ReadOfOne};
@@ -62,7 +62,7 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
 }
 
 /// What is stored of a record, if nobody wrote it, or it has values of another.
-fn stored(record: &Record<'_>, written: &BTreeSet<(&str, &str)>) -> Option<Verdict> {
+fn stored(record: &RecordHistory<'_>, written: &BTreeSet<(&str, &str)>) -> Option<Verdict> {
     let stored = record.stored.first()?;
     if !written.contains(&(record.prefix, record.uid)) {
         let message = format!("{stored} holds {record}, which nobody wrote");
@@ -73,7 +73,7 @@ fn stored(record: &Record<'_>, written: &BTreeSet<(&str, &str)>) -> Option<Verdi
 }
 
 /// A value of another record.
-fn stray(record: &Record<'_>, showing: &Showing<'_, '_>) -> Option<String> {
+fn stray(record: &RecordHistory<'_>, showing: &Showing<'_, '_>) -> Option<String> {
     let (by, json) = (showing.by, showing.json);
     let cell = record.cells[showing.shown.iter().position(|&seen| seen == Seen::Stray)?];
     let valued = cells::of_record(json).into_iter().rfind(|valued| valued.cell == cell)?;
@@ -107,7 +107,7 @@ fn unasked(op: &Operation<'_>, reads: &[ReadOfOne]) -> Option<Verdict> {
 
 /// A record with an acknowledged upsert and no removal of its own that is gone in the end, after others had removed
 /// records under their prefixes. Without such others it is lost, which is for G5 to say.
-fn vanished(run: &Operations<'_>, record: &Record<'_>) -> Result<Option<Excuse>, Verdict> {
+fn vanished(run: &Operations<'_>, record: &RecordHistory<'_>) -> Result<Option<Excuse>, Verdict> {
     let Some(read) = run.final_reads(record).find(|read| read.record_read().is_none()) else { return Ok(None) };
     if !record.removals.is_empty() {
         return Ok(None);

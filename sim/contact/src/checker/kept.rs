@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 
 use super::{
     Account, Excuse, Verdict,
-    cells::Cell,
+    cells::RecordCell,
     expiry::Standing,
     life::Doubt,
     operation::{EXISTENCE, Operation, numbers},
     operations::Operations,
     order::certainly_below,
-    record::Record,
+    record::RecordHistory,
     stored::{Place, Stored},
 };
 use crate::history::Stamps;
@@ -70,17 +70,17 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
 }
 
 /// Whether the stamps of a record are looked at: not if Redis holds it in another form, or the subject has none.
-pub(super) fn is_crossed(run: &Operations<'_>, record: &Record<'_>) -> bool {
+pub(super) fn is_crossed(run: &Operations<'_>, record: &RecordHistory<'_>) -> bool {
     run.redis_noted.is_some() && in_redis(record).is_none_or(|stored| stored.record.stamps.is_some())
 }
 
-fn in_redis<'a, 'h>(record: &'a Record<'h>) -> Option<&'a Stored<'h>> {
+fn in_redis<'a, 'h>(record: &'a RecordHistory<'h>) -> Option<&'a Stored<'h>> {
     record.stored.iter().find(|stored| stored.place == Place::Redis)
 }
 
 fn reason(
     run: &Operations<'_>,
-    record: &Record<'_>,
+    record: &RecordHistory<'_>,
     upsert: &Operation<'_>,
     (held, stamp): (Option<&str>, &str),
     noted_us: u64,
@@ -107,7 +107,13 @@ fn reason(
     }
 }
 
-fn lost(record: &Record<'_>, upsert: &Operation<'_>, cell: usize, in_redis: &InRedis<'_>, stamp: &str) -> Verdict {
+fn lost(
+    record: &RecordHistory<'_>,
+    upsert: &Operation<'_>,
+    cell: usize,
+    in_redis: &InRedis<'_>,
+    stamp: &str,
+) -> Verdict {
     let holds = match in_redis.of(&record.cells[cell]) {
         Some(held) => format!("the smaller stamp {held}"),
         None => "none".to_owned(),
@@ -121,7 +127,7 @@ fn lost(record: &Record<'_>, upsert: &Operation<'_>, cell: usize, in_redis: &InR
 }
 
 /// A tombstone that no removal in the history can have left.
-fn foreign_tombstone(run: &Operations<'_>, record: &Record<'_>, in_redis: &InRedis<'_>) -> Option<Verdict> {
+fn foreign_tombstone(run: &Operations<'_>, record: &RecordHistory<'_>, in_redis: &InRedis<'_>) -> Option<Verdict> {
     let tombstone = in_redis.stamps?.removed.as_deref()?;
     let may_be_its = |removal: &Operation<'_>| removal.stamp().is_none_or(|stamp| stamp == tombstone);
     if record.removals.iter().any(|&op| may_be_its(&run.all[op])) {
@@ -138,13 +144,13 @@ impl<'a> InRedis<'a> {
         Self { stamps, contacts }
     }
 
-    fn of(&self, cell: &Cell<'_>) -> Option<&'a str> {
+    fn of(&self, cell: &RecordCell<'_>) -> Option<&'a str> {
         let stamps = self.stamps?;
         match cell {
-            Cell::Existence => stamps.existence.as_deref(),
-            Cell::Contact { kind, value } => self.contacts.get(&(*kind, *value)).copied(),
-            Cell::Profile(field) => stamps.profile.get(*field).map(String::as_str),
-            Cell::Metadata(field) => stamps.metadata.get(*field).map(String::as_str),
+            RecordCell::Existence => stamps.existence.as_deref(),
+            RecordCell::Contact { kind, value } => self.contacts.get(&(*kind, *value)).copied(),
+            RecordCell::Profile(field) => stamps.profile.get(*field).map(String::as_str),
+            RecordCell::Metadata(field) => stamps.metadata.get(*field).map(String::as_str),
         }
     }
 }

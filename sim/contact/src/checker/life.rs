@@ -8,11 +8,11 @@ use super::clocks::Range;
 #[derive(Default)]
 pub(super) struct Expiry {
     /// By the numbers of the upserts; empty if records live for ever.
-    pub(super) lives: BTreeMap<u64, Life>,
+    pub(super) lives: BTreeMap<u64, UpsertLife>,
 }
 
 /// The life of an upsert. Readings are Redis's clock, in microseconds.
-pub(super) struct Life {
+pub(super) struct UpsertLife {
     pub(super) begins: Range,
     pub(super) ends: Range,
     /// The time at which it may be over in Redis.

@@ -12,8 +12,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Account, Excuse, Verdict, evidence, operation::Seen, operations::Operations, part::Part, record::Record,
-    span::Found,
+    Account, Excuse, Verdict, evidence, operation::Seen, operations::Operations, part::RecordPart,
+    record::RecordHistory, span::SearchOutcome,
 };
 use crate::history::Source;
 
@@ -24,11 +24,11 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
         let all = (record.cells.len() > 1).then(|| (0..record.cells.len()).collect());
         let mut given_up = None;
         for cells in cells.chain(all) {
-            let part = Part { run, record, cells, until: u64::MAX, without: BTreeSet::new() };
+            let part = RecordPart { run, record, cells, until: u64::MAX, without: BTreeSet::new() };
             match part.judge() {
-                Found::Explained => {}
-                Found::Unexplained => return evidence::explain(part),
-                Found::TooHard => {
+                SearchOutcome::Explained => {}
+                SearchOutcome::Unexplained => return evidence::explain(part),
+                SearchOutcome::TooHard => {
                     given_up = Some(Excuse::GivenUp);
                     let steps = part.steps_max();
                     let why = format!("the search was given up after {steps} steps: {}", part.name());
@@ -43,7 +43,7 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
 
 /// Counts the reads of a record that was judged, unless the search was given up. Also checks that no read shows a life that was over
 /// for all instances.
-fn reads(run: &Operations<'_>, record: &Record<'_>, given_up: Option<Excuse>, account: &mut Account) -> Verdict {
+fn reads(run: &Operations<'_>, record: &RecordHistory<'_>, given_up: Option<Excuse>, account: &mut Account) -> Verdict {
     let mut verdict = Verdict::Pass;
     let expires = run.expirations(record).min().unwrap_or(u64::MAX);
     for read in record.reads.iter().map(|&op| &run.all[op]).filter(|op| op.source().is_some()) {

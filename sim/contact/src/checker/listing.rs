@@ -20,7 +20,7 @@ use super::{
     operation::{Operation, numbers},
     operations::Operations,
     order::certainly_below,
-    record::Record,
+    record::RecordHistory,
 };
 use crate::history::{Answer, Placement, Source, Stop};
 
@@ -74,7 +74,7 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
 
 fn there_throughout<'a>(
     run: &'a Operations<'_>,
-    record: &Record<'_>,
+    record: &RecordHistory<'_>,
     list: &Operation<'_>,
     taken: &Cell<Option<Excuse>>,
 ) -> Option<&'a Operation<'a>> {
@@ -92,7 +92,7 @@ fn there_throughout<'a>(
 /// crash since.
 fn held_throughout<'a>(
     run: &'a Operations<'_>,
-    record: &Record<'_>,
+    record: &RecordHistory<'_>,
     list: &Operation<'_>,
     (source, taken): (Source, &Cell<Option<Excuse>>),
 ) -> Option<&'a Operation<'a>> {
@@ -126,7 +126,7 @@ fn held_throughout<'a>(
 
 fn wrongly_listed<'a>(
     run: &'a Operations<'_>,
-    record: Option<&Record<'_>>,
+    record: Option<&RecordHistory<'_>>,
     list: &Operation<'_>,
     is_shared: bool,
 ) -> Option<(String, Option<&'a Operation<'a>>)> {

@@ -16,11 +16,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     clocks::Range,
-    life::{Doubt, Expiry, Life},
+    life::{Doubt, Expiry, UpsertLife},
     operation::Operation,
     operations::Operations,
     order::certainly_below,
-    record::Record,
+    record::RecordHistory,
 };
 use crate::history::{History, Placement};
 
@@ -93,10 +93,10 @@ impl Expiry {
     fn known(
         &self,
         run: &Operations<'_>,
-        record: &Record<'_>,
+        record: &RecordHistory<'_>,
         upsert: &Operation<'_>,
         renewals: &[Renewal<'_, '_>],
-    ) -> Known {
+    ) -> KnownLife {
         let called_us = upsert.called_at_us;
         let mut ends = self.lives[&upsert.number].ends;
         let mut may_end_us = run.clocks.redis_reaches(ends.least, called_us);
@@ -117,16 +117,16 @@ impl Expiry {
             let reaches_us = run.clocks.redis_reaches(ends.least, called_us);
             if disturbed_us < reaches_us {
                 let (may_end_us, most) = (may_end_us.max(disturbed_us), ends.most);
-                return Known { may_end_us, most, is_disturbed: true };
+                return KnownLife { may_end_us, most, is_disturbed: true };
             }
             may_end_us = reaches_us;
         }
-        Known { may_end_us, most: ends.most, is_disturbed: false }
+        KnownLife { may_end_us, most: ends.most, is_disturbed: false }
     }
 
     /// The upserts of a record whose life may end before a life that Redis told earlier, before its clock was set back. An instance that
     /// has not heard of a removal between the two lives takes both for one, and tells Redis so.
-    fn outlasted(&self, run: &Operations<'_>, record: &Record<'_>) -> BTreeSet<u64> {
+    fn outlasted(&self, run: &Operations<'_>, record: &RecordHistory<'_>) -> BTreeSet<u64> {
         let of_before = run.upserts(record).filter(|upsert| run.clocks.redis_goes_back(upsert.called_at_us));
         let told: Vec<_> = of_before.map(|upsert| (upsert.called, self.lives[&upsert.number].ends.most)).collect();
         let is_outlasted = |upsert: &&Operation<'_>| {
@@ -137,9 +137,9 @@ impl Expiry {
     }
 
     /// For each upsert of a record, by its number, the reading of Redis's clock at which its life is over for all.
-    fn over(&self, run: &Operations<'_>, record: &Record<'_>, ttl_us: i64) -> Vec<(u64, i64)> {
+    fn over(&self, run: &Operations<'_>, record: &RecordHistory<'_>, ttl_us: i64) -> Vec<(u64, i64)> {
         let mut narrow: Vec<Range> = Vec::new();
-        let mut wide: Vec<&Life> = Vec::new();
+        let mut wide: Vec<&UpsertLife> = Vec::new();
         for upsert in run.upserts(record) {
             let life = &self.lives[&upsert.number];
             // One that seems to begin later once Redis's clock went back counts from there.
@@ -155,13 +155,13 @@ impl Expiry {
         }
         wide.sort_by_key(|life| life.ends.most);
         let joined = joined(narrow);
-        let over = |life: &Life| {
+        let over = |life: &UpsertLife| {
             let mut over = life.ends.most;
             let mut unused: Vec<_> = wide.iter().filter(|other| !std::ptr::eq(**other, life)).collect();
             loop {
                 let met = joined.iter().filter(|other| other.least <= over).map(|other| other.most);
                 over = met.max().unwrap_or(over).max(over);
-                let prolongs = |other: &&&Life| other.begins.least <= over && over < other.ends.most;
+                let prolongs = |other: &&&UpsertLife| other.begins.least <= over && over < other.ends.most;
                 let Some(next) = unused.iter().position(prolongs) else { return over };
                 over = unused.remove(next).ends.most.min(over.saturating_add(ttl_us));
             }
@@ -171,7 +171,7 @@ impl Expiry {
 }
 
 /// What an upsert asked for by itself.
-fn asked_for(run: &Operations<'_>, upsert: &Operation<'_>, ttl_us: i64) -> Life {
+fn asked_for(run: &Operations<'_>, upsert: &Operation<'_>, ttl_us: i64) -> UpsertLife {
     let (called_us, until_us) = (upsert.called_at_us, written_until_us(run, upsert));
     let estimate = run.clocks.estimated_for_a_write(upsert, until_us);
     // No life begins after Redis took it, and none is longer than a time to live from there.
@@ -184,7 +184,7 @@ fn asked_for(run: &Operations<'_>, upsert: &Operation<'_>, ttl_us: i64) -> Life 
         least: estimate.ends.least.min(taken.least) + ttl_us / 10 * 9,
         most: estimate.ends.most.min(latest_us) + ttl_us,
     };
-    Life {
+    UpsertLife {
         begins,
         ends,
         may_end_us: 0,
@@ -208,7 +208,7 @@ fn written_until_us(run: &Operations<'_>, upsert: &Operation<'_>) -> u64 {
 }
 
 /// What is known of a life.
-struct Known {
+struct KnownLife {
     /// The time at which it may be over in Redis.
     may_end_us: u64,
     /// The reading of Redis's clock at which all that was certainly joined is over.
@@ -224,7 +224,7 @@ struct Renewal<'a, 'h> {
 }
 
 /// In the order of their returns.
-fn renewals<'a, 'h>(run: &'a Operations<'h>, record: &'a Record<'h>) -> Vec<Renewal<'a, 'h>> {
+fn renewals<'a, 'h>(run: &'a Operations<'h>, record: &'a RecordHistory<'h>) -> Vec<Renewal<'a, 'h>> {
     let removals = || record.removals.iter().map(|&op| &run.all[op]);
     let until_us = |upsert: &Operation<'h>| {
         let above = removals().filter(|removal| certainly_below(run, removal, upsert).is_none());

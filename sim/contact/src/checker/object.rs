@@ -34,17 +34,17 @@ use seedbed_linearize::placed::{Placed, Timed};
 
 use super::{
     operation::Seen,
-    span::{Act, Found, Span},
+    span::{RegisterAct, RegisterSpan, SearchOutcome},
 };
 
 /// What a write writes: cells, ascending.
-pub(super) type Cells = Vec<(usize, Seen)>;
+pub(super) type CellValues = Vec<(usize, Seen)>;
 
 /// What happened to one record, which has nothing in any cell at first.
-pub(super) struct Object<'h> {
+pub(super) struct RecordObject<'h> {
     cells: usize,
     /// By `called`.
-    steps: Vec<Step<'h>>,
+    steps: Vec<ObjectStep<'h>>,
     offers: Vec<Offer>,
     /// Which offers have this value for this cell.
     offering: BTreeMap<(usize, Seen), Vec<usize>>,
@@ -65,15 +65,15 @@ struct Uses {
 const NOT_NEEDED: Seen = Seen::Stray;
 
 /// A definite operation. A read shows all cells.
-pub(super) struct Step<'h> {
-    pub(super) span: Span<()>,
-    pub(super) cells: Cells,
+pub(super) struct ObjectStep<'h> {
+    pub(super) span: RegisterSpan<()>,
+    pub(super) cells: CellValues,
     pub(super) stamp: Option<&'h str>,
 }
 
 /// Optional writes of the same.
 struct Offer {
-    cells: Cells,
+    cells: CellValues,
     /// When they became possible, ascending.
     possible: Vec<u64>,
 }
@@ -89,7 +89,7 @@ const TRIED_OFFERS_MAX: usize = 1 << 24;
 
 /// How far a search has come.
 #[derive(Clone)]
-struct State {
+struct ObjectSearchState {
     placed: Placed,
     values: Vec<Seen>,
     /// How many of each offer are used, by offer.
@@ -100,12 +100,12 @@ type Used = Vec<(usize, usize)>;
 
 /// The states that a search has left behind it.
 #[derive(Default)]
-struct Left(BTreeMap<(Placed, Vec<Seen>), Vec<Used>>);
+struct VisitedStates(BTreeMap<(Placed, Vec<Seen>), Vec<Used>>);
 
-impl Left {
+impl VisitedStates {
     /// Whether nothing is left behind that could go on in every way in which this state can: with the same placed and the
     /// same values, and no more used of any offer.
-    fn is_new(&mut self, state: State) -> bool {
+    fn is_new(&mut self, state: ObjectSearchState) -> bool {
         let same = self.0.entry((state.placed, state.values)).or_default();
         let is_new = !same.iter().any(|used| is_at_most(used, &state.used));
         if is_new {
@@ -121,11 +121,11 @@ fn is_at_most(one: &Used, other: &Used) -> bool {
     one.iter().all(|&(offer, count)| count <= times(other, offer))
 }
 
-impl<'h> Object<'h> {
+impl<'h> RecordObject<'h> {
     /// Of optional writes: what they write, and when they became possible.
-    pub(super) fn new(cells: usize, mut steps: Vec<Step<'h>>, optional: Vec<(Cells, u64)>) -> Self {
+    pub(super) fn new(cells: usize, mut steps: Vec<ObjectStep<'h>>, optional: Vec<(CellValues, u64)>) -> Self {
         steps.sort_by_key(|step| step.span.called);
-        let mut by_cells: BTreeMap<Cells, Vec<u64>> = BTreeMap::new();
+        let mut by_cells: BTreeMap<CellValues, Vec<u64>> = BTreeMap::new();
         for (cells, possible) in optional {
             by_cells.entry(cells).or_default().push(possible);
         }
@@ -160,22 +160,23 @@ impl<'h> Object<'h> {
     }
 
     /// Searches for an order, in at most `steps_max` steps, each of which may leave one state to be remembered.
-    pub(super) fn search(&self, steps_max: usize) -> Found {
-        let mut first = State { placed: Placed::default(), values: vec![Seen::Absent; self.cells], used: Vec::new() };
+    pub(super) fn search(&self, steps_max: usize) -> SearchOutcome {
+        let mut first =
+            ObjectSearchState { placed: Placed::default(), values: vec![Seen::Absent; self.cells], used: Vec::new() };
         self.forget_what_is_not_needed(&mut first);
         let mut stack = vec![first];
-        let mut left = Left::default();
+        let mut left = VisitedStates::default();
         let (mut steps, mut is_cut) = (0, false);
         while let Some(mut state) = stack.pop() {
             loop {
                 let frontier = self.place_what_changes_nothing(&mut state);
                 if state.placed.is_all(&self.steps) {
-                    return Found::Explained;
+                    return SearchOutcome::Explained;
                 }
                 let mut next = self.successors(&state, frontier, &mut is_cut);
                 steps += next.len();
                 if steps > steps_max {
-                    return Found::TooHard;
+                    return SearchOutcome::TooHard;
                 }
                 if next.len() == 1 {
                     state = next.remove(0);
@@ -187,12 +188,12 @@ impl<'h> Object<'h> {
                 break;
             }
         }
-        if is_cut { Found::TooHard } else { Found::Unexplained }
+        if is_cut { SearchOutcome::TooHard } else { SearchOutcome::Unexplained }
     }
 
     /// Places every read that may be next and shows the state, and every write that changes nothing that counts: they may as
     /// well be next.
-    fn place_what_changes_nothing(&self, state: &mut State) -> u64 {
+    fn place_what_changes_nothing(&self, state: &mut ObjectSearchState) -> u64 {
         loop {
             let frontier = state.placed.frontier(&self.steps);
             let next = state.placed.candidates(&self.steps, frontier).find(|&index| {
@@ -212,7 +213,7 @@ impl<'h> Object<'h> {
         self.uses.get(&pair).is_some_and(|uses| placed.lacks_any(&uses.reads))
     }
 
-    fn forget_what_is_not_needed(&self, state: &mut State) {
+    fn forget_what_is_not_needed(&self, state: &mut ObjectSearchState) {
         for cell in 0..self.cells {
             if state.values[cell] != NOT_NEEDED && !self.is_needed(&state.placed, (cell, state.values[cell])) {
                 state.values[cell] = NOT_NEEDED;
@@ -221,7 +222,7 @@ impl<'h> Object<'h> {
     }
 
     /// The third rule of the file's header.
-    fn is_idle(&self, state: &State, write: &Step<'_>) -> bool {
+    fn is_idle(&self, state: &ObjectSearchState, write: &ObjectStep<'_>) -> bool {
         write.cells.iter().all(|&(cell, value)| {
             if self.is_needed(&state.placed, (cell, value)) {
                 state.values[cell] == value && !self.is_contested(state, write, cell, value)
@@ -232,9 +233,9 @@ impl<'h> Object<'h> {
     }
 
     /// Whether something may write another value to the cell before this write has returned.
-    fn is_contested(&self, state: &State, write: &Step<'_>, cell: usize, value: Seen) -> bool {
+    fn is_contested(&self, state: &ObjectSearchState, write: &ObjectStep<'_>, cell: usize, value: Seen) -> bool {
         let (definite, offers) = &self.writers[cell];
-        let writes_other = |cells: &Cells| cells.iter().any(|&(of, other)| of == cell && other != value);
+        let writes_other = |cells: &CellValues| cells.iter().any(|&(of, other)| of == cell && other != value);
         let mut open = state.placed.missing(definite).map(|index| &self.steps[index]);
         open.any(|step| step.span.called < write.span.returned && writes_other(&step.cells))
             || offers.iter().map(|&offer| (offer, &self.offers[offer])).any(|(index, offer)| {
@@ -245,7 +246,7 @@ impl<'h> Object<'h> {
 
     /// The second rule of the file's header: whether a state still holds, or can get, all values that are needed. It has
     /// just been written to these cells, which held `before`.
-    fn lost_nothing(&self, state: &State, written: &[(usize, Seen)], before: &[Seen]) -> bool {
+    fn lost_nothing(&self, state: &ObjectSearchState, written: &[(usize, Seen)], before: &[Seen]) -> bool {
         written.iter().map(|&(cell, _)| (cell, before[cell])).all(|pair| {
             let (cell, value) = pair;
             let Some(uses) = self.uses.get(&pair).filter(|_| state.values[cell] != value) else { return true };
@@ -258,7 +259,7 @@ impl<'h> Object<'h> {
 
     /// Every state that one more write leads to, or optional writes with the read that needs them. First the writes that
     /// some read waits for.
-    fn successors(&self, state: &State, frontier: u64, is_cut: &mut bool) -> Vec<State> {
+    fn successors(&self, state: &ObjectSearchState, frontier: u64, is_cut: &mut bool) -> Vec<ObjectSearchState> {
         let candidates = state.placed.candidates(&self.steps, frontier);
         let (reads, mut writes): (Vec<_>, Vec<_>) = candidates.partition(|&index| self.steps[index].is_read());
         writes.sort_by_key(|&index| (self.steps[index].stamp, index));
@@ -285,7 +286,13 @@ impl<'h> Object<'h> {
     }
 
     /// The states in which optional writes have made everything as the read shows it, and the read is placed.
-    fn covered(&self, state: &State, read: usize, frontier: u64, is_cut: &mut bool) -> Vec<State> {
+    fn covered(
+        &self,
+        state: &ObjectSearchState,
+        read: usize,
+        frontier: u64,
+        is_cut: &mut bool,
+    ) -> Vec<ObjectSearchState> {
         let shown = &self.steps[read].cells;
         let mut needs: Vec<_> = shown.iter().filter(|(cell, value)| state.values[*cell] != *value).copied().collect();
         // A tag has few writers, which often cover the rest.
@@ -295,7 +302,7 @@ impl<'h> Object<'h> {
         self.cover(needs.clone(), state.used.clone(), frontier, &mut covers, &mut tried);
         *is_cut |= is_enough(&covers, &tried);
         let with = |used| {
-            let mut next = State { placed: state.placed.clone(), values: state.values.clone(), used };
+            let mut next = ObjectSearchState { placed: state.placed.clone(), values: state.values.clone(), used };
             next.write(&needs);
             next.placed.place(read);
             let holds = self.lost_nothing(&next, &needs, &state.values);
@@ -365,7 +372,7 @@ fn times(used: &Used, offer: usize) -> usize {
     used.binary_search_by_key(&offer, |&(offer, _)| offer).map_or(0, |place| used[place].1)
 }
 
-impl State {
+impl ObjectSearchState {
     fn write(&mut self, cells: &[(usize, Seen)]) {
         for &(cell, value) in cells {
             self.values[cell] = value;
@@ -373,9 +380,9 @@ impl State {
     }
 }
 
-impl Step<'_> {
+impl ObjectStep<'_> {
     pub(super) fn is_read(&self) -> bool {
-        matches!(self.span.act, Act::Read(()))
+        matches!(self.span.act, RegisterAct::Read(()))
     }
 
     fn is_shown_by(&self, values: &[Seen]) -> bool {
@@ -383,7 +390,7 @@ impl Step<'_> {
     }
 }
 
-impl Timed for Step<'_> {
+impl Timed for ObjectStep<'_> {
     fn called(&self) -> u64 {
         self.span.called
     }
@@ -402,8 +409,8 @@ mod tests {
 
     const CELLS: usize = 3;
 
-    fn step(called: u64, returned: u64, act: Act<()>, cells: Cells) -> Step<'static> {
-        Step { span: Span { called, returned, act }, cells, stamp: None }
+    fn step(called: u64, returned: u64, act: RegisterAct<()>, cells: CellValues) -> ObjectStep<'static> {
+        ObjectStep { span: RegisterSpan { called, returned, act }, cells, stamp: None }
     }
 
     #[test]
@@ -413,27 +420,27 @@ mod tests {
         let pairs = (0..cells).flat_map(|one| (one + 1..cells).map(move |other| (one, other)));
         let optional = pairs.map(|(one, other)| (vec![value(one), value(other)], 0)).collect();
         // Nobody writes the last cell, which is found out when all others are covered.
-        let read = step(2, 3, Act::Read(()), (0..=cells).map(value).collect());
-        assert_eq!(Object::new(cells + 1, vec![read], optional).search(1_000), Found::TooHard);
+        let read = step(2, 3, RegisterAct::Read(()), (0..=cells).map(value).collect());
+        assert_eq!(RecordObject::new(cells + 1, vec![read], optional).search(1_000), SearchOutcome::TooHard);
     }
 
     /// After a loss of a large record: to keep a set for each cell took gigabytes.
     #[test]
     fn cells_that_have_one_offer_each_are_covered_without_a_set_for_each() {
-        let cells: Cells = (0..1_000).map(|cell| (cell, Seen::Tagged(7))).collect();
+        let cells: CellValues = (0..1_000).map(|cell| (cell, Seen::Tagged(7))).collect();
         let optional = cells.iter().map(|&cell| (vec![cell], 0)).collect();
-        let object = Object::new(cells.len(), vec![step(2, 3, Act::Read(()), cells.clone())], optional);
+        let object = RecordObject::new(cells.len(), vec![step(2, 3, RegisterAct::Read(()), cells.clone())], optional);
         let (mut covers, mut tried) = Default::default();
         object.cover(cells, Vec::new(), 2, &mut covers, &mut tried);
         assert_eq!((covers.len(), tried.len()), (1, 1));
     }
 
-    fn again(steps: &[Step<'static>]) -> Vec<Step<'static>> {
+    fn again(steps: &[ObjectStep<'static>]) -> Vec<ObjectStep<'static>> {
         steps.iter().map(|it| step(it.span.called, it.span.returned, it.span.act, it.cells.clone())).collect()
     }
 
     /// Some cells, with the tag of the writer; or all of them, absent.
-    fn written(stream: &mut Stream, number: u64) -> Cells {
+    fn written(stream: &mut Stream, number: u64) -> CellValues {
         if stream.random_bool(0.2) {
             return (0..CELLS).map(|cell| (cell, Seen::Absent)).collect();
         }
@@ -444,7 +451,7 @@ mod tests {
     }
 
     /// A record whose operations each happen at a moment. An optional write happens late, in part, or never.
-    fn atomic(stream: &mut Stream, ops: u64, overlap: u64) -> (Vec<Step<'static>>, Vec<(Cells, u64)>) {
+    fn atomic(stream: &mut Stream, ops: u64, overlap: u64) -> (Vec<ObjectStep<'static>>, Vec<(CellValues, u64)>) {
         let mut keys: Vec<(u64, usize)> = (0..ops * 3).zip(0..).map(|(slot, place)| (slot / 3, place)).collect();
         for (key, _) in &mut keys {
             *key += stream.random_range(0..=overlap);
@@ -455,21 +462,24 @@ mod tests {
         for (time, (_, place)) in (0..).step_by(2).zip(keys) {
             times[place] = time;
         }
-        let mut moments: BTreeMap<u64, (Cells, Option<Step<'static>>)> = BTreeMap::new();
+        let mut moments: BTreeMap<u64, (CellValues, Option<ObjectStep<'static>>)> = BTreeMap::new();
         let mut optional = Vec::new();
         for (number, times) in (0..).zip(times.chunks_exact_mut(3)) {
             times.sort_unstable();
             let [called, moment, returned] = [times[0], times[1], times[2]];
             let cells = written(stream, number);
             match stream.random_range(0..6) {
-                0..3 => drop(moments.insert(moment, (vec![], Some(step(called, returned, Act::Read(()), vec![]))))),
+                0..3 => {
+                    let read = step(called, returned, RegisterAct::Read(()), vec![]);
+                    moments.insert(moment, (vec![], Some(read)));
+                }
                 3..5 => {
-                    let write = step(called, returned, Act::Write(()), cells.clone());
+                    let write = step(called, returned, RegisterAct::Write(()), cells.clone());
                     moments.insert(moment, (cells, Some(write)));
                 }
                 _ => {
                     optional.push((cells.clone(), called));
-                    let part: Cells = cells.into_iter().filter(|_| stream.random_bool(0.7)).collect();
+                    let part: CellValues = cells.into_iter().filter(|_| stream.random_bool(0.7)).collect();
                     if stream.random_bool(0.7) {
                         moments.insert(moment + 1 + 2 * stream.random_range(0..ops), (part, None));
                     }
@@ -493,7 +503,7 @@ mod tests {
     }
 
     /// Tries every order, and every part of every optional write, with nothing clever in it.
-    fn brute_force(steps: &[Step<'static>], optional: &[(Cells, u64)], now: &[Seen]) -> bool {
+    fn brute_force(steps: &[ObjectStep<'static>], optional: &[(CellValues, u64)], now: &[Seen]) -> bool {
         if steps.iter().all(|step| !step.is_read()) {
             return true;
         }
@@ -524,7 +534,11 @@ mod tests {
             let stream = &mut Seed(seed).stream("object");
             let (ops, overlap) = (stream.random_range(2..150), stream.random_range(0..40));
             let (steps, optional) = atomic(stream, ops, overlap);
-            assert_eq!(Object::new(CELLS, steps, optional).search(10_000), Found::Explained, "seed {seed}");
+            assert_eq!(
+                RecordObject::new(CELLS, steps, optional).search(10_000),
+                SearchOutcome::Explained,
+                "seed {seed}"
+            );
         }
     }
 
@@ -543,8 +557,8 @@ mod tests {
                 read.cells[cell].1 = if stream.random_bool(0.3) { Seen::Absent } else { stale };
             }
             let explained = brute_force(&steps, &optional, &[Seen::Absent; CELLS]);
-            let expected = if explained { Found::Explained } else { Found::Unexplained };
-            let found = Object::new(CELLS, again(&steps), optional).search(100_000);
+            let expected = if explained { SearchOutcome::Explained } else { SearchOutcome::Unexplained };
+            let found = RecordObject::new(CELLS, again(&steps), optional).search(100_000);
             assert_eq!(found, expected, "seed {seed}");
             refuted += u64::from(!explained);
         }
@@ -554,31 +568,31 @@ mod tests {
     #[test]
     fn two_cells_that_have_an_order_each_need_not_have_one_together() {
         let both = |tag| vec![(0, Seen::Tagged(tag)), (1, Seen::Tagged(tag))];
-        let writes = || [step(0, 9, Act::Write(()), both(1)), step(1, 8, Act::Write(()), both(2))];
-        let torn = step(10, 11, Act::Read(()), vec![(0, Seen::Tagged(1)), (1, Seen::Tagged(2))]);
+        let writes = || [step(0, 9, RegisterAct::Write(()), both(1)), step(1, 8, RegisterAct::Write(()), both(2))];
+        let torn = step(10, 11, RegisterAct::Read(()), vec![(0, Seen::Tagged(1)), (1, Seen::Tagged(2))]);
         let steps = writes().into_iter().chain([torn]).collect();
-        assert_eq!(Object::new(2, steps, Vec::new()).search(1_000), Found::Unexplained);
-        let whole = step(10, 11, Act::Read(()), both(1));
+        assert_eq!(RecordObject::new(2, steps, Vec::new()).search(1_000), SearchOutcome::Unexplained);
+        let whole = step(10, 11, RegisterAct::Read(()), both(1));
         let steps = writes().into_iter().chain([whole]).collect();
-        assert_eq!(Object::new(2, steps, Vec::new()).search(1_000), Found::Explained);
+        assert_eq!(RecordObject::new(2, steps, Vec::new()).search(1_000), SearchOutcome::Explained);
     }
 
     /// Forty upserts of two cells that all overlap, then reads, one after the other, that show these.
-    fn crowd(shown: &[u64], steps_max: usize) -> Found {
+    fn crowd(shown: &[u64], steps_max: usize) -> SearchOutcome {
         let both = |n| vec![(0, Seen::Tagged(n)), (1, Seen::Tagged(n))];
-        let writes = (0..40).map(|n| step(n, 100 + n, Act::Write(()), both(n)));
-        let reads = (200..).step_by(10).zip(shown).map(|(at, &n)| step(at, at + 5, Act::Read(()), both(n)));
-        Object::new(2, writes.chain(reads).collect(), Vec::new()).search(steps_max)
+        let writes = (0..40).map(|n| step(n, 100 + n, RegisterAct::Write(()), both(n)));
+        let reads = (200..).step_by(10).zip(shown).map(|(at, &n)| step(at, at + 5, RegisterAct::Read(()), both(n)));
+        RecordObject::new(2, writes.chain(reads).collect(), Vec::new()).search(steps_max)
     }
 
     #[test]
     fn dozens_of_writes_that_overlap_take_few_steps() {
-        assert_eq!(crowd(&[17, 17], 100), Found::Explained);
-        assert_eq!(crowd(&[0, 1], 100), Found::Unexplained);
+        assert_eq!(crowd(&[17, 17], 100), SearchOutcome::Explained);
+        assert_eq!(crowd(&[0, 1], 100), SearchOutcome::Unexplained);
     }
 
     #[test]
     fn a_search_that_would_take_more_steps_than_it_may_is_given_up() {
-        assert_eq!(crowd(&[17, 18], 0), Found::TooHard);
+        assert_eq!(crowd(&[17, 18], 0), SearchOutcome::TooHard);
     }
 }

@@ -16,7 +16,7 @@ pub(super) struct Operation<'h> {
     pub(super) called: u64,
     pub(super) called_at_us: u64,
     /// None if it never returned.
-    pub(super) end: Option<End<'h>>,
+    pub(super) end: Option<Return<'h>>,
     /// Its caller gave it up.
     pub(super) is_cancelled: bool,
     /// Called in the phase of final reads.
@@ -25,7 +25,7 @@ pub(super) struct Operation<'h> {
     /// of one number, call and return.
     pub(super) record: Option<usize>,
     /// What an upsert writes, existence left out.
-    pub(super) writes: Writes<'h>,
+    pub(super) writes: CellWrites<'h>,
     /// The cells that an upsert removes.
     pub(super) removes: Vec<usize>,
     /// What a get that answered showed, by index of the cell.
@@ -36,7 +36,7 @@ pub(super) struct Operation<'h> {
 
 /// The return of an operation.
 #[derive(Clone, Copy)]
-pub(super) struct End<'h> {
+pub(super) struct Return<'h> {
     pub(super) ordinal: u64,
     pub(super) at_us: u64,
     pub(super) outcome: &'h Outcome,
@@ -44,14 +44,14 @@ pub(super) struct End<'h> {
 
 /// The cells that an upsert writes, in the order of its patch.
 #[derive(Default)]
-pub(super) struct Writes<'h> {
-    all: Vec<Write<'h>>,
+pub(super) struct CellWrites<'h> {
+    all: Vec<CellWrite<'h>>,
     /// Cell and place of each, ascending: a patch may have hundreds of cells.
     by_cell: Vec<(usize, usize)>,
 }
 
 /// One cell of an upsert.
-pub(super) struct Write<'h> {
+pub(super) struct CellWrite<'h> {
     pub(super) cell: usize,
     pub(super) tag: u64,
     pub(super) value: &'h Json,
@@ -69,28 +69,28 @@ pub(super) enum Seen {
     Stray,
 }
 
-/// The index of [`Cell::Existence`](super::cells::Cell::Existence) in every record.
+/// The index of [`Cell::Existence`](super::cells::RecordCell::Existence) in every record.
 pub(super) const EXISTENCE: usize = 0;
 
-impl<'h> Writes<'h> {
-    pub(super) fn new(all: Vec<Write<'h>>) -> Self {
+impl<'h> CellWrites<'h> {
+    pub(super) fn new(all: Vec<CellWrite<'h>>) -> Self {
         let mut by_cell: Vec<_> = all.iter().enumerate().map(|(place, write)| (write.cell, place)).collect();
         by_cell.sort_unstable();
         Self { all, by_cell }
     }
 
     /// The writes to a cell, with their places.
-    pub(super) fn to(&self, cell: usize) -> impl Iterator<Item = (usize, &Write<'h>)> {
+    pub(super) fn to(&self, cell: usize) -> impl Iterator<Item = (usize, &CellWrite<'h>)> {
         let begin = self.by_cell.partition_point(|&(of, _)| of < cell);
         let places = self.by_cell[begin..].iter().take_while(move |(of, _)| *of == cell);
         places.map(|&(_, place)| (place, &self.all[place]))
     }
 }
 
-impl<'h> std::ops::Deref for Writes<'h> {
-    type Target = [Write<'h>];
+impl<'h> std::ops::Deref for CellWrites<'h> {
+    type Target = [CellWrite<'h>];
 
-    fn deref(&self) -> &[Write<'h>] {
+    fn deref(&self) -> &[CellWrite<'h>] {
         &self.all
     }
 }

@@ -1,6 +1,6 @@
 //! Which of two writes certainly lies above the other, whatever the clocks of their instances show.
 
-use super::{operation::Operation, operations::Operations, record::Record};
+use super::{operation::Operation, operations::Operations, record::RecordHistory};
 use crate::history::{Call, Placement};
 
 /// Why `lower` certainly lies below `upper`, both writes on one record: for a message, after "it lies below because".
@@ -39,7 +39,7 @@ fn may_come_back(run: &Operations<'_>, lower: &Operation<'_>, upper: &Operation<
 
 /// How many writes of a record, acknowledged by Redis, came after a life that [`may_come_back`]: the order of Redis does not place
 /// them above all earlier ones. To be counted, since every use of that order is weaker for it.
-pub(super) fn above_what_may_come_back(run: &Operations<'_>, record: &Record<'_>) -> u64 {
+pub(super) fn above_what_may_come_back(run: &Operations<'_>, record: &RecordHistory<'_>) -> u64 {
     let ended = run.upserts(record).filter_map(|upsert| run.may_return_at(upsert)).min();
     let writes = record.upserts.iter().chain(&record.removals).map(|&op| &run.all[op]);
     let is_above = |op: &&Operation<'_>| {

@@ -4,13 +4,13 @@ use super::{
     Verdict,
     operation::{EXISTENCE, Operation, numbers},
     operations::Operations,
-    record::Record,
+    record::RecordHistory,
 };
 use crate::history::{Call, Source};
 
 impl<'h> Operations<'h> {
     /// The violation of a read that shows a life that was over for all instances before the call.
-    pub(super) fn overdue(&self, record: &Record<'h>, read: &Operation<'h>) -> Option<Verdict> {
+    pub(super) fn overdue(&self, record: &RecordHistory<'h>, read: &Operation<'h>) -> Option<Verdict> {
         let end_us = read.end?.at_us;
         if self.expiry.lives.is_empty()
             || !matches!(read.call, Call::Get { .. } | Call::GetMany { .. })
@@ -30,7 +30,7 @@ impl<'h> Operations<'h> {
     }
 
     /// Whether a read has to find no record: every life of the record was over for all instances before the call.
-    pub(super) fn must_be_over(&self, record: &Record<'h>, read: &Operation<'h>) -> bool {
+    pub(super) fn must_be_over(&self, record: &RecordHistory<'h>, read: &Operation<'h>) -> bool {
         let mut imports = record.imports.iter().map(|&import| &self.all[import]);
         let is_imported = imports.any(|import| import.called < read.returned());
         let now = read.end.map(|end| self.reading_at_least(read, end.at_us));
@@ -47,7 +47,7 @@ impl<'h> Operations<'h> {
         estimated.min(clocks.redis(read.called_at_us, end_us).least)
     }
 
-    fn all_over(&self, record: &Record<'h>, read: &Operation<'h>, now: i64) -> bool {
+    fn all_over(&self, record: &RecordHistory<'h>, read: &Operation<'h>, now: i64) -> bool {
         self.upserts(record).filter(|upsert| upsert.called < read.returned()).all(|upsert| self.is_over(upsert, now))
     }
 

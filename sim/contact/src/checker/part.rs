@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    object::{Cells, Object, Step},
+    object::{CellValues, ObjectStep, RecordObject},
     operation::{EXISTENCE, Operation, Seen},
     operations::Operations,
-    record::Record,
-    span::{Act, Found, Register, Span},
+    record::RecordHistory,
+    span::{RegisterAct, RegisterHistory, RegisterSpan, SearchOutcome},
 };
 use crate::history::{Placement, Source};
 
@@ -20,9 +20,9 @@ const RECORD_STEPS_MAX: usize = 500_000;
 
 /// A part of what happened to a record.
 #[derive(Clone)]
-pub(super) struct Part<'a, 'h> {
+pub(super) struct RecordPart<'a, 'h> {
     pub(super) run: &'a Operations<'h>,
-    pub(super) record: &'a Record<'h>,
+    pub(super) record: &'a RecordHistory<'h>,
     /// Only these cells, ascending.
     pub(super) cells: Vec<usize>,
     /// As it was known at this ordinal: what had not returned by then is optional.
@@ -31,8 +31,8 @@ pub(super) struct Part<'a, 'h> {
     pub(super) without: BTreeSet<u64>,
 }
 
-impl<'a, 'h> Part<'a, 'h> {
-    pub(super) fn judge(&self) -> Found {
+impl<'a, 'h> RecordPart<'a, 'h> {
+    pub(super) fn judge(&self) -> SearchOutcome {
         match self.cells[..] {
             [cell] => self.register(cell).judge(CELL_STEPS_MAX),
             _ => self.object().search(RECORD_STEPS_MAX),
@@ -51,7 +51,7 @@ impl<'a, 'h> Part<'a, 'h> {
         }
     }
 
-    fn register(&self, cell: usize) -> Register {
+    fn register(&self, cell: usize) -> RegisterHistory {
         let mut definite = Vec::new();
         let mut optional: BTreeMap<Seen, Vec<u64>> = BTreeMap::new();
         for (value, op) in self.writes_to(cell) {
@@ -59,7 +59,11 @@ impl<'a, 'h> Part<'a, 'h> {
             possible.extend(self.losses().filter(|&loss| self.may_come_back(op, loss)));
             possible.extend(self.run.may_return_at(op).filter(|&expired| expired <= self.until));
             if self.is_definite(op) {
-                definite.push(Span { called: op.called, returned: op.returned(), act: Act::Write(value) });
+                definite.push(RegisterSpan {
+                    called: op.called,
+                    returned: op.returned(),
+                    act: RegisterAct::Write(value),
+                });
             } else {
                 possible.push(op.called);
             }
@@ -69,15 +73,23 @@ impl<'a, 'h> Part<'a, 'h> {
             optional.entry(Seen::Absent).or_default().extend(buried);
         }
         for op in self.reads() {
-            definite.push(Span { called: op.called, returned: op.returned(), act: Act::Read(op.shown[cell]) });
+            definite.push(RegisterSpan {
+                called: op.called,
+                returned: op.returned(),
+                act: RegisterAct::Read(op.shown[cell]),
+            });
         }
-        definite.extend(self.losses().map(|at| Span { called: at, returned: at, act: Act::Write(Seen::Absent) }));
-        Register::new(definite, optional)
+        definite.extend(self.losses().map(|at| RegisterSpan {
+            called: at,
+            returned: at,
+            act: RegisterAct::Write(Seen::Absent),
+        }));
+        RegisterHistory::new(definite, optional)
     }
 
-    fn object(&self) -> Object<'h> {
+    fn object(&self) -> RecordObject<'h> {
         let count = self.cells.len();
-        let mut steps: Vec<Step<'h>> = Vec::new();
+        let mut steps: Vec<ObjectStep<'h>> = Vec::new();
         let mut optional = Vec::new();
         for (op, cells) in self.writes() {
             for loss in self.losses().filter(|&loss| self.may_come_back(op, loss)) {
@@ -87,28 +99,28 @@ impl<'a, 'h> Part<'a, 'h> {
                 optional.extend(cells.iter().map(|&cell| (vec![cell], expired)));
             }
             if self.is_definite(op) {
-                let span = Span { called: op.called, returned: op.returned(), act: Act::Write(()) };
-                steps.push(Step { span, cells, stamp: op.stamp() });
+                let span = RegisterSpan { called: op.called, returned: op.returned(), act: RegisterAct::Write(()) };
+                steps.push(ObjectStep { span, cells, stamp: op.stamp() });
             } else {
                 optional.push((cells, op.called));
             }
         }
         for op in self.reads() {
             let cells = self.cells.iter().map(|&cell| op.shown[cell]).enumerate().collect();
-            let span = Span { called: op.called, returned: op.returned(), act: Act::Read(()) };
-            steps.push(Step { span, cells, stamp: None });
+            let span = RegisterSpan { called: op.called, returned: op.returned(), act: RegisterAct::Read(()) };
+            steps.push(ObjectStep { span, cells, stamp: None });
         }
-        let nothing: Cells = (0..count).map(|cell| (cell, Seen::Absent)).collect();
+        let nothing: CellValues = (0..count).map(|cell| (cell, Seen::Absent)).collect();
         optional.extend(self.burials().map(|possible| (nothing.clone(), possible)));
         steps.extend(self.losses().map(|at| {
-            let span = Span { called: at, returned: at, act: Act::Write(()) };
-            Step { span, cells: nothing.clone(), stamp: None }
+            let span = RegisterSpan { called: at, returned: at, act: RegisterAct::Write(()) };
+            ObjectStep { span, cells: nothing.clone(), stamp: None }
         }));
-        Object::new(count, steps, optional)
+        RecordObject::new(count, steps, optional)
     }
 
     /// The writes and removals of this part, with what they write; cells by their place in it.
-    pub(super) fn writes(&self) -> Vec<(&'a Operation<'h>, Cells)> {
+    pub(super) fn writes(&self) -> Vec<(&'a Operation<'h>, CellValues)> {
         let mut writes = Vec::new();
         for &index in self.record.upserts.iter().chain(&self.record.imports) {
             let op = &self.run.all[index];
@@ -118,7 +130,7 @@ impl<'a, 'h> Part<'a, 'h> {
                 cell => op.writes.to(cell).next().map(|(_, write)| Seen::Tagged(write.tag)),
             };
             let written = self.cells.iter().enumerate().filter_map(|(place, cell)| Some((place, value(cell)?)));
-            writes.push((op, written.collect::<Cells>()));
+            writes.push((op, written.collect::<CellValues>()));
         }
         for &index in &self.record.removals {
             writes.push((&self.run.all[index], (0..self.cells.len()).map(|place| (place, Seen::Absent)).collect()));

@@ -2,16 +2,16 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use super::{cells::Cell, stored::Stored};
+use super::{cells::RecordCell, stored::Stored};
 
 /// One record under one prefix. Operations that answered `Fail` are in none of the lists.
-pub(super) struct Record<'h> {
+pub(super) struct RecordHistory<'h> {
     pub(super) prefix: &'h str,
     pub(super) uid: &'h str,
     /// Some operation names it; if not, it is only stored.
     pub(super) is_asked_for: bool,
-    /// [`Cell::Existence`] is the first.
-    pub(super) cells: Vec<Cell<'h>>,
+    /// [`RecordCell::Existence`] is the first.
+    pub(super) cells: Vec<RecordCell<'h>>,
     pub(super) upserts: Vec<usize>,
     /// They lie below all other writes.
     pub(super) imports: Vec<usize>,
@@ -29,20 +29,20 @@ pub(super) struct Record<'h> {
     pub(super) writers: BTreeMap<(usize, u64), usize>,
     /// The upserts that remove a cell, or may have.
     pub(super) removers: BTreeMap<usize, Vec<usize>>,
-    pub(super) by_cell: BTreeMap<Cell<'h>, usize>,
+    pub(super) by_cell: BTreeMap<RecordCell<'h>, usize>,
 }
 
-impl Record<'_> {
+impl RecordHistory<'_> {
     /// The name of a cell for a message.
     pub(super) fn name(&self, cell: usize) -> String {
         match self.cells[cell] {
-            Cell::Existence => self.to_string(),
+            RecordCell::Existence => self.to_string(),
             cell => format!("{cell} of {self}"),
         }
     }
 }
 
-impl fmt::Display for Record<'_> {
+impl fmt::Display for RecordHistory<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "record {:?} under prefix {:?}", self.uid, self.prefix)
     }

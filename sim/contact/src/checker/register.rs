@@ -18,20 +18,20 @@ use seedbed_linearize::placed::Placed;
 use super::{
     operation::Seen,
     sources,
-    span::{Act, Found, Register, Span},
+    span::{RegisterAct, RegisterHistory, RegisterSpan, SearchOutcome},
 };
 
 /// How far a search has come.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct State {
+struct RegisterSearchState {
     placed: Placed,
     value: Seen,
     /// How many optional writes of each value are placed, by value.
     used: Vec<(Seen, usize)>,
 }
 
-impl Register {
-    pub(super) fn new(mut definite: Vec<Span>, mut optional: BTreeMap<Seen, Vec<u64>>) -> Self {
+impl RegisterHistory {
+    pub(super) fn new(mut definite: Vec<RegisterSpan>, mut optional: BTreeMap<Seen, Vec<u64>>) -> Self {
         definite.sort_by_key(|span| span.called);
         for possible in optional.values_mut() {
             possible.sort_unstable();
@@ -40,12 +40,15 @@ impl Register {
     }
 
     /// Decides by the zone test where it applies, else by the search. Debug builds have each check the other.
-    pub(super) fn judge(&self, steps_max: u32) -> Found {
+    pub(super) fn judge(&self, steps_max: u32) -> SearchOutcome {
         match sources::zone_test(self) {
             Some(found) => {
                 if cfg!(debug_assertions) {
                     let searched = self.search(steps_max);
-                    assert!(searched == found || searched == Found::TooHard, "zones: {found:?}, search: {searched:?}");
+                    assert!(
+                        searched == found || searched == SearchOutcome::TooHard,
+                        "zones: {found:?}, search: {searched:?}"
+                    );
                 }
                 found
             }
@@ -54,19 +57,19 @@ impl Register {
     }
 
     /// Searches for an order, in at most `steps_max` steps.
-    pub(super) fn search(&self, steps_max: u32) -> Found {
-        let mut stack = vec![State { placed: Placed::default(), value: Seen::Absent, used: Vec::new() }];
+    pub(super) fn search(&self, steps_max: u32) -> SearchOutcome {
+        let mut stack = vec![RegisterSearchState { placed: Placed::default(), value: Seen::Absent, used: Vec::new() }];
         let mut left = BTreeSet::new();
         let mut steps = 0;
         while let Some(mut state) = stack.pop() {
             loop {
                 steps += 1;
                 if steps > steps_max {
-                    return Found::TooHard;
+                    return SearchOutcome::TooHard;
                 }
                 let frontier = self.place_reads(&mut state);
                 if state.placed.is_all(&self.definite) {
-                    return Found::Explained;
+                    return SearchOutcome::Explained;
                 }
                 let mut next = self.successors(&state, frontier);
                 if next.len() == 1 {
@@ -80,32 +83,33 @@ impl Register {
                 break;
             }
         }
-        Found::Unexplained
+        SearchOutcome::Unexplained
     }
 
     /// Places every read that may be next and sees its value: it may as well be next, since it changes nothing.
-    fn place_reads(&self, state: &mut State) -> u64 {
+    fn place_reads(&self, state: &mut RegisterSearchState) -> u64 {
         loop {
             let frontier = state.placed.frontier(&self.definite);
-            let sees = |&index: &usize| matches!(self.definite[index].act, Act::Read(value) if value == state.value);
+            let sees =
+                |&index: &usize| matches!(self.definite[index].act, RegisterAct::Read(value) if value == state.value);
             let Some(read) = state.placed.candidates(&self.definite, frontier).find(sees) else { return frontier };
             state.placed.place(read);
         }
     }
 
     /// Every state that one more write leads to: definite ones by their call, then optional ones that a read needs.
-    fn successors(&self, state: &State, frontier: u64) -> Vec<State> {
+    fn successors(&self, state: &RegisterSearchState, frontier: u64) -> Vec<RegisterSearchState> {
         let mut writes = Vec::new();
         let mut needed = Vec::new();
         for index in state.placed.candidates(&self.definite, frontier) {
             match self.definite[index].act {
-                Act::Write(value) => {
+                RegisterAct::Write(value) => {
                     let mut next = state.clone();
                     next.value = value;
                     next.placed.place(index);
                     writes.push(next);
                 }
-                Act::Read(value) => {
+                RegisterAct::Read(value) => {
                     if !needed.contains(&value) {
                         needed.push(value);
                     }
@@ -116,7 +120,7 @@ impl Register {
         writes
     }
 
-    fn optional_write(&self, state: &State, frontier: u64, value: Seen) -> Option<State> {
+    fn optional_write(&self, state: &RegisterSearchState, frontier: u64, value: Seen) -> Option<RegisterSearchState> {
         let place = state.used.binary_search_by_key(&value, |&(value, _)| value);
         let used = place.map_or(0, |place| state.used[place].1);
         let possible = *self.optional.get(&value)?.get(used)?;
@@ -143,7 +147,7 @@ mod tests {
     const STEPS_MAX: u32 = 100_000;
 
     /// Tries every order and every choice of optional writes, with nothing clever in it.
-    fn brute_force(definite: &[Span], optional: &[(Seen, u64)], value: Seen) -> bool {
+    fn brute_force(definite: &[RegisterSpan], optional: &[(Seen, u64)], value: Seen) -> bool {
         if definite.is_empty() {
             return true;
         }
@@ -154,8 +158,8 @@ mod tests {
             let mut rest = definite.to_vec();
             rest.remove(index);
             let explained = match span.act {
-                Act::Write(written) => brute_force(&rest, optional, written),
-                Act::Read(seen) => seen == value && brute_force(&rest, optional, value),
+                RegisterAct::Write(written) => brute_force(&rest, optional, written),
+                RegisterAct::Read(seen) => seen == value && brute_force(&rest, optional, value),
             };
             if explained {
                 return true;
@@ -168,16 +172,16 @@ mod tests {
         })
     }
 
-    fn search(definite: &[Span], optional: &[(Seen, u64)]) -> Found {
+    fn search(definite: &[RegisterSpan], optional: &[(Seen, u64)]) -> SearchOutcome {
         let mut by_value: BTreeMap<Seen, Vec<u64>> = BTreeMap::new();
         for &(value, possible) in optional {
             by_value.entry(value).or_default().push(possible);
         }
-        let register = Register::new(definite.to_vec(), by_value);
+        let register = RegisterHistory::new(definite.to_vec(), by_value);
         let found = register.search(STEPS_MAX);
         if let Some(zoned) = sources::zone_test(&register) {
             assert!(
-                found == zoned || found == Found::TooHard,
+                found == zoned || found == SearchOutcome::TooHard,
                 "zones: {zoned:?}, search: {found:?}: {definite:?} {optional:?}"
             );
         }
@@ -187,7 +191,7 @@ mod tests {
     /// Overlapping operations on an atomic register, each with a moment at which it happens; some writes are optional,
     /// and happen late or never; once in a while all is lost, and what was written before may come back.
     /// An operation overlaps at most some `overlap` others.
-    fn atomic(stream: &mut Stream, ops: u64, overlap: u64) -> (Vec<Span>, Vec<(Seen, u64)>) {
+    fn atomic(stream: &mut Stream, ops: u64, overlap: u64) -> (Vec<RegisterSpan>, Vec<(Seen, u64)>) {
         let mut keys: Vec<(u64, usize)> = (0..ops * 3).zip(0..).map(|(slot, place)| (slot / 3, place)).collect();
         for (key, _) in &mut keys {
             *key += stream.random_range(0..=overlap);
@@ -207,25 +211,34 @@ mod tests {
             let [called, moment, returned] = [times[0], times[1], times[2]];
             let value = if stream.random_bool(0.3) { Seen::Absent } else { Seen::Tagged(number as u64) };
             match stream.random_range(0..8) {
-                0..4 => drop(effects.insert(moment, (None, Span { called, returned, act: Act::Read(Seen::Absent) }))),
+                0..4 => {
+                    let span = RegisterSpan { called, returned, act: RegisterAct::Read(Seen::Absent) };
+                    effects.insert(moment, (None, span));
+                }
                 4..6 => {
-                    effects.insert(moment, (Some(value), Span { called, returned, act: Act::Write(value) }));
+                    effects.insert(
+                        moment,
+                        (Some(value), RegisterSpan { called, returned, act: RegisterAct::Write(value) }),
+                    );
                     possible_again.push((value, called));
                 }
                 6 => {
-                    let span = Span { called: moment, returned: moment, act: Act::Write(Seen::Absent) };
+                    let span = RegisterSpan { called: moment, returned: moment, act: RegisterAct::Write(Seen::Absent) };
                     effects.insert(moment, (Some(Seen::Absent), span));
                     for &(value, _) in possible_again.iter().filter(|(_, written)| *written < moment) {
                         optional.push((value, moment));
                         let late = moment + 1 + 2 * stream.random_range(0..ops);
-                        let span = Span { called: moment, returned: late, act: Act::Write(value) };
+                        let span = RegisterSpan { called: moment, returned: late, act: RegisterAct::Write(value) };
                         effects.insert(late, (Some(value), span));
                     }
                 }
                 _ => {
                     optional.push((value, called));
                     if stream.random_bool(0.7) {
-                        effects.insert(returned, (Some(value), Span { called, returned, act: Act::Write(value) }));
+                        effects.insert(
+                            returned,
+                            (Some(value), RegisterSpan { called, returned, act: RegisterAct::Write(value) }),
+                        );
                     }
                 }
             }
@@ -235,7 +248,7 @@ mod tests {
             let is_optional = span.returned == moment && span.called != moment;
             now = written.unwrap_or(now);
             if written.is_none() {
-                span.act = Act::Read(now);
+                span.act = RegisterAct::Read(now);
             }
             if !is_optional {
                 definite.push(span);
@@ -250,7 +263,11 @@ mod tests {
             let stream = &mut Seed(seed).stream("register");
             let (ops, overlap) = (stream.random_range(2..120), stream.random_range(0..10));
             let (definite, optional) = atomic(stream, ops, overlap);
-            assert_eq!(search(&definite, &optional), Found::Explained, "seed {seed}: {definite:?} {optional:?}");
+            assert_eq!(
+                search(&definite, &optional),
+                SearchOutcome::Explained,
+                "seed {seed}: {definite:?} {optional:?}"
+            );
         }
     }
 
@@ -261,13 +278,13 @@ mod tests {
             let stream = &mut Seed(seed).stream("register");
             let ops = stream.random_range(2..8);
             let (mut definite, optional) = atomic(stream, ops, 4);
-            let reads = definite.iter_mut().filter(|span| matches!(span.act, Act::Read(_)));
+            let reads = definite.iter_mut().filter(|span| matches!(span.act, RegisterAct::Read(_)));
             for read in reads.take(1) {
                 let stale = Seen::Tagged(stream.random_range(0..ops));
-                read.act = Act::Read(if stream.random_bool(0.2) { Seen::Absent } else { stale });
+                read.act = RegisterAct::Read(if stream.random_bool(0.2) { Seen::Absent } else { stale });
             }
             let explained = brute_force(&definite, &optional, Seen::Absent);
-            let expected = if explained { Found::Explained } else { Found::Unexplained };
+            let expected = if explained { SearchOutcome::Explained } else { SearchOutcome::Unexplained };
             assert_eq!(search(&definite, &optional), expected, "seed {seed}: {definite:?} {optional:?}");
             refuted += u32::from(!explained);
         }
@@ -286,7 +303,7 @@ mod tests {
             for (value, possible) in optional {
                 by_value.entry(value).or_default().push(possible);
             }
-            sources::zone_test(&Register::new(definite, by_value)).is_some()
+            sources::zone_test(&RegisterHistory::new(definite, by_value)).is_some()
         };
         let judged = (0..1_000).filter(is_judged).count();
         assert!(judged > 100, "it judged {judged} of 1000 histories");
@@ -294,10 +311,14 @@ mod tests {
 
     #[test]
     fn a_search_without_end_is_given_up() {
-        let writes = (0..40).map(|n| Span { called: n, returned: 100 + n, act: Act::Write(Seen::Tagged(n)) });
-        let reads =
-            (0..2).map(|n| Span { called: 200 + n * 10, returned: 205 + n * 10, act: Act::Read(Seen::Tagged(n)) });
-        let definite: Vec<Span> = writes.chain(reads).collect();
-        assert_eq!(search(&definite, &[]), Found::TooHard);
+        let writes =
+            (0..40).map(|n| RegisterSpan { called: n, returned: 100 + n, act: RegisterAct::Write(Seen::Tagged(n)) });
+        let reads = (0..2).map(|n| RegisterSpan {
+            called: 200 + n * 10,
+            returned: 205 + n * 10,
+            act: RegisterAct::Read(Seen::Tagged(n)),
+        });
+        let definite: Vec<RegisterSpan> = writes.chain(reads).collect();
+        assert_eq!(search(&definite, &[]), SearchOutcome::TooHard);
     }
 }

@@ -15,7 +15,7 @@ use super::{
     expiry::Standing,
     operation::{Operation, Seen, numbers},
     operations::Operations,
-    record::Record,
+    record::RecordHistory,
 };
 use crate::history::{Placement, Source};
 
@@ -31,7 +31,7 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
     Verdict::Pass
 }
 
-fn stored(run: &Operations<'_>, record: &Record<'_>) -> Option<Verdict> {
+fn stored(run: &Operations<'_>, record: &RecordHistory<'_>) -> Option<Verdict> {
     record.stored.iter().find_map(|stored| {
         let is_over = |writer: &Operation<'_>| run.standing(writer, stored.at_us) == Standing::Over;
         let (cell, writer) = run.writers_of(record, &stored.shown).find(|(_, writer)| is_over(writer))?;
@@ -44,7 +44,7 @@ fn stored(run: &Operations<'_>, record: &Record<'_>) -> Option<Verdict> {
 /// The values of a record that were gone, by Redis's word.
 struct Gone<'a, 'h> {
     run: &'a Operations<'h>,
-    record: &'a Record<'h>,
+    record: &'a RecordHistory<'h>,
     /// The reads that Redis answered, in the order of their returns: of each instance, and of all.
     told: BTreeMap<Option<u32>, Vec<&'a Operation<'h>>>,
     /// The first of these reads that lacked a value.
@@ -62,7 +62,7 @@ struct Lookup {
 }
 
 impl<'a, 'h> Gone<'a, 'h> {
-    fn of(run: &'a Operations<'h>, record: &'a Record<'h>) -> Self {
+    fn of(run: &'a Operations<'h>, record: &'a RecordHistory<'h>) -> Self {
         let reads = record.reads.iter().map(|&op| &run.all[op]);
         let mut reads: Vec<_> = reads.filter(|op| op.source() == Some(Source::Shared)).collect();
         reads.sort_by_key(|op| op.returned());

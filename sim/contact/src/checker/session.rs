@@ -26,14 +26,16 @@ use super::{
     expiry::Knowledge,
     operation::{EXISTENCE, Operation, Seen, numbers},
     operations::Operations,
-    record::Record,
+    record::RecordHistory,
 };
 use crate::history::{Call, Placement};
 
 pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
     for record in &run.records {
         for instance in (0_u32..).take(run.history.header.prefixes.len()) {
-            if let Some(violation) = (Session { run, record, instance, expired: Cell::new(false) }).judge(account) {
+            if let Some(violation) =
+                (SessionChecker { run, record, instance, expired: Cell::new(false) }).judge(account)
+            {
                 return violation;
             }
         }
@@ -41,9 +43,9 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
     Verdict::Pass
 }
 
-struct Session<'a, 'h> {
+struct SessionChecker<'a, 'h> {
     run: &'a Operations<'h>,
-    record: &'a Record<'h>,
+    record: &'a RecordHistory<'h>,
     instance: u32,
     /// Whether something was excused since it may have expired.
     expired: Cell<bool>,
@@ -51,8 +53,8 @@ struct Session<'a, 'h> {
 
 /// What the instance knows of one cell.
 #[derive(Default)]
-struct Memory<'a, 'h> {
-    values: BTreeMap<Seen, Known<'a, 'h>>,
+struct CellMemory<'a, 'h> {
+    values: BTreeMap<Seen, KnownValue<'a, 'h>>,
     /// By proof, the values that the instance had and whose end is not proven: few, however many it had.
     open: [Vec<Seen>; 2],
     /// The value that this life had last.
@@ -63,7 +65,7 @@ struct Memory<'a, 'h> {
 
 /// A value that the instance had. For each fact there are two proofs: one of this life, and one that outlives a crash.
 #[derive(Default)]
-struct Known<'a, 'h> {
+struct KnownValue<'a, 'h> {
     first: [Option<&'a Operation<'h>>; 2],
     /// The operation that had it, and the later one that had something else.
     superseded: [Option<(&'a Operation<'h>, &'a Operation<'h>)>; 2],
@@ -72,7 +74,7 @@ struct Known<'a, 'h> {
 const THIS_LIFE: usize = 0;
 const DURABLE: usize = 1;
 
-impl<'a, 'h> Session<'a, 'h> {
+impl<'a, 'h> SessionChecker<'a, 'h> {
     fn judge(&self, account: &mut Account) -> Option<Verdict> {
         let (run, record) = (self.run, self.record);
         let lists = [&record.reads, &record.upserts, &record.removals];
@@ -80,12 +82,12 @@ impl<'a, 'h> Session<'a, 'h> {
         let mut ops: Vec<_> = ops.filter(|op| op.instance == self.instance && op.answer().is_some()).collect();
         ops.sort_by_key(|op| op.returned());
         let mut crashes = run.crashes(self.instance).peekable();
-        let mut memories: Vec<_> = record.cells.iter().map(|_| Memory::default()).collect();
+        let mut memories: Vec<_> = record.cells.iter().map(|_| CellMemory::default()).collect();
         let mut judged_until = 0;
         for op in ops {
             let since = std::mem::replace(&mut judged_until, op.returned());
             if run.excuses.is_damaged(self.instance, since, op.returned()) {
-                memories.fill_with(Memory::default);
+                memories.fill_with(CellMemory::default);
             }
             if run.history.header.tuning.accepts_losses && run.losses_of(record).any(|loss| loss < op.returned()) {
                 account.count(Some(Excuse::LostData));
@@ -136,7 +138,7 @@ impl<'a, 'h> Session<'a, 'h> {
         None
     }
 
-    fn went_back(&self, memory: &Memory<'a, 'h>, read: &Operation<'h>, cell: usize) -> Option<Verdict> {
+    fn went_back(&self, memory: &CellMemory<'a, 'h>, read: &Operation<'h>, cell: usize) -> Option<Verdict> {
         let place = || (self.record.name(cell), self.instance);
         match read.shown[cell] {
             Seen::Tagged(tag) => {
@@ -214,7 +216,7 @@ impl<'a, 'h> Session<'a, 'h> {
     }
 }
 
-impl<'a, 'h> Memory<'a, 'h> {
+impl<'a, 'h> CellMemory<'a, 'h> {
     /// Takes in what an operation read or wrote. Operations come in the order of their returns, so the first proof of a
     /// fact is the one that holds earliest.
     fn learn(&mut self, run: &Operations<'_>, op: &'a Operation<'h>, value: Seen) {
@@ -489,7 +491,7 @@ mod tests {
         }
         let history = story.told();
         let run = Operations::of(&history);
-        let (mut memory, mut most) = (Memory::default(), 0);
+        let (mut memory, mut most) = (CellMemory::default(), 0);
         for op in &run.all {
             memory.learn(&run, op, Seen::Tagged(op.writes[0].tag));
             most = most.max(memory.open[THIS_LIFE].len());

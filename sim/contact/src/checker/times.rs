@@ -23,7 +23,7 @@ use super::{
     operation::{Operation, Seen, numbers},
     operations::Operations,
     order::certainly_below,
-    record::Record,
+    record::RecordHistory,
     stored::{Place, Showing, Stored},
     timestamp,
 };
@@ -34,7 +34,7 @@ const TIME_MS_MAX: i64 = 253_402_207_200_999;
 
 /// The times of a write, in milliseconds since 1970.
 #[derive(Clone, Copy)]
-struct Written {
+struct WriteTimes {
     op: usize,
     called: u64,
     first: Range,
@@ -42,7 +42,7 @@ struct Written {
 }
 
 /// The writes of a record in the order of their calls, each with the extremes of all up to it.
-struct Writes(Vec<(Written, Extremes)>);
+struct WritesInOrder(Vec<(WriteTimes, Extremes)>);
 
 /// Over several writes.
 #[derive(Clone, Copy)]
@@ -61,7 +61,7 @@ enum Standpoint {
     NeverPromised,
 }
 
-struct Judge<'a, 'h> {
+struct TimesJudge<'a, 'h> {
     run: &'a Operations<'h>,
     starts_at_ms: i64,
 }
@@ -74,17 +74,17 @@ pub(super) fn check(run: &Operations<'_>, account: &mut Account) -> Verdict {
         );
         return Verdict::Pass;
     };
-    let judge = Judge { run, starts_at_ms };
+    let judge = TimesJudge { run, starts_at_ms };
     run.records.iter().find_map(|record| judge.record(record, account)).unwrap_or(Verdict::Pass)
 }
 
 /// The times shown: the first and the last.
-type Shown = (i64, i64);
+type ShownTimes = (i64, i64);
 
-impl<'h> Judge<'_, 'h> {
-    fn record(&self, record: &Record<'h>, account: &mut Account) -> Option<Verdict> {
+impl<'h> TimesJudge<'_, 'h> {
+    fn record(&self, record: &RecordHistory<'h>, account: &mut Account) -> Option<Verdict> {
         let writes = self.writes(record);
-        let mut right: Option<(&Json, u64, Shown)> = None;
+        let mut right: Option<(&Json, u64, ShownTimes)> = None;
         for read in record.reads.iter().map(|&op| &self.run.all[op]) {
             let Some(showing) = read.showing() else { continue };
             // Most reads show the same value in memory as the one before: its times are known, and right for a later read too.
@@ -119,27 +119,27 @@ impl<'h> Judge<'_, 'h> {
         None
     }
 
-    fn writes(&self, record: &Record<'h>) -> Writes {
+    fn writes(&self, record: &RecordHistory<'h>) -> WritesInOrder {
         let mut writes: Vec<_> = record.upserts.iter().chain(&record.imports).map(|&op| self.written(op)).collect();
         writes.sort_unstable_by_key(|write| write.called);
-        let so_far = |all: &mut Option<Extremes>, write: Written| {
-            let Written { first, last, .. } = write;
+        let so_far = |all: &mut Option<Extremes>, write: WriteTimes| {
+            let WriteTimes { first, last, .. } = write;
             let before = all.unwrap_or(Extremes { first, last });
             let first = Range { least: first.least.min(before.first.least), most: first.most.min(before.first.most) };
             let last = Range { least: last.least.max(before.last.least), most: last.most.max(before.last.most) };
             let extremes = *all.insert(Extremes { first, last });
             Some((write, extremes))
         };
-        Writes(writes.into_iter().scan(None, so_far).collect())
+        WritesInOrder(writes.into_iter().scan(None, so_far).collect())
     }
 
-    fn written(&self, index: usize) -> Written {
+    fn written(&self, index: usize) -> WriteTimes {
         let op = &self.run.all[index];
         let exactly = |ms: u64| i64::try_from(ms).map_or(i64::MAX, |ms| ms);
         if let Call::Import { first_revealed_ms, last_updated_ms, .. } = op.call {
             let [first, last] =
                 [*first_revealed_ms, *last_updated_ms].map(exactly).map(|ms| Range { least: ms, most: ms });
-            return Written { op: index, called: op.called, first, last };
+            return WriteTimes { op: index, called: op.called, first, last };
         }
         let until_us = op.end.map_or_else(|| self.run.clocks.process_ends_us(op), |end| end.at_us);
         let wall = self.run.clocks.wall(op.instance, op.called_at_us, until_us);
@@ -147,16 +147,16 @@ impl<'h> Judge<'_, 'h> {
             least: (self.starts_at_ms + wall.least.div_euclid(1_000)).min(TIME_MS_MAX) - ROUNDING_MS,
             most: self.starts_at_ms.saturating_add(wall.most.div_euclid(1_000)).min(TIME_MS_MAX) + ROUNDING_MS,
         };
-        Written { op: index, called: op.called, first: time, last: time }
+        WriteTimes { op: index, called: op.called, first: time, last: time }
     }
 
     /// The violation of times that no write called by then can have set, or that lack a write whose value or stamp is there.
     fn outside(
         &self,
-        record: &Record<'h>,
+        record: &RecordHistory<'h>,
         showing: &Showing<'_, 'h>,
-        (first, last): Shown,
-        writes: &Writes,
+        (first, last): ShownTimes,
+        writes: &WritesInOrder,
         stamped: &[usize],
     ) -> Option<Verdict> {
         let (earliest, latest) = writes.until(showing.ordinal).map(|all| (all.first.least, all.last.most))?;
@@ -183,10 +183,10 @@ impl<'h> Judge<'_, 'h> {
     /// write, if it needs one.
     fn before_a_read(
         &self,
-        record: &Record<'h>,
+        record: &RecordHistory<'h>,
         read: &Operation<'h>,
-        (showing, times): (&Showing<'_, 'h>, Shown),
-        writes: &Writes,
+        (showing, times): (&Showing<'_, 'h>, ShownTimes),
+        writes: &WritesInOrder,
     ) -> Result<Option<Excuse>, Verdict> {
         let Some(all) = writes.until(read.called) else { return Ok(None) };
         if read.source() == Some(Source::Local) || times.0 <= all.first.most && times.1 >= all.last.least {
@@ -215,9 +215,9 @@ impl<'h> Judge<'_, 'h> {
     /// The violation of final times in Redis that lack an acknowledged write. Without one, the excuse for a missing write, if it needs one.
     fn in_the_end(
         &self,
-        record: &Record<'h>,
-        (showing, times): (&Showing<'_, 'h>, Shown),
-        writes: &Writes,
+        record: &RecordHistory<'h>,
+        (showing, times): (&Showing<'_, 'h>, ShownTimes),
+        writes: &WritesInOrder,
         noted_us: u64,
     ) -> Result<Option<Excuse>, Verdict> {
         let mut excused = None;
@@ -231,7 +231,7 @@ impl<'h> Judge<'_, 'h> {
         Ok(excused)
     }
 
-    fn standpoint(&self, record: &Record<'h>, op: &Operation<'h>, noted_us: u64) -> Standpoint {
+    fn standpoint(&self, record: &RecordHistory<'h>, op: &Operation<'h>, noted_us: u64) -> Standpoint {
         let run = self.run;
         let excused = |is_excused: bool, excuse| is_excused.then_some(excuse);
         if op.acknowledged().is_none() && !is_in_redis(op) {
@@ -262,7 +262,13 @@ impl<'h> Judge<'_, 'h> {
         self.run.clocks.redis(from_us, until_us).most - self.run.clocks.redis(from_us, merged_until_us).least < kept_us
     }
 
-    fn lacks(&self, record: &Record<'h>, showing: &Showing<'_, 'h>, times: Shown, write: &Written) -> Option<Verdict> {
+    fn lacks(
+        &self,
+        record: &RecordHistory<'h>,
+        showing: &Showing<'_, 'h>,
+        times: ShownTimes,
+        write: &WriteTimes,
+    ) -> Option<Verdict> {
         if !write.is_lacking_in(times) {
             return None;
         }
@@ -285,7 +291,7 @@ impl<'h> Judge<'_, 'h> {
     }
 
     /// The upserts under whose stamps Redis holds a cell, with a value or without.
-    fn stamped(&self, record: &Record<'h>, stored: &Stored<'h>) -> Vec<usize> {
+    fn stamped(&self, record: &RecordHistory<'h>, stored: &Stored<'h>) -> Vec<usize> {
         let Some(stamps) = &stored.record.stamps else { return Vec::new() };
         let held: BTreeSet<_> = every_stamp(stamps).collect();
         let is_held = |op: &&usize| self.run.all[**op].stamp().is_some_and(|stamp| held.contains(stamp));
@@ -293,8 +299,8 @@ impl<'h> Judge<'_, 'h> {
     }
 }
 
-impl Writes {
-    fn all(&self) -> impl Iterator<Item = &Written> {
+impl WritesInOrder {
+    fn all(&self) -> impl Iterator<Item = &WriteTimes> {
         self.0.iter().map(|(write, _)| write)
     }
 
@@ -304,15 +310,15 @@ impl Writes {
         self.0[..many].last().map(|(_, extremes)| extremes)
     }
 
-    fn of(&self, op: &Operation<'_>) -> Option<&Written> {
+    fn of(&self, op: &Operation<'_>) -> Option<&WriteTimes> {
         let at = self.0.binary_search_by_key(&op.called, |(write, _)| write.called).ok()?;
         Some(&self.0[at].0)
     }
 }
 
-impl Written {
+impl WriteTimes {
     /// Whether these times cannot be those of a record that has this write.
-    fn is_lacking_in(&self, (first, last): Shown) -> bool {
+    fn is_lacking_in(&self, (first, last): ShownTimes) -> bool {
         first > self.first.most || last < self.last.least
     }
 }
@@ -347,7 +353,7 @@ fn is_in_redis(op: &Operation<'_>) -> bool {
 }
 
 /// The times of a record in its JSON form, in milliseconds since 1970.
-fn times_of(json: &Json) -> Option<Shown> {
+fn times_of(json: &Json) -> Option<ShownTimes> {
     let time = |field: &str| timestamp::millis(json.get(field)?.as_str()?);
     Some((time("first_revealed_at")?, time("last_updated_at")?))
 }

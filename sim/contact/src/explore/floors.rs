@@ -103,11 +103,11 @@ mod tests {
     use super::*;
     use crate::{
         checker::{Account, Excuse},
-        explore::Tally,
+        explore::VerdictTally,
     };
 
     fn durability(account: Account) -> BTreeMap<Workload, Summary> {
-        let tallies = BTreeMap::from([(Guarantee::Durability, Tally { account, ..Tally::default() })]);
+        let tallies = BTreeMap::from([(Guarantee::Durability, VerdictTally { account, ..VerdictTally::default() })]);
         BTreeMap::from([(Workload::Expiry, Summary { tallies, ..Summary::default() })])
     }
 

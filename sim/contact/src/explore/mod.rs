@@ -15,14 +15,14 @@ use std::{
     },
 };
 
-pub use self::tally::{Summary, Tally};
+pub use self::tally::{Summary, VerdictTally};
 use crate::{
     checker::Verdict,
-    outcomes::{Common, Outcomes, Task, judge_scenario, worst},
+    outcomes::{Common, Outcomes, SeedTask, judge_scenario, worst},
     runner::Panicked,
     scenario::Scenario,
     seed::Seed,
-    worker::{self, End, Options},
+    worker::{self, ProcessEnd, WorkerOptions},
     workload::Workload,
 };
 
@@ -62,11 +62,11 @@ impl Tasks {
     }
 
     /// Each, in the order of their numbers.
-    pub fn each(&self) -> impl Iterator<Item = Task> {
+    pub fn each(&self) -> impl Iterator<Item = SeedTask> {
         self.numbers.clone().map(|number| self.task(number))
     }
 
-    fn task(&self, number: u64) -> Task {
+    fn task(&self, number: u64) -> SeedTask {
         let count = self.workloads.len() as u64;
         let workload = usize::try_from(number % count).expect("one of a few workloads");
         (self.workloads[workload], Seed(self.base.0.wrapping_add(number / count)))
@@ -75,9 +75,9 @@ impl Tasks {
 
 /// What a judged run left behind.
 #[derive(Clone, Debug)]
-pub struct Judged {
+pub struct JudgedRun {
     /// Which run.
-    pub task: Task,
+    pub task: SeedTask,
     /// What it had in common with the others.
     pub common: Common,
     /// The hash of its event stream, and what it was judged; or why there is neither.
@@ -92,10 +92,10 @@ pub enum Unjudged {
     Panicked(#[from] Panicked),
     /// It ended its process, or had to be ended with it.
     #[error(transparent)]
-    Ended(#[from] End),
+    Ended(#[from] ProcessEnd),
 }
 
-impl Judged {
+impl JudgedRun {
     /// Of a scenario.
     pub fn of(scenario: &Scenario, outcome: Result<Outcomes, Unjudged>) -> Self {
         let Scenario { subject, beyond_budget, .. } = *scenario;
@@ -113,8 +113,8 @@ impl Judged {
 }
 
 /// Runs and judges one seed, within this process.
-pub fn judge_seed(task: Task, common: Common) -> Judged {
-    Judged::of(&common.scenario(task), judge_scenario(&common.scenario(task)).0.map_err(Unjudged::from))
+pub fn judge_seed(task: SeedTask, common: Common) -> JudgedRun {
+    JudgedRun::of(&common.scenario(task), judge_scenario(&common.scenario(task)).0.map_err(Unjudged::from))
 }
 
 /// Runs and judges all tasks in `jobs` worker processes; `each` sees every result, in the order in which they are done, and
@@ -126,8 +126,8 @@ pub fn explore(
     tasks: &Tasks,
     common: Common,
     jobs: usize,
-    options: &Options,
-    mut each: impl FnMut(Judged) -> ControlFlow<()>,
+    options: &WorkerOptions,
+    mut each: impl FnMut(JudgedRun) -> ControlFlow<()>,
 ) -> io::Result<()> {
     let next = AtomicU64::new(tasks.numbers.start);
     let (done, results) = mpsc::channel();
@@ -156,9 +156,9 @@ pub fn explore(
 fn work(
     tasks: &Tasks,
     common: Common,
-    options: &Options,
+    options: &WorkerOptions,
     next: &AtomicU64,
-    done: &mpsc::Sender<io::Result<Judged>>,
+    done: &mpsc::Sender<io::Result<JudgedRun>>,
 ) -> io::Result<()> {
     let mut worker = options.worker();
     let mut under_way = VecDeque::new();
@@ -169,7 +169,7 @@ fn work(
                 break;
             }
             let task = tasks.task(number);
-            worker.send(options.request(worker::What::Task(task, common)))?;
+            worker.send(options.request(worker::RunAsked::Task(task, common)))?;
             under_way.push_back(task);
         }
         let Some(task) = under_way.pop_front() else { return Ok(()) };
@@ -177,7 +177,7 @@ fn work(
             Ok(reply) => reply.outcome.map_err(Unjudged::from),
             Err(end) => Err(end.into()),
         };
-        if done.send(Ok(Judged { task, common, outcome })).is_err() {
+        if done.send(Ok(JudgedRun { task, common, outcome })).is_err() {
             return Ok(());
         }
     }

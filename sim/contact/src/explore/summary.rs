@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use super::{Summary, Tally};
+use super::{Summary, VerdictTally};
 use crate::{
     checker::{Guarantee, Verdict},
     marks,
@@ -160,15 +160,15 @@ fn without_excuse(text: &mut String, total: &Summary) {
     }
 }
 
-fn tally_word(tally: &Tally) -> &'static str {
+fn tally_word(tally: &VerdictTally) -> &'static str {
     match tally {
-        Tally { violation: 1.., .. } => "FAILED",
-        Tally { unknown: 1.., .. } => "UNKNOWN",
-        Tally { .. } => "PASSED",
+        VerdictTally { violation: 1.., .. } => "FAILED",
+        VerdictTally { unknown: 1.., .. } => "UNKNOWN",
+        VerdictTally { .. } => "PASSED",
     }
 }
 
-fn tally_text(tally: &Tally) -> String {
+fn tally_text(tally: &VerdictTally) -> String {
     let mut text = format!("held in {} runs", grouped(tally.pass));
     if tally.violation > 0 {
         let _ = write!(text, ", broken in {}", grouped(tally.violation));
@@ -213,7 +213,8 @@ mod tests {
 
     #[test]
     fn a_guarantee_that_could_not_be_judged_is_not_called_passed() {
-        let tallies = BTreeMap::from([(Guarantee::Session, Tally { pass: 9, unknown: 1, ..Tally::default() })]);
+        let tallies =
+            BTreeMap::from([(Guarantee::Session, VerdictTally { pass: 9, unknown: 1, ..VerdictTally::default() })]);
         let summary = Summary { seeds: 10, tallies, ..Summary::default() };
         let text = text(&BTreeMap::from([(Workload::Fallback, summary)]));
         assert!(text.contains("UNKNOWN G6 session             held in 9 runs, could not be judged in 1"), "{text}");

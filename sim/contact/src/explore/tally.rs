@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Judged, Unjudged};
+use super::{JudgedRun, Unjudged};
 use crate::{
     checker::{Account, Guarantee, Verdict},
     outcomes::{Common, Counts},
     report::ExitCode,
     seed::Seed,
-    worker::End,
+    worker::ProcessEnd,
 };
 
 /// Seeds that are kept of those that did not pass; their number is always known.
@@ -18,7 +18,7 @@ const KEPT: usize = 1_000;
 
 /// Verdicts by guarantee, over many runs.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Tally {
+pub struct VerdictTally {
     /// Runs in which it held.
     pub pass: u64,
     /// Runs of which it could not be said.
@@ -29,7 +29,7 @@ pub struct Tally {
     pub account: Account,
 }
 
-impl Tally {
+impl VerdictTally {
     fn rests_on(&mut self, account: &Account) {
         self.account.add(account);
     }
@@ -45,7 +45,7 @@ pub struct Summary {
     /// What happened in them.
     pub counts: Counts,
     /// Verdicts by guarantee.
-    pub tallies: BTreeMap<Guarantee, Tally>,
+    pub tallies: BTreeMap<Guarantee, VerdictTally>,
     /// Runs that did not pass.
     pub failures: u64,
     /// Their verdicts by seed: at most some thousand, violations before others.
@@ -53,12 +53,12 @@ pub struct Summary {
     /// Runs that ended their process, or had to be ended with it.
     pub ends: u64,
     /// How, by seed: at most some thousand.
-    pub ended: BTreeMap<Seed, End>,
+    pub ended: BTreeMap<Seed, ProcessEnd>,
 }
 
 impl Summary {
     /// Takes a run in.
-    pub fn add(&mut self, judged: &Judged) {
+    pub fn add(&mut self, judged: &JudgedRun) {
         self.seeds += 1;
         self.common = judged.common;
         let worst = judged.worst();
@@ -115,7 +115,7 @@ impl Summary {
         }
     }
 
-    fn keep_end(&mut self, seed: Seed, end: End) {
+    fn keep_end(&mut self, seed: Seed, end: ProcessEnd) {
         self.ended.insert(seed, end);
         if self.ended.len() > KEPT {
             self.ended.pop_last();
@@ -143,8 +143,8 @@ mod tests {
     use super::*;
     use crate::workload::Workload;
 
-    fn judged(seed: u64, outcome: Result<crate::outcomes::Outcomes, Unjudged>) -> Judged {
-        Judged { task: (Workload::Mixed, Seed(seed)), common: Common::default(), outcome }
+    fn judged(seed: u64, outcome: Result<crate::outcomes::Outcomes, Unjudged>) -> JudgedRun {
+        JudgedRun { task: (Workload::Mixed, Seed(seed)), common: Common::default(), outcome }
     }
 
     #[test]
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn a_run_that_ended_its_process_has_an_exit_code_of_its_own() {
         let mut summary = Summary::default();
-        summary.add(&judged(7, Err(End::Exited(0).into())));
+        summary.add(&judged(7, Err(ProcessEnd::Exited(0).into())));
         assert_eq!((summary.exit_code(), summary.failures, summary.ends), (ExitCode::RunEnded, 1, 1));
         let mut total = Summary::default();
         total.merge(&summary);

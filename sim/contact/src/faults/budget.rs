@@ -216,12 +216,12 @@ fn victims(fault: &Fault) -> Vec<Victim> {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{Emphasis, Frame, generate},
+        super::{Emphasis, PlanFrame, generate},
         *,
     };
     use crate::seed::Seed;
 
-    const FRAME: Frame = Frame {
+    const FRAME: PlanFrame = PlanFrame {
         instances: 4,
         length_us: 20_000_000,
         emphasis: Emphasis::None,
@@ -234,7 +234,7 @@ mod tests {
     /// Of every emphasis.
     fn plans() -> impl Iterator<Item = Vec<PlannedFault>> {
         let each = [Emphasis::None, Emphasis::Outages, Emphasis::Churn, Emphasis::Impatience];
-        let frames = each.map(|emphasis| Frame { emphasis, ..FRAME });
+        let frames = each.map(|emphasis| PlanFrame { emphasis, ..FRAME });
         (0..2000).map(move |seed| generate(Seed(seed), &frames[usize::try_from(seed % 4).expect("small")]))
     }
 
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_plan_beyond_the_budget_loses_data_after_a_crash() {
-        let frame = Frame { beyond_budget: true, ..FRAME };
+        let frame = PlanFrame { beyond_budget: true, ..FRAME };
         let mut beyond = (0..2000).map(|seed| generate(Seed(seed), &frame));
         assert!(beyond.any(|plan| {
             let crash = plan.iter().find(|planned| matches!(planned.fault, Fault::InstanceCrash { .. }));
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn redis_keeps_its_data_where_instances_forget_copies() {
-        let frame = Frame { forgets_copies: true, ..FRAME };
+        let frame = PlanFrame { forgets_copies: true, ..FRAME };
         let plans = || (0..500).map(|seed| generate(Seed(seed), &frame));
         assert!(plans().all(|plan| plan.iter().all(|planned| !planned.fault.loses_data())));
         assert!(plans().any(|plan| plan.iter().any(|planned| matches!(planned.fault, Fault::RedisCrash { .. }))));
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn no_instance_is_away_for_long_where_removals_are_soon_forgotten() {
         let tombstone_ttl_us = 120_000_000;
-        let frame = Frame { length_us: 300_000_000, tombstone_ttl_us: Some(tombstone_ttl_us), ..FRAME };
+        let frame = PlanFrame { length_us: 300_000_000, tombstone_ttl_us: Some(tombstone_ttl_us), ..FRAME };
         let mut longest_us = 0;
         for plan in (0..500).map(|seed| generate(Seed(seed), &frame)) {
             let mut stretches: Vec<(u64, u64)> = Vec::new();

@@ -3,13 +3,13 @@
 use rand::{RngExt, seq::IndexedRandom};
 
 use super::{
-    Direction, DiskTrouble, Fault, Frame, Moment, NetTrouble, Persistence, PlannedFault, REFUSALS, STEPS, ServerLimit,
-    Trigger,
+    CutDirection, DiskTrouble, Fault, Moment, NetTrouble, Persistence, PlanFrame, PlannedFault, REFUSALS, STEPS,
+    ServerLimit, Trigger,
     frame::{Emphasis, moment_us},
 };
 use crate::seed::Stream;
 
-pub(super) fn add(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &Frame) {
+pub(super) fn add(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &PlanFrame) {
     use Emphasis::{Any, Churn, Impatience, Moments, None, Outages};
     match frame.emphasis {
         None => {}
@@ -19,12 +19,12 @@ pub(super) fn add(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &Frame
         Moments => moments(plan, draw, frame),
         Any => {
             let emphasis = *[None, Outages, Churn, Impatience].choose(draw).expect("four");
-            add(plan, draw, &Frame { emphasis, ..*frame });
+            add(plan, draw, &PlanFrame { emphasis, ..*frame });
         }
     }
 }
 
-fn outages(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &Frame) {
+fn outages(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &PlanFrame) {
     for _ in 0..draw.random_range(1..=3) {
         let data = if draw.random_bool(0.7) { Persistence::Kept } else { Persistence::Lost };
         let fault = match draw.random_range(0..6) {
@@ -32,7 +32,7 @@ fn outages(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &Frame) {
             2 => Fault::RedisPowerLoss { data },
             3 => Fault::RedisPause,
             4 => Fault::RedisRefuses { with: *REFUSALS.choose(draw).expect("some") },
-            _ => Fault::Partition { instances: (0..frame.instances).collect(), direction: Direction::Both },
+            _ => Fault::Partition { instances: (0..frame.instances).collect(), direction: CutDirection::Both },
         };
         let start_us = draw.random_range(0..frame.length_us * 6 / 10);
         let end_us = start_us + draw.random_range(frame.length_us / 8..frame.length_us / 3);
@@ -44,7 +44,7 @@ fn outages(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &Frame) {
     }
 }
 
-fn churn(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &Frame) {
+fn churn(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &PlanFrame) {
     for _ in 0..draw.random_range(frame.instances..=3 * frame.instances) {
         let at_us = draw.random_range(0..frame.length_us);
         plan.push(comes_and_goes(draw, frame, at_us));
@@ -53,12 +53,12 @@ fn churn(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &Frame) {
 
 /// Up to eight faults, each of which waits for a moment, for up to a third of the phase. In some runs Redis is away before, so
 /// that something is pending.
-fn moments(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &Frame) {
+fn moments(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &PlanFrame) {
     // Where Redis loses data, the budget takes most crashes of instances out.
     let loses_data = draw.random_bool(0.25);
     if draw.random_bool(0.4) {
         let start_us = draw.random_range(0..frame.length_us / 3);
-        let fault = Fault::Partition { instances: (0..frame.instances).collect(), direction: Direction::Both };
+        let fault = Fault::Partition { instances: (0..frame.instances).collect(), direction: CutDirection::Both };
         let end_us = start_us + draw.random_range(500_000..frame.length_us / 4);
         plan.push(PlannedFault { start_us, end_us, at: None, fault });
     }
@@ -83,7 +83,7 @@ fn moment(draw: &mut Stream) -> Moment {
 }
 
 /// What can strike at a moment: whatever ends a process, a connection or a way of the world at once.
-fn at_moment(draw: &mut Stream, frame: &Frame, (moment, loses_data): (&Moment, bool)) -> Fault {
+fn at_moment(draw: &mut Stream, frame: &PlanFrame, (moment, loses_data): (&Moment, bool)) -> Fault {
     let instance = draw.random_range(0..frame.instances);
     let everyone: Vec<u32> = (0..frame.instances).collect();
     let data = if loses_data && draw.random() { Persistence::Lost } else { Persistence::Kept };
@@ -95,7 +95,8 @@ fn at_moment(draw: &mut Stream, frame: &Frame, (moment, loses_data): (&Moment, b
         5 => Fault::BadDisk { instance, trouble: bad_at_once(draw) },
         6 => Fault::ResetConnections { instances: everyone },
         7 => {
-            let direction = *[Direction::Both, Direction::ToRedis, Direction::FromRedis].choose(draw).expect("three");
+            let direction =
+                *[CutDirection::Both, CutDirection::ToRedis, CutDirection::FromRedis].choose(draw).expect("three");
             Fault::Partition { instances: everyone, direction }
         }
         8 | 9 => Fault::RedisCrash { data },
@@ -120,7 +121,7 @@ fn bad_at_once(draw: &mut Stream) -> DiskTrouble {
 
 /// Adds the company without which rare faults would have no effect, in runs with the emphasis on moments. It is drawn from a stream
 /// of its own, after all others.
-pub(super) fn company(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &Frame) {
+pub(super) fn company(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &PlanFrame) {
     if frame.emphasis != Emphasis::Moments {
         return;
     }
@@ -152,7 +153,7 @@ pub(super) fn company(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &F
 }
 
 /// An instance that ends, in order or not, and starts again after a while.
-fn comes_and_goes(draw: &mut Stream, frame: &Frame, at_us: u64) -> PlannedFault {
+fn comes_and_goes(draw: &mut Stream, frame: &PlanFrame, at_us: u64) -> PlannedFault {
     let instance = draw.random_range(0..frame.instances);
     let fault = match draw.random_range(0..8) {
         0..4 => Fault::InstanceRestart { instance },
@@ -171,7 +172,7 @@ fn comes_and_goes(draw: &mut Stream, frame: &Frame, at_us: u64) -> PlannedFault 
     PlannedFault { start_us: at_us, end_us: (at_us + down_us).min(frame.length_us), at: None, fault }
 }
 
-fn impatience(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &Frame) {
+fn impatience(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &PlanFrame) {
     let everyone: Vec<u32> = (0..frame.instances).collect();
     for instance in everyone.iter().copied().filter(|_| draw.random_bool(0.8)).collect::<Vec<_>>() {
         let start_us = draw.random_range(0..frame.length_us / 4);

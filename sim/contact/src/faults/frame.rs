@@ -24,7 +24,7 @@ pub enum Emphasis {
 
 /// What a plan is made for.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Frame {
+pub struct PlanFrame {
     /// So many instances.
     pub instances: u32,
     /// The length of the phase of faults, in simulated microseconds.

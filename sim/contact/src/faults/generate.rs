@@ -4,21 +4,21 @@
 use rand::{RngExt, seq::IndexedRandom};
 
 use super::{
-    BadWrite, DENIALS, Direction, DiskTrouble, Emphasis, Fault, NameAnswer, NetTrouble, OtherData, Persistence,
+    BadWrite, CutDirection, DENIALS, DiskTrouble, Emphasis, Fault, NameAnswer, NetTrouble, OtherData, Persistence,
     PlannedFault, REFUSALS, Refusal, ServerLimit, budget, emphasis,
-    frame::{Frame, moment_us},
+    frame::{PlanFrame, moment_us},
     stores,
 };
 use crate::seed::{Seed, Stream};
 
 /// How a fault of a kind is drawn, for so many instances.
-type Kind = fn(&mut Stream, u32) -> Fault;
+type DrawFault = fn(&mut Stream, u32) -> Fault;
 
 /// The kinds that were first, for drawing.
-const KINDS: [Kind; 10] = [
+const KINDS: [DrawFault; 10] = [
     |draw, instances| Fault::Partition {
         instances: some(draw, instances),
-        direction: *[Direction::Both, Direction::ToRedis, Direction::FromRedis].choose(draw).expect("three"),
+        direction: *[CutDirection::Both, CutDirection::ToRedis, CutDirection::FromRedis].choose(draw).expect("three"),
     },
     |draw, instances| Fault::SlowLink {
         instances: some(draw, instances),
@@ -41,7 +41,7 @@ const KINDS: [Kind; 10] = [
 ];
 
 /// The kinds that came later. They draw from a stream of their own, so that plans of before are parts of those of today.
-const LATER_KINDS: [Kind; 14] = [
+const LATER_KINDS: [DrawFault; 14] = [
     |draw, instances| Fault::CrashAtDisk {
         instance: draw.random_range(0..instances),
         // From the first operation of a commit to the middle of a rewrite.
@@ -106,18 +106,18 @@ const NETWORK_KINDS: [fn(&mut Stream, u32) -> Fault; 5] = [
 ];
 
 /// Names whose first address is of no use, from a stream of their own.
-const ADDRESS_KINDS: [Kind; 1] = [|draw, instances| Fault::BadNames {
+const ADDRESS_KINDS: [DrawFault; 1] = [|draw, instances| Fault::BadNames {
     instances: some(draw, instances),
     delay_us: *[0, 20_000, 200_000].choose(draw).expect("three"),
     answer: if draw.random() { NameAnswer::SilentFirst } else { NameAnswer::MuteFirst },
 }];
 
 /// Machines that sleep, from a stream of their own: in any run, and more often where records have a time to live.
-const SUSPEND_KINDS: [Kind; 1] =
+const SUSPEND_KINDS: [DrawFault; 1] =
     [|draw, instances| Fault::InstanceSuspend { instance: draw.random_range(0..instances) }];
 
 /// Bits that flip on the way, from a stream of their own.
-const FLIP_KINDS: [Kind; 1] = [|draw, instances| Fault::BadNetwork {
+const FLIP_KINDS: [DrawFault; 1] = [|draw, instances| Fault::BadNetwork {
     instances: some(draw, instances),
     trouble: NetTrouble::Flips {
         of_requests: draw.random(),
@@ -128,7 +128,7 @@ const FLIP_KINDS: [Kind; 1] = [|draw, instances| Fault::BadNetwork {
 
 /// Errors for one instance alone, from a stream of their own: all commands of its user are refused, or one of its connections leads
 /// to a server in another state, as behind a proxy.
-const ONE_KINDS: [Kind; 2] = [
+const ONE_KINDS: [DrawFault; 2] = [
     |draw, instances| Fault::RedisRefusesOne {
         instance: draw.random_range(0..instances),
         with: *[Refusal::NoAuth, Refusal::NoPermission].choose(draw).expect("two"),
@@ -147,7 +147,7 @@ fn is_of_one(refusal: &&Refusal) -> bool {
 }
 
 /// What an operator of Redis does to it while it runs, for runs with the emphasis on moments.
-const SERVER_KINDS: [Kind; 7] = [
+const SERVER_KINDS: [DrawFault; 7] = [
     |draw, _| Fault::ForeignKeys {
         spellings: draw.random_range(1..5),
         strings: draw.random_range(0..5),
@@ -192,8 +192,8 @@ fn step_ms(draw: &mut Stream) -> i64 {
 }
 
 /// The plan that grows from a seed.
-pub fn generate(seed: Seed, frame: &Frame) -> Vec<PlannedFault> {
-    let Frame { instances, length_us, .. } = *frame;
+pub fn generate(seed: Seed, frame: &PlanFrame) -> Vec<PlannedFault> {
+    let PlanFrame { instances, length_us, .. } = *frame;
     let mut plan = Vec::new();
     // What strikes at a moment is not to be lost among what strikes at any time.
     let chance = if frame.emphasis == Emphasis::Moments { 0.1 } else { 0.4 };
@@ -252,7 +252,7 @@ fn swap(plan: &mut Vec<PlannedFault>, draw: &mut Stream, length_us: u64) {
 fn add(
     plan: &mut Vec<PlannedFault>,
     draw: &mut Stream,
-    (kinds, chance): (&[Kind], f64),
+    (kinds, chance): (&[DrawFault], f64),
     (instances, length_us): (u32, u64),
 ) {
     let begins = plan.len();
@@ -288,7 +288,7 @@ const YEAR_MS: i64 = 365 * 24 * 3_600_000;
 
 /// How wrong the instances' wall clocks are: in half of the seeds not at all, else each by up to a quarter of an hour. Not
 /// at all where removals are soon forgotten. Of plans with any emphasis, in one of eight a clock is far ahead.
-pub fn clock_offsets_ms(seed: Seed, frame: &Frame) -> Vec<i64> {
+pub fn clock_offsets_ms(seed: Seed, frame: &PlanFrame) -> Vec<i64> {
     let mut draw = seed.stream("clocks");
     let wrong = draw.random::<bool>() && frame.tombstone_ttl_us.is_none();
     let draw_ms = |_| if wrong { draw.random_range(-900_000..=900_000) } else { 0 };
@@ -324,8 +324,8 @@ mod tests {
     use super::{super::KIND_NAMES, *};
 
     fn plans() -> impl Iterator<Item = Vec<PlannedFault>> {
-        let frame = Frame { instances: 4, length_us: 20_000_000, ..Frame::default() };
-        let moments = Frame { emphasis: Emphasis::Moments, ..frame };
+        let frame = PlanFrame { instances: 4, length_us: 20_000_000, ..PlanFrame::default() };
+        let moments = PlanFrame { emphasis: Emphasis::Moments, ..frame };
         (0..4000).flat_map(move |seed| [generate(Seed(seed), &frame), generate(Seed(seed), &moments)])
     }
 

@@ -1,14 +1,16 @@
 //! The kinds of faults by the names that reports give them.
 
-use super::{BadWrite, Direction, DiskTrouble, Fault, NameAnswer, NetTrouble, Persistence, ServerLimit, StoreChange};
+use super::{
+    BadWrite, CutDirection, DiskTrouble, Fault, NameAnswer, NetTrouble, Persistence, ServerLimit, StoreChange,
+};
 
 impl Fault {
     /// The kind, as it is named in reports.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Partition { direction: Direction::Both, .. } => "partition",
-            Self::Partition { direction: Direction::ToRedis, .. } => "partition of requests",
-            Self::Partition { direction: Direction::FromRedis, .. } => "partition of replies",
+            Self::Partition { direction: CutDirection::Both, .. } => "partition",
+            Self::Partition { direction: CutDirection::ToRedis, .. } => "partition of requests",
+            Self::Partition { direction: CutDirection::FromRedis, .. } => "partition of replies",
             Self::SlowLink { .. } => "slow link",
             Self::BadNetwork { trouble, .. } => trouble.kind(),
             Self::BadNames { answer, .. } => answer.kind(),

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     budget::{LOSS_MARGIN_US, colliding},
-    frame::{Emphasis, Frame},
+    frame::{Emphasis, PlanFrame},
     generate::{clock_offsets_ms, generate},
     kinds::KIND_NAMES,
     moment::{Moment, STEPS, Trigger},
@@ -59,7 +59,7 @@ pub enum Fault {
         /// The instances cut off.
         instances: Vec<u32>,
         /// Which way is cut.
-        direction: Direction,
+        direction: CutDirection,
     },
     /// Every segment between these instances and Redis takes this much longer.
     SlowLink {
@@ -411,7 +411,7 @@ pub enum StoreChange {
 /// Which way a partition cuts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Direction {
+pub enum CutDirection {
     /// Nothing gets through.
     Both,
     /// Requests are lost, replies get through.

@@ -4,13 +4,13 @@
 
 use rand::{RngExt, seq::IndexedRandom};
 
-use super::{Direction, Fault, Frame, PlannedFault, StoreChange, budget};
+use super::{CutDirection, Fault, PlanFrame, PlannedFault, StoreChange, budget};
 use crate::seed::Stream;
 
 /// How long an instance is cut off before its store is changed, and after it is open again, at most, in microseconds.
 const CUT_OFF_US: u64 = 2_000_000;
 
-pub(super) fn add(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &Frame) {
+pub(super) fn add(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &PlanFrame) {
     if !draw.random_bool(1.0 / 6.0) {
         return;
     }
@@ -25,7 +25,7 @@ pub(super) fn add(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &Frame
         if draw.random() {
             let start_us = start_us.saturating_sub(draw.random_range(0..CUT_OFF_US));
             let end_us = (end_us + draw.random_range(0..CUT_OFF_US)).min(frame.length_us);
-            let fault = Fault::Partition { instances: vec![instance], direction: Direction::Both };
+            let fault = Fault::Partition { instances: vec![instance], direction: CutDirection::Both };
             plan.push(PlannedFault { start_us, end_us, at: None, fault });
         }
         plan.push(PlannedFault { start_us, end_us, at: None, fault });
@@ -37,10 +37,15 @@ pub(super) fn add(plan: &mut Vec<PlannedFault>, draw: &mut Stream, frame: &Frame
 /// pending writes of the replaced store would be lost, and another fault tries that. These faults are added last and change no other fault of the plan.
 /// They are not drawn where Redis loses data, where removals are soon forgotten, or where the wall clocks of two hosts
 /// differ: ages and estimates in a store are by the wall clock of the host that wrote them, and the checkers go by the other's.
-pub(super) fn add_for_two(plan: &mut Vec<PlannedFault>, streams: [&mut Stream; 2], frame: &Frame, clocks_agree: bool) {
+pub(super) fn add_for_two(
+    plan: &mut Vec<PlannedFault>,
+    streams: [&mut Stream; 2],
+    frame: &PlanFrame,
+    clocks_agree: bool,
+) {
     let loses_data = plan.iter().any(|planned| planned.fault.loses_data());
     let is_allowed = frame.instances > 1 && !loses_data && frame.tombstone_ttl_us.is_none() && clocks_agree;
-    for (draw, kind) in streams.into_iter().zip([copy as fn(&mut Stream, &Frame) -> PlannedFault, shared]) {
+    for (draw, kind) in streams.into_iter().zip([copy as fn(&mut Stream, &PlanFrame) -> PlannedFault, shared]) {
         if !draw.random_bool(0.1) || !is_allowed {
             continue;
         }
@@ -56,7 +61,7 @@ pub(super) fn add_for_two(plan: &mut Vec<PlannedFault>, streams: [&mut Stream; 2
     plan.sort_by_key(|planned| planned.start_us);
 }
 
-fn copy(draw: &mut Stream, frame: &Frame) -> PlannedFault {
+fn copy(draw: &mut Stream, frame: &PlanFrame) -> PlannedFault {
     let [original, instance] = two(draw, frame);
     let age_us = *[0, 0, 300_000, frame.length_us / 10].choose(draw).expect("four");
     let change = StoreChange::CopyOf { original, age_us, volume: draw.random() };
@@ -65,7 +70,7 @@ fn copy(draw: &mut Stream, frame: &Frame) -> PlannedFault {
     PlannedFault { start_us, end_us, at: None, fault: Fault::StoreChange { instance, change, running: false } }
 }
 
-fn shared(draw: &mut Stream, frame: &Frame) -> PlannedFault {
+fn shared(draw: &mut Stream, frame: &PlanFrame) -> PlannedFault {
     let instances = two(draw, frame).into();
     let start_us = draw.random_range(frame.length_us / 10..frame.length_us * 8 / 10);
     let end_us = start_us + draw.random_range(50_000..frame.length_us / 5);
@@ -73,13 +78,13 @@ fn shared(draw: &mut Stream, frame: &Frame) -> PlannedFault {
 }
 
 /// Two different instances.
-fn two(draw: &mut Stream, frame: &Frame) -> [u32; 2] {
+fn two(draw: &mut Stream, frame: &PlanFrame) -> [u32; 2] {
     let one = draw.random_range(0..frame.instances);
     [one, (one + draw.random_range(1..frame.instances)) % frame.instances]
 }
 
 /// Cuts the instances of a fault off, from before a copy is made or another host opens the store until after it.
-fn cut_off(draw: &mut Stream, frame: &Frame, planned: &PlannedFault) -> Vec<PlannedFault> {
+fn cut_off(draw: &mut Stream, frame: &PlanFrame, planned: &PlannedFault) -> Vec<PlannedFault> {
     let age_us = planned.fault.copy_age_us().unwrap_or(0);
     let before_us = planned.start_us.saturating_sub(age_us + draw.random_range(0..CUT_OFF_US));
     let end_us = (planned.end_us + draw.random_range(0..2 * CUT_OFF_US)).min(frame.length_us);
@@ -87,7 +92,7 @@ fn cut_off(draw: &mut Stream, frame: &Frame, planned: &PlannedFault) -> Vec<Plan
         start_us,
         end_us,
         at: None,
-        fault: Fault::Partition { instances, direction: Direction::Both },
+        fault: Fault::Partition { instances, direction: CutDirection::Both },
     };
     match &planned.fault {
         Fault::StoreChange { instance, change: StoreChange::CopyOf { original, .. }, .. } => {

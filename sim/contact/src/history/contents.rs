@@ -148,9 +148,9 @@ impl Serialize for Raw {
 
 impl<'de> Deserialize<'de> for Raw {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Written::deserialize(deserializer)? {
-            Written::Text(text) => Ok(Self(text.into_bytes())),
-            Written::Hex(Hex { hex }) => match hex::decode(&hex) {
+        match WrittenContents::deserialize(deserializer)? {
+            WrittenContents::Text(text) => Ok(Self(text.into_bytes())),
+            WrittenContents::Hex(Hex { hex }) => match hex::decode(&hex) {
                 Ok(bytes) if std::str::from_utf8(&bytes).is_err() => Ok(Self(bytes)),
                 Ok(_) => Err(de::Error::custom(format!("the bytes {hex} are a text: write them as one"))),
                 Err(cause) => Err(de::Error::custom(format!("{hex:?} is no hexadecimal text: {cause}"))),
@@ -167,7 +167,7 @@ struct Hex {
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Written {
+enum WrittenContents {
     Text(String),
     Hex(Hex),
 }

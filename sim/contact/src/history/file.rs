@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use seedbed_linearize::lines::{FileError, Lines, Wrong, surplus};
+use seedbed_linearize::lines::{HistoryFileError, Lines, Wrong, surplus};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 
@@ -30,7 +30,7 @@ fn line(value: &impl Serialize, to: &mut impl Write) -> io::Result<()> {
 }
 
 /// Reads a history; `file` is its name in errors.
-pub fn read(file: &str, input: impl BufRead) -> Result<History, FileError> {
+pub fn read(file: &str, input: impl BufRead) -> Result<History, HistoryFileError> {
     let mut lines = Lines::new(file, input);
     let first = lines.next_json()?;
     let header: Header =

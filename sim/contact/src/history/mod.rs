@@ -10,7 +10,7 @@ mod shown;
 
 use std::sync::Arc;
 
-pub use seedbed_linearize::lines::FileError;
+pub use seedbed_linearize::lines::HistoryFileError;
 pub use seedbed_world::Stop;
 use serde::{Deserialize, Serialize};
 

@@ -7,10 +7,10 @@ use std::{
 };
 
 use super::{
-    Trouble,
+    MutantTrouble,
     copy::{Build, TestProgram, TreeCopy},
-    joined::{Joined, Planted},
-    patch::Patch,
+    joined::{Joined, PlantedBug},
+    patch::MutantPatch,
     switch::{VARIABLE, Why},
 };
 
@@ -20,12 +20,12 @@ pub(super) struct Beds {
     joined_copy: TreeCopy,
     /// For the bugs that are built alone.
     copy: TreeCopy,
-    bugs: Vec<Planted>,
+    bugs: Vec<PlantedBug>,
     alone: BTreeMap<usize, Why>,
 }
 
 /// A program that has a bug, or can have one.
-pub(super) struct Bed {
+pub(super) struct MutantProgram {
     program: PathBuf,
     /// The name of the bug to switch on; empty to switch on no bug.
     bug: String,
@@ -36,7 +36,7 @@ pub(super) enum NoBed {
     /// The bug does not compile.
     Builds { name: String, said: String },
     /// Something else failed.
-    Trouble(Trouble),
+    Trouble(MutantTrouble),
 }
 
 impl Beds {
@@ -44,20 +44,25 @@ impl Beds {
     pub(super) fn build(
         tree: &Path,
         dir: &Path,
-        patches: &[(Patch, PathBuf)],
+        patches: &[(MutantPatch, PathBuf)],
         tell: &mut dyn FnMut(&str),
-    ) -> Result<Self, Trouble> {
+    ) -> Result<Self, MutantTrouble> {
         let copy = TreeCopy::of(tree, dir.join("joined"), dir.join("target"))?;
-        let planted = |(patch, path): &(Patch, PathBuf)| {
-            Ok(Planted { name: patch.name.clone(), files: copy.patched(&patch.name, path)? })
+        let planted = |(patch, path): &(MutantPatch, PathBuf)| {
+            Ok(PlantedBug { name: patch.name.clone(), files: copy.patched(&patch.name, path)? })
         };
         // Applies all patches, also those that were not chosen: a patch that no longer applies is noticed now, and not some commits later.
-        let bugs = patches.iter().map(planted).collect::<Result<Vec<_>, Trouble>>()?;
+        let bugs = patches.iter().map(planted).collect::<Result<Vec<_>, MutantTrouble>>()?;
         Self::of(tree, dir, bugs, tell)
     }
 
     /// Plants all bugs that can be planted in one program.
-    pub(super) fn of(tree: &Path, dir: &Path, bugs: Vec<Planted>, tell: &mut dyn FnMut(&str)) -> Result<Self, Trouble> {
+    pub(super) fn of(
+        tree: &Path,
+        dir: &Path,
+        bugs: Vec<PlantedBug>,
+        tell: &mut dyn FnMut(&str),
+    ) -> Result<Self, MutantTrouble> {
         let target = dir.join("target");
         let joined_copy = TreeCopy::of(tree, dir.join("joined"), target.clone())?;
         let mut joined = Joined::of(tree, &bugs)?;
@@ -75,7 +80,7 @@ impl Beds {
             };
             let blamed = files.blamed(&said);
             if blamed.is_empty() {
-                return Err(Trouble::TreeBuilds { said });
+                return Err(MutantTrouble::TreeBuilds { said });
             }
             for (number, why) in blamed {
                 joined.leave_out(number, format!("it does not compile as a branch: {why}"));
@@ -87,19 +92,19 @@ impl Beds {
     }
 
     /// The program without any bug in force.
-    pub(super) fn without(&self) -> Bed {
-        Bed { program: self.joined.clone(), bug: String::new() }
+    pub(super) fn without(&self) -> MutantProgram {
+        MutantProgram { program: self.joined.clone(), bug: String::new() }
     }
 
     /// A program with this bug. It may have to be built.
-    pub(super) fn with(&self, name: &str) -> Result<Bed, NoBed> {
+    pub(super) fn with(&self, name: &str) -> Result<MutantProgram, NoBed> {
         if !self.is_alone(name) {
-            return Ok(Bed { program: self.joined.clone(), bug: name.to_owned() });
+            return Ok(MutantProgram { program: self.joined.clone(), bug: name.to_owned() });
         }
         self.copy.hold(&self.bugs[self.number(name)].files)?;
         let built = self.copy.build(Build::Quick)?;
         let program = built.map_err(|said| NoBed::Builds { name: name.to_owned(), said })?;
-        Ok(Bed { program, bug: String::new() })
+        Ok(MutantProgram { program, bug: String::new() })
     }
 
     /// Whether a bug is not in the program that has most of them.
@@ -112,7 +117,7 @@ impl Beds {
     }
 
     /// Programs with tests of these names, with the bugs in them that can be switched on; in the order of the names.
-    pub(super) fn tests(&self, names: &[&str]) -> Result<Vec<TestProgram>, Trouble> {
+    pub(super) fn tests(&self, names: &[&str]) -> Result<Vec<TestProgram>, MutantTrouble> {
         self.joined_copy.build_tests(names)
     }
 
@@ -122,7 +127,7 @@ impl Beds {
     }
 }
 
-impl Bed {
+impl MutantProgram {
     /// The program, with its bug in force.
     pub(super) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
@@ -131,13 +136,13 @@ impl Bed {
     }
 }
 
-impl From<Trouble> for NoBed {
-    fn from(trouble: Trouble) -> Self {
+impl From<MutantTrouble> for NoBed {
+    fn from(trouble: MutantTrouble) -> Self {
         Self::Trouble(trouble)
     }
 }
 
-impl From<NoBed> for Trouble {
+impl From<NoBed> for MutantTrouble {
     fn from(no_bed: NoBed) -> Self {
         match no_bed {
             NoBed::Builds { name, said } => Self::Builds { name, said },

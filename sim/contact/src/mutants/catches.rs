@@ -15,9 +15,9 @@ use super::patch::number;
 use crate::{
     checker::{Guarantee, Verdict},
     explore::{Tasks, Unjudged, explore},
-    outcomes::{Common, Task},
+    outcomes::{Common, SeedTask},
     seed::Seed,
-    worker::{End, Options},
+    worker::{ProcessEnd, WorkerOptions},
     workload::Workload,
 };
 
@@ -27,7 +27,7 @@ const CHUNK: u64 = 40;
 /// A line of the output.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Line {
+pub enum OutputLine {
     /// The first run that breaks a guarantee.
     Catch(Catch),
     /// The first run that panicked.
@@ -97,8 +97,8 @@ pub fn find(
     tasks: &Tasks,
     until: &Until,
     jobs: usize,
-    options: &Options,
-    mut tell: impl FnMut(&Line),
+    options: &WorkerOptions,
+    mut tell: impl FnMut(&OutputLine),
 ) -> io::Result<()> {
     let begun = Instant::now();
     let (mut first, mut panicked, mut run) = (BTreeMap::<Guarantee, u64>::new(), false, 0);
@@ -112,7 +112,7 @@ pub fn find(
         left = rest;
         let mut outcomes = BTreeMap::new();
         explore(&chunk, Common::default(), jobs, options, |judged| {
-            if let Err(Unjudged::Ended(end @ End::Stuck(_))) = &judged.outcome {
+            if let Err(Unjudged::Ended(end @ ProcessEnd::Stuck(_))) = &judged.outcome {
                 let (workload, seed) = judged.task;
                 stuck = Some(format!("seed {seed} of {workload}: {end}"));
                 return ControlFlow::Break(());
@@ -140,18 +140,18 @@ pub fn find(
                 }
                 Err(panic) if !panicked => {
                     panicked = true;
-                    tell(&Line::Panic { message: panic.to_string() });
+                    tell(&OutputLine::Panic { message: panic.to_string() });
                 }
                 Err(_) => {}
             }
         }
     }
-    tell(&Line::End { runs: run, seconds: begun.elapsed().as_secs_f64() });
+    tell(&OutputLine::End { runs: run, seconds: begun.elapsed().as_secs_f64() });
     Ok(())
 }
 
-fn caught(guarantee: Guarantee, (workload, seed): Task, run: u64, at: Duration, message: String) -> Line {
-    Line::Catch(Catch { guarantee, run, seconds: at.as_secs_f64(), workload, seed, message })
+fn caught(guarantee: Guarantee, (workload, seed): SeedTask, run: u64, at: Duration, message: String) -> OutputLine {
+    OutputLine::Catch(Catch { guarantee, run, seconds: at.as_secs_f64(), workload, seed, message })
 }
 
 #[cfg(test)]
@@ -175,6 +175,6 @@ mod tests {
         let task = (Workload::Fallback, Seed(u64::MAX));
         let line = caught(Guarantee::Session, task, 7, Duration::from_millis(1500), "went back".to_owned());
         let text = serde_json::to_string(&line).unwrap();
-        assert_eq!(serde_json::from_str::<Line>(&text).unwrap(), line);
+        assert_eq!(serde_json::from_str::<OutputLine>(&text).unwrap(), line);
     }
 }

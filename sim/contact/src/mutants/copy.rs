@@ -10,7 +10,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::Trouble;
+use super::MutantTrouble;
 
 /// Where Cargo puts a release, below a target directory.
 const RELEASE: &str = "target/release";
@@ -35,13 +35,13 @@ pub(super) struct TestProgram {
 /// Cargo's message about a program that it built.
 #[derive(Deserialize)]
 struct Artifact {
-    target: Target,
+    target: CopyTarget,
     manifest_path: PathBuf,
     executable: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
-struct Target {
+struct CopyTarget {
     name: String,
 }
 
@@ -64,11 +64,11 @@ pub(super) struct TreeCopy {
 
 impl TreeCopy {
     /// A place for the tree's files, which [`Self::hold`] copies. Built dependencies are copied at once.
-    pub(super) fn of(tree: &Path, dir: PathBuf, target: PathBuf) -> Result<Self, Trouble> {
+    pub(super) fn of(tree: &Path, dir: PathBuf, target: PathBuf) -> Result<Self, MutantTrouble> {
         let mut git = git(tree);
         let listed = output(git.args(["ls-files", "-z"]))?;
         if !listed.status.success() {
-            return Err(Trouble::Tree { dir: tree.to_owned(), said: said(&listed) });
+            return Err(MutantTrouble::Tree { dir: tree.to_owned(), said: said(&listed) });
         }
         let names = String::from_utf8_lossy(&listed.stdout).into_owned();
         let files = names.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from);
@@ -80,33 +80,33 @@ impl TreeCopy {
     }
 
     /// Dependencies that the tree has built already, with their times, by which Cargo knows that they are good.
-    fn take_dependencies(&self) -> Result<(), Trouble> {
+    fn take_dependencies(&self) -> Result<(), MutantTrouble> {
         let (from, to) = (self.tree.join(RELEASE), self.target.join("release"));
         if to.exists() || DEPENDENCIES.iter().any(|name| !from.join(name).is_dir()) {
             return Ok(());
         }
-        fs::create_dir_all(&to).map_err(Trouble::io("create", &to))?;
+        fs::create_dir_all(&to).map_err(MutantTrouble::io("create", &to))?;
         let mut cp = Command::new("cp");
         let copied = output(cp.arg("-a").args(DEPENDENCIES.map(|name| from.join(name))).arg(&to))?;
         if !copied.status.success() {
             // Half of them would be worse than none: then they are built.
-            fs::remove_dir_all(&to).map_err(Trouble::io("remove", &to))?;
+            fs::remove_dir_all(&to).map_err(MutantTrouble::io("remove", &to))?;
         }
         Ok(())
     }
 
     /// Gives every file its text in the tree, or in `changed`. A file that has this text already is not touched: Cargo would build it
     /// again.
-    pub(super) fn hold(&self, changed: &BTreeMap<PathBuf, String>) -> Result<(), Trouble> {
+    pub(super) fn hold(&self, changed: &BTreeMap<PathBuf, String>) -> Result<(), MutantTrouble> {
         for file in self.files.iter().filter(|file| !changed.contains_key(*file)) {
             let (from, to) = (self.tree.join(file), self.dir.join(file));
-            let bytes = read(&from).map_err(Trouble::io("read", &from))?;
+            let bytes = read(&from).map_err(MutantTrouble::io("read", &from))?;
             if read(&to).is_ok_and(|there| there == bytes) {
                 continue;
             }
             create_parent(&to)?;
             // With its permissions, and with the time of now: Cargo looks at it.
-            fs::copy(&from, &to).map_err(Trouble::io("write", &to))?;
+            fs::copy(&from, &to).map_err(MutantTrouble::io("write", &to))?;
         }
         for (file, text) in changed {
             let to = self.dir.join(file);
@@ -114,41 +114,41 @@ impl TreeCopy {
                 continue;
             }
             create_parent(&to)?;
-            write(&to, text).map_err(Trouble::io("write", &to))?;
+            write(&to, text).map_err(MutantTrouble::io("write", &to))?;
         }
         Ok(())
     }
 
     /// The files that a patch changes, with the patch applied. The copy is not touched.
-    pub(super) fn patched(&self, name: &str, patch: &Path) -> Result<BTreeMap<PathBuf, String>, Trouble> {
-        let patch = fs::canonicalize(patch).map_err(Trouble::io("find", patch))?;
-        let text = fs::read_to_string(&patch).map_err(Trouble::io("read", &patch))?;
+    pub(super) fn patched(&self, name: &str, patch: &Path) -> Result<BTreeMap<PathBuf, String>, MutantTrouble> {
+        let patch = fs::canonicalize(patch).map_err(MutantTrouble::io("find", patch))?;
+        let text = fs::read_to_string(&patch).map_err(MutantTrouble::io("read", &patch))?;
         let files: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("+++ b/")).map(PathBuf::from).collect();
         let aside = self.dir.with_extension("patched");
         for file in files.iter().filter(|file| self.tree.join(file).is_file()) {
             let to = aside.join(file);
             create_parent(&to)?;
-            fs::copy(self.tree.join(file), &to).map_err(Trouble::io("write", &to))?;
+            fs::copy(self.tree.join(file), &to).map_err(MutantTrouble::io("write", &to))?;
         }
-        fs::create_dir_all(&aside).map_err(Trouble::io("create", &aside))?;
+        fs::create_dir_all(&aside).map_err(MutantTrouble::io("create", &aside))?;
         let mut git = git(&aside);
         // A repository around the copy is none of its business.
         git.env("GIT_CEILING_DIRECTORIES", aside.parent().unwrap_or(&aside));
         let applied = output(git.args(["apply", "--whitespace=nowarn"]).arg(patch))?;
         if !applied.status.success() {
-            return Err(Trouble::Applies { name: name.to_owned(), said: said(&applied) });
+            return Err(MutantTrouble::Applies { name: name.to_owned(), said: said(&applied) });
         }
         let read = |file: PathBuf| {
-            let text = fs::read_to_string(aside.join(&file)).map_err(Trouble::io("read", &file))?;
+            let text = fs::read_to_string(aside.join(&file)).map_err(MutantTrouble::io("read", &file))?;
             Ok((file, text))
         };
-        let patched = files.into_iter().map(read).collect::<Result<_, Trouble>>()?;
-        fs::remove_dir_all(&aside).map_err(Trouble::io("remove", &aside))?;
+        let patched = files.into_iter().map(read).collect::<Result<_, MutantTrouble>>()?;
+        fs::remove_dir_all(&aside).map_err(MutantTrouble::io("remove", &aside))?;
         Ok(patched)
     }
 
     /// Builds the bed. Returns its program, under a name of its own, or the errors of the compiler, one a line.
-    pub(super) fn build(&self, how: Build) -> Result<Result<PathBuf, String>, Trouble> {
+    pub(super) fn build(&self, how: Build) -> Result<Result<PathBuf, String>, MutantTrouble> {
         let offline = output(self.cargo(how).arg("--offline"))?;
         let built = if !offline.status.success() && String::from_utf8_lossy(&offline.stderr).contains("offline") {
             output(&mut self.cargo(how))?
@@ -161,12 +161,12 @@ impl TreeCopy {
         // Another copy's build has the same name in the target directory.
         let (from, to) = (self.target.join("release").join("seedbed"), self.dir.join("seedbed"));
         let _ = fs::remove_file(&to);
-        fs::copy(&from, &to).map_err(Trouble::io("write", &to))?;
+        fs::copy(&from, &to).map_err(MutantTrouble::io("write", &to))?;
         Ok(Ok(to))
     }
 
     /// Builds programs with tests, optimised. Those of the client's library are called `contact_cache`.
-    pub(super) fn build_tests(&self, names: &[&str]) -> Result<Vec<TestProgram>, Trouble> {
+    pub(super) fn build_tests(&self, names: &[&str]) -> Result<Vec<TestProgram>, MutantTrouble> {
         let mut cargo = self.command(Build::Optimised);
         cargo.args(["test", "--no-run", "--release", "--locked", "--quiet", "--message-format=json", "--lib"]);
         for name in names.iter().filter(|name| **name != CLIENT) {
@@ -175,7 +175,7 @@ impl TreeCopy {
         Self::configure(&mut cargo, Build::Optimised);
         let built = output(&mut cargo)?;
         if !built.status.success() {
-            return Err(Trouble::TreeBuilds { said: said(&built) });
+            return Err(MutantTrouble::TreeBuilds { said: said(&built) });
         }
         let mut programs = BTreeMap::new();
         for line in String::from_utf8_lossy(&built.stdout).lines() {
@@ -223,9 +223,9 @@ impl TreeCopy {
     }
 }
 
-fn create_parent(path: &Path) -> Result<(), Trouble> {
+fn create_parent(path: &Path) -> Result<(), MutantTrouble> {
     let parent = path.parent().expect("a file is in a directory");
-    fs::create_dir_all(parent).map_err(Trouble::io("create", parent))
+    fs::create_dir_all(parent).map_err(MutantTrouble::io("create", parent))
 }
 
 fn git(dir: &Path) -> Command {
@@ -235,9 +235,9 @@ fn git(dir: &Path) -> Command {
     git
 }
 
-fn output(command: &mut Command) -> Result<Output, Trouble> {
+fn output(command: &mut Command) -> Result<Output, MutantTrouble> {
     let program = command.get_program().to_string_lossy().into_owned();
-    command.stdin(Stdio::null()).output().map_err(|cause| Trouble::Start { program, cause })
+    command.stdin(Stdio::null()).output().map_err(|cause| MutantTrouble::Start { program, cause })
 }
 
 /// The last lines of a program's standard error, without the warnings of a compiler.

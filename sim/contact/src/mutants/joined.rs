@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Trouble,
+    MutantTrouble,
     switch::{self, Edit, Why},
 };
 
@@ -19,7 +19,7 @@ const ROOT: &str = "src/lib.rs";
 const CLIENT: (&str, &str) = ("src", "src/bin");
 
 /// A bug, and the files that it changes, with its patch applied.
-pub(super) struct Planted {
+pub(super) struct PlantedBug {
     pub(super) name: String,
     pub(super) files: BTreeMap<PathBuf, String>,
 }
@@ -27,7 +27,7 @@ pub(super) struct Planted {
 /// The bugs that can be had in one program.
 pub(super) struct Joined<'a> {
     tree: &'a Path,
-    bugs: &'a [Planted],
+    bugs: &'a [PlantedBug],
     edits: BTreeMap<PathBuf, BTreeMap<usize, Edit>>,
     /// Texts that the client includes, by the bugs that change them.
     texts: BTreeMap<PathBuf, BTreeSet<usize>>,
@@ -44,7 +44,7 @@ pub(super) struct Files {
 
 impl<'a> Joined<'a> {
     /// Joins the bugs that change only bodies of functions and included texts. The other bugs are built alone.
-    pub(super) fn of(tree: &'a Path, bugs: &'a [Planted]) -> Result<Self, Trouble> {
+    pub(super) fn of(tree: &'a Path, bugs: &'a [PlantedBug]) -> Result<Self, MutantTrouble> {
         let mut joined = Self { tree, bugs, edits: BTreeMap::new(), texts: BTreeMap::new(), alone: BTreeMap::new() };
         for (number, bug) in bugs.iter().enumerate() {
             for (path, variant) in &bug.files {
@@ -66,7 +66,7 @@ impl<'a> Joined<'a> {
         edits.any(|edit| !edit.is_empty()) || self.texts.values().any(|numbers| numbers.contains(&number))
     }
 
-    fn take(&mut self, number: usize, path: &Path, variant: &str) -> Result<Result<(), Why>, Trouble> {
+    fn take(&mut self, number: usize, path: &Path, variant: &str) -> Result<Result<(), Why>, MutantTrouble> {
         if !path.starts_with(CLIENT.0) || path.starts_with(CLIENT.1) || !self.tree.join(path).is_file() {
             return Ok(Err(format!("{} is no file of the client's library", path.display())));
         }
@@ -91,7 +91,7 @@ impl<'a> Joined<'a> {
     }
 
     /// The files of the tree with these bugs in it.
-    pub(super) fn files(&mut self) -> Result<Files, Trouble> {
+    pub(super) fn files(&mut self) -> Result<Files, MutantTrouble> {
         let mut files = Files::default();
         for (path, edits) in self.edits.iter().filter(|(_, edits)| !edits.is_empty()) {
             let (text, lines) = switch::switched(&read(&self.tree.join(path))?, edits);
@@ -113,13 +113,13 @@ impl<'a> Joined<'a> {
     }
 
     /// Has a text included with its variants, by the Rust files beside it.
-    fn include(&self, path: &Path, numbers: &BTreeSet<usize>, files: &mut Files) -> Result<bool, Trouble> {
+    fn include(&self, path: &Path, numbers: &BTreeSet<usize>, files: &mut Files) -> Result<bool, MutantTrouble> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let dir = path.parent().unwrap_or(Path::new(""));
         let numbers: Vec<_> = numbers.iter().copied().collect();
         let mut is_included = false;
-        for entry in fs::read_dir(self.tree.join(dir)).map_err(Trouble::io("list", dir))? {
-            let beside = dir.join(entry.map_err(Trouble::io("list", dir))?.file_name());
+        for entry in fs::read_dir(self.tree.join(dir)).map_err(MutantTrouble::io("list", dir))? {
+            let beside = dir.join(entry.map_err(MutantTrouble::io("list", dir))?.file_name());
             if beside.extension().is_none_or(|extension| extension != "rs") {
                 continue;
             }
@@ -162,12 +162,12 @@ impl Files {
     }
 }
 
-fn text_of(files: &Files, tree: &Path, path: &Path) -> Result<String, Trouble> {
+fn text_of(files: &Files, tree: &Path, path: &Path) -> Result<String, MutantTrouble> {
     files.texts.get(path).map_or_else(|| read(&tree.join(path)), |text| Ok(text.clone()))
 }
 
-fn read(path: &Path) -> Result<String, Trouble> {
-    fs::read_to_string(path).map_err(Trouble::io("read", path))
+fn read(path: &Path) -> Result<String, MutantTrouble> {
+    fs::read_to_string(path).map_err(MutantTrouble::io("read", path))
 }
 
 #[cfg(test)]
@@ -180,7 +180,7 @@ mod tests {
         let tree = tempfile::tempdir().expect("room for a directory");
         fs::create_dir(tree.path().join("src")).expect("a new directory");
         fs::write(tree.path().join("src/key.rs"), "fn len() -> usize {\n    7\n}\n").expect("a new file");
-        let bug = |text: &str| Planted {
+        let bug = |text: &str| PlantedBug {
             name: "bug".to_owned(),
             files: BTreeMap::from([(PathBuf::from("src/key.rs"), text.to_owned())]),
         };

@@ -13,11 +13,11 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    Arguments, Place, Trouble, asked,
+    CopiedTree, MutantArguments, MutantTrouble, asked,
     beds::{Beds, NoBed},
     copy::TestProgram,
     create, hear,
-    joined::Planted,
+    joined::PlantedBug,
     number_of, see_that_it_blames_no_one,
     switch::VARIABLE,
 };
@@ -46,12 +46,12 @@ struct Listed {
     /// The place and the change, for people.
     name: String,
     file: PathBuf,
-    span: Span,
+    span: FunctionSpan,
     replacement: String,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
-struct Span {
+struct FunctionSpan {
     start: Position,
     end: Position,
 }
@@ -65,7 +65,7 @@ struct Position {
 
 /// The fate of a mutant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum MutantFate {
     /// A guarantee was broken, in the run of this number.
     Caught(String, u64),
     /// A run panicked, did not end, or the bed did not start.
@@ -80,18 +80,22 @@ pub enum Fate {
 
 /// A mutant and its fate.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct MutantOutcome {
     /// The place and the change.
     pub name: String,
     /// Its fate.
-    pub fate: Fate,
+    pub fate: MutantFate,
 }
 
 /// Tries every mutant of a list. `tell` is told how far it is.
-pub fn survey(arguments: &Arguments, list: &Path, mut tell: impl FnMut(&str)) -> Result<Vec<Outcome>, Trouble> {
-    let place = Place::of(arguments)?;
+pub fn survey(
+    arguments: &MutantArguments,
+    list: &Path,
+    mut tell: impl FnMut(&str),
+) -> Result<Vec<MutantOutcome>, MutantTrouble> {
+    let place = CopiedTree::of(arguments)?;
     let listed = read_list(list)?;
-    let bugs = listed.iter().map(|listed| listed.planted(&place.tree)).collect::<Result<Vec<_>, Trouble>>()?;
+    let bugs = listed.iter().map(|listed| listed.planted(&place.tree)).collect::<Result<Vec<_>, MutantTrouble>>()?;
     let names: Vec<_> = bugs.iter().map(|bug| bug.name.clone()).collect();
     let beds = Beds::of(&place.tree, &place.dir, bugs, &mut tell)?;
     see_that_it_blames_no_one(arguments, &beds)?;
@@ -99,14 +103,14 @@ pub fn survey(arguments: &Arguments, list: &Path, mut tell: impl FnMut(&str)) ->
     for (number, name) in (1..).zip(&names) {
         let fate = in_runs(arguments, &beds, name)?;
         tell(&format!("{number}/{}  {name}: {}", names.len(), text_of(&fate)));
-        outcomes.push(Outcome { name: name.clone(), fate });
+        outcomes.push(MutantOutcome { name: name.clone(), fate });
     }
-    let mut left: Vec<_> = outcomes.iter_mut().filter(|outcome| outcome.fate == Fate::Survived).collect();
+    let mut left: Vec<_> = outcomes.iter_mut().filter(|outcome| outcome.fate == MutantFate::Survived).collect();
     tell(&format!("{} are left: building the tests", left.len()));
     let tests = beds.tests(&TESTS)?;
     for test in &tests {
         if let Some(said) = fails(test, "", &beds)? {
-            return Err(Trouble::Blamed { said });
+            return Err(MutantTrouble::Blamed { said });
         }
     }
     for (number, outcome) in (1..).zip(&mut left) {
@@ -116,7 +120,7 @@ pub fn survey(arguments: &Arguments, list: &Path, mut tell: impl FnMut(&str)) ->
         }
         for test in &tests {
             if let Some(said) = fails(test, &outcome.name, &beds)? {
-                outcome.fate = Fate::Failed(said);
+                outcome.fate = MutantFate::Failed(said);
                 break;
             }
         }
@@ -125,22 +129,22 @@ pub fn survey(arguments: &Arguments, list: &Path, mut tell: impl FnMut(&str)) ->
     Ok(outcomes)
 }
 
-fn read_list(list: &Path) -> Result<Vec<Listed>, Trouble> {
-    let text = fs::read_to_string(list).map_err(Trouble::io("read", list))?;
-    serde_json::from_str(&text).map_err(|cause| Trouble::List { list: list.to_owned(), cause })
+fn read_list(list: &Path) -> Result<Vec<Listed>, MutantTrouble> {
+    let text = fs::read_to_string(list).map_err(MutantTrouble::io("read", list))?;
+    serde_json::from_str(&text).map_err(|cause| MutantTrouble::List { list: list.to_owned(), cause })
 }
 
 impl Listed {
-    fn planted(&self, tree: &Path) -> Result<Planted, Trouble> {
+    fn planted(&self, tree: &Path) -> Result<PlantedBug, MutantTrouble> {
         let path = tree.join(&self.file);
-        let text = fs::read_to_string(&path).map_err(Trouble::io("read", &path))?;
+        let text = fs::read_to_string(&path).map_err(MutantTrouble::io("read", &path))?;
         let Position { line, column } = self.span.start;
         let range =
             self.span.start.offset_in(&text).zip(self.span.end.offset_in(&text)).filter(|(from, to)| from <= to);
-        let (from, to) = range.ok_or_else(|| Trouble::Stale { file: self.file.clone(), line, column })?;
+        let (from, to) = range.ok_or_else(|| MutantTrouble::Stale { file: self.file.clone(), line, column })?;
         let changed = format!("{}{}{}", &text[..from], self.replacement, &text[to..]);
         let name = self.name.clone();
-        Ok(Planted { name, files: BTreeMap::from([(self.file.clone(), changed)]) })
+        Ok(PlantedBug { name, files: BTreeMap::from([(self.file.clone(), changed)]) })
     }
 }
 
@@ -154,40 +158,40 @@ impl Position {
     }
 }
 
-fn in_runs(arguments: &Arguments, beds: &Beds, name: &str) -> Result<Fate, Trouble> {
+fn in_runs(arguments: &MutantArguments, beds: &Beds, name: &str) -> Result<MutantFate, MutantTrouble> {
     let bed = match beds.with(name) {
         Ok(bed) => bed,
-        Err(NoBed::Builds { .. }) => return Ok(Fate::Unviable),
+        Err(NoBed::Builds { .. }) => return Ok(MutantFate::Unviable),
         Err(NoBed::Trouble(trouble)) => return Err(trouble),
     };
     let mut command = asked(arguments, &bed, arguments.seeds);
     command.arg("--first");
     let heard = hear(command, &beds.complaints())?;
     Ok(match (heard.catches.first(), heard.trouble) {
-        (Some(catch), _) => Fate::Caught(number_of(catch), catch.run),
-        (None, Some(trouble)) => Fate::Stopped(trouble),
-        (None, None) => Fate::Survived,
+        (Some(catch), _) => MutantFate::Caught(number_of(catch), catch.run),
+        (None, Some(trouble)) => MutantFate::Stopped(trouble),
+        (None, None) => MutantFate::Survived,
     })
 }
 
 /// Whether tests fail with a mutant in force: the name of the first that does.
-fn fails(test: &TestProgram, bug: &str, beds: &Beds) -> Result<Option<String>, Trouble> {
+fn fails(test: &TestProgram, bug: &str, beds: &Beds) -> Result<Option<String>, MutantTrouble> {
     let TestProgram { name, program, package } = test;
     let output = beds.complaints();
-    let out = create(&output).map_err(Trouble::io("create", &output))?;
+    let out = create(&output).map_err(MutantTrouble::io("create", &output))?;
     let mut command = Command::new(program);
     command.current_dir(package).env(VARIABLE, bug);
     command.stdin(Stdio::null()).stdout(out).stderr(Stdio::null());
     let started = command.spawn();
     let mut child =
-        started.map_err(|cause| Trouble::Start { program: program.to_string_lossy().into_owned(), cause })?;
-    let Some(is_good) = ended(&mut child).map_err(Trouble::io("wait for", program))? else {
+        started.map_err(|cause| MutantTrouble::Start { program: program.to_string_lossy().into_owned(), cause })?;
+    let Some(is_good) = ended(&mut child).map_err(MutantTrouble::io("wait for", program))? else {
         return Ok(Some(format!("{name} does not end")));
     };
     if is_good {
         return Ok(None);
     }
-    let told = fs::read_to_string(&output).map_err(Trouble::io("read", &output))?;
+    let told = fs::read_to_string(&output).map_err(MutantTrouble::io("read", &output))?;
     let failed = told.lines().find_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
     Ok(Some(format!("{name} {}", failed.unwrap_or("ends before its tests do"))))
 }
@@ -209,24 +213,24 @@ fn ended(child: &mut Child) -> io::Result<Option<bool>> {
     }
 }
 
-fn text_of(fate: &Fate) -> String {
+fn text_of(fate: &MutantFate) -> String {
     match fate {
-        Fate::Caught(guarantee, run) => format!("{guarantee} after {run} runs"),
-        Fate::Stopped(said) => format!("the bed stops: {}", said.lines().next().unwrap_or_default()),
-        Fate::Failed(test) => format!("test {test}"),
-        Fate::Unviable => "does not compile".to_owned(),
-        Fate::Survived => "not noticed".to_owned(),
+        MutantFate::Caught(guarantee, run) => format!("{guarantee} after {run} runs"),
+        MutantFate::Stopped(said) => format!("the bed stops: {}", said.lines().next().unwrap_or_default()),
+        MutantFate::Failed(test) => format!("test {test}"),
+        MutantFate::Unviable => "does not compile".to_owned(),
+        MutantFate::Survived => "not noticed".to_owned(),
     }
 }
 
 /// For a terminal: how many met which fate, and those that survived.
-pub fn text(outcomes: &[Outcome]) -> String {
-    let count = |of: fn(&Fate) -> bool| outcomes.iter().filter(|outcome| of(&outcome.fate)).count();
-    let unviable = count(|fate| *fate == Fate::Unviable);
-    let survived = count(|fate| *fate == Fate::Survived);
+pub fn text(outcomes: &[MutantOutcome]) -> String {
+    let count = |of: fn(&MutantFate) -> bool| outcomes.iter().filter(|outcome| of(&outcome.fate)).count();
+    let unviable = count(|fate| *fate == MutantFate::Unviable);
+    let survived = count(|fate| *fate == MutantFate::Survived);
     let viable = outcomes.len() - unviable;
-    let by_runs = count(|fate| matches!(fate, Fate::Caught(..) | Fate::Stopped(_)));
-    let by_tests = count(|fate| matches!(fate, Fate::Failed(_)));
+    let by_runs = count(|fate| matches!(fate, MutantFate::Caught(..) | MutantFate::Stopped(_)));
+    let by_tests = count(|fate| matches!(fate, MutantFate::Failed(_)));
     #[expect(clippy::cast_precision_loss, reason = "hundreds of mutants")]
     let share = 100.0 * (viable - survived) as f64 / viable.max(1) as f64;
     let mut text = format!(
@@ -234,7 +238,7 @@ pub fn text(outcomes: &[Outcome]) -> String {
          {share:.1} %\n",
         outcomes.len()
     );
-    for outcome in outcomes.iter().filter(|outcome| outcome.fate == Fate::Survived) {
+    for outcome in outcomes.iter().filter(|outcome| outcome.fate == MutantFate::Survived) {
         let _ = writeln!(text, "  survived: {}", outcome.name);
     }
     text
@@ -249,7 +253,7 @@ mod tests {
         Listed {
             name: "replace".to_owned(),
             file: "src/key.rs".into(),
-            span: Span { start: at(start), end: at(end) },
+            span: FunctionSpan { start: at(start), end: at(end) },
             replacement: replacement.to_owned(),
         }
     }
@@ -274,13 +278,13 @@ mod tests {
     #[test]
     fn the_share_is_of_those_that_compile() {
         let fates = [
-            Fate::Caught("G5".to_owned(), 3),
-            Fate::Stopped("it panicked".to_owned()),
-            Fate::Failed("contact_cache a::b".to_owned()),
-            Fate::Unviable,
-            Fate::Survived,
+            MutantFate::Caught("G5".to_owned(), 3),
+            MutantFate::Stopped("it panicked".to_owned()),
+            MutantFate::Failed("contact_cache a::b".to_owned()),
+            MutantFate::Unviable,
+            MutantFate::Survived,
         ];
-        let outcomes: Vec<_> = fates.into_iter().map(|fate| Outcome { name: text_of(&fate), fate }).collect();
+        let outcomes: Vec<_> = fates.into_iter().map(|fate| MutantOutcome { name: text_of(&fate), fate }).collect();
         let text = text(&outcomes);
         assert!(
             text.contains(

@@ -22,11 +22,11 @@ use std::{
 use clap::Args;
 
 use self::{
-    beds::{Bed, Beds},
-    catches::Line,
-    patch::{Patch, PatchError, number},
-    speed::{Search, Speed},
-    table::Tried,
+    beds::{Beds, MutantProgram},
+    catches::OutputLine,
+    patch::{MutantPatch, PatchError, number},
+    speed::{BugSearch, Speed},
+    table::TriedMutant,
 };
 
 /// Where the patches are, below the root of the tree.
@@ -37,13 +37,13 @@ const SEEDS_WITHOUT: u64 = 10;
 
 /// Which bugs, and how long each is looked for.
 #[derive(Args, Clone, Debug)]
-pub struct Arguments {
+pub struct MutantArguments {
     /// Only these: the names of files in `mutants/`, without `.patch`
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
     /// Only a part of them: the K-th of N, as equal as can be
     #[arg(long, value_name = "K/N")]
-    pub part: Option<Part>,
+    pub part: Option<MutantShare>,
     /// How many seeds of each workload, at most
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
     pub seeds: u64,
@@ -69,7 +69,7 @@ pub struct Arguments {
 
 /// The k-th part of n.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct MutantShare {
     k: usize,
     n: usize,
 }
@@ -81,7 +81,7 @@ pub struct ParsePartError {
     text: String,
 }
 
-impl FromStr for Part {
+impl FromStr for MutantShare {
     type Err = ParsePartError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -90,7 +90,7 @@ impl FromStr for Part {
     }
 }
 
-impl Part {
+impl MutantShare {
     /// Every n-th: bugs with names alike, which are slow alike, are in different parts.
     fn of<T>(self, all: Vec<T>) -> Vec<T> {
         all.into_iter().skip(self.k - 1).step_by(self.n).collect()
@@ -99,7 +99,7 @@ impl Part {
 
 /// Why bugs cannot be tried.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
+pub enum MutantTrouble {
     /// There are no patches.
     #[error("there is no directory \"mutants\" in {dir:?} or above: run it within a checkout of the repository")]
     NoPatches {
@@ -196,15 +196,15 @@ pub enum Trouble {
     },
 }
 
-impl Trouble {
+impl MutantTrouble {
     fn io(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |cause| Self::Io { verb, path: path.to_owned(), cause }
     }
 }
 
 /// Plants each bug and looks for it. `tell` is told how far it is.
-pub fn try_all(arguments: &Arguments, mut tell: impl FnMut(&str)) -> Result<Vec<Tried>, Trouble> {
-    let place = Place::of(arguments)?;
+pub fn try_all(arguments: &MutantArguments, mut tell: impl FnMut(&str)) -> Result<Vec<TriedMutant>, MutantTrouble> {
+    let place = CopiedTree::of(arguments)?;
     let (beds, patches) = plant(arguments, &place, &mut tell)?;
     let mut tried = Vec::new();
     for (number, (patch, _)) in (1..).zip(&patches) {
@@ -229,8 +229,12 @@ pub fn try_all(arguments: &Arguments, mut tell: impl FnMut(&str)) -> Result<Vec<
 }
 
 /// Plants each bug and measures how soon it is found, from so many base seeds.
-pub fn measure(arguments: &Arguments, bases: u64, mut tell: impl FnMut(&str)) -> Result<Vec<Speed>, Trouble> {
-    let place = Place::of(arguments)?;
+pub fn measure(
+    arguments: &MutantArguments,
+    bases: u64,
+    mut tell: impl FnMut(&str),
+) -> Result<Vec<Speed>, MutantTrouble> {
+    let place = CopiedTree::of(arguments)?;
     let (beds, patches) = plant(arguments, &place, &mut tell)?;
     let mut speeds = Vec::new();
     for (number, (patch, _)) in (1..).zip(&patches).filter(|(_, (patch, _))| patch.expected().is_some()) {
@@ -243,7 +247,7 @@ pub fn measure(arguments: &Arguments, bases: u64, mut tell: impl FnMut(&str)) ->
             let heard = hear(command, &beds.complaints())?;
             let cpu_seconds = speed::cpu_seconds_of_children()? - before;
             let made = if heard.trouble.is_some() && heard.catches.is_empty() { arguments.seeds } else { heard.runs };
-            speed.searches.push(Search::of(heard.catches.first(), made, cpu_seconds));
+            speed.searches.push(BugSearch::of(heard.catches.first(), made, cpu_seconds));
         }
         let (runs, seconds) = (speed.runs(), speed.cpu_seconds());
         tell(&format!("{number}/{}  {}: {runs} runs, {seconds:.1} s", patches.len(), patch.name));
@@ -253,19 +257,19 @@ pub fn measure(arguments: &Arguments, bases: u64, mut tell: impl FnMut(&str)) ->
 }
 
 /// The tree, and where it is copied to.
-struct Place {
+struct CopiedTree {
     tree: PathBuf,
     dir: PathBuf,
     /// Deletes the directory when it is dropped.
     _temporary: Option<Temporary>,
 }
 
-impl Place {
-    fn of(arguments: &Arguments) -> Result<Self, Trouble> {
+impl CopiedTree {
+    fn of(arguments: &MutantArguments) -> Result<Self, MutantTrouble> {
         let tree = tree()?;
         if let Some(work) = &arguments.work {
-            fs::create_dir_all(work).map_err(Trouble::io("create", work))?;
-            let dir = fs::canonicalize(work).map_err(Trouble::io("find", work))?;
+            fs::create_dir_all(work).map_err(MutantTrouble::io("create", work))?;
+            let dir = fs::canonicalize(work).map_err(MutantTrouble::io("find", work))?;
             return Ok(Self { tree, dir, _temporary: None });
         }
         let temporary = Temporary::new()?;
@@ -275,10 +279,10 @@ impl Place {
 
 /// The programs with all bugs, and the patches that were asked for.
 fn plant(
-    arguments: &Arguments,
-    place: &Place,
+    arguments: &MutantArguments,
+    place: &CopiedTree,
     tell: &mut dyn FnMut(&str),
-) -> Result<(Beds, Vec<(Patch, PathBuf)>), Trouble> {
+) -> Result<(Beds, Vec<(MutantPatch, PathBuf)>), MutantTrouble> {
     let all = read_patches(&place.tree.join(PATCHES))?;
     let patches = chosen(arguments, all.clone())?;
     let beds = Beds::build(&place.tree, &place.dir, &all, tell)?;
@@ -291,16 +295,21 @@ fn number_of(catch: &catches::Catch) -> String {
 }
 
 /// Runs the bed without a bug, and fails if it finds a violation: a catch would then be no evidence of a bug.
-fn see_that_it_blames_no_one(arguments: &Arguments, beds: &Beds) -> Result<(), Trouble> {
+fn see_that_it_blames_no_one(arguments: &MutantArguments, beds: &Beds) -> Result<(), MutantTrouble> {
     let command = asked(arguments, &beds.without(), SEEDS_WITHOUT);
     let heard = hear(command, &beds.complaints())?;
     let caught = heard.catches.first().map(|catch| format!("{}: {}", number_of(catch), catch.message));
-    caught.or(heard.trouble).map_or(Ok(()), |said| Err(Trouble::Blamed { said }))
+    caught.or(heard.trouble).map_or(Ok(()), |said| Err(MutantTrouble::Blamed { said }))
 }
 
 /// Runs the bed with a bug.
-fn watch(arguments: &Arguments, beds: &Beds, bed: &Bed, patch: &Patch) -> Result<Tried, Trouble> {
-    let mut tried = Tried { patch: patch.clone(), catches: Vec::new(), runs: 0, seconds: 0.0, trouble: None };
+fn watch(
+    arguments: &MutantArguments,
+    beds: &Beds,
+    bed: &MutantProgram,
+    patch: &MutantPatch,
+) -> Result<TriedMutant, MutantTrouble> {
+    let mut tried = TriedMutant { patch: patch.clone(), catches: Vec::new(), runs: 0, seconds: 0.0, trouble: None };
     let Some(expected) = patch.expected() else { return Ok(tried) };
     let mut command = asked(arguments, bed, arguments.seeds);
     command.args(["--expected", &number(expected), "--further", &arguments.further.to_string()]);
@@ -311,7 +320,7 @@ fn watch(arguments: &Arguments, beds: &Beds, bed: &Bed, patch: &Patch) -> Result
 }
 
 /// The command that runs so many seeds of each workload and prints each first catch.
-fn asked(arguments: &Arguments, bed: &Bed, seeds: u64) -> Command {
+fn asked(arguments: &MutantArguments, bed: &MutantProgram, seeds: u64) -> Command {
     let mut command = bed.command();
     command.args(["catches", "--seeds", &seeds.to_string()]);
     command.args(arguments.jobs.iter().flat_map(|jobs| ["--jobs".to_owned(), jobs.to_string()]));
@@ -320,7 +329,7 @@ fn asked(arguments: &Arguments, bed: &Bed, seeds: u64) -> Command {
 
 /// The output of a bed.
 #[derive(Default)]
-struct Heard {
+struct OutputHeard {
     catches: Vec<catches::Catch>,
     runs: u64,
     seconds: f64,
@@ -328,26 +337,26 @@ struct Heard {
 }
 
 /// Starts a bed, and listens until it ends.
-fn hear(mut command: Command, complaints: &Path) -> Result<Heard, Trouble> {
-    let mut heard = Heard::default();
+fn hear(mut command: Command, complaints: &Path) -> Result<OutputHeard, MutantTrouble> {
+    let mut heard = OutputHeard::default();
     // To a file: a run that panics writes a message, and an unread pipe would be full after some hundreds of messages.
-    let said = create(complaints).map_err(Trouble::io("create", complaints))?;
+    let said = create(complaints).map_err(MutantTrouble::io("create", complaints))?;
     let program = command.get_program().to_string_lossy().into_owned();
     let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(said).spawn();
-    let mut child = started.map_err(|cause| Trouble::Start { program, cause })?;
+    let mut child = started.map_err(|cause| MutantTrouble::Start { program, cause })?;
     let out = BufReader::new(child.stdout.take().expect("a pipe was asked for"));
     let mut ended = false;
     for line in out.lines().map_while(Result::ok) {
         match serde_json::from_str(&line) {
-            Ok(Line::Catch(catch)) => heard.catches.push(catch),
-            Ok(Line::Panic { message }) => heard.trouble = Some(message),
-            Ok(Line::End { runs, seconds }) => (heard.runs, heard.seconds, ended) = (runs, seconds, true),
+            Ok(OutputLine::Catch(catch)) => heard.catches.push(catch),
+            Ok(OutputLine::Panic { message }) => heard.trouble = Some(message),
+            Ok(OutputLine::End { runs, seconds }) => (heard.runs, heard.seconds, ended) = (runs, seconds, true),
             Err(error) => heard.trouble = Some(format!("the bed said what cannot be read: {error}: {line}")),
         }
     }
     let _ = child.wait();
     if !ended {
-        let said = fs::read_to_string(complaints).map_err(Trouble::io("read", complaints))?;
+        let said = fs::read_to_string(complaints).map_err(MutantTrouble::io("read", complaints))?;
         let said = said.lines().find(|line| line.starts_with("error: ")).unwrap_or("no word");
         heard.trouble = Some(format!("the bed did not come to its end: {said}"));
         if let Some(last) = heard.catches.last() {
@@ -363,36 +372,39 @@ fn create(path: &Path) -> io::Result<File> {
 }
 
 /// The directory with the patches is at its root.
-fn tree() -> Result<PathBuf, Trouble> {
-    let dir = std::env::current_dir().map_err(Trouble::io("find", Path::new(".")))?;
+fn tree() -> Result<PathBuf, MutantTrouble> {
+    let dir = std::env::current_dir().map_err(MutantTrouble::io("find", Path::new(".")))?;
     let found = dir.ancestors().find(|dir| dir.join(PATCHES).is_dir() && dir.join("Cargo.lock").is_file());
-    found.map(Path::to_owned).ok_or(Trouble::NoPatches { dir })
+    found.map(Path::to_owned).ok_or(MutantTrouble::NoPatches { dir })
 }
 
 /// The patches of a directory, by name.
-fn read_patches(dir: &Path) -> Result<Vec<(Patch, PathBuf)>, Trouble> {
+fn read_patches(dir: &Path) -> Result<Vec<(MutantPatch, PathBuf)>, MutantTrouble> {
     let mut paths = Vec::new();
-    for entry in fs::read_dir(dir).map_err(Trouble::io("list", dir))? {
-        let path = entry.map_err(Trouble::io("list", dir))?.path();
+    for entry in fs::read_dir(dir).map_err(MutantTrouble::io("list", dir))? {
+        let path = entry.map_err(MutantTrouble::io("list", dir))?.path();
         if path.extension().is_some_and(|extension| extension == "patch") {
             paths.push(path);
         }
     }
     paths.sort();
     let read = |path: PathBuf| {
-        let text = fs::read_to_string(&path).map_err(Trouble::io("read", &path))?;
+        let text = fs::read_to_string(&path).map_err(MutantTrouble::io("read", &path))?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        Ok((Patch::parse(&name, &text)?, path))
+        Ok((MutantPatch::parse(&name, &text)?, path))
     };
     paths.into_iter().map(read).collect()
 }
 
-fn chosen(arguments: &Arguments, all: Vec<(Patch, PathBuf)>) -> Result<Vec<(Patch, PathBuf)>, Trouble> {
+fn chosen(
+    arguments: &MutantArguments,
+    all: Vec<(MutantPatch, PathBuf)>,
+) -> Result<Vec<(MutantPatch, PathBuf)>, MutantTrouble> {
     if let Some(name) = arguments.names.iter().find(|&name| all.iter().all(|(patch, _)| patch.name != *name)) {
         let there: Vec<_> = all.iter().map(|(patch, _)| patch.name.as_str()).collect();
-        return Err(Trouble::Unknown { name: name.clone(), there: there.join(", ") });
+        return Err(MutantTrouble::Unknown { name: name.clone(), there: there.join(", ") });
     }
-    let asked = |patch: &Patch| arguments.names.is_empty() || arguments.names.contains(&patch.name);
+    let asked = |patch: &MutantPatch| arguments.names.is_empty() || arguments.names.contains(&patch.name);
     let chosen: Vec<_> = all.into_iter().filter(|(patch, _)| asked(patch)).collect();
     Ok(match arguments.part {
         Some(part) => part.of(chosen),
@@ -404,9 +416,9 @@ fn chosen(arguments: &Arguments, all: Vec<(Patch, PathBuf)>) -> Result<Vec<(Patc
 struct Temporary(PathBuf);
 
 impl Temporary {
-    fn new() -> Result<Self, Trouble> {
+    fn new() -> Result<Self, MutantTrouble> {
         let dir = std::env::temp_dir().join(format!("seedbed-mutants-{}", std::process::id()));
-        fs::create_dir_all(&dir).map_err(Trouble::io("create", &dir))?;
+        fs::create_dir_all(&dir).map_err(MutantTrouble::io("create", &dir))?;
         Ok(Self(dir))
     }
 }
@@ -425,15 +437,15 @@ mod tests {
     #[test]
     fn the_parts_are_all_of_it_and_each_once() {
         let all: Vec<_> = (0..10).collect();
-        let parts = |n| (1..=n).map(move |k| Part { k, n });
+        let parts = |n| (1..=n).map(move |k| MutantShare { k, n });
         for n in [1, 3, 10, 12] {
             let mut together: Vec<_> = parts(n).flat_map(|part| part.of(all.clone())).collect();
             together.sort_unstable();
             assert_eq!(together, all);
         }
-        assert_eq!("2/7".parse(), Ok(Part { k: 2, n: 7 }));
+        assert_eq!("2/7".parse(), Ok(MutantShare { k: 2, n: 7 }));
         for wrong in ["", "2", "0/7", "8/7", "1/0", "x/7", "-1/7"] {
-            let error = wrong.parse::<Part>().unwrap_err().to_string();
+            let error = wrong.parse::<MutantShare>().unwrap_err().to_string();
             assert!(error.contains(&format!("{wrong:?}")) && error.contains("2/7 is"), "{error}");
         }
     }

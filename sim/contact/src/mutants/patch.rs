@@ -15,7 +15,7 @@ use crate::checker::Guarantee;
 
 /// A planted bug.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Patch {
+pub struct MutantPatch {
     /// The name of its file, without the extension.
     pub name: String,
     /// The number of the guarantee that it breaks.
@@ -63,7 +63,7 @@ const WAITS_FOR: &str = "waits for";
 /// The key of the text that has none.
 const BUG: &str = "";
 
-impl Patch {
+impl MutantPatch {
     /// Takes the header of a file.
     pub fn parse(name: &str, text: &str) -> Result<Self, PatchError> {
         let name = name.to_owned();
@@ -136,8 +136,8 @@ mod tests {
 
     const DIFF: &str = "\ndiff --git a/src/key.rs b/src/key.rs\n--- a/src/key.rs\n+++ b/src/key.rs\n";
 
-    fn parsed(header: &str) -> Result<Patch, String> {
-        Patch::parse("late", &format!("{header}{DIFF}")).map_err(|error| error.to_string())
+    fn parsed(header: &str) -> Result<MutantPatch, String> {
+        MutantPatch::parse("late", &format!("{header}{DIFF}")).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_header_without_a_diff_is_no_bug() {
-        let error = Patch::parse("late", "guarantee: G5\nA write is lost.\nstands for: a queue.").unwrap_err();
+        let error = MutantPatch::parse("late", "guarantee: G5\nA write is lost.\nstands for: a queue.").unwrap_err();
         assert_eq!(error, PatchError::NoDiff { name: "late".to_owned() });
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, fs, path::Path};
 
-use super::{Trouble, catches::Catch, patch::Patch};
+use super::{MutantTrouble, catches::Catch, patch::MutantPatch};
 use crate::{seed::Seed, workload::Workload};
 
 /// The distance between base seeds: more than the number of seeds that a search runs.
@@ -13,7 +13,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 /// One search for a bug, from one base seed.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Search {
+pub struct BugSearch {
     /// Runs until the first catch of any guarantee; all runs of the search if it had no catch.
     pub runs: u64,
     /// Processor time until then, in seconds, of all processes.
@@ -26,12 +26,12 @@ pub struct Search {
 #[derive(Clone, Debug)]
 pub struct Speed {
     /// The bug.
-    pub patch: Patch,
+    pub patch: MutantPatch,
     /// By base seed.
-    pub searches: Vec<Search>,
+    pub searches: Vec<BugSearch>,
 }
 
-impl Search {
+impl BugSearch {
     /// From the output of a program that stopped after the chunk of runs with the first catch.
     pub(super) fn of(first: Option<&Catch>, runs: u64, cpu_seconds: f64) -> Self {
         match first {
@@ -68,9 +68,9 @@ pub(super) fn base(number: u64) -> Seed {
 }
 
 /// Processor time of all processes that this one has started and that have ended, in seconds.
-pub(super) fn cpu_seconds_of_children() -> Result<f64, Trouble> {
+pub(super) fn cpu_seconds_of_children() -> Result<f64, MutantTrouble> {
     let path = Path::new("/proc/self/stat");
-    let stat = fs::read_to_string(path).map_err(Trouble::io("read", path))?;
+    let stat = fs::read_to_string(path).map_err(MutantTrouble::io("read", path))?;
     // The name, in brackets, may hold anything. Then cutime and cstime are the 14th and 15th.
     let after = stat.rsplit(')').next().unwrap_or_default();
     let ticks = after.split_whitespace().skip(13).take(2).filter_map(|field| field.parse::<f64>().ok());
@@ -117,8 +117,8 @@ mod tests {
             message: String::new(),
         };
         let searches = [(Some(&catch), 40), (None, 500), (Some(&catch), 40)];
-        let searches = searches.into_iter().map(|(catch, runs)| Search::of(catch, runs, 4.0)).collect();
-        let patch = Patch {
+        let searches = searches.into_iter().map(|(catch, runs)| BugSearch::of(catch, runs, 4.0)).collect();
+        let patch = MutantPatch {
             name: "late".to_owned(),
             guarantee: "G6".to_owned(),
             bug: String::new(),

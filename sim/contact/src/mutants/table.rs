@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     catches::Catch,
-    patch::{Patch, number},
+    patch::{MutantPatch, number},
 };
 use crate::{
     checker::Guarantee,
@@ -13,9 +13,9 @@ use crate::{
 
 /// What became of a planted bug.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Tried {
+pub struct TriedMutant {
     /// The bug.
-    pub patch: Patch,
+    pub patch: MutantPatch,
     /// The first catch of each guarantee, in the order of the runs.
     pub catches: Vec<Catch>,
     /// Runs made.
@@ -26,7 +26,7 @@ pub struct Tried {
     pub trouble: Option<String>,
 }
 
-impl Tried {
+impl TriedMutant {
     /// The catch of the guarantee that is expected.
     fn caught(&self) -> Option<&Catch> {
         self.catches.iter().find(|catch| Some(catch.guarantee) == self.patch.expected())
@@ -34,7 +34,7 @@ impl Tried {
 
     /// What is wrong, if anything is.
     pub fn wrong(&self) -> Option<String> {
-        let Patch { name, guarantee, waits_for, .. } = &self.patch;
+        let MutantPatch { name, guarantee, waits_for, .. } = &self.patch;
         let runs = self.runs;
         match (self.caught(), waits_for, self.catches.first()) {
             (Some(_), None, _) | (None, Some(_), _) => None,
@@ -48,13 +48,13 @@ impl Tried {
 }
 
 /// The bugs that only the checker of this guarantee caught: without it they would have gone unseen.
-pub fn caught_alone(tried: &[Tried], guarantee: Guarantee) -> Vec<&str> {
-    let alone = |tried: &&Tried| matches!(&tried.catches[..], [only] if only.guarantee == guarantee);
+pub fn caught_alone(tried: &[TriedMutant], guarantee: Guarantee) -> Vec<&str> {
+    let alone = |tried: &&TriedMutant| matches!(&tried.catches[..], [only] if only.guarantee == guarantee);
     tried.iter().filter(alone).map(|tried| tried.patch.name.as_str()).collect()
 }
 
 /// For a terminal.
-pub fn text(tried: &[Tried]) -> String {
+pub fn text(tried: &[TriedMutant]) -> String {
     let width = tried.iter().map(|tried| tried.patch.name.len()).max().unwrap_or(0).max("bug".len());
     let mut text = format!(
         "{:width$}  {:8}  {:11}  {:>5}  {:>7}  {:23}  caught by others, too\n",
@@ -82,7 +82,7 @@ pub fn text(tried: &[Tried]) -> String {
 }
 
 /// What is to be said of the whole: which checkers are needed, what is not caught.
-pub fn conclusion(tried: &[Tried]) -> String {
+pub fn conclusion(tried: &[TriedMutant]) -> String {
     let mut text = "Without its checker, these bugs would not be caught in the runs that were made\n\n".to_owned();
     for guarantee in Guarantee::ALL {
         let alone = caught_alone(tried, guarantee);
@@ -91,10 +91,10 @@ pub fn conclusion(tried: &[Tried]) -> String {
     }
     text.push('\n');
     let waiting = tried.iter().filter(|tried| tried.patch.waits_for.is_some() && tried.wrong().is_none());
-    for Patch { name, waits_for, .. } in waiting.clone().map(|tried| &tried.patch) {
+    for MutantPatch { name, waits_for, .. } in waiting.clone().map(|tried| &tried.patch) {
         let _ = writeln!(text, "  WAITS   {name}: {}", waits_for.as_deref().unwrap_or_default());
     }
-    let wrong: Vec<_> = tried.iter().filter_map(Tried::wrong).collect();
+    let wrong: Vec<_> = tried.iter().filter_map(TriedMutant::wrong).collect();
     for wrong in &wrong {
         let _ = writeln!(text, "  FAILED  {wrong}");
     }
@@ -106,12 +106,12 @@ pub fn conclusion(tried: &[Tried]) -> String {
 }
 
 /// For docs/GUARANTEES.md.
-pub fn markdown(tried: &[Tried]) -> String {
+pub fn markdown(tried: &[TriedMutant]) -> String {
     let mut text = "| bug | what it is, and what it stands for | expected | first catch | seed | others |\n\
                     | --- | --- | --- | --- | --- | --- |\n"
         .to_owned();
     for tried in tried {
-        let Patch { name, guarantee, bug, stands_for, waits_for } = &tried.patch;
+        let MutantPatch { name, guarantee, bug, stands_for, waits_for } = &tried.patch;
         let first = tried.catches.first();
         let catch = match (first, waits_for) {
             (Some(first), _) => other(first),
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
     use crate::{seed::Seed, workload::Workload};
 
-    fn tried(name: &str, expected: &str, caught_by: &[Guarantee]) -> Tried {
+    fn tried(name: &str, expected: &str, caught_by: &[Guarantee]) -> TriedMutant {
         let catch = |(run, &guarantee)| Catch {
             guarantee,
             run,
@@ -165,7 +165,7 @@ mod tests {
             seed: Seed(run),
             message: "lost".to_owned(),
         };
-        let patch = Patch {
+        let patch = MutantPatch {
             name: name.to_owned(),
             guarantee: expected.to_owned(),
             bug: "A bug.".to_owned(),
@@ -173,7 +173,7 @@ mod tests {
             waits_for: None,
         };
         let catches = (3..).zip(caught_by).map(catch).collect();
-        Tried { patch, catches, runs: 2000, seconds: 40.0, trouble: None }
+        TriedMutant { patch, catches, runs: 2000, seconds: 40.0, trouble: None }
     }
 
     #[test]

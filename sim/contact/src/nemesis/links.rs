@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use super::Edge;
 use crate::{
-    faults::{Direction, Fault},
+    faults::{CutDirection, Fault},
     redis_host::HOSTS,
     world::{Host, World},
 };
 
 /// How many faults hold a link cut, and how much they slow it: faults overlap, and each takes back only its own.
 #[derive(Default)]
-pub(super) struct Links(BTreeMap<(Host, Host), Link>);
+pub(super) struct Links(BTreeMap<(Host, Host), FaultyLink>);
 
 #[derive(Default)]
-struct Link {
+struct FaultyLink {
     cuts: u32,
     extra_us: u64,
 }
@@ -29,9 +29,9 @@ impl Links {
             match fault {
                 Fault::Partition { direction, .. } => {
                     let cut = match direction {
-                        Direction::Both => vec![there, back],
-                        Direction::ToRedis => vec![there],
-                        Direction::FromRedis => vec![back],
+                        CutDirection::Both => vec![there, back],
+                        CutDirection::ToRedis => vec![there],
+                        CutDirection::FromRedis => vec![back],
                     };
                     for (from, to) in cut {
                         let link = self.0.entry((from, to)).or_default();

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{account::account_text, seconds, word};
 use crate::{
     checker::{Judgement, Verdict},
-    faults::{Direction, Fault, StoreChange},
+    faults::{CutDirection, Fault, StoreChange},
     history::{Answer, Call, Event, Freshness, History, Holding, Outcome, Patch, ReadOfOne, StoreReport, What},
     outcomes::ending,
 };
@@ -187,7 +187,7 @@ fn of_one_text(read: &ReadOfOne) -> String {
 fn fault_text(fault: &Fault) -> String {
     let on = |instances: &[u32]| format!("{} of instances {instances:?}", fault.kind());
     match fault {
-        Fault::Partition { instances, direction: Direction::Both } => format!("{} from redis", on(instances)),
+        Fault::Partition { instances, direction: CutDirection::Both } => format!("{} from redis", on(instances)),
         Fault::Partition { instances, .. } | Fault::ResetConnections { instances } => on(instances),
         Fault::SlowLink { instances, extra_us } => format!("{}: +{} ms each way", on(instances), extra_us / 1_000),
         Fault::RedisRefuses { with } => format!("{}: {with:?}", fault.kind()),

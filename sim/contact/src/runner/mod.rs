@@ -56,7 +56,7 @@ const LOOK_US: u64 = 10_000;
 
 /// What a run left behind.
 #[derive(Clone, Debug)]
-pub struct Run {
+pub struct FinishedRun {
     /// What happened.
     pub history: History,
     /// A hash of the history's bytes and of all that crossed the network or reached a disk.
@@ -75,21 +75,21 @@ pub struct Panicked {
 }
 
 /// Runs a scenario, on a fresh thread: hash seeds of the standard library and madsim's state are per thread.
-pub fn run(scenario: &Scenario) -> Result<Run, Panicked> {
+pub fn run(scenario: &Scenario) -> Result<FinishedRun, Panicked> {
     start(scenario, None)
 }
 
 /// The same run, which notes all that it sends in `capture`, up to a panic if it ends in one.
-pub fn run_recorded(scenario: &Scenario, capture: &Capture) -> Result<Run, Panicked> {
+pub fn run_recorded(scenario: &Scenario, capture: &Capture) -> Result<FinishedRun, Panicked> {
     start(scenario, Some(capture.clone()))
 }
 
-fn start(scenario: &Scenario, capture: Option<Capture>) -> Result<Run, Panicked> {
+fn start(scenario: &Scenario, capture: Option<Capture>) -> Result<FinishedRun, Panicked> {
     let scenario = scenario.clone();
     let name = format!("{} {}", scenario.workload, scenario.seed);
     let run = isolated(name, scenario.scheduler_seed, move |runtime| {
         let moments = Moments::default();
-        let metrics = marks::Metrics::watched(&moments);
+        let metrics = marks::MarkRecorder::watched(&moments);
         let mut run = metrics::with_local_recorder(&metrics, || runtime.block_on(play(&scenario, moments, capture)));
         run.marks = marks::reached(&metrics, &run.history);
         run
@@ -97,7 +97,7 @@ fn start(scenario: &Scenario, capture: Option<Capture>) -> Result<Run, Panicked>
     run.map_err(|panic| Panicked { message: panic_text(&*panic) })
 }
 
-async fn play(scenario: &Scenario, moments: Moments, capture: Option<Capture>) -> Run {
+async fn play(scenario: &Scenario, moments: Moments, capture: Option<Capture>) -> FinishedRun {
     let world = World::watched(scenario.seed, moments);
     if let Some(capture) = capture {
         world.net().record(&capture);
@@ -160,7 +160,7 @@ async fn play(scenario: &Scenario, moments: Moments, capture: Option<Capture>) -
     let simulated_us = world.now_us();
     drop(instances);
     world.end().await;
-    Run { history, hash, simulated_us, marks: Reached::default() }
+    FinishedRun { history, hash, simulated_us, marks: Reached::default() }
 }
 
 fn settings(scenario: &Scenario) -> Vec<Settings> {

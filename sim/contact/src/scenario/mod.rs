@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::file::{BUILD_COMMIT, FORMAT, ReplayFile, ReplayFileError};
 use crate::{
-    faults::{self, Emphasis, Frame, PlannedFault},
+    faults::{self, Emphasis, PlanFrame, PlannedFault},
     history::RecordName,
     seed::Seed,
     subject::{SubjectKind, Tuning},
@@ -63,7 +63,7 @@ impl Scenario {
         let plan = workload.plan(seed);
         let instances = u32::try_from(plan.prefixes.len()).expect("dozens of instances");
         let tombstone_ttl_us = plan.tuning.tombstone_ttl_ms.map(|ttl_ms| ttl_ms * 1_000);
-        let frame = Frame {
+        let frame = PlanFrame {
             instances,
             length_us: plan.length_us,
             emphasis: emphasis(workload),

@@ -66,7 +66,7 @@ impl Status {
 
 /// What a subject promises never to hold more of at once, for an instance (G11); none where it promises nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
+pub struct SubjectLimits {
     /// Sockets.
     pub sockets: Option<u64>,
     /// Tasks that it has spawned.
@@ -106,7 +106,7 @@ impl Settings {
 
 /// A memo of the stored records that were decoded so far: the same bytes are decoded once.
 #[derive(Default)]
-pub struct Known(contact_cache::stored::Known);
+pub struct DecodedRecords(contact_cache::stored::KnownRecords);
 
 /// Whether instances can have this prefix. If not, says why.
 ///
@@ -132,7 +132,7 @@ pub enum SubjectKind {
 }
 
 /// Whose form it has what a subject keeps in Redis and on disk, and whose limits it has.
-enum Form {
+enum StorageForm {
     ContactCache,
     Legacy,
 }
@@ -166,16 +166,16 @@ impl SubjectKind {
     /// The file that holds the local store, for faults that damage it.
     pub fn store(self, settings: &Settings) -> PathBuf {
         settings.directory.join(match self.form() {
-            Form::ContactCache => "store.log",
-            Form::Legacy => legacy::FILE,
+            StorageForm::ContactCache => "store.log",
+            StorageForm::Legacy => legacy::FILE,
         })
     }
 
     /// What an instance of it promises never to pass.
-    pub fn limits(self) -> Limits {
+    pub fn limits(self) -> SubjectLimits {
         match self.form() {
-            Form::ContactCache => contact_cache::LIMITS,
-            Form::Legacy => Limits::default(),
+            StorageForm::ContactCache => contact_cache::LIMITS,
+            StorageForm::Legacy => SubjectLimits::default(),
         }
     }
 
@@ -183,16 +183,16 @@ impl SubjectKind {
     /// keys are ambiguous.
     pub fn records_of_key(self, key: &[u8], prefixes: &[&str]) -> Vec<RecordName> {
         match self.form() {
-            Form::ContactCache => contact_cache::record_of_key(key).into_iter().collect(),
-            Form::Legacy => legacy::records_of_key(key, prefixes),
+            StorageForm::ContactCache => contact_cache::record_of_key(key).into_iter().collect(),
+            StorageForm::Legacy => legacy::records_of_key(key, prefixes),
         }
     }
 
     /// Whether a key of Redis belongs neither to a record nor to other data of the subject.
     pub fn is_of_others(self, key: &[u8], prefixes: &[&str]) -> bool {
         let is_marker = match self.form() {
-            Form::ContactCache => contact_cache::prefix_of_marker(key).is_some(),
-            Form::Legacy => false,
+            StorageForm::ContactCache => contact_cache::prefix_of_marker(key).is_some(),
+            StorageForm::Legacy => false,
         };
         !is_marker && self.records_of_key(key, prefixes).is_empty()
     }
@@ -204,7 +204,7 @@ impl SubjectKind {
         dumped: Dumped,
         prefixes: &[&str],
         now_ms: u64,
-        known: &mut Known,
+        known: &mut DecodedRecords,
     ) -> StoredKey {
         let value = match dumped.content {
             Content::String(bytes) => StoredValue::String(Raw(bytes)),
@@ -214,32 +214,38 @@ impl SubjectKind {
             Content::List(elements) => StoredValue::List(elements.into_iter().map(Raw).collect()),
         };
         let record = |name| match self.form() {
-            Form::ContactCache => contact_cache::stored::in_redis(name, &value, now_ms, &mut known.0),
-            Form::Legacy => legacy::stored::in_redis(name, &value),
+            StorageForm::ContactCache => contact_cache::stored::in_redis(name, &value, now_ms, &mut known.0),
+            StorageForm::Legacy => legacy::stored::in_redis(name, &value),
         };
         let records = self.records_of_key(&key, prefixes).into_iter().map(record).collect();
         let expires_at_ms = dumped.expires_at_ms;
         let marker = match self.form() {
-            Form::ContactCache => contact_cache::stored::marker(&key, &value, expires_at_ms),
-            Form::Legacy => None,
+            StorageForm::ContactCache => contact_cache::stored::marker(&key, &value, expires_at_ms),
+            StorageForm::Legacy => None,
         };
         StoredKey { key: Raw(key), value, expires_at_ms, records, marker }
     }
 
     /// What the file of a local store holds, at this time of Redis's clock.
-    pub fn stored_entries(self, file: &[u8], settings: &Settings, now_ms: u64, known: &mut Known) -> Vec<StoredEntry> {
+    pub fn stored_entries(
+        self,
+        file: &[u8],
+        settings: &Settings,
+        now_ms: u64,
+        known: &mut DecodedRecords,
+    ) -> Vec<StoredEntry> {
         match self.form() {
-            Form::ContactCache => contact_cache::stored::in_file(file, &settings.prefix, now_ms, &mut known.0),
-            Form::Legacy => legacy::stored::in_file(file, &settings.prefix),
+            StorageForm::ContactCache => contact_cache::stored::in_file(file, &settings.prefix, now_ms, &mut known.0),
+            StorageForm::Legacy => legacy::stored::in_file(file, &settings.prefix),
         }
     }
 
-    fn form(self) -> Form {
+    fn form(self) -> StorageForm {
         match self {
-            Self::ContactCache => Form::ContactCache,
-            Self::Legacy => Form::Legacy,
+            Self::ContactCache => StorageForm::ContactCache,
+            Self::Legacy => StorageForm::Legacy,
             #[cfg(test)]
-            Self::Cheating(_) => Form::ContactCache,
+            Self::Cheating(_) => StorageForm::ContactCache,
         }
     }
 

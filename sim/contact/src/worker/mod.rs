@@ -12,13 +12,13 @@ use std::{
 };
 
 use seedbed::worker::{self, Program};
-pub use seedbed::worker::{End, MEMORY_BYTES_MAX};
+pub use seedbed::worker::{MEMORY_BYTES_MAX, ProcessEnd};
 use serde::{Deserialize, Serialize};
 
-pub use self::planted::{Planted, PlantedRun};
+pub use self::planted::{PlantedEnd, PlantedRun};
 use crate::{
     history::History,
-    outcomes::{Common, Outcomes, Task, judge_scenario},
+    outcomes::{Common, Outcomes, SeedTask, judge_scenario},
     report::pcap,
     runner::{self, Panicked},
     scenario::Scenario,
@@ -27,11 +27,11 @@ use crate::{
 };
 
 /// A worker process that makes runs of the contact cache.
-pub type Worker = worker::Worker<Request, Reply>;
+pub type Worker = worker::Worker<RunRequest, RunReply>;
 
 /// How worker processes are started, and what is taken of them.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct WorkerOptions {
     /// How long a run may take on the machine's clock.
     pub stuck_after: Duration,
     /// Runs that end their process, in tests.
@@ -40,7 +40,7 @@ pub struct Options {
     pub silent: bool,
 }
 
-impl Options {
+impl WorkerOptions {
     /// A worker process that is not started yet.
     pub fn worker(&self) -> Worker {
         // Each run reuses the memory that the run before it freed: returning a page to the kernel in between costs as much as a call.
@@ -50,31 +50,31 @@ impl Options {
     }
 
     /// A request for a run, with the end that is planted in it.
-    pub fn request(&self, what: What) -> Request {
+    pub fn request(&self, what: RunAsked) -> RunRequest {
         let seed = match &what {
-            What::Task((_, seed), _) => *seed,
-            What::Scenario(scenario, _) | What::Shown(scenario, ..) => scenario.seed,
+            RunAsked::Task((_, seed), _) => *seed,
+            RunAsked::Scenario(scenario, _) | RunAsked::Shown(scenario, ..) => scenario.seed,
         };
         let planted = self.planted.iter().find(|planted| planted.seed == seed).map(|planted| planted.planted);
-        Request { what, planted }
+        RunRequest { what, planted }
     }
 }
 
 /// One run to make.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Request {
+pub struct RunRequest {
     /// Which.
-    pub what: What,
+    pub what: RunAsked,
     /// How it ends before its time, in tests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub planted: Option<Planted>,
+    pub planted: Option<PlantedEnd>,
 }
 
 /// Which run to make.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum What {
+pub enum RunAsked {
     /// The run of a seed.
-    Task(Task, Common),
+    Task(SeedTask, Common),
     /// The run of a scenario, judged by these guarantees.
     Scenario(Box<Scenario>, Selection),
     /// The same. The history is wanted as well, and what crossed the network in this file, if one is named.
@@ -83,7 +83,7 @@ pub enum What {
 
 /// What came of a run.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Reply {
+pub struct RunReply {
     /// Its hash, verdicts and counts, or its panic.
     pub outcome: Result<Outcomes, Panicked>,
     /// Its history, if that was wanted and it has one.
@@ -97,7 +97,7 @@ pub struct Reply {
 /// # Errors
 /// The standard streams cannot be used.
 pub fn serve() -> io::Result<()> {
-    worker::serve(|Request { what, planted }| {
+    worker::serve(|RunRequest { what, planted }| {
         if let Some(planted) = planted {
             planted.happen();
         }
@@ -105,18 +105,18 @@ pub fn serve() -> io::Result<()> {
     })
 }
 
-fn reply(what: What) -> Reply {
+fn reply(what: RunAsked) -> RunReply {
     let (scenario, selection, traffic, is_shown) = match what {
-        What::Task(task, common) => (common.scenario(task), common.selection, None, false),
-        What::Scenario(scenario, selection) => (*scenario, selection, None, false),
-        What::Shown(scenario, selection, traffic) => (*scenario, selection, traffic, true),
+        RunAsked::Task(task, common) => (common.scenario(task), common.selection, None, false),
+        RunAsked::Scenario(scenario, selection) => (*scenario, selection, None, false),
+        RunAsked::Shown(scenario, selection, traffic) => (*scenario, selection, traffic, true),
     };
     let (mut outcome, history) = judge_scenario(&scenario);
     if let Ok(outcomes) = &mut outcome {
         selection.keep_judgements(&mut outcomes.judgements);
     }
     let packets = traffic.map(|path| write_traffic(&scenario, &path).map_err(|cause| cause.to_string()));
-    Reply { outcome, history: history.filter(|_| is_shown), packets }
+    RunReply { outcome, history: history.filter(|_| is_shown), packets }
 }
 
 /// Runs the scenario once more, and writes what crossed its network. Says how many packets.

@@ -9,7 +9,7 @@ use crate::seed::Seed;
 /// How a run ends its process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Planted {
+pub enum PlantedEnd {
     /// It exits, as if all were well.
     Exit,
     /// It aborts.
@@ -22,7 +22,7 @@ pub enum Planted {
     Spin,
 }
 
-impl Planted {
+impl PlantedEnd {
     /// Ends the process.
     pub(super) fn happen(self) {
         match self {
@@ -53,7 +53,7 @@ pub struct PlantedRun {
     /// The seed.
     pub seed: Seed,
     /// The end.
-    pub planted: Planted,
+    pub planted: PlantedEnd,
 }
 
 impl FromStr for PlantedRun {

@@ -5,7 +5,7 @@
 use rand::{RngExt, seq::IndexedRandom};
 use serde_json::Value as Json;
 
-use super::{Mix, Plan, Planner, fields, numbered};
+use super::{Mix, Planner, WorkloadPlan, fields, numbered};
 use crate::{
     history::{Call, Freshness, Patch, Tuning},
     seed::Stream,
@@ -14,7 +14,7 @@ use crate::{
 /// How often a caller asks for more than any answer.
 const DEMANDS: f64 = 0.5;
 
-pub(super) fn plan(draw: &mut Stream) -> Plan {
+pub(super) fn plan(draw: &mut Stream) -> WorkloadPlan {
     let instances = draw.random_range(1..=4);
     let uids = numbered("u", draw.random_range(1..=5));
     let mix = Mix {
@@ -37,7 +37,7 @@ pub(super) fn plan(draw: &mut Stream) -> Plan {
     }
     imports(&mut planner, length_us, &uids);
     let tuning = settings(planner.draw);
-    Plan { tuning, ..planner.finish(workers, length_us) }
+    WorkloadPlan { tuning, ..planner.finish(workers, length_us) }
 }
 
 /// Each setting in some of the runs.

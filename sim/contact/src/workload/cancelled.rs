@@ -3,10 +3,10 @@
 
 use rand::RngExt;
 
-use super::{Mix, Plan, Planner, fields, numbered};
+use super::{Mix, Planner, WorkloadPlan, fields, numbered};
 use crate::seed::Stream;
 
-pub(super) fn plan(draw: &mut Stream) -> Plan {
+pub(super) fn plan(draw: &mut Stream) -> WorkloadPlan {
     let instances = draw.random_range(1..=4);
     let uids = numbered("u", draw.random_range(1..=4));
     let mix = Mix { upsert: 6, get: 6, remove: 1, list: 1, clear: draw.random_range(0..2) };

@@ -3,10 +3,10 @@
 
 use rand::RngExt;
 
-use super::{Mix, Plan, Planner, fields, numbered};
+use super::{Mix, Planner, WorkloadPlan, fields, numbered};
 use crate::seed::Stream;
 
-pub(super) fn plan(draw: &mut Stream) -> Plan {
+pub(super) fn plan(draw: &mut Stream) -> WorkloadPlan {
     let instances = draw.random_range(4..=24);
     let uids = numbered("u", draw.random_range(2..=5));
     let mix = Mix { upsert: 6, get: 5, remove: draw.random_range(0..2), list: draw.random_range(0..2), clear: 0 };

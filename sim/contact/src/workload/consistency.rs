@@ -2,10 +2,10 @@
 
 use rand::RngExt;
 
-use super::{Mix, Plan, Planner, fields, numbered};
+use super::{Mix, Planner, WorkloadPlan, fields, numbered};
 use crate::seed::Stream;
 
-pub(super) fn plan(draw: &mut Stream) -> Plan {
+pub(super) fn plan(draw: &mut Stream) -> WorkloadPlan {
     let instances = draw.random_range(2..=5);
     let uids = numbered("u", draw.random_range(1..=4));
     let mix = Mix {

@@ -4,10 +4,10 @@
 use rand::{RngExt, seq::IndexedRandom};
 use serde_json::{Value as Json, json};
 
-use super::{Mix, Plan, Planner, numbered};
+use super::{Mix, Planner, WorkloadPlan, numbered};
 use crate::{history::Patch, seed::Stream};
 
-pub(super) fn plan(draw: &mut Stream) -> Plan {
+pub(super) fn plan(draw: &mut Stream) -> WorkloadPlan {
     let instances = draw.random_range(3..=8);
     let uids = numbered("hot", draw.random_range(1..=2));
     let mix = Mix { upsert: 6, get: 5, remove: draw.random_range(0..2), list: 0, clear: 0 };

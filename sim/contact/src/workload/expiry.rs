@@ -4,13 +4,13 @@
 
 use rand::{RngExt, seq::IndexedRandom};
 
-use super::{Mix, Plan, Planner, fields, numbered};
+use super::{Mix, Planner, WorkloadPlan, fields, numbered};
 use crate::{history::Tuning, seed::Stream};
 
 /// The least that the faults of a plan, one after the other, leave something of: see the budget.
 const TOMBSTONE_TTL_MS: u64 = 120_000;
 
-pub(super) fn plan(draw: &mut Stream) -> Plan {
+pub(super) fn plan(draw: &mut Stream) -> WorkloadPlan {
     let instances = draw.random_range(1..=4);
     let uids = numbered("u", draw.random_range(1..=4));
     let mix = Mix {
@@ -35,11 +35,11 @@ pub(super) fn plan(draw: &mut Stream) -> Plan {
         tombstone_ttl_ms: forgets.then_some(TOMBSTONE_TTL_MS),
         ..Tuning::default()
     };
-    Plan { tuning, ..planner.finish(workers, length_us) }
+    WorkloadPlan { tuning, ..planner.finish(workers, length_us) }
 }
 
 /// In one of four of the runs that soon forget removals, records have no end.
-pub(super) fn outlive(plan: &mut Plan, draw: &mut Stream) {
+pub(super) fn outlive(plan: &mut WorkloadPlan, draw: &mut Stream) {
     if draw.random_bool(0.25) && plan.tuning.tombstone_ttl_ms.is_some() {
         plan.tuning.record_ttl_ms = None;
     }

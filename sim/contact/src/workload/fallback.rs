@@ -3,10 +3,10 @@
 
 use rand::{RngExt, seq::IndexedRandom};
 
-use super::{Mix, Plan, Planner, fields, numbered};
+use super::{Mix, Planner, WorkloadPlan, fields, numbered};
 use crate::{history::Call, seed::Stream};
 
-pub(super) fn plan(draw: &mut Stream) -> Plan {
+pub(super) fn plan(draw: &mut Stream) -> WorkloadPlan {
     let instances = draw.random_range(1..=4);
     let shared = numbered("shared", draw.random_range(0..=2));
     let workers = draw.random_range(1..=4);

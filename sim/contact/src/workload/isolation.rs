@@ -3,7 +3,7 @@
 
 use rand::{RngExt, seq::IndexedRandom};
 
-use super::{Mix, Plan, Planner, fields};
+use super::{Mix, Planner, WorkloadPlan, fields};
 use crate::seed::Stream;
 
 /// Families of prefixes of which one could be taken for a part or a pattern of another.
@@ -18,7 +18,7 @@ pub(super) const FAMILIES: [&[&str]; 6] = [
 
 pub(super) const UIDS: [&str; 12] = ["u", "b:u", "*", "?", "[^x]", "\\", "", "%", "a:u", "{u}", "line\nbreak", "🦀"];
 
-pub(super) fn plan(draw: &mut Stream) -> Plan {
+pub(super) fn plan(draw: &mut Stream) -> WorkloadPlan {
     let family = *FAMILIES.choose(draw).expect("six");
     let count = draw.random_range(2..=family.len());
     let chosen: Vec<_> = family.sample(draw, count).copied().collect();

@@ -8,13 +8,13 @@ use rand::{
 };
 use serde_json::{Value as Json, json};
 
-use super::{Mix, Plan, Planner, fields, numbered};
+use super::{Mix, Planner, WorkloadPlan, fields, numbered};
 use crate::{
     history::{Call, Patch},
     seed::Stream,
 };
 
-pub(super) fn plan(draw: &mut Stream) -> Plan {
+pub(super) fn plan(draw: &mut Stream) -> WorkloadPlan {
     let instances = draw.random_range(1..=3);
     let uids = numbered("large", draw.random_range(1..=2));
     let mix = Mix { upsert: 4, get: 4, remove: draw.random_range(0..2), list: 0, clear: 0 };
@@ -50,7 +50,7 @@ pub(super) fn large(draw: &mut Stream, tag: &Json) -> Patch {
 const POINTS_MOST: usize = 5_000;
 
 /// In one run of eight, one upsert of contact points has thousands.
-pub(super) fn enlarge(plan: &mut Plan, draw: &mut Stream) {
+pub(super) fn enlarge(plan: &mut WorkloadPlan, draw: &mut Stream) {
     if !draw.random_bool(0.125) || plan.operations.iter().any(|planned| takes_its_room(&planned.call)) {
         return;
     }

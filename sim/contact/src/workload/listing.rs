@@ -3,10 +3,10 @@
 
 use rand::{RngExt, seq::IndexedRandom};
 
-use super::{Mix, Plan, Planner, fields, numbered};
+use super::{Mix, Planner, WorkloadPlan, fields, numbered};
 use crate::{history::Call, seed::Stream};
 
-pub(super) fn plan(draw: &mut Stream) -> Plan {
+pub(super) fn plan(draw: &mut Stream) -> WorkloadPlan {
     let instances = draw.random_range(1..=3);
     let prefixes: Vec<_> =
         (0..instances).map(|_| (*["list", "list", "list*"].choose(draw).expect("three")).to_owned()).collect();

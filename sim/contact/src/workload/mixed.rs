@@ -3,7 +3,7 @@
 use rand::{RngExt, seq::IndexedRandom};
 use serde_json::Value as Json;
 
-use super::{Mix, Plan, Planner, fields, isolation, large, numbered, serialization};
+use super::{Mix, Planner, WorkloadPlan, fields, isolation, large, numbered, serialization};
 use crate::{
     history::{Patch, Tuning},
     seed::Stream,
@@ -12,7 +12,7 @@ use crate::{
 /// Makes what an upsert writes from its tag.
 type Patches = fn(&mut Stream, &Json) -> Patch;
 
-pub(super) fn plan(draw: &mut Stream) -> Plan {
+pub(super) fn plan(draw: &mut Stream) -> WorkloadPlan {
     let instances = *[1, 2, 2, 3, 4, 6, 10].choose(draw).expect("seven");
     let prefixes: Vec<_> = if draw.random_bool(0.3) {
         let family = *isolation::FAMILIES.choose(draw).expect("six");
@@ -45,7 +45,7 @@ pub(super) fn plan(draw: &mut Stream) -> Plan {
     let plan = planner.finish(workers, length_us);
     // Room for a few records.
     let copies_bytes_max = draw.random_bool(0.1).then(|| draw.random_range(1_000..4_000));
-    Plan { tuning: Tuning { copies_bytes_max, ..tuning }, ..plan }
+    WorkloadPlan { tuning: Tuning { copies_bytes_max, ..tuning }, ..plan }
 }
 
 fn rarely_large(draw: &mut Stream, tag: &Json) -> Patch {

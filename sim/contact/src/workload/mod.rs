@@ -91,7 +91,7 @@ pub const VALIDATIONS: [Workload; 4] =
 
 /// What a workload asks for.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct WorkloadPlan {
     /// The key prefix of each instance.
     pub prefixes: Vec<String>,
     /// Operations under way at the same time on one instance, at most.
@@ -118,7 +118,7 @@ pub struct PlannedCall {
 
 impl Workload {
     /// What grows from a seed.
-    pub fn plan(self, seed: Seed) -> Plan {
+    pub fn plan(self, seed: Seed) -> WorkloadPlan {
         let mut plan = self.plan_by(&mut seed.stream("workload"));
         match self {
             Self::Expiry => expiry::outlive(&mut plan, &mut seed.stream("records without an end")),
@@ -128,7 +128,7 @@ impl Workload {
         plan
     }
 
-    fn plan_by(self, draw: &mut Stream) -> Plan {
+    fn plan_by(self, draw: &mut Stream) -> WorkloadPlan {
         match self {
             Self::Serialization => serialization::plan(draw),
             Self::Fallback => fallback::plan(draw),
@@ -308,10 +308,10 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn finish(mut self, workers: u32, length_us: u64) -> Plan {
+    fn finish(mut self, workers: u32, length_us: u64) -> WorkloadPlan {
         self.operations.sort_by_key(|planned| planned.at_us);
         let Self { prefixes, operations, .. } = self;
-        Plan { prefixes, workers, operations, length_us, tuning: Tuning::default() }
+        WorkloadPlan { prefixes, workers, operations, length_us, tuning: Tuning::default() }
     }
 }
 

@@ -3,10 +3,10 @@
 
 use rand::RngExt;
 
-use super::{Mix, Plan, Planner, fields, large, numbered};
+use super::{Mix, Planner, WorkloadPlan, fields, large, numbered};
 use crate::{history::Call, seed::Stream};
 
-pub(super) fn plan(draw: &mut Stream) -> Plan {
+pub(super) fn plan(draw: &mut Stream) -> WorkloadPlan {
     let instances = draw.random_range(1..=4);
     // A page of SCAN is of 500 keys.
     let many = draw.random_bool(0.25);

@@ -3,10 +3,10 @@
 
 use rand::RngExt;
 
-use super::{Mix, Plan, Planner, fields, numbered};
+use super::{Mix, Planner, WorkloadPlan, fields, numbered};
 use crate::{history::Tuning, seed::Stream};
 
-pub(super) fn plan(draw: &mut Stream) -> Plan {
+pub(super) fn plan(draw: &mut Stream) -> WorkloadPlan {
     let instances = draw.random_range(1..=3);
     let mut uids = numbered("shared", draw.random_range(1..=3));
     uids.extend((0..instances).flat_map(|instance| numbered(&format!("own{instance}-"), 2)));
@@ -21,5 +21,5 @@ pub(super) fn plan(draw: &mut Stream) -> Plan {
     planner.syncs(4, length_us);
     let plan = planner.finish(workers, length_us);
     let copies_bytes_max = draw.random_bool(0.2).then(|| draw.random_range(1_000..3_000));
-    Plan { tuning: Tuning { pending_bytes_max, copies_bytes_max, ..Tuning::default() }, ..plan }
+    WorkloadPlan { tuning: Tuning { pending_bytes_max, copies_bytes_max, ..Tuning::default() }, ..plan }
 }

@@ -3,7 +3,7 @@
 
 use rand::{RngExt, seq::IndexedRandom};
 
-use super::{Mix, Plan, Planner, fields, isolation};
+use super::{Mix, Planner, WorkloadPlan, fields, isolation};
 use crate::seed::Stream;
 
 /// What names are made of: separators, patterns, escapes, line ends, the widest and the strangest of Unicode.
@@ -32,7 +32,7 @@ const PIECES: [&str; 22] = [
     "\u{10ffff}",
 ];
 
-pub(super) fn plan(draw: &mut Stream) -> Plan {
+pub(super) fn plan(draw: &mut Stream) -> WorkloadPlan {
     let mut names: Vec<String> = isolation::FAMILIES.concat().into_iter().map(ToOwned::to_owned).collect();
     names.extend((0..12).map(|_| name(draw)));
     // As long as one may be, and almost alike.

@@ -4,10 +4,10 @@
 use rand::{RngExt, seq::IndexedRandom};
 use serde_json::{Value as Json, json};
 
-use super::{Mix, Plan, Planner, numbered};
+use super::{Mix, Planner, WorkloadPlan, numbered};
 use crate::{history::Patch, seed::Stream};
 
-pub(super) fn plan(draw: &mut Stream) -> Plan {
+pub(super) fn plan(draw: &mut Stream) -> WorkloadPlan {
     let instances = draw.random_range(1..=3);
     let uids = numbered("u", draw.random_range(2..=6));
     let workers = draw.random_range(1..=2);

@@ -8,8 +8,8 @@ use std::{cell::RefCell, collections::BTreeMap, fmt::Write as _, rc::Rc};
 use crate::{
     evidence::{Hint, evidence, gave_up, timed},
     model::{Call, Model},
-    object::{Before, Effect, Object},
-    search::{Found, Limits, Timed, search},
+    object::{Before, EffectOnObject, Object},
+    search::{Limits, SearchEnd, TimedOperation, search},
     when::When,
 };
 
@@ -88,7 +88,7 @@ pub fn linearizable<M: Model>(model: &M, calls: &[Call<M::Op, M::Ret>], limits: 
     }
     let (mut orders, mut unknown) = (BTreeMap::new(), None);
     for (name, indices) in by_object {
-        match Part::new(model, calls, indices).check(&name, limits) {
+        match ObjectCalls::new(model, calls, indices).check(&name, limits) {
             Ok(order) => drop(orders.insert(name, order)),
             Err(Verdict::Unknown { why }) => unknown = unknown.or(Some(why)),
             Err(violation) => return violation,
@@ -98,13 +98,13 @@ pub fn linearizable<M: Model>(model: &M, calls: &[Call<M::Op, M::Ret>], limits: 
 }
 
 /// The calls on one object.
-struct Part<'m, M: Model> {
+struct ObjectCalls<'m, M: Model> {
     object: Modelled<'m, M>,
     indices: Vec<usize>,
-    ops: Vec<Timed<Asked<'m, M>>>,
+    ops: Vec<TimedOperation<CallWithAnswer<'m, M>>>,
 }
 
-impl<'m, M: Model> Part<'m, M> {
+impl<'m, M: Model> ObjectCalls<'m, M> {
     fn new(model: &'m M, calls: &'m [Call<M::Op, M::Ret>], mut indices: Vec<usize>) -> Self {
         // What only looks and did not return tells nothing.
         indices.retain(|&index| calls[index].returned.is_some() || !model.only_looks(&calls[index].op, None));
@@ -113,7 +113,7 @@ impl<'m, M: Model> Part<'m, M> {
             let call = &calls[index];
             let (op, ret) = (&call.op, call.ret());
             let returned = call.returned.as_ref().map(|&(returned, _)| returned);
-            (call.called, returned, Asked { op, ret, only_looks: model.only_looks(op, ret) })
+            (call.called, returned, CallWithAnswer { op, ret, only_looks: model.only_looks(op, ret) })
         };
         let (ops, moments) = timed(indices.iter().map(known));
         Self { object: Modelled { model, moments, states: RefCell::new(States::new(model.initial())) }, indices, ops }
@@ -122,9 +122,9 @@ impl<'m, M: Model> Part<'m, M> {
     /// The order, or the verdict if there is none.
     fn check(&self, name: &str, limits: Limits) -> Result<Vec<usize>, Verdict> {
         let by = match search(&self.object, &self.ops, limits).0 {
-            Found::Linearizable(order) => return Ok(self.calls(&order)),
-            Found::Violated { by } => by,
-            Found::GaveUp { steps, bytes } => {
+            SearchEnd::Linearizable(order) => return Ok(self.calls(&order)),
+            SearchEnd::Violated { by } => by,
+            SearchEnd::GaveUp { steps, bytes } => {
                 let of = if name.is_empty() { String::new() } else { format!("{name}: ") };
                 return Err(Verdict::Unknown { why: of + &gave_up(steps, bytes) });
             }
@@ -145,28 +145,28 @@ impl<'m, M: Model> Part<'m, M> {
 }
 
 /// A call, and what is known of its answer.
-struct Asked<'m, M: Model> {
+struct CallWithAnswer<'m, M: Model> {
     op: &'m M::Op,
     ret: Option<&'m M::Ret>,
     only_looks: bool,
 }
 
 // Not derived: that would ask the model to be `Copy`.
-impl<M: Model> Clone for Asked<'_, M> {
+impl<M: Model> Clone for CallWithAnswer<'_, M> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<M: Model> Copy for Asked<'_, M> {}
+impl<M: Model> Copy for CallWithAnswer<'_, M> {}
 
-impl<M: Model> PartialEq for Asked<'_, M> {
+impl<M: Model> PartialEq for CallWithAnswer<'_, M> {
     fn eq(&self, other: &Self) -> bool {
         self.op == other.op && self.ret == other.ret
     }
 }
 
-impl<M: Model> Effect for Asked<'_, M> {
+impl<M: Model> EffectOnObject for CallWithAnswer<'_, M> {
     fn only_looks(&self) -> bool {
         self.only_looks
     }
@@ -200,7 +200,7 @@ impl<M: Model> Modelled<'_, M> {
 }
 
 impl<'m, M: Model> Object for Modelled<'m, M> {
-    type Act = Asked<'m, M>;
+    type Act = CallWithAnswer<'m, M>;
     type State = u32;
     const WANTING_LOOKED_AT: usize = 0;
     const IS_TIMELESS: bool = !M::LAPSES;
@@ -210,7 +210,7 @@ impl<'m, M: Model> Object for Modelled<'m, M> {
         0
     }
 
-    fn step(&self, state: u32, asked: &Asked<'m, M>, when: When) -> Option<u32> {
+    fn step(&self, state: u32, asked: &CallWithAnswer<'m, M>, when: When) -> Option<u32> {
         let when = self.when(when);
         let before = self.states.borrow().get(state);
         let mut after: Vec<_> =
@@ -227,11 +227,17 @@ impl<'m, M: Model> Object for Modelled<'m, M> {
         [u64::from(state), 0]
     }
 
-    fn is_hopeless(&self, _: u32, _: &Asked<'m, M>, _: impl Before<Asked<'m, M>>, _: &mut u64) -> bool {
+    fn is_hopeless(
+        &self,
+        _: u32,
+        _: &CallWithAnswer<'m, M>,
+        _: impl Before<CallWithAnswer<'m, M>>,
+        _: &mut u64,
+    ) -> bool {
         false
     }
 
-    fn may_show(&self, change: &Asked<'m, M>, observer: &Asked<'m, M>) -> bool {
+    fn may_show(&self, change: &CallWithAnswer<'m, M>, observer: &CallWithAnswer<'m, M>) -> bool {
         self.model.may_show((change.op, change.ret), (observer.op, observer.ret))
     }
 

@@ -4,25 +4,25 @@ use serde_json::Value as Json;
 
 use super::{
     ModelName,
-    form::{Act, Foreign},
-    line::{Kind, wrong},
-    values::{Value, canonical, shown},
+    form::{Foreign, ForeignAct},
+    line::{EventKind, wrong},
+    values::{ValueId, canonical, shown},
 };
 use crate::lines::Wrong;
 
 /// A call as it was made.
-pub(super) struct Call {
+pub(super) struct ForeignCall {
     pub(super) f: String,
-    pub(super) asked: Asked,
+    pub(super) asked: ForeignAsked,
     value: Option<Json>,
 }
 
 /// What a call asks for.
 #[derive(Clone, Copy)]
-pub(super) enum Asked {
+pub(super) enum ForeignAsked {
     Read,
     /// It does this, unless it fails.
-    Change(Act),
+    Change(ForeignAct),
 }
 
 pub(super) fn is_read(f: &str) -> bool {
@@ -35,7 +35,7 @@ pub(super) fn called(
     f: String,
     value: Option<Json>,
     is_independent: bool,
-) -> Result<Call, Wrong> {
+) -> Result<ForeignCall, Wrong> {
     let model = history.model;
     let has = format!("--model {model} has {}", model.functions());
     let needed =
@@ -43,30 +43,33 @@ pub(super) fn called(
     let asked = match (f.as_str(), model) {
         ("read" | "get", _) => {
             takes_none(&f, value.as_ref(), is_independent)?;
-            Asked::Read
+            ForeignAsked::Read
         }
-        ("write" | "put", _) => Asked::Change(Act::Write(taken(history, needed("writes")?)?)),
+        ("write" | "put", _) => ForeignAsked::Change(ForeignAct::Write(taken(history, needed("writes")?)?)),
         ("cas", ModelName::CasRegister) => {
             let pair = needed("takes")?;
             let Some([from, to]) = pair.as_array().map(Vec::as_slice) else {
                 return Err(wrong(format!("a cas of {}", shown(&pair)), "its value is a list: [from, to]"));
             };
-            Asked::Change(Act::Cas { from: taken(history, from.clone())?, to: taken(history, to.clone())? })
+            ForeignAsked::Change(ForeignAct::Cas {
+                from: taken(history, from.clone())?,
+                to: taken(history, to.clone())?,
+            })
         }
         ("append", ModelName::KeyValue) => {
             let more = needed("appends")?;
             if more.is_null() {
                 return Err(wrong("an append of null", has));
             }
-            Asked::Change(Act::Append(taken(history, more)?))
+            ForeignAsked::Change(ForeignAct::Append(taken(history, more)?))
         }
         ("delete" | "remove", ModelName::KeyValue) => {
             takes_none(&f, value.as_ref(), is_independent)?;
-            Asked::Change(Act::Delete)
+            ForeignAsked::Change(ForeignAct::Delete)
         }
         _ => return Err(wrong(format!("the function {f:?} is unknown to it"), has)),
     };
-    Ok(Call { f, asked, value })
+    Ok(ForeignCall { f, asked, value })
 }
 
 fn takes_none(f: &str, value: Option<&Json>, is_independent: bool) -> Result<(), Wrong> {
@@ -83,31 +86,31 @@ fn takes_none(f: &str, value: Option<&Json>, is_independent: bool) -> Result<(),
 /// What a call that ended so did, or may have done; none if it did nothing or its answer is unknown.
 pub(super) fn answered(
     history: &mut Foreign,
-    call: &Call,
+    call: &ForeignCall,
     answer: Option<Json>,
-    outcome: Kind,
+    outcome: EventKind,
     result: Option<bool>,
-) -> Result<Option<Act>, Wrong> {
-    let is_ok = outcome == Kind::Ok;
-    let is_cas = matches!(call.asked, Asked::Change(Act::Cas { .. }));
+) -> Result<Option<ForeignAct>, Wrong> {
+    let is_ok = outcome == EventKind::Ok;
+    let is_cas = matches!(call.asked, ForeignAsked::Change(ForeignAct::Cas { .. }));
     if result.is_some() && !(is_cas && is_ok) {
         let what = format!("a {} that ended with {outcome:?} and has \"result\"", call.f).to_lowercase();
         let cure = "leave it out: it is of a cas that returned ok; what certainly had no effect ends with fail";
         return Err(wrong(what, cure));
     }
     match call.asked {
-        Asked::Read if is_ok => {
+        ForeignAsked::Read if is_ok => {
             let answer = answer.ok_or_else(|| {
                 wrong(format!("a {} without the value that it returned", call.f), "null is a value as well")
             })?;
-            taken(history, answer).map(|value| Some(Act::Read(value)))
+            taken(history, answer).map(|value| Some(ForeignAct::Read(value)))
         }
-        Asked::Read => Ok(None),
-        Asked::Change(act) => {
+        ForeignAsked::Read => Ok(None),
+        ForeignAsked::Change(act) => {
             repeats(call, answer.as_ref())?;
             Ok(match act {
-                _ if outcome == Kind::Fail => None,
-                Act::Cas { from, .. } if result == Some(false) => Some(Act::CasFailed { from }),
+                _ if outcome == EventKind::Fail => None,
+                ForeignAct::Cas { from, .. } if result == Some(false) => Some(ForeignAct::CasFailed { from }),
                 act => Some(act),
             })
         }
@@ -115,7 +118,7 @@ pub(super) fn answered(
 }
 
 /// What changes something may say again what it was called with, and nothing else.
-fn repeats(call: &Call, answer: Option<&Json>) -> Result<(), Wrong> {
+fn repeats(call: &ForeignCall, answer: Option<&Json>) -> Result<(), Wrong> {
     let (Some(answer), asked) = (answer, call.value.as_ref().unwrap_or(&Json::Null)) else { return Ok(()) };
     if answer == asked || canonical(answer)? == canonical(asked)? {
         return Ok(());
@@ -124,7 +127,7 @@ fn repeats(call: &Call, answer: Option<&Json>) -> Result<(), Wrong> {
 }
 
 /// A value of the history, if the model has such values.
-pub(super) fn taken(history: &mut Foreign, json: Json) -> Result<Value, Wrong> {
+pub(super) fn taken(history: &mut Foreign, json: Json) -> Result<ValueId, Wrong> {
     if history.model == ModelName::KeyValue && !json.is_string() && !json.is_null() {
         let cure = "the values of --model key-value are texts, and null for an absent key";
         return Err(wrong(format!("the value {}", shown(&json)), cure));

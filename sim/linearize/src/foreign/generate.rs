@@ -31,7 +31,7 @@ pub struct Shape {
 }
 
 /// An operation of a client.
-struct Running {
+struct RunningOperation {
     process: u64,
     key: u64,
     f: &'static str,
@@ -40,7 +40,7 @@ struct Running {
     is_unknown: bool,
 }
 
-enum Moment {
+enum GeneratedMoment {
     Invoke {
         client: u64,
     },
@@ -61,9 +61,9 @@ enum Moment {
 /// The history as text, in the form that [`super::read`] reads: one event a line. It is as repeatable as what it is
 /// drawn from.
 pub fn generate(shape: &Shape, draw: &mut impl Rng) -> String {
-    let mut world = World::new(shape, draw);
+    let mut world = GeneratedWorld::new(shape, draw);
     for client in 0..shape.clients {
-        world.plan(0, Moment::Invoke { client });
+        world.plan(0, GeneratedMoment::Invoke { client });
     }
     while let Some(((now, _), moment)) = world.agenda.pop_first() {
         world.happen(now, moment);
@@ -76,21 +76,21 @@ pub fn generate(shape: &Shape, draw: &mut impl Rng) -> String {
     text
 }
 
-struct World<'a, R> {
+struct GeneratedWorld<'a, R> {
     shape: &'a Shape,
     draw: &'a mut R,
-    agenda: BTreeMap<(u64, u64), Moment>,
+    agenda: BTreeMap<(u64, u64), GeneratedMoment>,
     planned: u64,
     begun: u64,
     processes: u64,
     held: Vec<Json>,
     seen: Vec<BTreeSet<String>>,
-    running: BTreeMap<u64, Running>,
+    running: BTreeMap<u64, RunningOperation>,
     process_of: BTreeMap<u64, u64>,
     lines: Vec<Json>,
 }
 
-impl<'a, R: Rng> World<'a, R> {
+impl<'a, R: Rng> GeneratedWorld<'a, R> {
     fn new(shape: &'a Shape, draw: &'a mut R) -> Self {
         let keys = usize::try_from(shape.keys).expect("a few keys");
         Self {
@@ -108,24 +108,24 @@ impl<'a, R: Rng> World<'a, R> {
         }
     }
 
-    fn plan(&mut self, now: u64, moment: Moment) {
+    fn plan(&mut self, now: u64, moment: GeneratedMoment) {
         let at = now + self.draw.random_range(1..1000);
         self.planned += 1;
         self.agenda.insert((at, self.planned), moment);
     }
 
-    fn happen(&mut self, now: u64, moment: Moment) {
+    fn happen(&mut self, now: u64, moment: GeneratedMoment) {
         match moment {
-            Moment::Invoke { client } if self.begun < self.shape.operations => {
+            GeneratedMoment::Invoke { client } if self.begun < self.shape.operations => {
                 self.begun += 1;
                 self.invoke(client);
-                self.plan(now, Moment::Effect { client });
+                self.plan(now, GeneratedMoment::Effect { client });
             }
-            Moment::Invoke { .. } => {}
-            Moment::Effect { client } => {
+            GeneratedMoment::Invoke { .. } => {}
+            GeneratedMoment::Effect { client } => {
                 let Some(mut running) = self.running.remove(&client) else { return };
                 if running.is_unknown && self.draw.random_bool(0.7) {
-                    let late = Moment::Late { key: running.key, f: running.f, value: running.value.clone() };
+                    let late = GeneratedMoment::Late { key: running.key, f: running.f, value: running.value.clone() };
                     if self.draw.random_bool(0.7) {
                         self.agenda.insert((now + self.draw.random_range(1..20_000), self.planned), late);
                         self.planned += 1;
@@ -135,15 +135,15 @@ impl<'a, R: Rng> World<'a, R> {
                     (running.value, running.result) = (answer, result);
                 }
                 self.running.insert(client, running);
-                self.plan(now, Moment::Return { client });
+                self.plan(now, GeneratedMoment::Return { client });
             }
-            Moment::Return { client } => {
+            GeneratedMoment::Return { client } => {
                 if let Some(running) = self.running.remove(&client) {
                     self.end(client, running);
                 }
-                self.plan(now, Moment::Invoke { client });
+                self.plan(now, GeneratedMoment::Invoke { client });
             }
-            Moment::Late { key, f, value } => drop(self.effect(key, f, &value)),
+            GeneratedMoment::Late { key, f, value } => drop(self.effect(key, f, &value)),
         }
     }
 
@@ -157,7 +157,7 @@ impl<'a, R: Rng> World<'a, R> {
             line["value"] = value.clone();
         }
         self.lines.push(line);
-        self.running.insert(client, Running { process, key, f, value, result: None, is_unknown });
+        self.running.insert(client, RunningOperation { process, key, f, value, result: None, is_unknown });
     }
 
     fn function(&mut self) -> (&'static str, Json) {
@@ -200,8 +200,8 @@ impl<'a, R: Rng> World<'a, R> {
         (value.clone(), result)
     }
 
-    fn end(&mut self, client: u64, running: Running) {
-        let Running { process, key, f, value, result, is_unknown } = running;
+    fn end(&mut self, client: u64, running: RunningOperation) {
+        let RunningOperation { process, key, f, value, result, is_unknown } = running;
         let key = key.to_string();
         if is_unknown {
             self.lines.push(json!({"process": process, "type": "info", "f": f, "key": key}));

@@ -8,11 +8,11 @@ use crate::lines::Wrong;
 /// A line, in either form.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Line {
+pub(super) struct ForeignLine {
     #[serde(deserialize_with = "even_null")]
     pub(super) process: Option<Json>,
     #[serde(rename = "type")]
-    pub(super) kind: Option<Kind>,
+    pub(super) kind: Option<EventKind>,
     pub(super) f: Option<String>,
     pub(super) key: Option<Json>,
     #[serde(default, deserialize_with = "even_null")]
@@ -22,7 +22,7 @@ pub(super) struct Line {
     pub(super) call: Option<i64>,
     #[serde(rename = "return")]
     pub(super) returned: Option<i64>,
-    pub(super) outcome: Option<Kind>,
+    pub(super) outcome: Option<EventKind>,
     /// What many histories have and nothing here needs.
     #[serde(rename = "time")]
     _time: Option<IgnoredAny>,
@@ -36,7 +36,7 @@ pub(super) struct Line {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Kind {
+pub(super) enum EventKind {
     Invoke,
     Ok,
     Fail,
@@ -46,7 +46,7 @@ pub(super) enum Kind {
 /// The optional first line.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Head {
+pub(super) struct ForeignHead {
     #[serde(deserialize_with = "even_null")]
     pub(super) initial: Option<Json>,
 }

@@ -20,14 +20,14 @@ pub use self::{
     reader::{Reading, read},
 };
 use self::{
-    form::{Act, Operation},
-    objects::{KeyValue, Register},
-    values::Value,
+    form::{ForeignAct, ForeignOperation},
+    objects::{ForeignRegister, KeyValue},
+    values::ValueId,
 };
 use crate::{
     evidence::{Evidence, Hint, evidence, gave_up, timed},
-    object::{Effect, Object},
-    search::{Found, Limits, Timed, search},
+    object::{EffectOnObject, Object},
+    search::{Limits, SearchEnd, TimedOperation, search},
     span::{Act as OnRegister, Span},
     zones::{self, Zoned},
 };
@@ -95,12 +95,12 @@ pub enum Linearizable {
         why: String,
     },
     /// There is none, already for one key.
-    Violation(Broken),
+    Violation(BrokenKey),
 }
 
 /// A key whose operations have no order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Broken {
+pub struct BrokenKey {
     /// Which, as JSON; empty if its operations have no key.
     pub key: String,
     /// The operation whose return no order gets past.
@@ -113,7 +113,7 @@ pub struct Broken {
     pub is_smallest: bool,
 }
 
-impl Broken {
+impl BrokenKey {
     fn of(key: &str) -> Self {
         Self { key: key.to_owned(), stuck: None, order: Vec::new(), shown: Vec::new(), is_smallest: false }
     }
@@ -141,13 +141,13 @@ impl Foreign {
     fn judge_with(&self, evidence: bool) -> Linearizable {
         match self.model {
             ModelName::Register | ModelName::CasRegister => {
-                self.judge_as(&Register { initial: self.initial }, evidence)
+                self.judge_as(&ForeignRegister { initial: self.initial }, evidence)
             }
             ModelName::KeyValue => self.judge_as(&KeyValue::new(self), evidence),
         }
     }
 
-    fn judge_as<O: Object<Act = Act>>(&self, object: &O, with_evidence: bool) -> Linearizable {
+    fn judge_as<O: Object<Act = ForeignAct>>(&self, object: &O, with_evidence: bool) -> Linearizable {
         let loss = self.losses.iter().min();
         let mut by_key = vec![Vec::new(); self.keys.len()];
         let mut unknown = None;
@@ -160,14 +160,14 @@ impl Foreign {
                 _ => by_key[operation.key as usize].push(operation),
             }
         }
-        if unknown.is_none() && !self.operations.iter().any(Operation::observes) {
+        if unknown.is_none() && !self.operations.iter().any(ForeignOperation::observes) {
             return Linearizable::Unknown { why: NOTHING_JUDGED.to_owned() };
         }
         for (key, operations) in self.keys.iter().zip(by_key) {
-            let part = Part::new(operations, loss.map(|(moment, _)| *moment));
+            let part = KeyOperations::new(operations, loss.map(|(moment, _)| *moment));
             match part.verdict(object, self.initial, self.model == ModelName::Register) {
                 Ok(None) => {}
-                Ok(Some(_)) if !with_evidence => return Linearizable::Violation(Broken::of(key)),
+                Ok(Some(_)) if !with_evidence => return Linearizable::Violation(BrokenKey::of(key)),
                 Ok(Some(hint)) => {
                     let found = evidence(object, &part.timed, hint, Limits::default());
                     return Linearizable::Violation(self.broken(key, &part, &found));
@@ -178,9 +178,9 @@ impl Foreign {
         unknown.map_or(Linearizable::Pass, |why| Linearizable::Unknown { why })
     }
 
-    fn broken(&self, key: &str, part: &Part<'_>, broken: &Evidence) -> Broken {
+    fn broken(&self, key: &str, part: &KeyOperations<'_>, broken: &Evidence) -> BrokenKey {
         let shown = |index: &usize| self.shown(part.operations[*index]);
-        Broken {
+        BrokenKey {
             key: key.to_owned(),
             stuck: broken.stuck.as_ref().map(shown),
             order: broken.order.iter().map(shown).collect(),
@@ -196,18 +196,18 @@ pub fn named(key: &str) -> String {
 }
 
 /// The operations on one key.
-struct Part<'a> {
-    operations: Vec<&'a Operation>,
-    timed: Vec<Timed<Act>>,
+struct KeyOperations<'a> {
+    operations: Vec<&'a ForeignOperation>,
+    timed: Vec<TimedOperation<ForeignAct>>,
 }
 
-impl<'a> Part<'a> {
+impl<'a> KeyOperations<'a> {
     /// What returned after the end has no known outcome.
-    fn new(mut operations: Vec<&'a Operation>, end: Option<i64>) -> Self {
+    fn new(mut operations: Vec<&'a ForeignOperation>, end: Option<i64>) -> Self {
         let is_known = |returned: i64| end.is_none_or(|end| returned <= end);
         operations.retain(|operation| !operation.act.only_looks() || operation.returned.is_some_and(is_known));
         operations.sort_by_key(|operation| operation.called);
-        let known = |operation: &&Operation| {
+        let known = |operation: &&ForeignOperation| {
             (operation.called, operation.returned.filter(|&returned| is_known(returned)), operation.act)
         };
         let (timed, _) = timed(operations.iter().map(known));
@@ -215,10 +215,10 @@ impl<'a> Part<'a> {
     }
 
     /// Whether it has an order; what is known of a violation if not.
-    fn verdict<O: Object<Act = Act>>(
+    fn verdict<O: Object<Act = ForeignAct>>(
         &self,
         object: &O,
-        initial: Value,
+        initial: ValueId,
         is_register: bool,
     ) -> Result<Option<Hint>, String> {
         match if is_register { zoned(&self.timed, initial) } else { None } {
@@ -227,29 +227,31 @@ impl<'a> Part<'a> {
             None => {}
         }
         match search(object, &self.timed, Limits::default()).0 {
-            Found::Linearizable(_) => Ok(None),
-            Found::Violated { by } => Ok(Some(Hint { by, shown: None })),
-            Found::GaveUp { steps, bytes } => Err(gave_up(steps, bytes)),
+            SearchEnd::Linearizable(_) => Ok(None),
+            SearchEnd::Violated { by } => Ok(Some(Hint { by, shown: None })),
+            SearchEnd::GaveUp { steps, bytes } => Err(gave_up(steps, bytes)),
         }
     }
 }
 
 /// The zone test, where it applies: whether there is an order, or which operations show that there is none.
-fn zoned(timed: &[Timed<Act>], initial: Value) -> Option<Result<(), Vec<usize>>> {
-    let read: std::collections::BTreeSet<Value> = timed
+fn zoned(timed: &[TimedOperation<ForeignAct>], initial: ValueId) -> Option<Result<(), Vec<usize>>> {
+    let read: std::collections::BTreeSet<ValueId> = timed
         .iter()
         .filter_map(|it| match it.act {
-            Act::Read(value) => Some(value),
+            ForeignAct::Read(value) => Some(value),
             _ => None,
         })
         .collect();
     let (mut spans, mut indices) = (Vec::with_capacity(timed.len()), Vec::with_capacity(timed.len()));
     for (index, it) in timed.iter().enumerate() {
         let act = match it.act {
-            Act::Read(value) => OnRegister::Read(value),
-            Act::Write(value) if it.returned.is_some() || read.contains(&value) => OnRegister::Write(value),
-            Act::Write(_) => continue,
-            Act::Cas { .. } | Act::CasFailed { .. } | Act::Append(_) | Act::Delete => return None,
+            ForeignAct::Read(value) => OnRegister::Read(value),
+            ForeignAct::Write(value) if it.returned.is_some() || read.contains(&value) => OnRegister::Write(value),
+            ForeignAct::Write(_) => continue,
+            ForeignAct::Cas { .. } | ForeignAct::CasFailed { .. } | ForeignAct::Append(_) | ForeignAct::Delete => {
+                return None;
+            }
         };
         spans.push(Span { called: it.called, returned: it.returned.unwrap_or(u64::MAX), act });
         indices.push(index);

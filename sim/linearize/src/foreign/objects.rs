@@ -3,58 +3,64 @@
 use std::collections::BTreeSet;
 
 use super::{
-    form::{Act, Foreign},
+    form::{Foreign, ForeignAct},
     tiling::Parts,
-    values::Value,
+    values::ValueId,
 };
 use crate::{
-    object::{Before, Effect, Object},
+    object::{Before, EffectOnObject, Object},
     when::When,
 };
 
 /// A register that holds one value, with or without compare-and-set.
-pub(super) struct Register {
-    pub(super) initial: Value,
+pub(super) struct ForeignRegister {
+    pub(super) initial: ValueId,
 }
 
-impl Object for Register {
-    type Act = Act;
-    type State = Value;
+impl Object for ForeignRegister {
+    type Act = ForeignAct;
+    type State = ValueId;
     const WANTING_LOOKED_AT: usize = 1;
     const IS_TIMELESS: bool = true;
     const IS_CERTAIN: bool = true;
 
-    fn initial(&self) -> Value {
+    fn initial(&self) -> ValueId {
         self.initial
     }
 
-    fn step(&self, state: Value, act: &Act, _: When) -> Option<Value> {
+    fn step(&self, state: ValueId, act: &ForeignAct, _: When) -> Option<ValueId> {
         match *act {
-            Act::Read(value) => (state == value).then_some(state),
-            Act::Write(value) => Some(value),
-            Act::Cas { from, to } => (state == from).then_some(to),
-            Act::CasFailed { from } => (state != from).then_some(state),
-            Act::Append(_) | Act::Delete => None,
+            ForeignAct::Read(value) => (state == value).then_some(state),
+            ForeignAct::Write(value) => Some(value),
+            ForeignAct::Cas { from, to } => (state == from).then_some(to),
+            ForeignAct::CasFailed { from } => (state != from).then_some(state),
+            ForeignAct::Append(_) | ForeignAct::Delete => None,
         }
     }
 
-    fn numbers(&self, state: Value) -> [u64; 2] {
+    fn numbers(&self, state: ValueId) -> [u64; 2] {
         [u64::from(state.0), 0]
     }
 
-    fn is_hopeless(&self, state: Value, wanting: &Act, mut before: impl Before<Act>, _: &mut u64) -> bool {
-        let (Act::Read(wanted) | Act::Cas { from: wanted, .. }) = wanting else { return false };
-        let leads_there = |act: &Act| matches!(act, Act::Write(value) | Act::Cas { to: value, .. } if value == wanted);
+    fn is_hopeless(
+        &self,
+        state: ValueId,
+        wanting: &ForeignAct,
+        mut before: impl Before<ForeignAct>,
+        _: &mut u64,
+    ) -> bool {
+        let (ForeignAct::Read(wanted) | ForeignAct::Cas { from: wanted, .. }) = wanting else { return false };
+        let leads_there = |act: &ForeignAct| matches!(act, ForeignAct::Write(value) | ForeignAct::Cas { to: value, .. } if value == wanted);
         state != *wanted && !before.any(|(act, _)| leads_there(&act))
     }
 
-    fn may_show(&self, change: &Act, observer: &Act) -> bool {
-        let (Act::Write(made) | Act::Cas { to: made, .. }) = change else { return false };
+    fn may_show(&self, change: &ForeignAct, observer: &ForeignAct) -> bool {
+        let (ForeignAct::Write(made) | ForeignAct::Cas { to: made, .. }) = change else { return false };
         match observer {
-            Act::Read(value) | Act::Cas { from: value, .. } => value == made,
+            ForeignAct::Read(value) | ForeignAct::Cas { from: value, .. } => value == made,
             // It saw any value but one, so it may have needed any change.
-            Act::CasFailed { .. } => true,
-            Act::Write(_) | Act::Append(_) | Act::Delete => false,
+            ForeignAct::CasFailed { .. } => true,
+            ForeignAct::Write(_) | ForeignAct::Append(_) | ForeignAct::Delete => false,
         }
     }
 }
@@ -69,7 +75,7 @@ pub(super) struct KeyValue {
     texts: Vec<Option<Text>>,
     /// The fingerprints of everything that a get shows the beginning of, ascending.
     seen: Vec<Print>,
-    initial: Value,
+    initial: ValueId,
 }
 
 /// How many bytes lie between the starts of a text whose fingerprints are kept.
@@ -90,7 +96,7 @@ type Print = [u64; 2];
 
 /// The state of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Held {
+pub(super) enum KeyState {
     Absent,
     Text {
         print: Print,
@@ -105,7 +111,7 @@ impl KeyValue {
     pub(super) fn new(history: &Foreign) -> Self {
         let texts: Vec<_> = history.values.texts().map(|text| text.map(Text::new)).collect();
         let read = history.operations.iter().filter_map(|operation| match operation.act {
-            Act::Read(value) => texts[value.0 as usize].as_ref().map(|text| text.bytes.as_slice()),
+            ForeignAct::Read(value) => texts[value.0 as usize].as_ref().map(|text| text.bytes.as_slice()),
             _ => None,
         });
         // In this order each has in common with the one before what it has in common with any before.
@@ -124,86 +130,92 @@ impl KeyValue {
         Self { texts, seen, initial: history.initial }
     }
 
-    fn held(&self, value: Value) -> Held {
+    fn held(&self, value: ValueId) -> KeyState {
         let text = self.text(value);
-        text.map_or(Held::Absent, |text| self.state(text.whole, text.bytes.len()))
+        text.map_or(KeyState::Absent, |text| self.state(text.whole, text.bytes.len()))
     }
 
-    fn state(&self, print: Print, len: usize) -> Held {
-        if self.seen.binary_search(&print).is_ok() { Held::Text { print, len } } else { Held::Unseen }
+    fn state(&self, print: Print, len: usize) -> KeyState {
+        if self.seen.binary_search(&print).is_ok() { KeyState::Text { print, len } } else { KeyState::Unseen }
     }
 
-    fn text(&self, value: Value) -> Option<&Text> {
+    fn text(&self, value: ValueId) -> Option<&Text> {
         self.texts[value.0 as usize].as_ref()
     }
 
     /// It leaves the key absent.
-    fn empties(&self, act: &Act) -> bool {
-        matches!(*act, Act::Delete) || matches!(*act, Act::Write(value) if self.text(value).is_none())
+    fn empties(&self, act: &ForeignAct) -> bool {
+        matches!(*act, ForeignAct::Delete) || matches!(*act, ForeignAct::Write(value) if self.text(value).is_none())
     }
 
-    fn begins_with(&self, whole: Value, start: Value) -> bool {
+    fn begins_with(&self, whole: ValueId, start: ValueId) -> bool {
         let (whole, start) = (self.text(whole), self.text(start));
         whole.zip(start).is_some_and(|(whole, start)| whole.bytes.starts_with(&start.bytes))
     }
 }
 
 impl Object for KeyValue {
-    type Act = Act;
-    type State = Held;
+    type Act = ForeignAct;
+    type State = KeyState;
     const WANTING_LOOKED_AT: usize = 16;
     const IS_TIMELESS: bool = true;
     const IS_CERTAIN: bool = true;
 
-    fn initial(&self) -> Held {
+    fn initial(&self) -> KeyState {
         self.held(self.initial)
     }
 
-    fn step(&self, state: Held, act: &Act, _: When) -> Option<Held> {
+    fn step(&self, state: KeyState, act: &ForeignAct, _: When) -> Option<KeyState> {
         match *act {
-            Act::Read(value) => (state == self.held(value)).then_some(state),
-            Act::Write(value) => Some(self.held(value)),
-            Act::Append(value) => {
+            ForeignAct::Read(value) => (state == self.held(value)).then_some(state),
+            ForeignAct::Write(value) => Some(self.held(value)),
+            ForeignAct::Append(value) => {
                 let more = self.text(value)?;
                 let (print, len) = match state {
-                    Held::Absent => ([0; 2], 0),
-                    Held::Text { print, len } => (print, len),
-                    Held::Unseen => return Some(state),
+                    KeyState::Absent => ([0; 2], 0),
+                    KeyState::Text { print, len } => (print, len),
+                    KeyState::Unseen => return Some(state),
                 };
                 let print = [0, 1].map(|half| sum(product(print[half], more.shift[half]), more.whole[half]));
                 Some(self.state(print, len + more.bytes.len()))
             }
-            Act::Delete => Some(Held::Absent),
-            Act::Cas { .. } | Act::CasFailed { .. } => None,
+            ForeignAct::Delete => Some(KeyState::Absent),
+            ForeignAct::Cas { .. } | ForeignAct::CasFailed { .. } => None,
         }
     }
 
-    fn numbers(&self, state: Held) -> [u64; 2] {
+    fn numbers(&self, state: KeyState) -> [u64; 2] {
         match state {
-            Held::Absent => [u64::MAX, 0],
-            Held::Unseen => [u64::MAX, 1],
-            Held::Text { print, .. } => print,
+            KeyState::Absent => [u64::MAX, 0],
+            KeyState::Unseen => [u64::MAX, 1],
+            KeyState::Text { print, .. } => print,
         }
     }
 
-    fn is_hopeless(&self, state: Held, wanting: &Act, before: impl Before<Act>, steps: &mut u64) -> bool {
-        let Act::Read(wanted) = *wanting else { return false };
+    fn is_hopeless(
+        &self,
+        state: KeyState,
+        wanting: &ForeignAct,
+        before: impl Before<ForeignAct>,
+        steps: &mut u64,
+    ) -> bool {
+        let ForeignAct::Read(wanted) = *wanting else { return false };
         let Some(text) = self.text(wanted) else {
-            return state != Held::Absent && !before.clone().any(|(act, _)| self.empties(&act));
+            return state != KeyState::Absent && !before.clone().any(|(act, _)| self.empties(&act));
         };
         // What is not there yet comes from appends that are not placed: each of them whole, and once.
         let mut appends = Parts::default();
         for (act, must) in before.clone() {
-            if let Act::Append(more) = act
+            if let ForeignAct::Append(more) = act
                 && let Some(more) = self.text(more)
             {
                 appends.add(&more.bytes, must);
             }
         }
         let start = match state {
-            Held::Absent => Some(0),
-            Held::Text { print, len } => (text.start(len) == Some(print)).then_some(len),
-            Held::Unseen => None,
+            KeyState::Absent => Some(0),
+            KeyState::Text { print, len } => (text.start(len) == Some(print)).then_some(len),
+            KeyState::Unseen => None,
         };
         let is_overwritten = before.clone().any(|(act, must)| must && act.is_blind());
         if !is_overwritten && start.is_some_and(|start| can_make(&appends, &text.bytes[start..], steps)) {
@@ -213,23 +225,25 @@ impl Object for KeyValue {
         appends.let_go();
         let mut starts = before.filter_map(|(act, _)| match act {
             act if self.empties(&act) => Some(0),
-            Act::Write(value) if self.begins_with(wanted, value) => self.text(value).map(|start| start.bytes.len()),
+            ForeignAct::Write(value) if self.begins_with(wanted, value) => {
+                self.text(value).map(|start| start.bytes.len())
+            }
             _ => None,
         });
         !starts.any(|start| can_make(&appends, &text.bytes[start..], steps))
     }
 
-    fn may_show(&self, change: &Act, observer: &Act) -> bool {
+    fn may_show(&self, change: &ForeignAct, observer: &ForeignAct) -> bool {
         match (*change, *observer) {
-            (Act::Write(value), Act::Read(read)) if !self.empties(change) => {
+            (ForeignAct::Write(value), ForeignAct::Read(read)) if !self.empties(change) => {
                 value == read || self.begins_with(read, value)
             }
-            (Act::Append(value), Act::Read(read)) => {
+            (ForeignAct::Append(value), ForeignAct::Read(read)) => {
                 let (value, read) = (self.text(value), self.text(read));
                 value.zip(read).is_some_and(|(value, read)| contains(&read.bytes, &value.bytes))
             }
             // What is appended after a delete shows that there was one.
-            (_, Act::Read(_)) => self.empties(change),
+            (_, ForeignAct::Read(_)) => self.empties(change),
             _ => false,
         }
     }

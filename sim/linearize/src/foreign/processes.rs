@@ -12,18 +12,18 @@ use crate::lines::Wrong;
 
 /// The processes that were named so far.
 #[derive(Default)]
-pub(super) struct Processes {
+pub(super) struct NamedProcesses {
     by_name: BTreeMap<String, u32>,
     names: Vec<String>,
     /// Of a history of events: the line of a process's `info`.
     lost: BTreeMap<u32, u64>,
     /// Of a history of whole operations: when each process did something.
-    spans: Vec<Span>,
+    spans: Vec<ProcessSpan>,
 }
 
 /// By process, then by time; an operation without an end is the last.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Span {
+struct ProcessSpan {
     process: u32,
     called: i64,
     /// The latest moment if it has none.
@@ -32,7 +32,7 @@ struct Span {
     line: u64,
 }
 
-impl Processes {
+impl NamedProcesses {
     /// The number of a process here, by what the history calls it: a text, or a whole number.
     pub(super) fn number(&mut self, process: Option<&Json>) -> Result<u32, Wrong> {
         let name = match process {
@@ -72,7 +72,13 @@ impl Processes {
 
     /// A whole operation of a process; `ended` is none if its end is unknown.
     pub(super) fn runs(&mut self, process: u32, called: i64, ended: Option<i64>, line: u64) {
-        self.spans.push(Span { process, called, ended: ended.unwrap_or(i64::MAX), is_lost: ended.is_none(), line });
+        self.spans.push(ProcessSpan {
+            process,
+            called,
+            ended: ended.unwrap_or(i64::MAX),
+            is_lost: ended.is_none(),
+            line,
+        });
     }
 
     /// Whether each process did one whole operation at a time; they may touch. Fails with the later line of two that

@@ -12,13 +12,13 @@ use serde_json::Value as Json;
 
 use super::{
     ModelName,
-    form::{Act, Foreign, Operation},
-    functions::{self, Asked, Call},
-    line::{AFTER_INFO, Head, Kind, Line, wrong},
-    processes::Processes,
+    form::{Foreign, ForeignAct, ForeignOperation},
+    functions::{self, ForeignAsked, ForeignCall},
+    line::{AFTER_INFO, EventKind, ForeignHead, ForeignLine, wrong},
+    processes::NamedProcesses,
     values::{Values, canonical, shown},
 };
-use crate::lines::{FileError, Lines, Wrong};
+use crate::lines::{HistoryFileError, Lines, Wrong};
 
 /// The longest history that is read.
 const OPERATIONS_MAX: usize = 5_000_000;
@@ -39,9 +39,9 @@ impl From<ModelName> for Reading {
 }
 
 /// Reads a history; `file` is its name in errors.
-pub fn read(file: &str, input: impl BufRead, reading: impl Into<Reading>) -> Result<Foreign, FileError> {
+pub fn read(file: &str, input: impl BufRead, reading: impl Into<Reading>) -> Result<Foreign, HistoryFileError> {
     let mut lines = Lines::new(file, input);
-    let mut reader = Reader::new(reading.into());
+    let mut reader = ForeignReader::new(reading.into());
     while let Some(json) = lines.next_json()? {
         reader.line(json, lines.number()).map_err(|wrong| lines.error(wrong))?;
     }
@@ -52,24 +52,24 @@ pub fn read(file: &str, input: impl BufRead, reading: impl Into<Reading>) -> Res
     reader.end().map_err(|(line, wrong)| lines.error_at(line, wrong))
 }
 
-struct Reader {
+struct ForeignReader {
     reading: Reading,
     found: Foreign,
     by_key: BTreeMap<String, u32>,
-    processes: Processes,
+    processes: NamedProcesses,
     /// Invocations that have not returned, by process.
-    open: BTreeMap<u32, Open>,
+    open: BTreeMap<u32, OpenCall>,
     is_events: Option<bool>,
     is_empty: bool,
 }
 
-struct Open {
+struct OpenCall {
     line: u64,
     key: Option<Json>,
-    call: Call,
+    call: ForeignCall,
 }
 
-impl Reader {
+impl ForeignReader {
     fn new(reading: Reading) -> Self {
         let mut values = Values::default();
         let initial = values.take(Json::Null).expect("null is a value");
@@ -86,7 +86,7 @@ impl Reader {
             reading,
             found,
             by_key: BTreeMap::new(),
-            processes: Processes::default(),
+            processes: NamedProcesses::default(),
             open: BTreeMap::new(),
             is_events: None,
             is_empty: true,
@@ -97,14 +97,14 @@ impl Reader {
         let is_first = std::mem::replace(&mut self.is_empty, false);
         let bad = |cause: serde_json::Error| wrong(format!("no event and no operation: {cause}"), FORM);
         if is_first && json.get("initial").is_some() {
-            let head: Head = serde_json::from_value(json).map_err(bad)?;
+            let head: ForeignHead = serde_json::from_value(json).map_err(bad)?;
             self.found.initial = functions::taken(&mut self.found, head.initial.unwrap_or_default())?;
             return Ok(());
         }
         if json.get("ordinal").is_some() || json.get("format").is_some() {
             return Err(wrong("this is a history of the native form", "leave --model out"));
         }
-        let line: Line = serde_json::from_value(json).map_err(bad)?;
+        let line: ForeignLine = serde_json::from_value(json).map_err(bad)?;
         if line.process.as_ref().is_some_and(|process| process == "nemesis") {
             return self.nemesis(&line, number);
         }
@@ -122,7 +122,7 @@ impl Reader {
     }
 
     /// Faults leave no trace here but one: what restarts may have lost data.
-    fn nemesis(&mut self, line: &Line, number: u64) -> Result<(), Wrong> {
+    fn nemesis(&mut self, line: &ForeignLine, number: u64) -> Result<(), Wrong> {
         if !matches!(line.f.as_deref(), Some("crash" | "kill" | "restart" | "wipe")) {
             return Ok(());
         }
@@ -133,20 +133,20 @@ impl Reader {
         Ok(())
     }
 
-    fn event(&mut self, line: Line, kind: Kind, number: u64) -> Result<(), Wrong> {
+    fn event(&mut self, line: ForeignLine, kind: EventKind, number: u64) -> Result<(), Wrong> {
         if line.call.is_some() || line.returned.is_some() || line.outcome.is_some() {
             let cure = "those are of whole operations, which have no \"type\"";
             return Err(wrong("an event with \"call\", \"return\" or \"outcome\"", cure));
         }
         let process = self.processes.number(line.process.as_ref())?;
-        if kind == Kind::Invoke {
+        if kind == EventKind::Invoke {
             return self.invoke(line, process, number);
         }
         let open = self.open.remove(&process).ok_or_else(|| {
             let name = self.processes.name(process);
             wrong(format!("process {name} ends a call that it had not begun"), "write its invoke before")
         })?;
-        let (key, value) = self.split(line.key, line.value, kind != Kind::Ok)?;
+        let (key, value) = self.split(line.key, line.value, kind != EventKind::Ok)?;
         let is_another_key = match (&key, &open.key) {
             (Some(key), Some(before)) => canonical(key)? != canonical(before)?,
             (key, _) => key.is_some(),
@@ -155,15 +155,15 @@ impl Reader {
             let what = format!("it ends with another f or key than its call of line {}", open.line);
             return Err(wrong(what, "repeat them, or leave them out"));
         }
-        if kind == Kind::Info {
+        if kind == EventKind::Info {
             self.processes.is_lost(process, number);
         }
-        let returned = (kind != Kind::Info).then(|| moment(number));
+        let returned = (kind != EventKind::Info).then(|| moment(number));
         let act = functions::answered(&mut self.found, &open.call, value, kind, line.result)?;
         self.keep(process, open.key, act, (moment(open.line), returned), (open.line, returned.map(|_| number)))
     }
 
-    fn invoke(&mut self, line: Line, process: u32, number: u64) -> Result<(), Wrong> {
+    fn invoke(&mut self, line: ForeignLine, process: u32, number: u64) -> Result<(), Wrong> {
         let name = self.processes.name(process).to_owned();
         if let Some(before) = self.open.get(&process) {
             let what = format!("process {name} is called, and its call of line {} has not ended", before.line);
@@ -179,29 +179,29 @@ impl Reader {
         }
         let (key, value) = self.split(line.key, line.value, false)?;
         let call = functions::called(&mut self.found, f, value, self.reading.is_independent)?;
-        self.open.insert(process, Open { line: number, key, call });
+        self.open.insert(process, OpenCall { line: number, key, call });
         Ok(())
     }
 
-    fn operation(&mut self, line: Line, number: u64) -> Result<(), Wrong> {
+    fn operation(&mut self, line: ForeignLine, number: u64) -> Result<(), Wrong> {
         let called = line.call.ok_or_else(|| {
             wrong("neither an event nor an operation", "give it \"type\" (an event) or \"call\" (an operation)")
         })?;
         if line.returned.is_some_and(|returned| returned < called) {
             return Err(wrong("it returned before it was called", "look at \"call\" and \"return\""));
         }
-        let outcome = line.outcome.unwrap_or(if line.returned.is_some() { Kind::Ok } else { Kind::Info });
-        if outcome == Kind::Invoke || (outcome == Kind::Ok && line.returned.is_none()) {
+        let outcome = line.outcome.unwrap_or(if line.returned.is_some() { EventKind::Ok } else { EventKind::Info });
+        if outcome == EventKind::Invoke || (outcome == EventKind::Ok && line.returned.is_none()) {
             let what = format!("an outcome {outcome:?} without a return").to_lowercase();
             return Err(wrong(what, "outcomes are ok with a \"return\", fail and info"));
         }
         let process = self.processes.number(line.process.as_ref())?;
-        let returned = line.returned.filter(|_| outcome != Kind::Info);
+        let returned = line.returned.filter(|_| outcome != EventKind::Info);
         // A failed operation had its end, at some moment after its call.
-        let ended = if outcome == Kind::Fail { returned.or(Some(called)) } else { returned };
+        let ended = if outcome == EventKind::Fail { returned.or(Some(called)) } else { returned };
         self.processes.runs(process, called, ended, number);
         let f = line.f.ok_or_else(|| wrong("an operation without \"f\"", FUNCTIONS))?;
-        let (key, value) = self.split(line.key, line.value, outcome != Kind::Ok)?;
+        let (key, value) = self.split(line.key, line.value, outcome != EventKind::Ok)?;
         // A read has its answer there, everything else what it was called with.
         let (asked, answer) = if functions::is_read(&f) { (None, value) } else { (value, None) };
         let call = functions::called(&mut self.found, f, asked, self.reading.is_independent)?;
@@ -241,7 +241,7 @@ impl Reader {
         &mut self,
         process: u32,
         key: Option<Json>,
-        act: Option<Act>,
+        act: Option<ForeignAct>,
         (called, returned): (i64, Option<i64>),
         lines: (u64, Option<u64>),
     ) -> Result<(), Wrong> {
@@ -252,7 +252,7 @@ impl Reader {
         if number == next {
             self.found.keys.push(key.map(|key| shown(&key)).unwrap_or_default());
         }
-        self.found.operations.push(Operation { process, key: number, act, called, returned, lines });
+        self.found.operations.push(ForeignOperation { process, key: number, act, called, returned, lines });
         Ok(())
     }
 
@@ -261,8 +261,8 @@ impl Reader {
         self.processes.check_turns()?;
         for (process, open) in std::mem::take(&mut self.open) {
             let act = match open.call.asked {
-                Asked::Change(act) => Some(act),
-                Asked::Read => None,
+                ForeignAsked::Change(act) => Some(act),
+                ForeignAsked::Read => None,
             };
             let moments = (moment(open.line), None);
             self.keep(process, open.key, act, moments, (open.line, None)).map_err(|wrong| (open.line, wrong))?;

@@ -32,7 +32,7 @@ fn shape(model: ModelName, draw: &mut Stream, operations: u64) -> Shape {
 }
 
 /// Tries every order, with nothing clever in it.
-fn has_order<O: Object<Act = Act>>(object: &O, left: &[Timed<Act>], state: O::State) -> bool {
+fn has_order<O: Object<Act = ForeignAct>>(object: &O, left: &[TimedOperation<ForeignAct>], state: O::State) -> bool {
     if left.iter().all(|op| op.returned.is_none()) {
         return true;
     }
@@ -44,8 +44,8 @@ fn has_order<O: Object<Act = Act>>(object: &O, left: &[Timed<Act>], state: O::St
     })
 }
 
-fn part(history: &Foreign) -> Part<'_> {
-    Part::new(history.operations.iter().collect(), None)
+fn part(history: &Foreign) -> KeyOperations<'_> {
+    KeyOperations::new(history.operations.iter().collect(), None)
 }
 
 fn brute_force(history: &Foreign, kept: &[usize]) -> bool {
@@ -57,12 +57,17 @@ fn brute_force(history: &Foreign, kept: &[usize]) -> bool {
             has_order(&model, &ops, model.initial())
         }
         ModelName::Register | ModelName::CasRegister => {
-            has_order(&Register { initial: history.initial }, &ops, history.initial)
+            has_order(&ForeignRegister { initial: history.initial }, &ops, history.initial)
         }
     }
 }
 
-fn judged<O: Object<Act = Act>>(part: &Part<'_>, object: &O, initial: Value, zones: bool) -> Option<Evidence> {
+fn judged<O: Object<Act = ForeignAct>>(
+    part: &KeyOperations<'_>,
+    object: &O,
+    initial: ValueId,
+    zones: bool,
+) -> Option<Evidence> {
     let hint = part.verdict(object, initial, zones).expect("small enough");
     hint.map(|hint| evidence(object, &part.timed, hint, Limits::default()))
 }
@@ -71,7 +76,7 @@ fn evidence_of(history: &Foreign, zones: bool) -> Option<Evidence> {
     let part = part(history);
     match history.model {
         ModelName::KeyValue => judged(&part, &KeyValue::new(history), history.initial, false),
-        _ => judged(&part, &Register { initial: history.initial }, history.initial, zones),
+        _ => judged(&part, &ForeignRegister { initial: history.initial }, history.initial, zones),
     }
 }
 
@@ -196,9 +201,9 @@ fn has_an_order(texts: &[String], got: &str) -> bool {
     let history = appended(texts, got);
     let limits = Limits { steps: 5_000_000, ..Limits::default() };
     match search(&KeyValue::new(&history), &part(&history).timed, limits).0 {
-        Found::Linearizable(_) => true,
-        Found::Violated { .. } => false,
-        Found::GaveUp { steps, .. } => panic!("given up after {steps} steps: {got} of {texts:?}"),
+        SearchEnd::Linearizable(_) => true,
+        SearchEnd::Violated { .. } => false,
+        SearchEnd::GaveUp { steps, .. } => panic!("given up after {steps} steps: {got} of {texts:?}"),
     }
 }
 
@@ -221,34 +226,34 @@ fn long_registers_are_judged_alike_by_zones_and_search() {
         let history = read("it", text.as_bytes(), ModelName::Register).expect("a history");
         let part = part(&history);
         let by_zones = zoned(&part.timed, history.initial).expect("values are unique");
-        let (searched, _) = search(&Register { initial: history.initial }, &part.timed, Limits::default());
-        assert_eq!(by_zones.is_ok(), matches!(searched, Found::Linearizable(_)), "seed {seed}: {searched:?}");
+        let (searched, _) = search(&ForeignRegister { initial: history.initial }, &part.timed, Limits::default());
+        assert_eq!(by_zones.is_ok(), matches!(searched, SearchEnd::Linearizable(_)), "seed {seed}: {searched:?}");
         refuted += u32::from(by_zones.is_err());
     }
     assert!((50..250).contains(&refuted), "{refuted} of 300 were refuted: the test has lost its point");
 }
 
-fn on_register(operation: &Operation) -> Option<Call<RegisterOp<Value>, RegisterRet<Value>>> {
+fn on_register(operation: &ForeignOperation) -> Option<Call<RegisterOp<ValueId>, RegisterRet<ValueId>>> {
     let (op, ret) = match operation.act {
-        Act::Read(value) => (RegisterOp::Read, RegisterRet::Read(value)),
-        Act::Write(value) => (RegisterOp::Write(value), RegisterRet::Written),
+        ForeignAct::Read(value) => (RegisterOp::Read, RegisterRet::Read(value)),
+        ForeignAct::Write(value) => (RegisterOp::Write(value), RegisterRet::Written),
         _ => return None,
     };
     Some(called(operation, op, ret))
 }
 
-fn on_cas_register(operation: &Operation) -> Option<Call<CasRegisterOp<Value>, CasRegisterRet<Value>>> {
+fn on_cas_register(operation: &ForeignOperation) -> Option<Call<CasRegisterOp<ValueId>, CasRegisterRet<ValueId>>> {
     let (op, ret) = match operation.act {
-        Act::Read(value) => (CasRegisterOp::Read, CasRegisterRet::Read(value)),
-        Act::Write(value) => (CasRegisterOp::Write(value), CasRegisterRet::Written),
-        Act::Cas { from, to } => (CasRegisterOp::Cas { from, to }, CasRegisterRet::Swapped(true)),
-        Act::CasFailed { from } => (CasRegisterOp::Cas { from, to: from }, CasRegisterRet::Swapped(false)),
-        Act::Append(_) | Act::Delete => return None,
+        ForeignAct::Read(value) => (CasRegisterOp::Read, CasRegisterRet::Read(value)),
+        ForeignAct::Write(value) => (CasRegisterOp::Write(value), CasRegisterRet::Written),
+        ForeignAct::Cas { from, to } => (CasRegisterOp::Cas { from, to }, CasRegisterRet::Swapped(true)),
+        ForeignAct::CasFailed { from } => (CasRegisterOp::Cas { from, to: from }, CasRegisterRet::Swapped(false)),
+        ForeignAct::Append(_) | ForeignAct::Delete => return None,
     };
     Some(called(operation, op, ret))
 }
 
-fn called<Op, Ret>(operation: &Operation, op: Op, ret: Ret) -> Call<Op, Ret> {
+fn called<Op, Ret>(operation: &ForeignOperation, op: Op, ret: Ret) -> Call<Op, Ret> {
     let moment = |moment: i64| u64::try_from(moment).expect("no moment is negative");
     let returned = operation.returned.map(|at| (moment(at), ret));
     Call { process: operation.process.into(), op, called: moment(operation.called), returned }
@@ -258,14 +263,14 @@ fn called<Op, Ret>(operation: &Operation, op: Op, ret: Ret) -> Call<Op, Ret> {
 fn is_judged_as_foreign<M: crate::Model>(
     history: &Foreign,
     model: &M,
-    call: impl Fn(&Operation) -> Option<Call<M::Op, M::Ret>>,
+    call: impl Fn(&ForeignOperation) -> Option<Call<M::Op, M::Ret>>,
 ) -> bool {
-    let (found, _) = search(&Register { initial: history.initial }, &part(history).timed, Limits::default());
+    let (found, _) = search(&ForeignRegister { initial: history.initial }, &part(history).timed, Limits::default());
     let calls: Vec<_> = history.operations.iter().map(|operation| call(operation).expect("of a register")).collect();
     let judged = linearizable(model, &calls, Limits::default());
     match (&judged, &found) {
-        (Verdict::Linearizable { .. }, Found::Linearizable(_)) => false,
-        (Verdict::Violation(_), Found::Violated { .. }) => true,
+        (Verdict::Linearizable { .. }, SearchEnd::Linearizable(_)) => false,
+        (Verdict::Violation(_), SearchEnd::Violated { .. }) => true,
         _ => panic!("{judged:?}, and as a foreign history {found:?}: {:?}", history.operations),
     }
 }
@@ -448,7 +453,7 @@ fn a_search_past_its_limits_is_given_up() {
         &mut stream(1, "foreign history"),
     );
     let history = read("it", text.as_bytes(), ModelName::CasRegister).expect("a history");
-    let model = Register { initial: history.initial };
+    let model = ForeignRegister { initial: history.initial };
     let (found, _) = search(&model, &part(&history).timed, Limits { steps: 50, bytes: 1 << 20 });
-    assert!(matches!(found, Found::GaveUp { steps: 51, .. }), "{found:?}");
+    assert!(matches!(found, SearchEnd::GaveUp { steps: 51, .. }), "{found:?}");
 }

@@ -13,11 +13,11 @@ const PARTS_MAX: usize = 256;
 /// Parts by their text: how many must and how many may be used.
 #[derive(Default)]
 pub(super) struct Parts<'a> {
-    kinds: BTreeMap<&'a [u8], Count>,
+    kinds: BTreeMap<&'a [u8], PartsCount>,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Count {
+struct PartsCount {
     must: u32,
     may: u32,
 }
@@ -77,7 +77,7 @@ impl<'a> Parts<'a> {
         let kinds = self.kinds.iter().map(|(&part, &count)| {
             let starts = text.windows(part.len()).enumerate();
             let starts = starts.filter(|(_, window)| *window == part).map(|(start, _)| start).collect();
-            Kind { length: part.len(), must: count.must, may: count.may, starts }
+            EqualParts { length: part.len(), must: count.must, may: count.may, starts }
         });
         let mut cover = Cover { kinds: kinds.collect(), failed: BTreeSet::new(), steps };
         let gaps = if text.is_empty() { Vec::new() } else { vec![(0, text.len())] };
@@ -86,7 +86,7 @@ impl<'a> Parts<'a> {
 }
 
 /// Equal parts: how many are left, and where in the text they can stand.
-struct Kind {
+struct EqualParts {
     length: usize,
     must: u32,
     may: u32,
@@ -97,7 +97,7 @@ struct Kind {
 type Gap = (usize, usize);
 
 struct Cover<'a> {
-    kinds: Vec<Kind>,
+    kinds: Vec<EqualParts>,
     /// What was tried in vain: the gaps, and how many of each kind were left.
     failed: BTreeSet<(Vec<Gap>, Vec<u32>)>,
     steps: &'a mut u64,
@@ -141,7 +141,7 @@ impl Cover<'_> {
                 fewest = Some(ways);
             }
         };
-        let fits = |kind: &Kind, start: usize| kind.may > 0 && kind.starts.binary_search(&start).is_ok();
+        let fits = |kind: &EqualParts, start: usize| kind.may > 0 && kind.starts.binary_search(&start).is_ok();
         let kinds = || self.kinds.iter().enumerate();
         for &(from, to) in gaps {
             consider(&mut kinds().filter(|(_, it)| it.length <= to - from && fits(it, from)).map(|(at, _)| (at, from)));

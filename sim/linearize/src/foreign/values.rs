@@ -12,12 +12,12 @@ use crate::lines::Wrong;
 
 /// A value, by its place among [`Values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Value(pub(super) u32);
+pub(super) struct ValueId(pub(super) u32);
 
 /// The values of a history, each once, in the spelling that came first.
 #[derive(Debug, Default)]
 pub(super) struct Values {
-    by_text: BTreeMap<String, Value>,
+    by_text: BTreeMap<String, ValueId>,
     all: Vec<Json>,
 }
 
@@ -28,8 +28,8 @@ const SHOWN_CHARS_MAX: usize = 60;
 
 impl Values {
     /// The place of a value, a new one if no equal value was taken before.
-    pub(super) fn take(&mut self, json: Json) -> Result<Value, Wrong> {
-        let next = Value(u32::try_from(self.all.len()).expect("fewer values than lines"));
+    pub(super) fn take(&mut self, json: Json) -> Result<ValueId, Wrong> {
+        let next = ValueId(u32::try_from(self.all.len()).expect("fewer values than lines"));
         let value = *self.by_text.entry(canonical(&json)?).or_insert(next);
         if value == next {
             self.all.push(json);
@@ -42,7 +42,7 @@ impl Values {
         self.all.iter().map(Json::as_str)
     }
 
-    pub(super) fn shown(&self, value: Value) -> String {
+    pub(super) fn shown(&self, value: ValueId) -> String {
         shown(&self.all[value.0 as usize])
     }
 }

@@ -1,6 +1,6 @@
 //! What can happen next, as the bounds allow it.
 
-use super::World;
+use super::ModelWorld;
 use crate::{
     interval::Time,
     redis::{CELLS, Whole},
@@ -9,7 +9,7 @@ use crate::{
 
 /// How a call in one step ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum CallFate {
     /// Executed, and the reply came.
     Answered,
     /// Executed, and the connection ended before the reply.
@@ -45,7 +45,7 @@ pub enum Action {
         /// For what.
         op: Op,
         /// How that ends.
-        fate: Fate,
+        fate: CallFate,
     },
     /// An instance without a connection writes.
     Local {
@@ -99,7 +99,7 @@ pub enum Action {
     },
     /// A request that was given up executes.
     ExecuteLate {
-        /// Which, of [`World::late`].
+        /// Which, of [`ModelWorld::late`].
         index: usize,
     },
     /// Redis loses its data.
@@ -116,7 +116,7 @@ pub enum Action {
     },
 }
 
-impl World {
+impl ModelWorld {
     /// What can happen next.
     pub fn actions(&self, bounds: &Bounds, actions: &mut Vec<Action>) {
         if self.now < bounds.horizon {
@@ -184,15 +184,15 @@ impl World {
         let ops = self.writes().chain(replay.then_some(Op::Replay)).chain([Op::Read]);
         for op in ops {
             if bounds.split {
-                actions.push(Action::Ask { by, op, fate: Fate::UnderWay });
+                actions.push(Action::Ask { by, op, fate: CallFate::UnderWay });
                 continue;
             }
-            actions.push(Action::Ask { by, op, fate: Fate::Answered });
+            actions.push(Action::Ask { by, op, fate: CallFate::Answered });
             if op != Op::Read && self.left.lost_replies > 0 {
-                actions.push(Action::Ask { by, op, fate: Fate::ReplyLost });
+                actions.push(Action::Ask { by, op, fate: CallFate::ReplyLost });
             }
             if op != Op::Read && self.left.late > 0 {
-                actions.push(Action::Ask { by, op, fate: Fate::Late });
+                actions.push(Action::Ask { by, op, fate: CallFate::Late });
             }
         }
     }

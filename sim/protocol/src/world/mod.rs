@@ -5,24 +5,24 @@ mod reply;
 mod request;
 
 pub use self::{
-    action::{Action, Fate, Op},
-    request::{Answer, Call, Request},
+    action::{Action, CallFate, Op},
+    request::{ModelCall, ModelRequest, RedisAnswer},
 };
 use crate::{
     held::Store,
-    history::History,
+    history::ModelHistory,
     interval::{Interval, Time},
-    redis::{Merge, Redis, Stamp, Whole},
-    rules::{Bounds, Fault},
+    redis::{Merge, ModelStamp, Redis, Whole},
+    rules::{Bounds, BrokenRule},
 };
 
 /// A process of the application with its store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Instance {
+pub struct ModelInstance {
     /// On disk.
     pub store: Store,
     /// The clock of its stamps: the last that it issued or saw. On disk (R4).
-    pub seen: Stamp,
+    pub seen: ModelStamp,
     /// By how much it is ahead in its stamps.
     pub skew: Time,
     /// By how much its estimate of Redis's clock is ahead of true time.
@@ -36,7 +36,7 @@ pub struct Instance {
     /// Of the copies in its store.
     pub generation: u8,
     /// In the order of sending, which Redis keeps.
-    pub flight: Vec<Request>,
+    pub flight: Vec<ModelRequest>,
     /// Upserts whose connection has ended, and whose callers wait yet: by their place in the history, with their lives.
     pub waiting: Vec<(usize, Interval)>,
 }
@@ -52,7 +52,7 @@ pub struct Late {
 
 /// What may still happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Left {
+pub struct ActionsLeft {
     upserts: u8,
     removals: u8,
     crashes: u8,
@@ -66,22 +66,22 @@ pub struct Left {
 
 /// The whole state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct World {
+pub struct ModelWorld {
     /// True time.
     pub now: Time,
     /// The server.
     pub redis: Redis,
     /// The clients.
-    pub instances: Vec<Instance>,
+    pub instances: Vec<ModelInstance>,
     /// Given up, and still under way.
     pub late: Vec<Late>,
     /// For the judge.
-    pub history: History,
+    pub history: ModelHistory,
     /// How much of the bounds is left.
-    pub left: Left,
+    pub left: ActionsLeft,
 }
 
-impl Instance {
+impl ModelInstance {
     fn new(skew: Time) -> Self {
         Self {
             store: Store::default(),
@@ -102,27 +102,27 @@ impl Instance {
         now + self.off
     }
 
-    fn see(&mut self, stamp: Stamp) {
+    fn see(&mut self, stamp: ModelStamp) {
         self.seen = self.seen.max(stamp);
     }
 
     fn mark(&mut self) {
         for request in &mut self.flight {
-            if let Call::Replay { valid, .. } = &mut request.call {
+            if let ModelCall::Replay { valid, .. } = &mut request.call {
                 *valid = false;
             }
         }
     }
 
     fn is_replaying(&self) -> bool {
-        self.flight.iter().any(|request| matches!(request.call, Call::Replay { .. }))
+        self.flight.iter().any(|request| matches!(request.call, ModelCall::Replay { .. }))
     }
 }
 
-impl World {
+impl ModelWorld {
     /// Where a run begins, for each of the skews.
     pub fn beginnings(bounds: &Bounds) -> Vec<Self> {
-        let left = Left {
+        let left = ActionsLeft {
             upserts: bounds.upserts,
             removals: bounds.removals,
             crashes: bounds.crashes,
@@ -136,9 +136,9 @@ impl World {
         let world = |skew: &Time| Self {
             now: 0,
             redis: Redis::default(),
-            instances: (0..bounds.instances).map(|by| Instance::new(if by == 1 { *skew } else { 0 })).collect(),
+            instances: (0..bounds.instances).map(|by| ModelInstance::new(if by == 1 { *skew } else { 0 })).collect(),
             late: Vec::new(),
-            history: History::default(),
+            history: ModelHistory::default(),
             left,
         };
         bounds.skews.iter().map(world).collect()
@@ -192,17 +192,20 @@ impl World {
         self.instances[by].connected = false;
         for request in std::mem::take(&mut self.instances[by].flight) {
             match request.call {
-                Call::Upsert { write, life, .. } => {
-                    let life =
-                        if bounds.has(Fault::StampedAgain) { self.stamp_upsert_again(bounds, by, write) } else { life };
+                ModelCall::Upsert { write, life, .. } => {
+                    let life = if bounds.has(BrokenRule::StampedAgain) {
+                        self.stamp_upsert_again(bounds, by, write)
+                    } else {
+                        life
+                    };
                     if bounds.slow_callers {
                         self.instances[by].waiting.push((write, life));
                     } else {
                         self.keep_upsert(bounds, by, write, life);
                     }
                 }
-                Call::Remove { removal, .. } => self.keep_removal(by, removal),
-                Call::Replay { .. } | Call::Read { .. } => {}
+                ModelCall::Remove { removal, .. } => self.keep_removal(by, removal),
+                ModelCall::Replay { .. } | ModelCall::Read { .. } => {}
             }
         }
     }
@@ -224,7 +227,7 @@ impl World {
         let (step, generation) = (self.redis.step, self.redis.generation);
         let instance = &mut self.instances[by];
         let ahead = step - instance.off;
-        instance.store.correct(if bounds.has(Fault::NeverCorrected) { 0 } else { ahead });
+        instance.store.correct(if bounds.has(BrokenRule::NeverCorrected) { 0 } else { ahead });
         for write in self.history.writes.iter_mut().filter(|write| write.by == by && write.provisional) {
             write.off += ahead;
             write.provisional = false;
@@ -232,7 +235,7 @@ impl World {
         (instance.off, instance.met, instance.process, instance.connected) = (step, true, 0, true);
         if instance.generation != generation {
             instance.generation = generation;
-            if !bounds.has(Fault::GenerationIgnored) {
+            if !bounds.has(BrokenRule::GenerationIgnored) {
                 instance.store.reclaim_all(bounds, instance.off + self.now);
                 instance.mark();
             }

@@ -1,17 +1,17 @@
 //! Writes and reads of an instance: to Redis, or to its own store.
 
-use super::{Fate, Instance, Op, World};
+use super::{CallFate, ModelInstance, ModelWorld, Op};
 use crate::{
     held::Store,
-    history::{Removal, Write},
+    history::{ModelWrite, Removal},
     interval::{Interval, Time},
-    redis::{Cells, EXISTENCE, Merge, Mode, Reply, Stamp, Whole},
+    redis::{Cells, EXISTENCE, Merge, MergeMode, ModelStamp, ScriptReply, Whole},
     rules::Bounds,
 };
 
 /// What an instance asks Redis for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Call {
+pub enum ModelCall {
     /// One of the history.
     Upsert {
         /// Its place there.
@@ -46,41 +46,41 @@ pub enum Call {
 
 /// What Redis says to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Answer {
+pub enum RedisAnswer {
     /// To a merge.
-    Merged(Reply),
+    Merged(ScriptReply),
     /// To a read.
     Read(Whole),
 }
 
 /// A call on its way, or its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Request {
+pub struct ModelRequest {
     /// What for.
-    pub call: Call,
+    pub call: ModelCall,
     /// When it was sent, by the sender's clock.
     pub sent_at: Time,
     /// Of Redis's data, as the connection knew it (R6).
     pub generation: u8,
     /// Once it was executed.
-    pub answer: Option<Answer>,
+    pub answer: Option<RedisAnswer>,
 }
 
-impl World {
-    pub(super) fn ask(&mut self, bounds: &Bounds, by: usize, op: Op, fate: Fate) {
+impl ModelWorld {
+    pub(super) fn ask(&mut self, bounds: &Bounds, by: usize, op: Op, fate: CallFate) {
         let sent = self.instances[by].flight.len();
         self.send(bounds, by, op);
         match fate {
-            Fate::UnderWay => {}
-            Fate::Answered => self.run(bounds, by),
-            Fate::ReplyLost => {
+            CallFate::UnderWay => {}
+            CallFate::Answered => self.run(bounds, by),
+            CallFate::ReplyLost => {
                 self.left.lost_replies -= 1;
                 for _ in sent..self.instances[by].flight.len() {
                     self.execute(bounds, by);
                 }
                 self.disconnect(bounds, by, false);
             }
-            Fate::Late => self.disconnect(bounds, by, true),
+            CallFate::Late => self.disconnect(bounds, by, true),
         }
     }
 
@@ -100,17 +100,17 @@ impl World {
             Op::Upsert(cell) => {
                 let write = self.begin_upsert(by, cell);
                 let life = Interval::from_now(self.instances[by].clock(now), bounds.ttl);
-                vec![Call::Upsert { write, life, attempts: 0 }]
+                vec![ModelCall::Upsert { write, life, attempts: 0 }]
             }
-            Op::Remove => vec![Call::Remove { removal: self.begin_removal(by), attempts: 0 }],
+            Op::Remove => vec![ModelCall::Remove { removal: self.begin_removal(by), attempts: 0 }],
             Op::Replay => {
                 let instance = &self.instances[by];
                 let merges = instance.store.to_send(bounds, instance.clock(now));
-                merges.into_iter().map(|merge| Call::Replay { merge, valid: true }).collect()
+                merges.into_iter().map(|merge| ModelCall::Replay { merge, valid: true }).collect()
             }
             Op::Read => {
                 let instance = &self.instances[by];
-                vec![Call::Read { asked: instance.store.clone(), behind_replay: instance.is_replaying() }]
+                vec![ModelCall::Read { asked: instance.store.clone(), behind_replay: instance.is_replaying() }]
             }
         };
         for call in calls {
@@ -118,28 +118,28 @@ impl World {
         }
     }
 
-    pub(super) fn push(&mut self, bounds: &Bounds, by: usize, call: Call) {
+    pub(super) fn push(&mut self, bounds: &Bounds, by: usize, call: ModelCall) {
         let instance = &mut self.instances[by];
         let sent_at = if bounds.counts_ages() { instance.clock(self.now) } else { 0 };
-        instance.flight.push(Request { call, sent_at, generation: instance.generation, answer: None });
+        instance.flight.push(ModelRequest { call, sent_at, generation: instance.generation, answer: None });
     }
 
-    pub(super) fn stamp(&mut self, by: usize) -> Stamp {
+    pub(super) fn stamp(&mut self, by: usize) -> ModelStamp {
         let now = self.now;
         let instance = &mut self.instances[by];
         instance.see(instance.store.newest());
-        let wall = Stamp::try_from(now + instance.skew).unwrap_or(0);
+        let wall = ModelStamp::try_from(now + instance.skew).unwrap_or(0);
         let head = wall.max((instance.seen >> 2) + 1);
-        instance.seen = (head << 2) | Stamp::try_from(by).unwrap_or(3);
+        instance.seen = (head << 2) | ModelStamp::try_from(by).unwrap_or(3);
         instance.seen
     }
 
     fn begin_upsert(&mut self, by: usize, cell: usize) -> usize {
         self.left.upserts -= 1;
         let stamp = self.stamp(by);
-        let Instance { off, met, .. } = self.instances[by];
+        let ModelInstance { off, met, .. } = self.instances[by];
         let off = off - self.redis.step;
-        let write = Write { cell, stamp, at: self.now, by, acknowledged: false, off, provisional: !met };
+        let write = ModelWrite { cell, stamp, at: self.now, by, acknowledged: false, off, provisional: !met };
         self.history.writes.push(write);
         self.history.writes.len() - 1
     }
@@ -181,35 +181,35 @@ impl World {
     }
 
     /// What the script is sent for it; none for a read.
-    pub(super) fn merge_of(&self, call: &Call) -> Option<(Merge, Option<usize>)> {
-        let all = Merge { mode: Mode::All, cells: Cells::default(), tombstone: 0, told: None, written: None };
+    pub(super) fn merge_of(&self, call: &ModelCall) -> Option<(Merge, Option<usize>)> {
+        let all = Merge { mode: MergeMode::All, cells: Cells::default(), tombstone: 0, told: None, written: None };
         match call {
-            Call::Upsert { write, life, .. } => {
-                let Write { cell, stamp, .. } = self.history.writes[*write];
+            ModelCall::Upsert { write, life, .. } => {
+                let ModelWrite { cell, stamp, .. } = self.history.writes[*write];
                 let mut cells = Cells::default();
                 (cells[cell], cells[EXISTENCE]) = (stamp, stamp);
                 Some((Merge { cells, written: Some(*life), ..all }, None))
             }
-            Call::Remove { removal, .. } => {
+            ModelCall::Remove { removal, .. } => {
                 Some((Merge { tombstone: self.history.removals[*removal].stamp, ..all }, Some(*removal)))
             }
-            Call::Replay { merge, .. } => Some((*merge, None)),
-            Call::Read { .. } => None,
+            ModelCall::Replay { merge, .. } => Some((*merge, None)),
+            ModelCall::Read { .. } => None,
         }
     }
 
     pub(super) fn execute(&mut self, bounds: &Bounds, by: usize) {
         let Some(next) = self.instances[by].flight.iter().position(|request| request.answer.is_none()) else { return };
         let answer = match self.merge_of(&self.instances[by].flight[next].call) {
-            Some((merge, removal)) => Answer::Merged(self.execute_merge(bounds, &merge, removal)),
-            None => Answer::Read(self.redis.read(bounds, self.now)),
+            Some((merge, removal)) => RedisAnswer::Merged(self.execute_merge(bounds, &merge, removal)),
+            None => RedisAnswer::Read(self.redis.read(bounds, self.now)),
         };
         self.instances[by].flight[next].answer = Some(answer);
     }
 
-    pub(super) fn execute_merge(&mut self, bounds: &Bounds, merge: &Merge, removal: Option<usize>) -> Reply {
+    pub(super) fn execute_merge(&mut self, bounds: &Bounds, merge: &Merge, removal: Option<usize>) -> ScriptReply {
         let reply = self.redis.merge(bounds, self.now, merge);
-        if let (Some(removal), Reply::Applied(_)) = (removal, &reply) {
+        if let (Some(removal), ScriptReply::Applied(_)) = (removal, &reply) {
             self.history.removals[removal].effective = true;
         }
         reply

@@ -20,24 +20,24 @@ pub(super) const SECTOR_BYTES: usize = 512;
 pub(super) struct FileData {
     /// No other file of the disk ever has it.
     pub(super) number: u64,
-    content: Mutex<Content>,
+    content: Mutex<FileBytes>,
 }
 
 /// A file for those who hold it: names, and open handles.
 pub(super) type FileRef = Arc<FileData>;
 
 impl FileData {
-    pub(super) fn content(&self) -> MutexGuard<'_, Content> {
+    pub(super) fn content(&self) -> MutexGuard<'_, FileBytes> {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A file for another disk: its path below the directory that is copied, its number if it keeps that, and its bytes.
-pub(super) type Copied = (PathBuf, Option<u64>, Vec<u8>);
+pub(super) type CopiedFile = (PathBuf, Option<u64>, Vec<u8>);
 
 /// The bytes of a file.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Content {
+pub(super) struct FileBytes {
     /// What every process sees.
     cached: Vec<u8>,
     /// What a power loss leaves at least.
@@ -51,7 +51,7 @@ pub(super) struct Content {
     pub(super) locked_by: BTreeMap<Host, u64>,
 }
 
-impl Content {
+impl FileBytes {
     pub(super) fn bytes(&self) -> &[u8] {
         &self.cached
     }
@@ -283,13 +283,13 @@ impl Image {
     }
 
     /// The files below a directory as every process sees them.
-    pub(super) fn read_all(&self, dir: &Path) -> Vec<Copied> {
+    pub(super) fn read_all(&self, dir: &Path) -> Vec<CopiedFile> {
         let inside = self.names.iter().filter(|(path, _)| path.starts_with(dir));
         inside.map(|(path, file)| (below(path, dir), None, file.content().bytes().to_vec())).collect()
     }
 
     /// The files below a directory as a loss of power could have left them now, with their numbers. Changes nothing.
-    pub(super) fn snapshot(&self, dir: &Path, stream: &mut Stream) -> Vec<Copied> {
+    pub(super) fn snapshot(&self, dir: &Path, stream: &mut Stream) -> Vec<CopiedFile> {
         let inside = self.durable_names.iter().filter(|(path, _)| path.starts_with(dir));
         inside
             .map(|(path, file)| {
@@ -307,7 +307,7 @@ impl Image {
 
     /// Puts files of another disk, which has given so many numbers, below a directory, durably. Who keeps its number comes with
     /// its volume, and nothing of the volume before is left.
-    pub(super) fn put(&mut self, dir: &Path, files: Vec<Copied>, numbers: u64) {
+    pub(super) fn put(&mut self, dir: &Path, files: Vec<CopiedFile>, numbers: u64) {
         self.numbers = self.numbers.max(numbers);
         self.create_dir_all(dir);
         for (path, number, bytes) in files {
@@ -384,7 +384,7 @@ impl Image {
         }
     }
 
-    /// Keeps the durable names and the first of the later changes, and of every file what [`Content::lose_power`] says.
+    /// Keeps the durable names and the first of the later changes, and of every file what [`FileBytes::lose_power`] says.
     /// Answers how many changes and sectors are gone.
     pub(super) fn lose_power(&mut self, stream: &mut Stream) -> u64 {
         let kept = stream.random_range(0..=self.changes.len());

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::{Disk, State};
+use super::{Disk, DiskState};
 
 impl Disk {
     /// Gives the disk this much room, in bytes, for all files together.
@@ -51,7 +51,7 @@ impl Disk {
     pub fn copy_from(&self, other: &Self, from: &Path, to: &Path, whole_volume: bool) {
         let mut copied = other.state();
         let files = {
-            let State { image, chance, .. } = &mut *copied;
+            let DiskState { image, chance, .. } = &mut *copied;
             if whole_volume { image.snapshot(from, chance) } else { image.read_all(from) }
         };
         let numbers = copied.image.numbers();

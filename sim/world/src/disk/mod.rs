@@ -45,13 +45,13 @@ use serde::{Deserialize, Serialize};
 
 use self::{
     image::{FileRef, Image},
-    trouble::Trouble,
+    trouble::DiskTroubles,
 };
 pub use super::moments::Verb;
 use super::{
     Host, Trace, World,
     clock::Clock,
-    held::{Holding, Kind},
+    held::{Holdable, HoldingGuard},
     incarnation::Incarnation,
     moments::{Moments, Step},
 };
@@ -77,15 +77,15 @@ pub enum BadWrite {
 
 /// The disk of a host, whichever process runs there. Cloning gives the same disk.
 #[derive(Clone)]
-pub struct Disk(Arc<Mutex<State>>);
+pub struct Disk(Arc<Mutex<DiskState>>);
 
-struct State {
+struct DiskState {
     image: Image,
     latency: Stream,
     chance: Stream,
     /// Time that the verbs since the last [`SimDisk::take_account_us`] would have taken.
     account_us: u64,
-    trouble: Trouble,
+    trouble: DiskTroubles,
     crash: Option<(u64, Arc<CrashPoint>)>,
     locks: u64,
     /// Bytes that the files of the disk may have together.
@@ -94,12 +94,12 @@ struct State {
 
 impl Disk {
     pub(super) fn new(seed: Seed, host: Host) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        Self(Arc::new(Mutex::new(DiskState {
             image: Image::new(),
             latency: seed.stream(&format!("disk {host} latency")),
             chance: seed.stream(&format!("disk {host}")),
             account_us: 0,
-            trouble: Trouble::default(),
+            trouble: DiskTroubles::default(),
             crash: None,
             locks: 0,
             capacity: u64::MAX,
@@ -155,7 +155,7 @@ impl Disk {
     /// Flips one random bit of a file. Says where; none if it has no durable byte.
     pub fn rot(&self, path: &Path) -> Option<u64> {
         let mut state = self.state();
-        let State { image, chance, trouble, .. } = &mut *state;
+        let DiskState { image, chance, trouble, .. } = &mut *state;
         let at = image.file(path)?.content().flip_bit(chance)?;
         trouble.effects += 1;
         Some(at)
@@ -176,7 +176,7 @@ impl Disk {
     /// The process of this host has ended.
     pub(super) fn stop(&self, host: Host, how: Stop) {
         let mut state = self.state();
-        let State { image, chance, crash, account_us, trouble, .. } = &mut *state;
+        let DiskState { image, chance, crash, account_us, trouble, .. } = &mut *state;
         *crash = None;
         *account_us = 0;
         if how == Stop::PowerLost {
@@ -187,7 +187,7 @@ impl Disk {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, DiskState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -219,7 +219,7 @@ impl CrashPoint {
     }
 }
 
-impl State {
+impl DiskState {
     /// Bytes that there is room for.
     fn free_bytes(&self) -> u64 {
         if self.trouble.is_full() { 0 } else { self.capacity.saturating_sub(self.image.used_bytes()) }
@@ -275,7 +275,7 @@ impl SimDisk {
     }
 
     /// Lets an operation begin, or says why it cannot.
-    fn begin(&self, verb: Verb, path: &Path, at: u64, bytes: &[u8]) -> io::Result<MutexGuard<'_, State>> {
+    fn begin(&self, verb: Verb, path: &Path, at: u64, bytes: &[u8]) -> io::Result<MutexGuard<'_, DiskState>> {
         self.begin_to_grow(verb, path, at, bytes, u64::MAX)
     }
 
@@ -288,7 +288,7 @@ impl SimDisk {
         at: u64,
         bytes: &[u8],
         grows_by: u64,
-    ) -> io::Result<MutexGuard<'_, State>> {
+    ) -> io::Result<MutexGuard<'_, DiskState>> {
         self.incarnation.check()?;
         let mut state = self.disk.state();
         if state.crashes(verb) {
@@ -346,7 +346,7 @@ impl seedbed_env::Disk for SimDisk {
 
     fn open(&self, path: &Path) -> io::Result<SimFile> {
         let file = self.open_file(path)?;
-        let holding = Arc::new(Holding::new(&self.incarnation.gauges, Kind::File));
+        let holding = Arc::new(HoldingGuard::new(&self.incarnation.gauges, Holdable::File));
         Ok(SimFile { file, path: path.into(), disk: self.clone(), holding })
     }
 
@@ -418,7 +418,7 @@ pub struct SimFile {
     file: FileRef,
     path: Arc<Path>,
     disk: SimDisk,
-    holding: Arc<Holding>,
+    holding: Arc<HoldingGuard>,
 }
 
 impl seedbed_env::DiskFile for SimFile {
@@ -469,7 +469,7 @@ impl seedbed_env::DiskFile for SimFile {
         let mut state = self.disk.begin_to_grow(Verb::Write, &self.path, offset, bytes, grows_by)?;
         self.fits(&state, grows_by)?;
         let mut content = self.file.content();
-        let State { trouble, chance, .. } = &mut *state;
+        let DiskState { trouble, chance, .. } = &mut *state;
         match trouble.bad_write() {
             None => content.write(at, bytes),
             Some(how) => content.write_badly(at, bytes, how, chance),
@@ -501,7 +501,7 @@ impl seedbed_env::DiskFile for SimFile {
 
 impl SimFile {
     /// Tells whoever waits for it what has become of the file.
-    fn note(&self, state: &State, verb: Verb) {
+    fn note(&self, state: &DiskState, verb: Verb) {
         let moments = &self.disk.moments;
         if moments.is_listened_to() {
             let has_path = state.image.file(&self.path).is_some_and(|named| Arc::ptr_eq(named, &self.file));
@@ -514,7 +514,7 @@ impl SimFile {
         end.saturating_sub(self.file.content().bytes().len() as u64)
     }
 
-    fn fits(&self, state: &State, grows_by: u64) -> io::Result<()> {
+    fn fits(&self, state: &DiskState, grows_by: u64) -> io::Result<()> {
         if grows_by > 0 && state.capacity != u64::MAX && grows_by > state.free_bytes() {
             return Err(named(&self.path, io::ErrorKind::StorageFull.into()));
         }
@@ -537,7 +537,7 @@ pub struct SimLock {
     host: Host,
     number: u64,
     /// The file stays open as long.
-    _holding: Arc<Holding>,
+    _holding: Arc<HoldingGuard>,
 }
 
 impl Drop for SimLock {

@@ -6,7 +6,7 @@ use super::{BadWrite, Verb};
 
 /// The troubles of one disk. None at first.
 #[derive(Default)]
-pub(super) struct Trouble {
+pub(super) struct DiskTroubles {
     /// Errors to come: the verb, the kind, how many times more.
     errors: Vec<(Verb, io::ErrorKind, u32)>,
     pub(super) sync_extra_us: u64,
@@ -20,7 +20,7 @@ pub(super) struct Trouble {
     pub(super) effects: u64,
 }
 
-impl Trouble {
+impl DiskTroubles {
     pub(super) fn inject(&mut self, verb: Verb, error: io::ErrorKind, times: u32) {
         self.errors.push((verb, error, times));
     }

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
-    conn::{CLIENT, Conn, SERVER, Side},
+    conn::{CLIENT, Conn, ConnSide, SERVER},
     half::{BUFFER_BYTES, Payload},
 };
 use crate::Host;
@@ -61,7 +61,7 @@ impl Capture {
     }
 
     /// Notes a segment that leaves `side`.
-    pub(super) fn note_segment(&self, conn: &Conn, side: Side, at_us: u64, position: u64, payload: &Payload) {
+    pub(super) fn note_segment(&self, conn: &Conn, side: ConnSide, at_us: u64, position: u64, payload: &Payload) {
         let (kind, bytes) = match payload {
             // The SYN took its place in the sequence.
             Payload::Open => return self.note(conn, side, at_us, Kind::Ack, sequence(conn, side, 1)),
@@ -72,7 +72,7 @@ impl Capture {
     }
 
     /// Notes a packet without data that leaves `side` behind all that it has sent.
-    pub(super) fn note_bare(&self, conn: &Conn, side: Side, at_us: u64, kind: Kind) {
+    pub(super) fn note_bare(&self, conn: &Conn, side: ConnSide, at_us: u64, kind: Kind) {
         let sequence = match (kind, side) {
             (Kind::Syn, _) => sequence(conn, side, 0),
             (Kind::SynAck, _) => sequence(conn, side, 0).wrapping_sub(1),
@@ -83,12 +83,12 @@ impl Capture {
     }
 
     /// Notes a keepalive of `side`: the last byte that was acknowledged, without the byte.
-    pub(super) fn note_probe(&self, conn: &Conn, side: Side, at_us: u64) {
+    pub(super) fn note_probe(&self, conn: &Conn, side: ConnSide, at_us: u64) {
         let sequence = sequence(conn, side, conn.halves[side].left()).wrapping_sub(1);
         self.note(conn, side, at_us, Kind::Ack, sequence);
     }
 
-    fn note(&self, conn: &Conn, side: Side, at_us: u64, kind: Kind, sequence: u32) {
+    fn note(&self, conn: &Conn, side: ConnSide, at_us: u64, kind: Kind, sequence: u32) {
         self.packets().push(packet(conn, side, at_us, kind, sequence));
     }
 
@@ -98,10 +98,10 @@ impl Capture {
 }
 
 /// A packet that carries no data.
-fn packet(conn: &Conn, side: Side, at_us: u64, kind: Kind, sequence_number: u32) -> Packet {
+fn packet(conn: &Conn, side: ConnSide, at_us: u64, kind: Kind, sequence_number: u32) -> Packet {
     // Linux's range of ports; a run that needs more of them uses the first again.
     let client_port = 32_768 + u16::try_from(conn.number % 28_232).unwrap_or(0);
-    let place = |side: Side| (conn.ends[side].host, if side == CLIENT { client_port } else { conn.port });
+    let place = |side: ConnSide| (conn.ends[side].host, if side == CLIENT { client_port } else { conn.port });
     let peer = &conn.halves[1 - side];
     // A SYN is acknowledged by what acknowledges it, although its place is taken by the handshake's third step.
     let received = if side == SERVER { peer.delivered().max(1) } else { peer.delivered() };
@@ -119,7 +119,7 @@ fn packet(conn: &Conn, side: Side, at_us: u64, kind: Kind, sequence_number: u32)
 }
 
 /// The sequence number on the wire. A client's half counts from its SYN, a server's from what follows its SYN.
-fn sequence(conn: &Conn, side: Side, position: u64) -> u32 {
+fn sequence(conn: &Conn, side: ConnSide, position: u64) -> u32 {
     let initial = conn.number.wrapping_mul(0x9e37_79b9).rotate_left(if side == CLIENT { 0 } else { 16 });
     #[expect(clippy::cast_possible_truncation, reason = "sequence numbers wrap")]
     let offset = position as u32;

@@ -11,12 +11,12 @@ use super::{
     half::{Half, slim},
     liveness::Liveness,
 };
-pub(super) use crate::net_event::{CLIENT, ConnId, SERVER, Side};
+pub(super) use crate::net_event::{CLIENT, ConnId, ConnSide, SERVER};
 use crate::{Host, incarnation::Incarnation};
 
 /// Where an end is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum ConnPhase {
     /// The client has sent a SYN.
     Connecting,
     /// The server's kernel knows of the connection at most from a SYN.
@@ -32,10 +32,10 @@ pub(super) enum Phase {
 }
 
 /// One end of a connection.
-pub(super) struct End {
+pub(super) struct ConnEnd {
     pub(super) host: Host,
     pub(super) incarnation: Option<Arc<Incarnation>>,
-    pub(super) phase: Phase,
+    pub(super) phase: ConnPhase,
     /// An application holds a stream (or a connect that is under way).
     pub(super) handle: bool,
     /// What the application has yet to be told.
@@ -53,8 +53,8 @@ pub(super) struct End {
     consumed: usize,
 }
 
-impl End {
-    pub(super) fn new(host: Host, phase: Phase, liveness: &'static Liveness) -> Self {
+impl ConnEnd {
+    pub(super) fn new(host: Host, phase: ConnPhase, liveness: &'static Liveness) -> Self {
         Self {
             host,
             incarnation: None,
@@ -119,10 +119,10 @@ impl End {
 
     /// The kernel forgets the connection. An application that holds it is told `error`.
     pub(super) fn die(&mut self, error: io::ErrorKind, wakers: &mut Vec<Waker>) {
-        if matches!(self.phase, Phase::Connecting | Phase::Queued | Phase::Open) {
+        if matches!(self.phase, ConnPhase::Connecting | ConnPhase::Queued | ConnPhase::Open) {
             self.error = Some(error);
         }
-        self.phase = Phase::Gone;
+        self.phase = ConnPhase::Gone;
         self.wake(wakers);
     }
 
@@ -138,7 +138,7 @@ pub(super) struct Conn {
     /// Counts the connections of a run.
     pub(super) number: u32,
     pub(super) port: u16,
-    pub(super) ends: [End; 2],
+    pub(super) ends: [ConnEnd; 2],
     pub(super) halves: [Half; 2],
 }
 
@@ -146,7 +146,7 @@ impl Conn {
     /// What it takes up, with its queues.
     #[cfg(test)]
     pub(super) fn memory_bytes(&self) -> usize {
-        let received = |end: &End| end.received.capacity() * size_of::<Vec<u8>>() + end.unread();
+        let received = |end: &ConnEnd| end.received.capacity() * size_of::<Vec<u8>>() + end.unread();
         size_of::<Self>()
             + self.ends.iter().map(received).sum::<usize>()
             + self.halves.iter().map(Half::memory_bytes).sum::<usize>()
@@ -154,7 +154,9 @@ impl Conn {
 
     /// Nothing will ever happen on it again, and nobody will ask.
     pub(super) fn is_over(&self) -> bool {
-        self.ends.iter().all(|end| !end.handle && matches!(end.phase, Phase::Embryo | Phase::Closed | Phase::Gone))
+        self.ends
+            .iter()
+            .all(|end| !end.handle && matches!(end.phase, ConnPhase::Embryo | ConnPhase::Closed | ConnPhase::Gone))
             && self.halves.iter().all(Half::is_quiet)
     }
 }
@@ -162,12 +164,12 @@ impl Conn {
 /// All connections of a run, by [`ConnId`].
 #[derive(Default)]
 pub(super) struct Conns {
-    slots: Vec<Slot>,
+    slots: Vec<ConnSlot>,
     free: Vec<usize>,
     numbers: u32,
 }
 
-struct Slot {
+struct ConnSlot {
     generation: u64,
     conn: Option<Box<Conn>>,
 }
@@ -180,7 +182,7 @@ impl Conns {
 
     pub(super) fn insert(&mut self, conn: Conn) -> ConnId {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, conn: None });
+            self.slots.push(ConnSlot { generation: 0, conn: None });
             self.slots.len() - 1
         });
         let slot = &mut self.slots[index];

@@ -3,9 +3,9 @@
 use std::{io, sync::Arc};
 
 use super::{
-    What,
+    NetHappening,
     capture::Kind,
-    conn::{CLIENT, Conn, ConnId, End, Phase, SERVER},
+    conn::{CLIENT, Conn, ConnEnd, ConnId, ConnPhase, SERVER},
     half::{Half, Payload},
     liveness::{CLIENT_LIVENESS, SERVER_LIVENESS},
     tcp::{Tcp, is_powered},
@@ -22,10 +22,10 @@ impl Tcp {
     /// Sends the first SYN.
     pub(super) fn connect(&mut self, from: &Arc<Incarnation>, to: Host, port: u16) -> ConnId {
         let halves = [self.link(from.host, to), self.link(to, from.host)].map(Half::new);
-        let mut client = End::new(from.host, Phase::Connecting, &CLIENT_LIVENESS);
+        let mut client = ConnEnd::new(from.host, ConnPhase::Connecting, &CLIENT_LIVENESS);
         client.incarnation = Some(Arc::clone(from));
         client.handle = true;
-        let server = End::new(to, Phase::Embryo, &SERVER_LIVENESS);
+        let server = ConnEnd::new(to, ConnPhase::Embryo, &SERVER_LIVENESS);
         let number = self.conns.next_number();
         let id = self.conns.insert(Conn { number, port, ends: [client, server], halves });
         self.send_syn(id, 0);
@@ -35,7 +35,7 @@ impl Tcp {
     pub(super) fn send_syn(&mut self, id: ConnId, tries: u32) {
         let now_us = self.clock.now_us();
         let Some(conn) = self.conns.get(id) else { return };
-        if conn.ends[CLIENT].phase != Phase::Connecting {
+        if conn.ends[CLIENT].phase != ConnPhase::Connecting {
             return;
         }
         if tries == SYN_TRIES {
@@ -47,9 +47,9 @@ impl Tcp {
         let link = &mut self.links[conn.halves[CLIENT].link];
         if let Some(at_us) = link.carry(now_us, 0) {
             let epoch = link.epoch;
-            self.schedule(at_us, id, SERVER, What::SynArrives(epoch));
+            self.schedule(at_us, id, SERVER, NetHappening::SynArrives(epoch));
         }
-        self.schedule(now_us + (1_000_000 << tries), id, CLIENT, What::SendSyn(tries + 1));
+        self.schedule(now_us + (1_000_000 << tries), id, CLIENT, NetHappening::SendSyn(tries + 1));
     }
 
     pub(super) fn on_syn(&mut self, id: ConnId, epoch: u64) {
@@ -60,18 +60,18 @@ impl Tcp {
         let host = server.host;
         // A client that gave up meanwhile would answer the SYN-ACK with a reset: nobody sees either.
         if self.links[forth].epoch != epoch
-            || conn.ends[CLIENT].phase != Phase::Connecting
+            || conn.ends[CLIENT].phase != ConnPhase::Connecting
             || !is_powered(&self.powered, host)
         {
             return;
         }
         let server = &mut conn.ends[SERVER];
         let (reply, kind) = match self.listeners.get(&(host, conn.port)) {
-            None => (What::RefusalArrives(self.links[back].epoch), Kind::Reset),
+            None => (NetHappening::RefusalArrives(self.links[back].epoch), Kind::Reset),
             Some(listener) if listener.queue.len() > BACKLOG => return,
             Some(listener) => {
                 server.incarnation = Some(Arc::clone(&listener.incarnation));
-                (What::SynAckArrives(self.links[back].epoch), Kind::SynAck)
+                (NetHappening::SynAckArrives(self.links[back].epoch), Kind::SynAck)
             }
         };
         if let Some(capture) = &self.capture {
@@ -86,20 +86,20 @@ impl Tcp {
         let now_us = self.clock.now_us();
         let Some(conn) = self.conns.get(id) else { return };
         let client = &mut conn.ends[CLIENT];
-        if client.phase != Phase::Connecting || self.links[conn.halves[SERVER].link].epoch != epoch {
+        if client.phase != ConnPhase::Connecting || self.links[conn.halves[SERVER].link].epoch != epoch {
             return;
         }
-        client.phase = Phase::Open;
+        client.phase = ConnPhase::Open;
         client.heard_us = now_us;
         client.wake(&mut self.wakers);
         self.counters.connects += 1;
-        self.schedule(now_us + CLIENT_LIVENESS.idle_us, id, CLIENT, What::Watch);
+        self.schedule(now_us + CLIENT_LIVENESS.idle_us, id, CLIENT, NetHappening::Watch);
         self.send(id, CLIENT, Payload::Open);
     }
 
     pub(super) fn on_refusal(&mut self, id: ConnId, epoch: u64) {
         let Some(conn) = self.conns.get(id) else { return };
-        if conn.ends[CLIENT].phase == Phase::Connecting && self.links[conn.halves[SERVER].link].epoch == epoch {
+        if conn.ends[CLIENT].phase == ConnPhase::Connecting && self.links[conn.halves[SERVER].link].epoch == epoch {
             self.counters.refused += 1;
             self.die(id, CLIENT, io::ErrorKind::ConnectionRefused);
         }

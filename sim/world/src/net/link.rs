@@ -32,7 +32,7 @@ pub struct Latency {
 }
 
 /// A direction between two hosts.
-pub(super) struct Link {
+pub(super) struct NetLink {
     pub(super) from: Host,
     pub(super) to: Host,
     /// Raised at every cut. A segment sent in an earlier epoch than it arrives in was under way when a cut began.
@@ -58,7 +58,7 @@ pub(super) struct Link {
     losses: Stream,
 }
 
-impl Link {
+impl NetLink {
     pub(super) fn new(seed: Seed, from: Host, to: Host) -> Self {
         let mut latencies = seed.stream(&format!("link {from}>{to}"));
         let base_us = latencies.random_range(BASE_US);
@@ -175,8 +175,8 @@ mod tests {
     use super::*;
     use crate::host::HUB;
 
-    fn link() -> Link {
-        Link::new(Seed(1), HUB, Host::Instance(1))
+    fn link() -> NetLink {
+        NetLink::new(Seed(1), HUB, Host::Instance(1))
     }
 
     #[test]

@@ -64,15 +64,15 @@ pub use self::{
     tcp::Counters,
 };
 use self::{
-    conn::Phase,
+    conn::ConnPhase,
     half::Half,
-    tcp::{Listener, Tcp},
+    tcp::{ListeningSocket, Tcp},
 };
 use super::{
     Host, Trace,
     clock::Clock,
     incarnation::Incarnation,
-    net_event::{NetEvent, What},
+    net_event::{NetEvent, NetHappening},
 };
 use crate::{Stop, seed::Seed};
 
@@ -157,7 +157,7 @@ impl Net {
             for id in tcp.conns.ids() {
                 let Some(conn) = tcp.conns.get(id) else { continue };
                 let hosts = [conn.ends[0].host, conn.ends[1].host];
-                if (hosts == [a, b] || hosts == [b, a]) && conn.ends[0].phase != Phase::Connecting {
+                if (hosts == [a, b] || hosts == [b, a]) && conn.ends[0].phase != ConnPhase::Connecting {
                     tcp.reset(id);
                     count += 1;
                 }
@@ -282,7 +282,8 @@ impl Net {
             if tcp.listeners.contains_key(&at) {
                 return Err(io::ErrorKind::AddrInUse.into());
             }
-            let listener = Listener { incarnation: Arc::clone(incarnation), queue: VecDeque::new(), waker: None };
+            let listener =
+                ListeningSocket { incarnation: Arc::clone(incarnation), queue: VecDeque::new(), waker: None };
             tcp.listeners.insert(at, listener);
             Ok(SimListener::new(self.clone(), Arc::clone(incarnation), port))
         })

@@ -1,7 +1,7 @@
 //! Kernels of hosts that sleep: their links lose everything, and their timers stand still.
 
 use super::{
-    NetEvent, What,
+    NetEvent, NetHappening,
     conn::{CLIENT, SERVER},
     tcp::{Asleep, Tcp, Timer},
 };
@@ -39,9 +39,9 @@ impl Tcp {
         }
         for (at_us, id, side, timer) in timers {
             let what = match timer {
-                Timer::SendSyn(tries) => What::SendSyn(tries),
-                Timer::Retransmit => What::Retransmit,
-                Timer::Watch => What::Watch,
+                Timer::SendSyn(tries) => NetHappening::SendSyn(tries),
+                Timer::Retransmit => NetHappening::Retransmit,
+                Timer::Watch => NetHappening::Watch,
             };
             self.schedule(now_us + (at_us - since_us), id, side, what);
         }
@@ -50,15 +50,15 @@ impl Tcp {
     /// Puts off what a kernel that sleeps would have done now. Returns whether it is such.
     pub(super) fn defer(&mut self, event: &NetEvent) -> bool {
         let timer = match event.what {
-            What::SendSyn(tries) => Timer::SendSyn(tries),
-            What::Retransmit => Timer::Retransmit,
-            What::Watch => Timer::Watch,
-            What::SynArrives(_)
-            | What::SynAckArrives(_)
-            | What::RefusalArrives(_)
-            | What::Deliver
-            | What::ResetArrives(_)
-            | What::Writable => return false,
+            NetHappening::SendSyn(tries) => Timer::SendSyn(tries),
+            NetHappening::Retransmit => Timer::Retransmit,
+            NetHappening::Watch => Timer::Watch,
+            NetHappening::SynArrives(_)
+            | NetHappening::SynAckArrives(_)
+            | NetHappening::RefusalArrives(_)
+            | NetHappening::Deliver
+            | NetHappening::ResetArrives(_)
+            | NetHappening::Writable => return false,
         };
         let now_us = self.clock.now_us();
         let Some(conn) = self.conns.get(event.conn) else { return false };

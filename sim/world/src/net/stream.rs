@@ -12,12 +12,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     Net,
-    conn::{ConnId, Phase, SERVER, Side, wait},
+    conn::{ConnId, ConnPhase, ConnSide, SERVER, wait},
     half::Payload,
 };
 use crate::{
     Host,
-    held::{Holding, Kind},
+    held::{Holdable, HoldingGuard},
     incarnation::Incarnation,
 };
 
@@ -29,13 +29,13 @@ pub struct SimStream {
     net: Net,
     incarnation: Arc<Incarnation>,
     id: ConnId,
-    side: Side,
-    _holding: Holding,
+    side: ConnSide,
+    _holding: HoldingGuard,
 }
 
 impl SimStream {
-    pub(super) fn new(net: Net, incarnation: Arc<Incarnation>, id: ConnId, side: Side) -> Self {
-        let holding = Holding::new(&incarnation.gauges, Kind::Socket);
+    pub(super) fn new(net: Net, incarnation: Arc<Incarnation>, id: ConnId, side: ConnSide) -> Self {
+        let holding = HoldingGuard::new(&incarnation.gauges, Holdable::Socket);
         Self { net, incarnation, id, side, _holding: holding }
     }
 
@@ -52,7 +52,7 @@ impl SimStream {
             if let Some(error) = end.error.take() {
                 return Poll::Ready(Err(error.into()));
             }
-            if end.phase == Phase::Open {
+            if end.phase == ConnPhase::Open {
                 return Poll::Ready(Ok(()));
             }
             wait(&mut end.read_waker, context);
@@ -86,7 +86,7 @@ impl AsyncRead for SimStream {
             if let Some(error) = end.error.take() {
                 return Poll::Ready(Err(error.into()));
             }
-            if end.phase != Phase::Open {
+            if end.phase != ConnPhase::Open {
                 return Poll::Ready(Ok(()));
             }
             wait(&mut end.read_waker, context);
@@ -105,7 +105,7 @@ impl AsyncWrite for SimStream {
             if let Some(error) = end.error.take() {
                 return Poll::Ready(Err(error.into()));
             }
-            if end.fin_sent || end.phase != Phase::Open {
+            if end.fin_sent || end.phase != ConnPhase::Open {
                 return Poll::Ready(Err(gone()));
             }
             let half = &mut conn.halves[self.side];
@@ -134,7 +134,7 @@ impl AsyncWrite for SimStream {
         self.net.with(|tcp| {
             let Some(conn) = tcp.conns.get(self.id) else { return };
             let end = &mut conn.ends[self.side];
-            if end.phase == Phase::Open && !std::mem::replace(&mut end.fin_sent, true) {
+            if end.phase == ConnPhase::Open && !std::mem::replace(&mut end.fin_sent, true) {
                 tcp.send(self.id, self.side, Payload::Fin);
             }
         });
@@ -189,9 +189,9 @@ impl SimListener {
             };
             while let Some(id) = listener.queue.pop_front() {
                 // Those reset while they waited are left out.
-                if let Some(conn) = tcp.conns.get(id).filter(|conn| conn.ends[SERVER].phase == Phase::Queued) {
+                if let Some(conn) = tcp.conns.get(id).filter(|conn| conn.ends[SERVER].phase == ConnPhase::Queued) {
                     let end = &mut conn.ends[SERVER];
-                    end.phase = Phase::Open;
+                    end.phase = ConnPhase::Open;
                     end.handle = true;
                     return Poll::Ready(Ok(id));
                 }

@@ -15,17 +15,17 @@ use std::{
 use rand::RngExt;
 
 use super::{
-    NetEvent, What,
+    NetEvent, NetHappening,
     capture::{Capture, Kind},
-    conn::{CLIENT, ConnId, Conns, Phase, SERVER, Side},
+    conn::{CLIENT, ConnId, ConnPhase, ConnSide, Conns, SERVER},
     half::{BUFFER_BYTES, Payload},
-    link::Link,
+    link::NetLink,
     liveness::SERVER_LIVENESS,
     names::Names,
 };
 use crate::{
     Host, Trace,
-    clock::{Clock, Event},
+    clock::{Clock, ClockEvent},
     incarnation::Incarnation,
     seed::{Seed, Stream},
 };
@@ -52,7 +52,7 @@ pub struct Counters {
 }
 
 /// A socket that listens.
-pub(super) struct Listener {
+pub(super) struct ListeningSocket {
     pub(super) incarnation: Arc<Incarnation>,
     pub(super) queue: VecDeque<ConnId>,
     pub(super) waker: Option<Waker>,
@@ -63,11 +63,11 @@ pub(super) struct Tcp {
     pub(super) seed: Seed,
     pub(super) clock: Clock,
     trace: Arc<Trace>,
-    pub(super) links: Vec<Link>,
+    pub(super) links: Vec<NetLink>,
     link_of: BTreeMap<(Host, Host), usize>,
     pub(super) powered: BTreeMap<Host, bool>,
     pub(super) asleep: BTreeMap<Host, Asleep>,
-    pub(super) listeners: BTreeMap<(Host, u16), Listener>,
+    pub(super) listeners: BTreeMap<(Host, u16), ListeningSocket>,
     pub(super) conns: Conns,
     pub(super) names: Names,
     /// Of a thousand reads and writes at these hosts, so many are short; and the stream that they are drawn from.
@@ -85,7 +85,7 @@ pub(super) struct Tcp {
 pub(super) struct Asleep {
     pub(super) since_us: u64,
     /// Timers of its kernel that would have fired meanwhile, and when.
-    pub(super) timers: Vec<(u64, ConnId, Side, Timer)>,
+    pub(super) timers: Vec<(u64, ConnId, ConnSide, Timer)>,
 }
 
 /// What a kernel does by its own clock.
@@ -120,20 +120,20 @@ impl Tcp {
     pub(super) fn link(&mut self, from: Host, to: Host) -> usize {
         let Self { seed, links, link_of, asleep, .. } = self;
         *link_of.entry((from, to)).or_insert_with(|| {
-            let mut link = Link::new(*seed, from, to);
+            let mut link = NetLink::new(*seed, from, to);
             link.set_asleep(asleep.contains_key(&from) || asleep.contains_key(&to));
             links.push(link);
             links.len() - 1
         })
     }
 
-    pub(super) fn link_mut(&mut self, from: Host, to: Host) -> &mut Link {
+    pub(super) fn link_mut(&mut self, from: Host, to: Host) -> &mut NetLink {
         let index = self.link(from, to);
         &mut self.links[index]
     }
 
     /// Puts `payload` on the wire away from `side`.
-    pub(super) fn send(&mut self, id: ConnId, side: Side, payload: Payload) {
+    pub(super) fn send(&mut self, id: ConnId, side: ConnSide, payload: Payload) {
         let now_us = self.clock.now_us();
         let Some(conn) = self.conns.get(id) else { return };
         if let Some(capture) = self.capture.as_ref().filter(|_| conn.halves[side].is_flowing()) {
@@ -146,7 +146,7 @@ impl Tcp {
     }
 
     /// The application has read `bytes` at `side`.
-    pub(super) fn note_read(&mut self, id: ConnId, side: Side, bytes: usize) {
+    pub(super) fn note_read(&mut self, id: ConnId, side: ConnSide, bytes: usize) {
         let now_us = self.clock.now_us();
         let Some(conn) = self.conns.get(id) else { return };
         let half = &mut conn.halves[1 - side];
@@ -200,44 +200,44 @@ impl Tcp {
     }
 
     /// A writer waits at `side`: it is woken when it hears of room.
-    pub(super) fn plan_room(&mut self, id: ConnId, side: Side) {
+    pub(super) fn plan_room(&mut self, id: ConnId, side: ConnSide) {
         if let Some(conn) = self.conns.get(id)
             && let Some(at_us) = conn.halves[side].next_ack_us()
         {
-            self.schedule(at_us, id, side, What::Writable);
+            self.schedule(at_us, id, side, NetHappening::Writable);
         }
     }
 
     /// The application has let go of its end, by dropping the stream or by dying.
-    pub(super) fn close(&mut self, id: ConnId, side: Side) {
+    pub(super) fn close(&mut self, id: ConnId, side: ConnSide) {
         let Some(conn) = self.conns.get(id) else { return };
         let end = &mut conn.ends[side];
         let unread = end.has_unread();
         end.release();
         match end.phase {
-            Phase::Open if !unread => {
-                end.phase = Phase::Closed;
+            ConnPhase::Open if !unread => {
+                end.phase = ConnPhase::Closed;
                 if !std::mem::replace(&mut end.fin_sent, true) {
                     self.send(id, side, Payload::Fin);
                 }
             }
-            Phase::Open | Phase::Queued => {
-                end.phase = Phase::Gone;
+            ConnPhase::Open | ConnPhase::Queued => {
+                end.phase = ConnPhase::Gone;
                 conn.halves[side].abandon();
                 self.send_reset(id, 1 - side);
             }
-            Phase::Connecting => end.phase = Phase::Gone,
-            Phase::Embryo | Phase::Closed | Phase::Gone => {}
+            ConnPhase::Connecting => end.phase = ConnPhase::Gone,
+            ConnPhase::Embryo | ConnPhase::Closed | ConnPhase::Gone => {}
         }
         self.sweep(id);
     }
 
     /// The host of this end lost power: no one will say anything more.
-    pub(super) fn vanish(&mut self, id: ConnId, side: Side) {
+    pub(super) fn vanish(&mut self, id: ConnId, side: ConnSide) {
         let Some(conn) = self.conns.get(id) else { return };
         conn.ends[side].release();
-        if conn.ends[side].phase != Phase::Embryo {
-            conn.ends[side].phase = Phase::Gone;
+        if conn.ends[side].phase != ConnPhase::Embryo {
+            conn.ends[side].phase = ConnPhase::Gone;
         }
         conn.halves[side].abandon();
         self.sweep(id);
@@ -249,12 +249,12 @@ impl Tcp {
         for id in self.conns.ids() {
             let Some(conn) = self.conns.get(id) else { continue };
             let hosts = [conn.ends[CLIENT].host, conn.ends[SERVER].host];
-            if (hosts != [a, b] && hosts != [b, a]) || conn.ends[CLIENT].phase == Phase::Connecting {
+            if (hosts != [a, b] && hosts != [b, a]) || conn.ends[CLIENT].phase == ConnPhase::Connecting {
                 continue;
             }
             for (side, half) in conn.halves.iter_mut().enumerate() {
                 half.link = self.links.len();
-                self.links.push(Link::leading_nowhere(self.seed, hosts[side], hosts[1 - side]));
+                self.links.push(NetLink::leading_nowhere(self.seed, hosts[side], hosts[1 - side]));
             }
             forgotten += 1;
         }
@@ -281,25 +281,25 @@ impl Tcp {
         }
         let NetEvent { conn, side, what } = event;
         match what {
-            What::SendSyn(tries) => self.send_syn(conn, tries),
-            What::SynArrives(epoch) => self.on_syn(conn, epoch),
-            What::SynAckArrives(epoch) => self.on_syn_ack(conn, epoch),
-            What::RefusalArrives(epoch) => self.on_refusal(conn, epoch),
-            What::Deliver => self.on_deliver(conn, side),
-            What::Retransmit => self.on_retransmit(conn, side),
-            What::ResetArrives(epoch) => self.on_reset(conn, side, epoch),
-            What::Writable => {
+            NetHappening::SendSyn(tries) => self.send_syn(conn, tries),
+            NetHappening::SynArrives(epoch) => self.on_syn(conn, epoch),
+            NetHappening::SynAckArrives(epoch) => self.on_syn_ack(conn, epoch),
+            NetHappening::RefusalArrives(epoch) => self.on_refusal(conn, epoch),
+            NetHappening::Deliver => self.on_deliver(conn, side),
+            NetHappening::Retransmit => self.on_retransmit(conn, side),
+            NetHappening::ResetArrives(epoch) => self.on_reset(conn, side, epoch),
+            NetHappening::Writable => {
                 if let Some(conn) = self.conns.get(conn) {
                     self.wakers.extend(conn.ends[side].write_waker.take());
                 }
             }
-            What::Watch => self.on_watch(conn, side),
+            NetHappening::Watch => self.on_watch(conn, side),
         }
     }
 
     // Segments.
 
-    fn on_deliver(&mut self, id: ConnId, side: Side) {
+    fn on_deliver(&mut self, id: ConnId, side: ConnSide) {
         let now_us = self.clock.now_us();
         let Some(conn) = self.conns.get(id) else { return };
         conn.halves[side].deliver_scheduled = false;
@@ -307,7 +307,7 @@ impl Tcp {
         while let Some(conn) = self.conns.get(id)
             && let Some(front) = conn.halves[side].front().filter(|front| front.arrival_us <= now_us)
         {
-            let from_gone = conn.ends[side].phase == Phase::Gone;
+            let from_gone = conn.ends[side].phase == ConnPhase::Gone;
             if front.epoch != self.links[conn.halves[side].link].epoch {
                 conn.halves[side].lose();
                 if from_gone {
@@ -337,22 +337,22 @@ impl Tcp {
     }
 
     /// Whether the kernel at the far end takes the segment that has arrived there.
-    fn receives(&mut self, id: ConnId, side: Side) -> bool {
+    fn receives(&mut self, id: ConnId, side: ConnSide) -> bool {
         let Some(conn) = self.conns.get(id) else { return false };
         let bytes = matches!(conn.halves[side].front().map(|front| &front.payload), Some(Payload::Bytes(_)));
         let end = &conn.ends[1 - side];
         match end.phase {
-            Phase::Embryo => self.listeners.get(&(end.host, conn.port)).is_some_and(|listener| {
+            ConnPhase::Embryo => self.listeners.get(&(end.host, conn.port)).is_some_and(|listener| {
                 end.incarnation.as_ref().is_some_and(|of| Arc::ptr_eq(of, &listener.incarnation))
             }),
-            Phase::Queued | Phase::Open => true,
-            Phase::Closed => !bytes,
-            Phase::Connecting | Phase::Gone => false,
+            ConnPhase::Queued | ConnPhase::Open => true,
+            ConnPhase::Closed => !bytes,
+            ConnPhase::Connecting | ConnPhase::Gone => false,
         }
     }
 
     /// Hands the front segment to the far end.
-    fn deliver(&mut self, id: ConnId, side: Side, now_us: u64) {
+    fn deliver(&mut self, id: ConnId, side: ConnSide, now_us: u64) {
         let Some(conn) = self.conns.get(id) else { return };
         let Some(payload) = conn.halves[side].deliver() else { return };
         let link = &self.links[conn.halves[side].link];
@@ -366,13 +366,13 @@ impl Tcp {
         end.heard_us = now_us;
         match payload {
             Payload::Open => {
-                end.phase = Phase::Queued;
+                end.phase = ConnPhase::Queued;
                 let (host, port) = (end.host, conn.port);
                 if let Some(listener) = self.listeners.get_mut(&(host, port)) {
                     listener.queue.push_back(id);
                     self.wakers.extend(listener.waker.take());
                 }
-                self.schedule(now_us + SERVER_LIVENESS.idle_us, id, 1 - side, What::Watch);
+                self.schedule(now_us + SERVER_LIVENESS.idle_us, id, 1 - side, NetHappening::Watch);
             }
             Payload::Bytes(bytes) => {
                 self.counters.segments += 1;
@@ -389,22 +389,22 @@ impl Tcp {
 
     /// The far end does not know this connection: its kernel says so, if it is there and can be heard. Until the sender
     /// knows, it sends again.
-    fn refuse(&mut self, id: ConnId, side: Side) {
+    fn refuse(&mut self, id: ConnId, side: ConnSide) {
         let Some(conn) = self.conns.get(id) else { return };
         let host = conn.ends[1 - side].host;
         conn.halves[side].lose();
-        if conn.ends[side].phase == Phase::Gone {
+        if conn.ends[side].phase == ConnPhase::Gone {
             conn.halves[side].abandon();
         }
         if is_powered(&self.powered, host) {
-            conn.ends[1 - side].phase = Phase::Gone;
+            conn.ends[1 - side].phase = ConnPhase::Gone;
             conn.halves[1 - side].abandon();
             self.send_reset(id, side);
         }
     }
 
     /// The far end of `side`'s direction says what it has got.
-    fn acknowledge(&mut self, id: ConnId, side: Side) {
+    fn acknowledge(&mut self, id: ConnId, side: ConnSide) {
         let now_us = self.clock.now_us();
         let Some(conn) = self.conns.get(id) else { return };
         let back = conn.halves[1 - side].link;
@@ -416,16 +416,16 @@ impl Tcp {
         };
         half.send_ack(at_us);
         if conn.ends[side].write_waker.is_some() {
-            self.schedule(at_us, id, side, What::Writable);
+            self.schedule(at_us, id, side, NetHappening::Writable);
         }
     }
 
-    fn on_retransmit(&mut self, id: ConnId, side: Side) {
+    fn on_retransmit(&mut self, id: ConnId, side: ConnSide) {
         let now_us = self.clock.now_us();
         let Some(conn) = self.conns.get(id) else { return };
         let half = &mut conn.halves[side];
         half.retransmit_scheduled = false;
-        if conn.ends[side].phase == Phase::Gone {
+        if conn.ends[side].phase == ConnPhase::Gone {
             return half.abandon();
         }
         if half.retransmit_at_us().is_some_and(|at_us| at_us <= now_us) {
@@ -435,10 +435,10 @@ impl Tcp {
     }
 
     /// Sends what was lost; or, if only the acknowledgement was, what was acknowledged, so that it is once more.
-    fn send_again(&mut self, id: ConnId, side: Side, now_us: u64) {
+    fn send_again(&mut self, id: ConnId, side: ConnSide, now_us: u64) {
         let Some(conn) = self.conns.get(id) else { return };
         let (forth, back) = (conn.halves[side].link, conn.halves[1 - side].link);
-        let far_end_knows = conn.ends[1 - side].phase != Phase::Gone;
+        let far_end_knows = conn.ends[1 - side].phase != ConnPhase::Gone;
         let link = &mut self.links[forth];
         let arrival_us = if conn.halves[side].is_flowing() {
             link.carry_ack(now_us)
@@ -458,13 +458,13 @@ impl Tcp {
         {
             conn.halves[side].send_ack(at_us);
             if conn.ends[side].write_waker.is_some() {
-                self.schedule(at_us, id, side, What::Writable);
+                self.schedule(at_us, id, side, NetHappening::Writable);
             }
         }
     }
 
     /// Sees to it that what is on the wire arrives, and what is lost is sent again.
-    pub(super) fn plan(&mut self, id: ConnId, side: Side) {
+    pub(super) fn plan(&mut self, id: ConnId, side: ConnSide) {
         let now_us = self.clock.now_us();
         let Some(conn) = self.conns.get(id) else { return };
         let half = &mut conn.halves[side];
@@ -473,17 +473,17 @@ impl Tcp {
         half.deliver_scheduled |= arrival_us.is_some();
         half.retransmit_scheduled |= retransmit_us.is_some();
         if let Some(at_us) = arrival_us {
-            self.schedule(at_us, id, side, What::Deliver);
+            self.schedule(at_us, id, side, NetHappening::Deliver);
         }
         if let Some(at_us) = retransmit_us {
-            self.schedule(at_us.max(now_us), id, side, What::Retransmit);
+            self.schedule(at_us.max(now_us), id, side, NetHappening::Retransmit);
         }
     }
 
     // The end of connections.
 
     /// Sends a reset to the end `to`. It is not sent again if it is lost.
-    pub(super) fn send_reset(&mut self, id: ConnId, to: Side) {
+    pub(super) fn send_reset(&mut self, id: ConnId, to: ConnSide) {
         let now_us = self.clock.now_us();
         let Some(conn) = self.conns.get(id) else { return };
         if let Some(capture) = &self.capture {
@@ -494,11 +494,11 @@ impl Tcp {
         if let Some(at_us) = link.carry(now_us, 0) {
             // Never before the data that was sent before it.
             let (at_us, epoch) = (half.in_order(at_us), link.epoch);
-            self.schedule(at_us, id, to, What::ResetArrives(epoch));
+            self.schedule(at_us, id, to, NetHappening::ResetArrives(epoch));
         }
     }
 
-    fn on_reset(&mut self, id: ConnId, side: Side, epoch: u64) {
+    fn on_reset(&mut self, id: ConnId, side: ConnSide, epoch: u64) {
         let Some(conn) = self.conns.get(id) else { return };
         if self.links[conn.halves[1 - side].link].epoch == epoch {
             conn.halves[side].clear();
@@ -510,10 +510,10 @@ impl Tcp {
     }
 
     /// The kernel at `side` forgets the connection and tells its application.
-    pub(super) fn die(&mut self, id: ConnId, side: Side, error: io::ErrorKind) {
+    pub(super) fn die(&mut self, id: ConnId, side: ConnSide, error: io::ErrorKind) {
         let Some(conn) = self.conns.get(id) else { return };
         let reset = matches!(error, io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
-        if conn.ends[side].phase != Phase::Gone && reset {
+        if conn.ends[side].phase != ConnPhase::Gone && reset {
             self.counters.resets += 1;
         }
         conn.ends[side].die(error, &mut self.wakers);
@@ -528,8 +528,8 @@ impl Tcp {
         }
     }
 
-    pub(super) fn schedule(&self, at_us: u64, conn: ConnId, side: Side, what: What) {
-        self.clock.schedule(at_us, Event::Net(NetEvent { conn, side, what }));
+    pub(super) fn schedule(&self, at_us: u64, conn: ConnId, side: ConnSide, what: NetHappening) {
+        self.clock.schedule(at_us, ClockEvent::Net(NetEvent { conn, side, what }));
     }
 }
 

@@ -3,16 +3,16 @@
 use std::io;
 
 use super::{
-    What,
+    NetHappening,
     capture::Kind,
-    conn::{ConnId, Phase, Side},
+    conn::{ConnId, ConnPhase, ConnSide},
     liveness::ORPHAN_UNACKED_US,
     tcp::{Tcp, is_powered},
 };
 
 impl Tcp {
     /// The kernel at `side` looks whether its peer is still there, and decides when to look again.
-    pub(super) fn on_watch(&mut self, id: ConnId, side: Side) {
+    pub(super) fn on_watch(&mut self, id: ConnId, side: ConnSide) {
         let now_us = self.clock.now_us();
         let Some(conn) = self.conns.get(id) else { return };
         let (end, half) = (&conn.ends[side], &mut conn.halves[side]);
@@ -22,9 +22,9 @@ impl Tcp {
         let full = half.full_since_us.zip(liveness.full_us).filter(|_| !half.outstanding());
         // At a deadline that has passed, the peer is given up.
         let again_us = match end.phase {
-            Phase::Connecting | Phase::Embryo | Phase::Gone => return,
-            Phase::Closed if half.outstanding() => half.stalled_since_us + ORPHAN_UNACKED_US,
-            Phase::Closed => now_us, // All that it had to say has arrived.
+            ConnPhase::Connecting | ConnPhase::Embryo | ConnPhase::Gone => return,
+            ConnPhase::Closed if half.outstanding() => half.stalled_since_us + ORPHAN_UNACKED_US,
+            ConnPhase::Closed => now_us, // All that it had to say has arrived.
             _ if half.outstanding() => half.stalled_since_us + liveness.unacked_us,
             _ if now_us < silent_since_us + liveness.idle_us => silent_since_us + liveness.idle_us,
             _ => match self.probe(id, side) {
@@ -40,12 +40,12 @@ impl Tcp {
         if again_us <= now_us {
             self.die(id, side, io::ErrorKind::TimedOut);
         } else {
-            self.schedule(again_us, id, side, What::Watch);
+            self.schedule(again_us, id, side, NetHappening::Watch);
         }
     }
 
     /// A keepalive, there and back.
-    fn probe(&mut self, id: ConnId, side: Side) -> Probe {
+    fn probe(&mut self, id: ConnId, side: ConnSide) -> Probe {
         let now_us = self.clock.now_us();
         let Some(conn) = self.conns.get(id) else { return Probe::Silence };
         if let Some(capture) = &self.capture {
@@ -56,7 +56,7 @@ impl Tcp {
         if !is_powered(&self.powered, conn.ends[1 - side].host) {
             return Probe::Silence;
         }
-        let known = conn.ends[1 - side].phase != Phase::Gone;
+        let known = conn.ends[1 - side].phase != ConnPhase::Gone;
         if let Some(capture) = self.capture.as_ref().filter(|_| known) {
             capture.note_bare(conn, 1 - side, there_us, Kind::Ack);
         }

@@ -10,12 +10,12 @@ use serde_json::Value as Json;
 use super::Operations;
 use crate::{
     checker::{
-        cells::{self, Cell, Valued},
+        cells::{self, RecordCell, Valued},
         clocks::Clocks,
         excuses::Excuses,
         life::Expiry,
-        operation::{EXISTENCE, End, Operation, Seen, Write, Writes},
-        record::Record,
+        operation::{CellWrite, CellWrites, EXISTENCE, Operation, Return, Seen},
+        record::RecordHistory,
         stored::{Place, Stored},
     },
     faults::Fault,
@@ -67,7 +67,7 @@ impl<'h> Indexer<'h> {
                 What::RedisLostData => self.found.losses.push(ordinal),
                 What::Invoke { instance, op, call } => self.invoke(ordinal, at_us, *instance, *op, call),
                 What::Complete { instance, op, outcome } => {
-                    self.complete(*instance, *op, End { ordinal, at_us, outcome });
+                    self.complete(*instance, *op, Return { ordinal, at_us, outcome });
                 }
                 What::RedisLostRecords { records } => {
                     self.found.losses.push(ordinal);
@@ -120,7 +120,12 @@ impl<'h> Indexer<'h> {
         }
     }
 
-    fn stored(&mut self, noted: &Event, place: Place, stored: &'h StoredRecord) -> (&mut Record<'h>, Stored<'h>) {
+    fn stored(
+        &mut self,
+        noted: &Event,
+        place: Place,
+        stored: &'h StoredRecord,
+    ) -> (&mut RecordHistory<'h>, Stored<'h>) {
         let index = self.record(&stored.prefix, &stored.uid);
         let record = &mut self.found.records[index];
         let (shown, values) = stored.shows.as_deref().map_or_else(Default::default, |json| shown(record, json));
@@ -162,7 +167,7 @@ impl<'h> Indexer<'h> {
                 is_cancelled: false,
                 is_final: self.phase == Some(Phase::FinalReads),
                 record,
-                writes: Writes::default(),
+                writes: CellWrites::default(),
                 removes: Vec::new(),
                 shown: Vec::new(),
                 values: Vec::new(),
@@ -178,7 +183,7 @@ impl<'h> Indexer<'h> {
         ops.iter().all(runs).then_some(ops)
     }
 
-    fn complete(&mut self, instance: u32, number: u64, end: End<'h>) {
+    fn complete(&mut self, instance: u32, number: u64, end: Return<'h>) {
         let ordinal = end.ordinal;
         let Some(ops) = self.running(instance, number) else {
             let why = format!("event {ordinal} completes operation {number}, which instance {instance} is not running");
@@ -191,7 +196,7 @@ impl<'h> Indexer<'h> {
         }
         for (index, op) in ops.iter_mut().enumerate() {
             let outcome = of_one(op.call, index, end.outcome);
-            op.end = Some(End { outcome, ..end });
+            op.end = Some(Return { outcome, ..end });
         }
         if let Outcome::Ok { answer: Answer::ReadMany { reads } } = end.outcome {
             let first = self.by_number[&number].start;
@@ -209,11 +214,11 @@ impl<'h> Indexer<'h> {
     fn record(&mut self, prefix: &'h str, uid: &'h str) -> usize {
         let records = &mut self.found.records;
         *self.by_uid.entry((prefix, uid)).or_insert_with(|| {
-            records.push(Record {
+            records.push(RecordHistory {
                 prefix,
                 uid,
                 is_asked_for: false,
-                cells: vec![Cell::Existence],
+                cells: vec![RecordCell::Existence],
                 upserts: Vec::new(),
                 imports: Vec::new(),
                 removals: Vec::new(),
@@ -256,8 +261,8 @@ impl<'h> Indexer<'h> {
     }
 }
 
-impl<'h> Record<'h> {
-    fn cell(&mut self, cell: Cell<'h>) -> usize {
+impl<'h> RecordHistory<'h> {
+    fn cell(&mut self, cell: RecordCell<'h>) -> usize {
         let cells = &mut self.cells;
         *self.by_cell.entry(cell).or_insert_with(|| {
             cells.push(cell);
@@ -267,7 +272,7 @@ impl<'h> Record<'h> {
 }
 
 /// What a record shows in each cell, and its values as they stand in it.
-fn shown<'h>(record: &mut Record<'h>, json: &'h Json) -> (Vec<Seen>, Vec<(usize, &'h Json)>) {
+fn shown<'h>(record: &mut RecordHistory<'h>, json: &'h Json) -> (Vec<Seen>, Vec<(usize, &'h Json)>) {
     let mut shown = vec![Seen::Absent; record.cells.len()];
     shown[EXISTENCE] = Seen::Present;
     let cells = cells::of_record(json);
@@ -283,25 +288,25 @@ fn shown<'h>(record: &mut Record<'h>, json: &'h Json) -> (Vec<Seen>, Vec<(usize,
     (shown, values)
 }
 
-fn written<'h>(record: &mut Record<'h>, patch: &'h Patch) -> Result<Writes<'h>, String> {
+fn written<'h>(record: &mut RecordHistory<'h>, patch: &'h Patch) -> Result<CellWrites<'h>, String> {
     let cells = cells::of_patch(patch)?;
-    let mut writes: Vec<Write<'h>> = Vec::with_capacity(cells.len());
+    let mut writes: Vec<CellWrite<'h>> = Vec::with_capacity(cells.len());
     for valued in &cells {
         let Seen::Tagged(tag) = seen(record, valued) else {
             return Err(format!("{} is written without a tag of this record", valued.cell));
         };
         let cell = record.cell(valued.cell);
-        writes.push(Write { cell, tag, value: valued.value });
+        writes.push(CellWrite { cell, tag, value: valued.value });
     }
-    let writes = Writes::new(writes);
-    let has_two_tags = |write: &Write<'_>| writes.to(write.cell).any(|(_, other)| other.tag != write.tag);
+    let writes = CellWrites::new(writes);
+    let has_two_tags = |write: &CellWrite<'_>| writes.to(write.cell).any(|(_, other)| other.tag != write.tag);
     match writes.iter().position(has_two_tags) {
         Some(place) => Err(format!("{} is written twice, with two tags", cells[place].cell)),
         None => Ok(writes),
     }
 }
 
-fn seen(record: &Record<'_>, valued: &Valued<'_>) -> Seen {
+fn seen(record: &RecordHistory<'_>, valued: &Valued<'_>) -> Seen {
     match valued.tag {
         Some(tag) if tag.prefix == record.prefix && tag.uid == record.uid => Seen::Tagged(tag.op),
         _ => Seen::Stray,

@@ -12,7 +12,7 @@ use super::{
     excuses::Excuses,
     life::Expiry,
     operation::{EXISTENCE, Operation, Seen},
-    record::Record,
+    record::RecordHistory,
 };
 use crate::history::{Call, History, ReadOfOne, RecordName, Source, Stop, What};
 
@@ -21,7 +21,7 @@ pub(super) struct Operations<'h> {
     pub(super) history: &'h History,
     /// In the order of their calls.
     pub(super) all: Vec<Operation<'h>>,
-    pub(super) records: Vec<Record<'h>>,
+    pub(super) records: Vec<RecordHistory<'h>>,
     /// The ordinals at which Redis lost data.
     pub(super) losses: Vec<u64>,
     /// The records that it lost, where it did not lose all.
@@ -68,13 +68,13 @@ impl<'h> Operations<'h> {
     }
 
     /// The final reads that answered from Redis alone, record by record.
-    pub(super) fn final_reads<'a>(&'a self, record: &'a Record<'h>) -> impl Iterator<Item = &'a Operation<'h>> {
+    pub(super) fn final_reads<'a>(&'a self, record: &'a RecordHistory<'h>) -> impl Iterator<Item = &'a Operation<'h>> {
         let reads = record.reads.iter().map(|&read| &self.all[read]);
         reads.filter(|read| read.is_final && read.source() == Some(Source::Shared))
     }
 
     /// The ordinals at which Redis lost this record.
-    pub(super) fn losses_of<'a>(&'a self, record: &'a Record<'h>) -> impl Iterator<Item = u64> + 'a {
+    pub(super) fn losses_of<'a>(&'a self, record: &'a RecordHistory<'h>) -> impl Iterator<Item = u64> + 'a {
         let names = |name: &RecordName| name.prefix == record.prefix && name.uid == record.uid;
         let lost = move |loss: &u64| self.lost_records.get(loss).is_none_or(|records| records.iter().any(names));
         self.losses.iter().copied().filter(lost)
@@ -92,7 +92,7 @@ impl<'h> Operations<'h> {
     }
 
     /// Whether a write may be given up, since Redis lost the record after it was called and copies yield to such a loss.
-    pub(super) fn is_given_up(&self, record: &Record<'h>, write: &Operation<'h>) -> bool {
+    pub(super) fn is_given_up(&self, record: &RecordHistory<'h>, write: &Operation<'h>) -> bool {
         self.history.header.tuning.accepts_losses && self.losses_of(record).any(|loss| write.called < loss)
     }
 
@@ -107,7 +107,7 @@ impl<'h> Operations<'h> {
     /// The upserts and imports that may have written a cell, with their tags; for existence all of them, without.
     pub(super) fn writers<'a>(
         &'a self,
-        record: &'a Record<'h>,
+        record: &'a RecordHistory<'h>,
         cell: usize,
     ) -> impl Iterator<Item = (Seen, &'a Operation<'h>)> {
         let tagged = record.writers.range((cell, 0)..=(cell, u64::MAX));
@@ -120,7 +120,7 @@ impl<'h> Operations<'h> {
     /// What removed a cell, or may have: removals of the record, and upserts that remove this cell of it.
     pub(super) fn removers<'a>(
         &'a self,
-        record: &'a Record<'h>,
+        record: &'a RecordHistory<'h>,
         cell: usize,
     ) -> impl DoubleEndedIterator<Item = &'a Operation<'h>> {
         let of_cell = record.removers.get(&cell).into_iter().flatten();

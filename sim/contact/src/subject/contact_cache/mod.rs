@@ -15,7 +15,7 @@ use contact_cache::{
 use seedbed_env::Env;
 use tokio::sync::RwLock;
 
-use super::{Limits, Pending, Settings, Status, Subject, Tuning};
+use super::{Pending, Settings, Status, Subject, SubjectLimits, Tuning};
 use crate::history::{
     self, Answer, Call, Imported, Outcome, Placement, ReadOfOne, RecordName, Shown, Source, StoreReport,
 };
@@ -24,7 +24,7 @@ use crate::history::{
 /// is next polled; while it is opened, one to a second address of the name; beside them one each for large records, for large
 /// writes and for a record that is tried alone; the tasks that drive these five, that own them, and that write the log; the log and
 /// its lock, the log that takes its place, and, where damage is found meanwhile, the two ends of the copy that is set aside.
-pub(super) const LIMITS: Limits = Limits { sockets: Some(6), tasks: Some(7), files: Some(5) };
+pub(super) const LIMITS: SubjectLimits = SubjectLimits { sockets: Some(6), tasks: Some(7), files: Some(5) };
 
 /// An opened cache.
 pub(super) struct ContactCacheSubject<E: Env> {

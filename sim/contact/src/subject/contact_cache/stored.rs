@@ -33,7 +33,7 @@ const NUMBER_BITS: u32 = 40;
 
 /// A memo of the records that cells make, by uid. At the end of a run Redis and most stores hold the same cells.
 #[derive(Default)]
-pub(in crate::subject) struct Known(BTreeMap<String, Vec<(Cells, Living)>>);
+pub(in crate::subject) struct KnownRecords(BTreeMap<String, Vec<(StoredCells, Living)>>);
 
 /// A record that cells make, and until when it lives, in milliseconds of Redis's clock.
 #[derive(Clone)]
@@ -42,7 +42,7 @@ struct Living {
     until_ms: u64,
 }
 
-impl Known {
+impl KnownRecords {
     /// The record that the cells of `uid` make, in its JSON form; `None` if it was removed or has expired.
     fn shown(&mut self, uid: &str, cells: &BTreeMap<&str, &str>, now_ms: u64) -> Result<Option<Shown>, String> {
         let known = self.0.get(uid).into_iter().flatten().find(|(known, _)| texts_of(known) == *cells);
@@ -61,7 +61,7 @@ pub(in crate::subject) fn in_redis(
     name: RecordName,
     value: &StoredValue,
     now_ms: u64,
-    known: &mut Known,
+    known: &mut KnownRecords,
 ) -> StoredRecord {
     let cells = match value {
         StoredValue::String(_) => Err("it is a string, and a record is a hash".to_owned()),
@@ -121,7 +121,12 @@ fn stamps(cells: &BTreeMap<&str, &str>) -> Option<Stamps> {
 
 /// What the log of a prefix holds: of each record the last entry that verifies, by its number, unless the copy was
 /// forgotten since.
-pub(in crate::subject) fn in_file(file: &[u8], prefix: &str, now_ms: u64, known: &mut Known) -> Vec<StoredEntry> {
+pub(in crate::subject) fn in_file(
+    file: &[u8],
+    prefix: &str,
+    now_ms: u64,
+    known: &mut KnownRecords,
+) -> Vec<StoredEntry> {
     let mut verified = Vec::new();
     let mut rest = file.get(HEADER_LEN..).unwrap_or_default();
     while let Some(at) = rest.windows(ENTRY_MAGIC.len()).position(|bytes| bytes == ENTRY_MAGIC) {
@@ -137,7 +142,7 @@ pub(in crate::subject) fn in_file(file: &[u8], prefix: &str, now_ms: u64, known:
     // The entries of a record are decoded in full from the last one back, until one is of the documented form.
     let mut held: BTreeMap<String, Vec<(usize, &[u8])>> = BTreeMap::new();
     for (_, place, payload) in verified {
-        let Some(Head { entry, uid: Some(uid) }) = head(payload) else { continue };
+        let Some(EntryHead { entry, uid: Some(uid) }) = head(payload) else { continue };
         match entry.as_str() {
             "record" => held.entry(uid).or_default().push((place, payload)),
             "forget" => drop(held.remove(&uid)),
@@ -147,7 +152,7 @@ pub(in crate::subject) fn in_file(file: &[u8], prefix: &str, now_ms: u64, known:
     let last = held.into_iter().filter_map(|(uid, all)| Some((uid, last_of(all)?)));
     let mut entries: Vec<_> = last.collect();
     entries.sort_unstable_by_key(|(_, (place, ..))| *place);
-    let mut entry = |(uid, (_, bytes, held)): (String, (usize, &[u8], Held))| {
+    let mut entry = |(uid, (_, bytes, held)): (String, (usize, &[u8], StoredLives))| {
         let shows = known.shown(&uid, &held.joined(now_ms), now_ms);
         let name = RecordName { prefix: prefix.to_owned(), uid };
         let life = life(&texts_of(&held.cells));
@@ -159,14 +164,14 @@ pub(in crate::subject) fn in_file(file: &[u8], prefix: &str, now_ms: u64, known:
 
 /// The kind of an entry of the log, and its record.
 #[derive(Deserialize)]
-struct Head {
+struct EntryHead {
     entry: String,
     uid: Option<String>,
 }
 
 /// The head of an entry. The member `held`, which the client writes last, is cut off before parsing. The search for it cannot match
 /// within a string, where its quotes would be escaped.
-fn head(payload: &[u8]) -> Option<Head> {
+fn head(payload: &[u8]) -> Option<EntryHead> {
     const HELD: &[u8] = br#","held":"#;
     let end = payload.windows(HELD.len()).position(|bytes| bytes == HELD);
     let head = end.and_then(|end| serde_json::from_slice(&[&payload[..end], b"}"].concat()).ok());
@@ -174,37 +179,37 @@ fn head(payload: &[u8]) -> Option<Head> {
 }
 
 /// The last entry that is of the documented form.
-fn last_of(all: Vec<(usize, &[u8])>) -> Option<(usize, &[u8], Held)> {
+fn last_of(all: Vec<(usize, &[u8])>) -> Option<(usize, &[u8], StoredLives)> {
     #[derive(Deserialize)]
-    struct Record {
-        held: Held,
+    struct DecodedRecord {
+        held: StoredLives,
     }
-    let read = |(place, bytes)| Some((place, bytes, serde_json::from_slice::<Record>(bytes).ok()?.held));
+    let read = |(place, bytes)| Some((place, bytes, serde_json::from_slice::<DecodedRecord>(bytes).ok()?.held));
     all.into_iter().rev().find_map(read)
 }
 
 /// The latest life of a record, and those before it that may be one with it (from format 4 on).
 #[derive(Deserialize)]
-struct Held {
-    cells: Cells,
+struct StoredLives {
+    cells: StoredCells,
     #[serde(default)]
     pending: Vec<String>,
     #[serde(default)]
-    earlier: Vec<Life>,
+    earlier: Vec<LifeInStore>,
     #[serde(default)]
     times_pending: bool,
 }
 
 #[derive(Deserialize)]
-struct Life {
-    cells: Cells,
+struct LifeInStore {
+    cells: StoredCells,
     #[serde(default)]
     pending: Vec<String>,
 }
 
-type Cells = BTreeMap<String, String>;
+type StoredCells = BTreeMap<String, String>;
 
-impl Held {
+impl StoredLives {
     fn is_pending(&self) -> bool {
         self.times_pending || !self.pending.is_empty() || self.earlier.iter().any(|life| !life.pending.is_empty())
     }
@@ -229,7 +234,7 @@ impl Held {
     }
 }
 
-fn texts_of(cells: &Cells) -> BTreeMap<&str, &str> {
+fn texts_of(cells: &StoredCells) -> BTreeMap<&str, &str> {
     cells.iter().map(|(field, cell)| (field.as_str(), cell.as_str())).collect()
 }
 
@@ -363,7 +368,7 @@ mod tests {
             RecordName { prefix: "p".to_owned(), uid: "u".to_owned() },
             &hash(fields),
             1000,
-            &mut Known::default(),
+            &mut KnownRecords::default(),
         );
         match stored.wrong {
             None => Ok(stored.shows.map(|shows| (*shows).clone())),
@@ -412,7 +417,7 @@ mod tests {
         let cells =
             [("c[\"email\",\"b\"]", 1, "[[1,0],{}]"), ("e", 2, "1"), ("mgone", 2, ""), ("pname", 1, "1"), ("d", 0, "")];
         let name = RecordName { prefix: "p".to_owned(), uid: "u".to_owned() };
-        let stored = in_redis(name, &hash(&fields(&cells)), 1000, &mut Known::default());
+        let stored = in_redis(name, &hash(&fields(&cells)), 1000, &mut KnownRecords::default());
         let stamp = |number: usize| STAMPS[number].to_owned();
         let contact = StampedContact { kind: "email".to_owned(), value: "b".to_owned(), stamp: stamp(1) };
         let expected = Stamps {
@@ -440,7 +445,7 @@ mod tests {
 
     #[test]
     fn cells_that_are_known_are_the_record_of_their_uid_and_expire_all_the_same() {
-        let mut known = Known::default();
+        let mut known = KnownRecords::default();
         let cells = hash(&fields(&[("e", 1, "20000000003e9"), ("pname", 1, "1")]));
         let mut shows = |uid: &str, now_ms| {
             let name = RecordName { prefix: "p".to_owned(), uid: uid.to_owned() };
@@ -469,7 +474,7 @@ mod tests {
             RecordName { prefix: "p".to_owned(), uid: "u".to_owned() },
             &StoredValue::String(Raw(Vec::new())),
             0,
-            &mut Known::default(),
+            &mut KnownRecords::default(),
         );
         assert!(string.wrong.unwrap().contains("a string"));
     }
@@ -504,7 +509,7 @@ mod tests {
         let payloads =
             [r#"{"entry":"prefix","prefix":"p"}"#, &old, &gone, &new, r#"{"entry":"forget","uid":"v"}"#, "{}"];
         let read = |log: &[u8]| {
-            let held = in_file(log, "p", 0, &mut Known::default()).into_iter();
+            let held = in_file(log, "p", 0, &mut KnownRecords::default()).into_iter();
             held.map(|entry| {
                 let name = entry.record.shows.expect("a record")["profile"]["name"].to_string();
                 (entry.record.uid, name, entry.record.pending)
@@ -514,7 +519,7 @@ mod tests {
         let entry = |uid: &str, name: &str, pending| (uid.to_owned(), name.to_owned(), pending);
         let mut log = log(&payloads);
         assert_eq!(read(&log), [entry("u", "2", true)]);
-        assert_eq!(in_file(&log, "q", 0, &mut Known::default()), [], "another prefix's entries do not verify");
+        assert_eq!(in_file(&log, "q", 0, &mut KnownRecords::default()), [], "another prefix's entries do not verify");
         let mut begins: Vec<_> = (0..log.len()).filter(|&at| log[at..].starts_with(ENTRY_MAGIC)).collect();
         begins.push(log.len());
         let placed = [0, 3, 4, 1, 2, 5].map(|place: usize| &log[begins[place]..begins[place + 1]]);
@@ -524,7 +529,7 @@ mod tests {
         log[at] ^= 1;
         assert_eq!(read(&log), [entry("u", "1", false)], "what is damaged does not count");
         assert_eq!(read(&log[..log.len() / 2]).len(), 1, "nor what is cut off");
-        assert_eq!(in_file(b"", "p", 0, &mut Known::default()), []);
+        assert_eq!(in_file(b"", "p", 0, &mut KnownRecords::default()), []);
     }
 
     #[test]
@@ -541,7 +546,7 @@ mod tests {
             r#"{{"entry":"record","uid":"u","held":{{{latest},"earlier":[{{{over}}},{{{goes_on},"pending":["pold"]}}]}}}}"#
         );
         let log = log(&[r#"{"entry":"prefix","prefix":"p"}"#, &record]);
-        let [held] = in_file(&log, "p", 1000, &mut Known::default()).try_into().expect("one record");
+        let [held] = in_file(&log, "p", 1000, &mut KnownRecords::default()).try_into().expect("one record");
         assert!(held.record.pending);
         assert_eq!(held.record.shows.expect("a record")["profile"], json!({"new": 1, "old": 1}));
     }

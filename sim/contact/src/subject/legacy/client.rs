@@ -31,7 +31,7 @@ use crate::subject::Settings;
 /// The local file.
 pub(in crate::subject) const FILE: &str = "revealed_contacts.json";
 
-type Records = BTreeMap<String, CachedContact>;
+type CachedRecords = BTreeMap<String, CachedContact>;
 
 pub(super) struct RedisContactCache<E: Env> {
     env: E,
@@ -39,12 +39,12 @@ pub(super) struct RedisContactCache<E: Env> {
     path: PathBuf,
     /// None if Redis did not answer when the client was made.
     redis: Option<Pool<E>>,
-    records: Mutex<Records>,
+    records: Mutex<CachedRecords>,
 }
 
 /// Where the client got what it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum From {
+pub(super) enum AnsweredFrom {
     Redis,
     Memory,
 }
@@ -52,7 +52,7 @@ pub(super) enum From {
 /// What became of an attempt to tell Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub(super) enum Told {
+pub(super) enum RedisTold {
     Redis,
     /// There was an error, or Redis is not asked.
     Nobody,
@@ -81,19 +81,19 @@ impl<E: Env> RedisContactCache<E> {
         self.records().len() as u64
     }
 
-    pub(super) async fn get(&self, uid: &str) -> (Option<CachedContact>, From) {
+    pub(super) async fn get(&self, uid: &str) -> (Option<CachedContact>, AnsweredFrom) {
         let reply = self.ask(redis::cmd("GET").arg(self.key(uid))).await;
         if let Some(Value::BulkString(json)) = &reply
             && let Ok(record) = serde_json::from_slice(json)
         {
-            return (Some(record), From::Redis);
+            return (Some(record), AnsweredFrom::Redis);
         }
         let own = self.records().get(uid).cloned();
-        let from = if own.is_none() && reply == Some(Value::Nil) { From::Redis } else { From::Memory };
+        let from = if own.is_none() && reply == Some(Value::Nil) { AnsweredFrom::Redis } else { AnsweredFrom::Memory };
         (own, from)
     }
 
-    pub(super) async fn upsert(&self, uid: &Uid, patch: Patch) -> io::Result<Told> {
+    pub(super) async fn upsert(&self, uid: &Uid, patch: Patch) -> io::Result<RedisTold> {
         let now = Timestamp::from_millis(self.env.wall_ms());
         let fresh = || CachedContact {
             uid: uid.clone(),
@@ -110,24 +110,24 @@ impl<E: Env> RedisContactCache<E> {
         self.save().await
     }
 
-    pub(super) async fn save(&self) -> io::Result<Told> {
+    pub(super) async fn save(&self) -> io::Result<RedisTold> {
         let records = self.records().clone();
         self.write_file(&records).await?;
         for (uid, record) in &records {
             let json = serde_json::to_vec(record).expect("a record becomes JSON");
             if self.ask(redis::cmd("SET").arg(self.key(uid)).arg(json)).await.is_none() {
-                return Ok(Told::Nobody);
+                return Ok(RedisTold::Nobody);
             }
         }
-        Ok(if self.is_redis_available() { Told::Redis } else { Told::Nobody })
+        Ok(if self.is_redis_available() { RedisTold::Redis } else { RedisTold::Nobody })
     }
 
     /// The keys that it deleted, and the uids of the records that it forgot.
-    pub(super) async fn clear(&self) -> io::Result<(Vec<Vec<u8>>, Vec<String>, Told)> {
+    pub(super) async fn clear(&self) -> io::Result<(Vec<Vec<u8>>, Vec<String>, RedisTold)> {
         let keys = self.delete_keys().await;
         let forgotten = std::mem::take(&mut *self.records());
-        self.write_file(&Records::new()).await?;
-        let told = if keys.is_some() { Told::Redis } else { Told::Nobody };
+        self.write_file(&CachedRecords::new()).await?;
+        let told = if keys.is_some() { RedisTold::Redis } else { RedisTold::Nobody };
         Ok((keys.unwrap_or_default(), forgotten.into_keys().collect(), told))
     }
 
@@ -149,7 +149,7 @@ impl<E: Env> RedisContactCache<E> {
         format!("{}:{uid}", self.prefix)
     }
 
-    async fn write_file(&self, records: &Records) -> io::Result<()> {
+    async fn write_file(&self, records: &CachedRecords) -> io::Result<()> {
         let json: Arc<[u8]> = serde_json::to_vec(records).expect("records become JSON").into();
         let (disk, path) = (self.env.disk().clone(), self.path.clone());
         let write = move || {
@@ -160,12 +160,12 @@ impl<E: Env> RedisContactCache<E> {
         self.env.blocking(write).await
     }
 
-    fn records(&self) -> MutexGuard<'_, Records> {
+    fn records(&self) -> MutexGuard<'_, CachedRecords> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn load(disk: &impl Disk, directory: &Path, path: &Path) -> io::Result<Records> {
+fn load(disk: &impl Disk, directory: &Path, path: &Path) -> io::Result<CachedRecords> {
     disk.create_dir_all(directory)?;
     let file = disk.open(path)?;
     let mut bytes = vec![0; usize::try_from(file.len()?).expect("a file that fits into memory")];

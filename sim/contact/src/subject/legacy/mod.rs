@@ -26,7 +26,7 @@ use seedbed_env::Env;
 use tokio::sync::RwLock;
 
 pub(super) use self::client::FILE;
-use self::client::{From, RedisContactCache, Told};
+use self::client::{AnsweredFrom, RedisContactCache, RedisTold};
 use super::{Pending, Settings, Status, Subject, contact_cache::patch_of};
 use crate::history::{Answer, Call, Freshness, Outcome, Placement, RecordName, Source};
 
@@ -52,7 +52,7 @@ impl<E: Env> LegacySubject<E> {
             Call::Get { uid, freshness: Freshness::Any } => {
                 let (record, from) = client.get(uid).await;
                 let record = record.map(|record| serde_json::to_value(record).expect("a record becomes JSON").into());
-                let source = if from == From::Redis { Source::Shared } else { Source::Local };
+                let source = if from == AnsweredFrom::Redis { Source::Shared } else { Source::Local };
                 Answer::Read { source, record }
             }
             Call::Clear => {
@@ -64,8 +64,8 @@ impl<E: Env> LegacySubject<E> {
             }
             Call::Sync => Answer::Synced {
                 pending: match client.save().await? {
-                    Told::Redis => 0,
-                    Told::Nobody => client.held(),
+                    RedisTold::Redis => 0,
+                    RedisTold::Nobody => client.held(),
                 },
             },
             Call::Upsert { .. }
@@ -125,13 +125,13 @@ pub(super) fn records_of_key(key: &[u8], prefixes: &[&str]) -> Vec<RecordName> {
     prefixes.iter().filter_map(record).collect()
 }
 
-fn written(told: Told) -> Answer {
+fn written(told: RedisTold) -> Answer {
     Answer::Written { placement: placement(told), stamp: None }
 }
 
-fn placement(told: Told) -> Placement {
+fn placement(told: RedisTold) -> Placement {
     match told {
-        Told::Redis => Placement::Shared,
-        Told::Nobody => Placement::Local,
+        RedisTold::Redis => Placement::Shared,
+        RedisTold::Nobody => Placement::Local,
     }
 }

@@ -21,10 +21,10 @@ pub(super) struct Pool<E: Env> {
     env: E,
     info: ConnectionInfo,
     endpoint: Endpoint,
-    idle: Mutex<Vec<Connection<E>>>,
+    idle: Mutex<Vec<PooledConnection<E>>>,
 }
 
-struct Connection<E: Env> {
+struct PooledConnection<E: Env> {
     multiplexed: MultiplexedConnection,
     driver: E::Task,
     has_ended: Arc<AtomicBool>,
@@ -58,7 +58,7 @@ impl<E: Env> Pool<E> {
         reply
     }
 
-    async fn connect(&self) -> RedisResult<Connection<E>> {
+    async fn connect(&self) -> RedisResult<PooledConnection<E>> {
         let stream = connect_in_turn(self.env.network(), &self.endpoint).await?;
         // The crate's timeouts need a tokio reactor, and redis-py has none by default.
         let timeouts = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
@@ -70,11 +70,11 @@ impl<E: Env> Pool<E> {
             driver.await;
             flag.store(true, Ordering::Relaxed);
         });
-        Ok(Connection { multiplexed, driver, has_ended })
+        Ok(PooledConnection { multiplexed, driver, has_ended })
     }
 }
 
-impl<E: Env> Drop for Connection<E> {
+impl<E: Env> Drop for PooledConnection<E> {
     fn drop(&mut self) {
         self.driver.abort();
     }
