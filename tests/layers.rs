@@ -1,6 +1,6 @@
-//! House rule: the modules of a crate form layers. No module uses, directly or through others, a module that uses it.
+//! House rules: the modules of a crate form layers, and a type has a name of its own.
 //!
-//! The graph is read from the sources. An edge is a path that begins with `crate`, `super` or `self`, in a `use` or not.
+//! **Layers.** No module uses, directly or through others, a module that uses it. The graph is read from the sources. An edge is a path that begins with `crate`, `super` or `self`, in a `use` or not.
 //! Comments, texts and what is compiled for tests only are left out. A path leads to the deepest module that it names.
 //! Where that module only imports the rest of the path (`use`, `pub use`), the path leads on to the module that has it: a
 //! re-export hides no edge.
@@ -11,6 +11,10 @@
 //! sibling's.
 //!
 //! A method is called without a path, so this graph does not see it.
+//!
+//! **Names.** Counted are all types outside of tests: `struct`, `enum`, `trait`, and `type` but for associated types. A name
+//! that two of them have tells nobody which is meant. Some names are shared on purpose: what the contact cache's bed says of a
+//! call is named as the client names it, and that bed and the library's have the same parts (a scenario, a history).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,6 +35,9 @@ const CRATES: [&str; 10] = [
     "sim/redis/src",
     "sim/world/src",
 ];
+
+/// How many of a hundred types may share their name with another.
+const SHARED_PERCENT_MAX: usize = 5;
 
 struct Source {
     file: String,
@@ -167,6 +174,20 @@ fn without_tests<'a>(tokens: &[Token<'a>]) -> (Vec<Token<'a>>, Vec<String>) {
     (kept, modules)
 }
 
+/// The sources of what ships, each with its tokens: neither files nor items that are compiled for tests only.
+fn shipped(sources: &[Source]) -> Vec<(&Source, Vec<Token<'_>>)> {
+    let read: Vec<_> = sources.iter().map(|source| (source, without_tests(&tokens(&source.text)))).collect();
+    let tests: BTreeSet<Vec<String>> = read
+        .iter()
+        .flat_map(|(parent, (_, tests))| {
+            tests.iter().map(|name| [&parent.module[..], std::slice::from_ref(name)].concat())
+        })
+        .collect();
+    let is_test = |module: &[String]| (1..=module.len()).any(|len| tests.contains(&module[..len]));
+    let read = read.into_iter().filter(|(source, _)| !is_test(&source.module));
+    read.map(|(source, (code, _))| (source, code)).collect()
+}
+
 /// How many tokens the first item has: up to its semicolon or its closing brace.
 fn item_len(item: &[Token<'_>]) -> usize {
     let (mut depth, mut is_use) = (0_usize, false);
@@ -182,6 +203,28 @@ fn item_len(item: &[Token<'_>]) -> usize {
         }
     }
     item.len()
+}
+
+/// The names of the types that these tokens define, and the line of each.
+fn types<'a>(tokens: &[Token<'a>]) -> Vec<(&'a str, usize)> {
+    let (mut types, mut depth) = (Vec::new(), 0_usize);
+    for pair in tokens.windows(2) {
+        match pair[0].text {
+            "{" => depth += 1,
+            "}" => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        let is_definition = match pair[0].text {
+            "struct" | "enum" | "trait" => true,
+            // Deeper ones are associated types.
+            "type" => depth == 0,
+            _ => false,
+        };
+        if is_definition && pair[1].text.starts_with(char::is_uppercase) {
+            types.push((pair[1].text, pair[1].line));
+        }
+    }
+    types
 }
 
 /// A path of the code, and the name that an import gives to its end.
@@ -268,18 +311,11 @@ type Edges = BTreeMap<(String, String), Vec<String>>;
 
 impl Graph {
     fn of(sources: &[Source]) -> Self {
-        let read: Vec<_> = sources.iter().map(|source| (source, without_tests(&tokens(&source.text)))).collect();
-        let is_test = |module: &[String]| {
-            read.iter().any(|(parent, (_, tests))| {
-                let inside = module.strip_prefix(parent.module.as_slice());
-                inside.and_then(<[_]>::first).is_some_and(|name| tests.contains(name))
-            })
-        };
-        let read: Vec<_> = read.iter().filter(|(source, _)| !is_test(&source.module)).collect();
-        let modules = read.iter().map(|(source, _)| source.module.clone()).collect();
+        let shipped = shipped(sources);
+        let modules = shipped.iter().map(|(source, _)| source.module.clone()).collect();
         let mut graph = Self { modules, imports: BTreeMap::new(), paths: Vec::new() };
-        for (source, (code, _)) in read {
-            for Named { line, path, imported_as } in named(code) {
+        for (source, code) in shipped {
+            for Named { line, path, imported_as } in named(&code) {
                 let Some(absolute) = graph.absolute(&source.module, &path) else { continue };
                 if let Some(name) = imported_as {
                     let imports = graph.imports.entry(source.module.clone()).or_default();
@@ -446,4 +482,47 @@ fn parents_and_children_tests_comments_and_texts_make_no_cycle() {
         ("trial.rs", "use crate::a::A;\n"),
     ]);
     assert!(cycles.is_empty(), "{cycles:?}");
+}
+
+/// The names that more than one type of these crates has, each with its places; and how many types there are.
+fn shared_names(crates: &[Vec<Source>]) -> (BTreeMap<String, Vec<String>>, usize) {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (source, code) in crates.iter().flat_map(|sources| shipped(sources)) {
+        for (name, line) in types(&code) {
+            places.entry(name.to_owned()).or_default().push(format!("{}:{line}", source.file));
+        }
+    }
+    let count = places.values().map(Vec::len).sum();
+    places.retain(|_, places| places.len() > 1);
+    (places, count)
+}
+
+#[test]
+fn nearly_every_type_has_a_name_of_its_own() {
+    let (shared, count) = shared_names(&CRATES.map(sources));
+    assert!(count > 700, "only {count} types were found");
+    let sharing: usize = shared.values().map(Vec::len).sum();
+    let lines: Vec<_> = shared.iter().map(|(name, places)| format!("{name}: {}", places.join(", "))).collect();
+    let list = format!("{sharing} of {count} types share a name:\n  {}", lines.join("\n  "));
+    println!("{list}");
+    assert!(sharing * 100 <= count * SHARED_PERCENT_MAX, "more than {SHARED_PERCENT_MAX} % share, rename some; {list}");
+}
+
+#[test]
+fn a_shared_name_is_found_with_its_places() {
+    let source = |path: &str, text: &str| Source::new("src", path, text.to_owned());
+    let first = vec![
+        source(
+            "lib.rs",
+            "struct A;\nimpl Iterator for A {\n    type Item = u8;\n}\n#[cfg(test)]\nmod tests {\n    struct A;\n}\n",
+        ),
+        source("b.rs", "// struct A;\npub(crate) enum A<T> { B(T) }\nfn f() {\n    struct Item;\n}\n"),
+    ];
+    let second = vec![source("lib.rs", "pub trait C: Sized {}\ntype A = u8;\n")];
+    let (shared, count) = shared_names(&[first, second]);
+    assert_eq!(count, 5);
+    assert_eq!(
+        shared,
+        BTreeMap::from([("A".to_owned(), ["src/lib.rs:1", "src/b.rs:2", "src/lib.rs:2"].map(str::to_owned).to_vec())])
+    );
 }
