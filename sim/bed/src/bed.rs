@@ -8,6 +8,7 @@ use crate::{
     checkers::{COMES_BACK, Checker, NO_PANIC, REDIS_SUFFICES, RUN_ENDS},
     coverage::CoveragePoint,
     faults::{Faults, Frame},
+    history::History,
     redis_host,
     scenario::{self, FileError, Scenario, ScenarioOf},
     system::{Plan, Workload},
