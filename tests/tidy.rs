@@ -337,6 +337,17 @@ fn cargo_finds_every_test_by_itself() {
 }
 
 #[test]
+fn only_the_world_makes_a_runtime_of_madsim() {
+    const OWNER: &str = "sim/world/src/isolated.rs";
+    let ways = ["Runtime::with_seed", "madsim::runtime::Runtime::new", "#[madsim::test", "#[madsim::main"];
+    let makes_one = |s: &Source| s.name != "tests/tidy.rs" && ways.iter().any(|way| s.text.contains(way));
+    let (owner, others): (Vec<_>, Vec<_>) =
+        sources().into_iter().filter(makes_one).map(|s| s.name).partition(|name| name == OWNER);
+    assert_none(&others, "use `isolated` or `simulate` of seedbed-world");
+    assert_eq!(owner, [OWNER], "the rule does not see the one that there is");
+}
+
+#[test]
 fn the_guide_shows_the_code_that_is_tested() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |file: &str| fs::read_to_string(root.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));

@@ -27,8 +27,8 @@ pub(crate) fn ask_each_time() {
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Collects what this thread logs from now on, down to this level, until the guard is dropped. (madsim has spans of its
-    /// own, which begin before.)
+    /// Collects what this thread logs from now on, down to this level, until the guard is dropped. No span that begins meanwhile
+    /// may last longer.
     pub(crate) fn of_this_thread(level: LevelFilter) -> (Self, impl Drop) {
         ask_each_time();
         let log = Self::default();

@@ -2,7 +2,6 @@
 //! decides what happens when. Time is simulated; a scenario of hours takes milliseconds.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
-#![expect(clippy::disallowed_methods, reason = "a scenario runs on a thread of its own")]
 
 pub(crate) mod log;
 
@@ -13,7 +12,7 @@ use seedbed_contact::{
     history::Stop,
     redis_host::{PORT, REDIS, RedisHost},
     seed::Seed,
-    world::{SimEnv, World},
+    world::{SimEnv, World, simulate},
 };
 use seedbed_redis::Engine;
 use serde_json::{Value as Json, json};
@@ -41,30 +40,22 @@ pub(crate) fn play(scenario: impl AsyncFnOnce(Stage) + Send + 'static) {
 
 /// Likewise, with the warnings of all instances.
 pub(crate) fn play_logged(scenario: impl AsyncFnOnce(Stage, log::Log) + Send + 'static) {
-    let run = move || {
-        // Before madsim's own spans begin.
-        let (log, _guard) = log::Log::of_this_thread(log::LevelFilter::WARN);
-        simulate(1, async move |stage| scenario(stage, log).await);
-    };
-    std::thread::spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-}
-
-/// Likewise, with another seed of all that is left to chance.
-pub(crate) fn play_seed(seed: u64, scenario: impl AsyncFnOnce(Stage) + Send + 'static) {
-    std::thread::spawn(move || simulate(seed, scenario)).join().unwrap_or_else(|panic| {
-        eprintln!("that was seed {seed}");
-        std::panic::resume_unwind(panic)
+    play(async move |stage| {
+        let (log, guard) = log::Log::of_this_thread(log::LevelFilter::WARN);
+        // It is the log of the thread to its end: spans of madsim's last as long as the runtime, and a span has to end under the
+        // subscriber under which it began.
+        std::mem::forget(guard);
+        scenario(stage, log).await;
     });
 }
 
-fn simulate(seed: u64, scenario: impl AsyncFnOnce(Stage)) {
+/// Likewise, with another seed of all that is left to chance. A panic names the seed: its thread has that name.
+pub(crate) fn play_seed(seed: u64, scenario: impl AsyncFnOnce(Stage) + Send + 'static) {
     log::ask_each_time();
-    let runtime = madsim::runtime::Runtime::with_seed_and_config(seed, madsim::Config::default());
-    runtime.block_on(async move {
-        let stage = Stage { seed: Seed(seed), world: World::new(Seed(seed)), redis: RedisHost::default() };
+    simulate(seed, async move |world| {
+        let stage = Stage { seed: Seed(seed), world, redis: RedisHost::default() };
         stage.redis.start(&stage.world);
-        scenario(stage.clone()).await;
-        stage.world.end().await;
+        scenario(stage).await;
     });
 }
 
