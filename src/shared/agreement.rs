@@ -1,15 +1,11 @@
 //! The merge script in a real Redis and the join in Rust are one function: tried on random records.
 
-use std::{
-    env,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use metrics::Counter;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, Value, aio::MultiplexedConnection};
+use redis_launcher::{Program, Server};
 
 use super::{
     reply::record_of,
@@ -24,51 +20,16 @@ use crate::{
 
 const TOMBSTONE_TTL_MS: u64 = 3_600_000;
 
-/// A redis-server of the test's own. Without one on the PATH the test passes, unless `CONTACT_CACHE_REQUIRE_REDIS` is 1.
-struct Server {
-    process: Child,
-    port: u16,
-}
-
-impl Server {
-    fn start() -> Option<Self> {
-        let program = env::var_os("CONTACT_CACHE_TEST_REDIS").unwrap_or("redis-server".into());
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let mut command = Command::new(program);
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]).stdout(Stdio::null());
-        match command.spawn() {
-            Ok(process) => Some(Self { process, port }),
-            Err(error) => {
-                let required = env::var_os("CONTACT_CACHE_REQUIRE_REDIS").is_some_and(|value| value == "1");
-                assert!(!required, "no redis-server: {error}");
-                None
-            }
-        }
-    }
-
-    async fn connect(&self) -> MultiplexedConnection {
-        let env = TokioEnv::new();
-        let endpoint = Endpoint::tcp("127.0.0.1", self.port);
-        let address = Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)));
-        let stream = loop {
-            match env.network().connect(&endpoint, &address).await {
-                Ok(stream) => break stream,
-                Err(_) => env.sleep(Duration::from_millis(10)).await,
-            }
-        };
-        let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let info = RedisConnectionInfo::default();
-        let (connection, driver) = MultiplexedConnection::new_with_config(&info, stream, config).await.unwrap();
-        env.spawn(driver);
-        connection
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+async fn connect(server: &Server) -> MultiplexedConnection {
+    let env = TokioEnv::new();
+    let endpoint = Endpoint::tcp("127.0.0.1", server.port());
+    let address = Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, server.port())));
+    let stream = env.network().connect(&endpoint, &address).await.unwrap();
+    let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+    let info = RedisConnectionInfo::default();
+    let (connection, driver) = MultiplexedConnection::new_with_config(&info, stream, config).await.unwrap();
+    env.spawn(driver);
+    connection
 }
 
 /// Few stamps, names and values, so that collisions are common; and names that are hard to carry.
@@ -171,10 +132,11 @@ async fn agree(connection: &mut MultiplexedConnection, key: &str, rng: &mut StdR
 
 #[test]
 fn the_script_joins_as_the_client_does() {
-    let Some(server) = Server::start() else { return };
+    let Some(program) = Program::redis_server() else { return };
+    let server = Server::running(&program);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut connection = server.connect().await;
+        let mut connection = connect(&server).await;
         let mut rng = StdRng::seed_from_u64(7);
         for number in 0..3000 {
             agree(&mut connection, &format!("record-{number}"), &mut rng).await;

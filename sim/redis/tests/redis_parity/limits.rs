@@ -8,7 +8,7 @@ use std::{
 use seedbed_redis::{ClientId, Engine, Flow, ServerLimit};
 
 use super::{
-    Server, encode,
+    encode, running,
     states::{ask, of, ok, until},
     wall_ms,
 };
@@ -20,7 +20,7 @@ const DENIED: [&[&str]; 6] = [&["scan"], &["eval", "evalsha"], &["hgetall"], &["
 
 #[test]
 fn a_user_who_is_denied_a_command_may_use_all_others_also_from_scripts() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = running() else { return };
     for denied in DENIED {
         let (mut real, mut engine) = (BufReader::new(server.connect()), Engine::new());
         engine.connect(ClientId(0));
@@ -48,7 +48,7 @@ fn a_user_who_is_denied_a_command_may_use_all_others_also_from_scripts() {
 
 #[test]
 fn a_query_that_fills_its_buffer_ends_its_connection_without_a_word() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = running() else { return };
     ok(&mut BufReader::new(server.connect()), &["CONFIG", "SET", "client-query-buffer-limit", &MIB.to_string()]);
     // Of several words only one is in the buffer at a time.
     let (half, below, above) = ("x".repeat(MIB / 2), "x".repeat(MIB - 64), "x".repeat(MIB + 1));
@@ -62,7 +62,7 @@ fn a_query_that_fills_its_buffer_ends_its_connection_without_a_word() {
 
 #[test]
 fn a_word_above_its_limit_ends_its_connection_after_an_error() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = running() else { return };
     ok(&mut BufReader::new(server.connect()), &["CONFIG", "SET", "proto-max-bulk-len", &MIB.to_string()]);
     for length in [MIB, MIB + 1] {
         let mut engine = Engine::new();
@@ -74,7 +74,7 @@ fn a_word_above_its_limit_ends_its_connection_after_an_error() {
 
 #[test]
 fn a_client_above_the_limit_is_told_so_and_closed_while_those_before_go_on() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = running() else { return };
     let mut first = BufReader::new(server.connect());
     ok(&mut first, &["CONFIG", "SET", "maxclients", "2"]);
     let mut second = BufReader::new(server.connect());
@@ -96,7 +96,7 @@ fn a_client_above_the_limit_is_told_so_and_closed_while_those_before_go_on() {
 
 #[test]
 fn a_client_that_is_idle_for_longer_than_the_limit_is_closed_without_a_word() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = running() else { return };
     let mut busy = BufReader::new(server.connect());
     ok(&mut busy, &["CONFIG", "SET", "timeout", "1"]);
     let mut idle = server.connect();
@@ -122,7 +122,7 @@ fn a_client_that_is_idle_for_longer_than_the_limit_is_closed_without_a_word() {
 
 #[test]
 fn a_script_without_end_that_has_written_nothing_is_killed() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = running() else { return };
     let mut real = BufReader::new(server.connect());
     ok(&mut real, &["CONFIG", "SET", "busy-reply-threshold", "1"]);
     let mut other = server.connect();

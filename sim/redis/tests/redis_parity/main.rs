@@ -4,7 +4,7 @@
 //! replies have to be equal to the byte. KEYS and SCAN are compared as sets, moments and remaining times to within two
 //! seconds. Hashes are kept as small as Redis needs to keep the order of their fields, which is then compared too.
 //!
-//! `tests/servers/program.rs` of the workspace says which redis-server that is. The measure is 7.0: another series differs in texts, and fails
+//! `redis_launcher::Program` says which redis-server that is. The measure is 7.0: another series differs in texts, and fails
 //! here.
 
 use std::{
@@ -12,19 +12,19 @@ use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::Shutdown,
     os::unix::net::UnixStream,
-    process::{Child, Command, Stdio},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rand::{RngExt as _, SeedableRng};
 use rand_chacha::ChaCha8Rng as Stream;
+use redis_launcher::{Program, Server};
 use seedbed_redis::{ClientId, Engine};
 
 type Words = Vec<Vec<u8>>;
 
 #[test]
 fn random_sequences_of_commands_get_equal_replies() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = running() else { return };
     let mut pair = Pair::new(&server);
     for seed in 0..600 {
         let mut random = Stream::seed_from_u64(seed);
@@ -43,7 +43,7 @@ fn random_sequences_of_commands_get_equal_replies() {
 
 #[test]
 fn scripts_of_every_shape_get_equal_replies() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = running() else { return };
     let mut pair = Pair::new(&server);
     for script in scripts::FIXED {
         pair.reset();
@@ -64,7 +64,7 @@ fn scripts_of_every_shape_get_equal_replies() {
 
 #[test]
 fn commands_at_the_edges_get_equal_replies() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = running() else { return };
     let mut pair = Pair::new(&server);
     pair.reset();
     for line in include_str!("commands.txt").lines().filter(|line| !line.is_empty()) {
@@ -74,7 +74,7 @@ fn commands_at_the_edges_get_equal_replies() {
 
 #[test]
 fn patterns_match_the_same_keys() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = running() else { return };
     let mut pair = Pair::new(&server);
     let mut random = Stream::seed_from_u64(1);
     pair.reset();
@@ -94,14 +94,14 @@ fn patterns_match_the_same_keys() {
 
 #[test]
 fn malformed_requests_get_equal_errors() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = running() else { return };
     let long = |start: &[u8]| [start, &vec![b'1'; 70_000]].concat();
     let cases: Vec<Vec<u8>> =
         MALFORMED.iter().map(|case| case.to_vec()).chain([long(b"x"), long(b"*"), long(b"*1\r\n$")]).collect();
     for case in cases {
         let shown = String::from_utf8_lossy(&case[..case.len().min(80)]).into_owned();
-        assert_eq!(server.answer_to_all_of(b"FLUSHALL\r\n"), b"+OK\r\n");
-        let real = server.answer_to_all_of(&case);
+        assert_eq!(answer_to_all_of(&server, b"FLUSHALL\r\n"), b"+OK\r\n");
+        let real = answer_to_all_of(&server, &case);
         let (mut engine, mut simulated) = (Engine::new(), Vec::new());
         engine.connect(ClientId(0));
         engine.feed(ClientId(0), &case, wall_ms(), &mut simulated);
@@ -113,12 +113,7 @@ fn malformed_requests_get_equal_errors() {
 fn words_beyond_proto_max_bulk_len_get_equal_errors() {
     // The least that a server can be told.
     const MAX: usize = 1 << 20;
-    let Some(server) = Server::start_in(
-        tempfile::tempdir().expect("a directory for the server"),
-        &["--proto-max-bulk-len", &MAX.to_string()],
-    ) else {
-        return;
-    };
+    let Some(server) = running_with(&["--proto-max-bulk-len", &MAX.to_string()]) else { return };
     let set = |length: usize| encode(&vec![b"SET".to_vec(), b"k".to_vec(), vec![b'v'; length]]);
     let append = encode(&words("APPEND k v"));
     let beyond = format!("*1\r\n$4\r\nPING\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n", MAX + 1).into_bytes();
@@ -128,7 +123,7 @@ fn words_beyond_proto_max_bulk_len_get_equal_errors() {
         if case == "append" {
             whole.extend(encode(&words("APPEND k w")));
         }
-        let real = server.answer_to_all_of(&whole);
+        let real = answer_to_all_of(&server, &whole);
         let (mut engine, mut simulated) = (Engine::new(), Vec::new());
         engine.set_bulk_bytes_max(MAX as u64);
         let mut engine = engine.restart_keeping_data();
@@ -189,67 +184,28 @@ const MALFORMED: &[&[u8]] = &[
     b"*2\r\n$3\r\nfoo\r\n$6\r\na\r\nb\0c\r\nPING\r\n",
 ];
 
-/// A redis-server of the test's own, which ends with it.
-struct Server {
-    process: Child,
-    directory: tempfile::TempDir,
+/// A redis-server that runs; none if there is no program.
+fn running() -> Option<Server> {
+    running_with(&[])
 }
 
-impl Server {
-    /// Starts it; none if there is no redis-server.
-    fn start() -> Option<Self> {
-        let directory = tempfile::tempdir().expect("a directory for the server");
-        Self::start_in(directory, &[])
-    }
-
-    /// Starts it with more arguments, and waits until it has loaded its data.
-    fn start_in(directory: tempfile::TempDir, arguments: &[&str]) -> Option<Self> {
-        let mut server = Self::spawn(directory, arguments)?;
-        let log = BufReader::new(server.process.stdout.take().expect("its log is piped"));
-        let ready = log.lines().map_while(Result::ok).any(|line| line.contains("ready to accept connections"));
-        assert!(ready, "redis-server ended before it was ready");
-        Some(server)
-    }
-
-    /// Starts it, and does not wait.
-    fn spawn(directory: tempfile::TempDir, arguments: &[&str]) -> Option<Self> {
-        let program = program::redis_server()?;
-        // A socket file instead of a port: no other process can have taken it.
-        let socket = directory.path().join("redis.sock");
-        let started = Command::new(program)
-            .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
-            .arg(socket)
-            .args(arguments)
-            .current_dir(directory.path())
-            .stdout(Stdio::piped())
-            .spawn();
-        Some(Self { process: started.expect("it ran before, to say its version"), directory })
-    }
-
-    fn connect(&self) -> UnixStream {
-        let stream = UnixStream::connect(self.directory.path().join("redis.sock")).expect("the server listens");
-        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout above zero");
-        stream
-    }
-
-    /// What it answers to bytes after which nothing more comes.
-    fn answer_to_all_of(&self, bytes: &[u8]) -> Vec<u8> {
-        let mut stream = self.connect();
-        // It may close before it has read all of a malformed request.
-        let _ = stream.write_all(bytes);
-        let _ = stream.shutdown(Shutdown::Write);
-        let mut answer = Vec::new();
-        match stream.read_to_end(&mut answer) {
-            Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("failed to read an answer: {error}"),
-            _ => answer,
-        }
-    }
+/// Likewise, with more arguments.
+fn running_with(arguments: &[&str]) -> Option<Server> {
+    let mut server = Server::at_socket(&Program::redis_server()?).with(arguments.iter().copied());
+    server.start();
+    Some(server)
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+/// What it answers to bytes after which nothing more comes.
+fn answer_to_all_of(server: &Server, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = server.connect();
+    // It may close before it has read all of a malformed request.
+    let _ = stream.write_all(bytes);
+    let _ = stream.shutdown(Shutdown::Write);
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer) {
+        Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("failed to read an answer: {error}"),
+        _ => answer,
     }
 }
 
@@ -431,8 +387,6 @@ fn wall_ms() -> u64 {
 
 mod generate;
 mod limits;
-#[path = "../../../../tests/servers/program.rs"]
-mod program;
 mod scripts;
 mod states;
 mod transactions;

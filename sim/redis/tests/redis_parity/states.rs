@@ -11,7 +11,7 @@ use super::*;
 
 #[test]
 fn commands_carry_the_flags_that_redis_gives_them() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = running() else { return };
     let mut real = BufReader::new(server.connect());
     for (name, flags) in Engine::command_flags() {
         let info = ask(&mut real, &["COMMAND", "INFO", name]);
@@ -26,7 +26,7 @@ fn commands_carry_the_flags_that_redis_gives_them() {
 
 #[test]
 fn every_command_of_redis_is_here_or_is_told_to_be_missing() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = running() else { return };
     let reply = ask(&mut BufReader::new(server.connect()), &["COMMAND", "LIST"]);
     let real: BTreeSet<_> = reply.lines().filter(|line| !line.starts_with(['$', '*'])).collect();
     // QUIT is no command of the table, and containers have no flags of their own.
@@ -44,19 +44,19 @@ fn every_command_of_redis_is_here_or_is_told_to_be_missing() {
 
 #[test]
 fn a_server_in_order_refuses_what_a_script_promised_not_to_do() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = running() else { return };
     compare(&server, None, |_| {});
 }
 
 #[test]
 fn a_read_only_replica_refuses_writes_where_they_happen() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = running() else { return };
     compare(&server, Some(Refusal::ReadOnly), |real| ok(real, &["REPLICAOF", "127.0.0.1", "1"]));
 }
 
 #[test]
 fn a_replica_without_its_master_refuses_all_but_what_may_be_stale() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = running() else { return };
     compare(&server, Some(Refusal::MasterDown), |real| {
         ok(real, &["CONFIG", "SET", "replica-serve-stale-data", "no"]);
         ok(real, &["REPLICAOF", "127.0.0.1", "1"]);
@@ -65,16 +65,17 @@ fn a_replica_without_its_master_refuses_all_but_what_may_be_stale() {
 
 #[test]
 fn a_full_server_refuses_what_may_need_memory() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = running() else { return };
     compare(&server, Some(Refusal::OutOfMemory), |real| ok(real, &["CONFIG", "SET", "maxmemory", "1"]));
 }
 
 #[test]
 fn a_server_that_cannot_save_refuses_writes_and_ping() {
-    let directory = tempfile::tempdir().expect("a directory for the server");
-    let gone = directory.path().join("gone");
+    let Some(program) = Program::redis_server() else { return };
+    let mut server = Server::at_socket(&program).with(["--dir", "gone"]);
+    let gone = server.directory().join("gone");
     std::fs::create_dir(&gone).expect("it is new");
-    let Some(server) = Server::start_in(directory, &["--dir", "gone"]) else { return };
+    server.start();
     compare(&server, Some(Refusal::Misconfigured), |real| {
         std::fs::remove_dir(&gone).expect("it is empty");
         ok(real, &["CONFIG", "SET", "save", "3600 1000"]);
@@ -85,7 +86,7 @@ fn a_server_that_cannot_save_refuses_writes_and_ping() {
 
 #[test]
 fn a_client_that_has_not_authenticated_may_do_so_and_leave() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = running() else { return };
     compare(&server, Some(Refusal::NoAuth), |real| {
         ok(real, &["CONFIG", "SET", "requirepass", "secret"]);
         // Who was there before stays authenticated.
@@ -95,13 +96,13 @@ fn a_client_that_has_not_authenticated_may_do_so_and_leave() {
 
 #[test]
 fn a_user_without_permissions_is_told_the_command() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = running() else { return };
     compare(&server, Some(Refusal::NoPermission), |real| ok(real, &["ACL", "SETUSER", "default", "-@all"]));
 }
 
 #[test]
 fn a_server_busy_with_a_script_refuses_all_but_its_end() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = running() else { return };
     compare(&server, Some(Refusal::Busy), |real| {
         ok(real, &["CONFIG", "SET", "busy-reply-threshold", "1"]);
         let mut other = server.connect();
@@ -113,22 +114,18 @@ fn a_server_busy_with_a_script_refuses_all_but_its_end() {
 
 #[test]
 fn a_server_that_loads_its_data_refuses_what_needs_them() {
-    let directory = tempfile::tempdir().expect("a directory for the server");
-    let path = directory.path().to_owned();
-    let Some(mut server) = Server::start_in(directory, &[]) else { return };
+    let Some(mut server) = running() else { return };
     let mut real = BufReader::new(server.connect());
     for number in 0..300 {
         ok(&mut real, &["SET", &number.to_string(), &"v".repeat(1_000)]);
     }
     ok(&mut real, &["SAVE"]);
-    server.process.kill().expect("it runs");
-    server.process.wait().expect("it ran");
-    std::fs::remove_file(path.join("redis.sock")).expect("it was left behind");
-    let directory = std::mem::replace(&mut server.directory, tempfile::tempdir().expect("another directory"));
+    server.kill();
     // Thirty seconds of loading.
     let slowly = ["--key-load-delay", "100000", "--loading-process-events-interval-bytes", "1024"];
-    let server = Server::spawn(directory, &slowly).expect("there was one");
-    until(|| UnixStream::connect(path.join("redis.sock")).is_ok());
+    let mut server = server.with(slowly);
+    server.start_without_waiting();
+    until(|| server.takes_connections());
     let mut engine = Engine::new();
     engine.refuse(Some(Refusal::Loading));
     compare_all(&mut BufReader::new(server.connect()), &mut engine, usize::MAX);

@@ -5,7 +5,7 @@ use super::{states::until, *};
 
 #[test]
 fn random_transactions_of_two_clients_get_equal_replies() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = running() else { return };
     let mut pair = Pair::new(&server);
     let mut run = 0;
     for seed in 10_000..10_600 {
@@ -149,7 +149,7 @@ fn spaced(line: &str) -> Words {
 
 #[test]
 fn a_transaction_is_run_only_if_no_watched_key_was_written_to() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = running() else { return };
     let mut pair = Pair::new(&server);
     for watch in
         ["WATCH s x h l nope", "WATCH nope", "WATCH s s h", "WATCH l", "WATCH x|UNWATCH", "WATCH s|SELECT 1|WATCH s"]
@@ -180,7 +180,7 @@ fn a_transaction_is_run_only_if_no_watched_key_was_written_to() {
 
 #[test]
 fn a_client_that_writes_to_what_it_watches_itself_has_changed_it() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = running() else { return };
     let mut pair = Pair::new(&server);
     for own in DONE_BY_ANOTHER {
         pair.reset();
@@ -194,7 +194,7 @@ fn a_client_that_writes_to_what_it_watches_itself_has_changed_it() {
 
 #[test]
 fn a_watched_key_that_expires_is_changed_and_one_that_had_expired_is_not() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = running() else { return };
     let mut pair = Pair::new(&server);
     let before = [
         // Live, and expired by the time of EXEC.
@@ -228,7 +228,7 @@ fn a_watched_key_that_expires_is_changed_and_one_that_had_expired_is_not() {
 
 #[test]
 fn a_command_that_is_denied_after_it_was_queued_is_refused_alone() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = running() else { return };
     let mut pair = Pair::new(&server);
     for (denied, name) in
         [(&["get"][..], "-get"), (&["exec"], "-exec"), (&["multi"], "-multi"), (&["discard"], "-discard")]
@@ -250,7 +250,7 @@ fn a_command_that_is_denied_after_it_was_queued_is_refused_alone() {
 
 #[test]
 fn a_transaction_ends_with_its_connection() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = running() else { return };
     let mut pair = Pair::new(&server);
     pair.reset();
     for line in ["WATCH s", "MULTI", "SET s v"] {
