@@ -10,9 +10,6 @@ mod measure;
 mod phases;
 mod records;
 mod recovery;
-#[path = "../../../../tests/servers/mod.rs"]
-#[expect(dead_code, reason = "the tests use the rest")]
-mod servers;
 mod world;
 
 use std::process::{Command, ExitCode};

@@ -14,12 +14,12 @@ use std::{
 
 use contact_cache::env::{Env, TokioEnv};
 use redis::{RedisResult, Value, aio::ConnectionManager};
+use redis_launcher::Server;
 use tokio::task::JoinSet;
 
 use crate::{
     measure::Latencies,
     records::{RECORDS, key, patch, uid},
-    servers::Server,
     world::{client, open, server},
 };
 

@@ -15,12 +15,12 @@ use contact_cache::{
     ContactCache, Placement, State,
     env::{Env, TokioEnv},
 };
+use redis_launcher::Server;
 
 use crate::{
     measure::{Latencies, round},
     records::{patch, uid},
-    servers::{Kind, Server},
-    world::open,
+    world::{open, redis_server},
 };
 
 pub(crate) const THOUSANDS: usize = 100_000;
@@ -42,7 +42,7 @@ pub(crate) enum Foreground {
 
 pub(crate) async fn report(records: usize, foreground: Foreground) {
     println!("## {records} records written without Redis, and merged\n");
-    let mut server = Server::absent(Kind::Real);
+    let mut server = Server::absent(&redis_server());
     let directory = tempfile::tempdir().expect("room for a directory");
     let cache = Arc::new(open(&server.url(), directory.path()).await);
     let writer = cache.clone();

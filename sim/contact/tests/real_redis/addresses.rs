@@ -5,16 +5,13 @@ use std::{future::Future, io, net::SocketAddr, path::Path, pin::pin, time::Durat
 
 use contact_cache::{
     ContactCache, Placement,
-    config::RedisUrl,
     env::{Address, Endpoint, Env, Network, TokioDisk, TokioEnv, TokioListener, TokioNetwork, TokioStream, TokioTask},
 };
 use futures_util::future::{Either, select};
+use redis_launcher::{Program, Server};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use crate::{
-    client::{PATIENCE, config, directory, named, uid},
-    servers::{Kind, Server},
-};
+use crate::client::{PATIENCE, config, directory, named, uid};
 
 /// A world in which every name has these addresses.
 #[derive(Clone)]
@@ -89,15 +86,15 @@ fn silent_address(server: &Server) -> SocketAddr {
     ([127, 0, 0, 2], server.port()).into()
 }
 
-async fn open(server: &Server, redis: &RedisUrl, directory: &Path) -> ContactCache<Named> {
+async fn open(server: &Server, directory: &Path) -> ContactCache<Named> {
     let addresses = [silent_address(server), ([127, 0, 0, 1], server.port()).into()].map(Address::Tcp);
     let env = Named { env: TokioEnv::new(), network: Names(addresses.to_vec()) };
-    ContactCache::open(env, config(redis, directory)).await.expect("a directory of its own")
+    ContactCache::open(env, config(&server.url(), directory)).await.expect("a directory of its own")
 }
 
 /// Its kernel drops every SYN, since as many connections wait to be accepted as it was asked to keep.
-pub(crate) async fn a_first_address_that_loses_every_syn_is_passed_over_within_the_attempt(kind: Kind) {
-    let server = Server::running(kind);
+pub(crate) async fn a_first_address_that_loses_every_syn_is_passed_over_within_the_attempt(redis: &Program) {
+    let server = Server::running(redis);
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind(silent_address(&server)).expect("all of 127.0.0.0/8 is this machine");
     let _listener = socket.listen(1).expect("nobody else listens");
@@ -106,18 +103,18 @@ pub(crate) async fn a_first_address_that_loses_every_syn_is_passed_over_within_t
         waiting.push(stream.expect("it listens"));
     }
     let directory = directory();
-    let cache = open(&server, &server.url(), directory.path()).await;
+    let cache = open(&server, directory.path()).await;
     assert_eq!((cache.health().attempts, cache.health().connections), (1, 1), "{:?}", cache.health());
     let written = cache.upsert(&uid("ada"), &named("Ada")).await.expect("the disk works");
     assert_eq!(written.placement, Placement::Shared);
 }
 
-pub(crate) async fn a_first_address_that_accepts_and_says_nothing_costs_one_attempt(kind: Kind) {
-    let server = Server::running(kind);
+pub(crate) async fn a_first_address_that_accepts_and_says_nothing_costs_one_attempt(redis: &Program) {
+    let server = Server::running(redis);
     // Its kernel accepts, and the process never looks.
     let _listener = TcpListener::bind(silent_address(&server)).await.expect("all of 127.0.0.0/8 is this machine");
     let directory = directory();
-    let cache = open(&server, &server.url(), directory.path()).await;
+    let cache = open(&server, directory.path()).await;
     assert_eq!(cache.health().connections, 0, "the first attempt is spent");
     let env = TokioEnv::new();
     while cache.health().connections == 0 {

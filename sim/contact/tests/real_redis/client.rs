@@ -4,7 +4,6 @@ use std::{path::Path, time::Duration};
 
 use contact_cache::{
     Config, ContactCache, Patch, Source, State, Uid,
-    config::RedisUrl,
     env::{Env, TokioEnv},
 };
 use serde_json::{Value as Json, json};
@@ -25,7 +24,7 @@ pub(crate) async fn at_rest(cache: &ContactCache) {
     }
 }
 
-pub(crate) async fn open(redis: &RedisUrl, directory: &Path) -> ContactCache {
+pub(crate) async fn open(redis: &str, directory: &Path) -> ContactCache {
     open_with(config(redis, directory)).await
 }
 
@@ -33,8 +32,8 @@ pub(crate) async fn open_with(config: Config) -> ContactCache {
     ContactCache::open(TokioEnv::new(), config).await.expect("a directory of its own")
 }
 
-pub(crate) fn config(redis: &RedisUrl, directory: &Path) -> Config {
-    let mut config = Config::new(redis.clone(), "p".parse().expect("a prefix"), directory);
+pub(crate) fn config(redis: &str, directory: &Path) -> Config {
+    let mut config = Config::new(redis.parse().expect("a url"), "p".parse().expect("a prefix"), directory);
     // Real seconds: a test should not wait eight of them.
     config.backoff_first = Duration::from_secs(1);
     config.backoff_max = config.backoff_first;

@@ -7,14 +7,12 @@ use contact_cache::{
     env::{Env, TokioEnv},
     error::Effect,
 };
+use redis_launcher::{Program, Server};
 
-use crate::{
-    client::{PATIENCE, at_rest, config, directory, named, open, open_with, uid},
-    servers::{Kind, Server},
-};
+use crate::client::{PATIENCE, at_rest, config, directory, named, open, open_with, uid};
 
-pub(crate) async fn a_call_can_demand_redis_or_an_error(kind: Kind) {
-    let (mut server, directory) = (Server::absent(kind), directory());
+pub(crate) async fn a_call_can_demand_redis_or_an_error(redis: &Program) {
+    let (mut server, directory) = (Server::absent(redis), directory());
     let cache = open(&server.url(), directory.path()).await;
     cache.upsert(&uid("u"), &named("here")).await.expect("the disk works");
     let refused = [
@@ -36,8 +34,8 @@ pub(crate) async fn a_call_can_demand_redis_or_an_error(kind: Kind) {
     assert_eq!(cache.remove_shared(&uid("v")).await.expect("redis").placement, Placement::Shared);
 }
 
-pub(crate) async fn a_call_can_bound_the_age_of_a_local_answer(kind: Kind) {
-    let (mut server, directory) = (Server::running(kind), directory());
+pub(crate) async fn a_call_can_bound_the_age_of_a_local_answer(redis: &Program) {
+    let (mut server, directory) = (Server::running(redis), directory());
     let other = open(&server.url(), &directory.path().join("other")).await;
     other.upsert(&uid("u"), &named("x")).await.expect("a record");
     let cache = open(&server.url(), &directory.path().join("cache")).await;
@@ -55,8 +53,8 @@ pub(crate) async fn a_call_can_bound_the_age_of_a_local_answer(kind: Kind) {
     cache.get_with(&uid("v"), Freshness::Within(Duration::ZERO)).await.expect("all of it was written here");
 }
 
-pub(crate) async fn many_records_are_read_at_once_each_by_itself(kind: Kind) {
-    let (mut server, directory) = (Server::running(kind), directory());
+pub(crate) async fn many_records_are_read_at_once_each_by_itself(redis: &Program) {
+    let (mut server, directory) = (Server::running(redis), directory());
     let cache = open(&server.url(), directory.path()).await;
     let uids: BTreeSet<_> = (0..600).map(|number| uid(&number.to_string())).collect();
     for uid in uids.iter().filter(|uid| uid.as_str() != "7") {
@@ -82,10 +80,10 @@ pub(crate) async fn many_records_are_read_at_once_each_by_itself(kind: Kind) {
     assert!(shared.values().all(|read| matches!(read, Err(Error::NotShared { .. }))));
 }
 
-pub(crate) async fn an_operator_who_flushed_on_purpose_is_taken_at_their_word_if_so_set(kind: Kind) {
+pub(crate) async fn an_operator_who_flushed_on_purpose_is_taken_at_their_word_if_so_set(redis: &Program) {
     let directory = directory();
     for (on_loss, survives) in [(OnLoss::Republish, true), (OnLoss::Accept, false)] {
-        let server = Server::running(kind);
+        let server = Server::running(redis);
         let directory = directory.path().join(format!("{on_loss:?}"));
         let cache = open_with(Config { on_loss, ..config(&server.url(), &directory) }).await;
         cache.upsert(&uid("u"), &named("x")).await.expect("a record");
@@ -109,9 +107,9 @@ pub(crate) async fn an_operator_who_flushed_on_purpose_is_taken_at_their_word_if
     }
 }
 
-pub(crate) async fn a_copy_is_on_disk_before_the_answer_if_so_set(kind: Kind) {
+pub(crate) async fn a_copy_is_on_disk_before_the_answer_if_so_set(redis: &Program) {
     const WRITES: usize = 20;
-    let (server, directory) = (Server::running(kind), directory());
+    let (server, directory) = (Server::running(redis), directory());
     for durability in [Durability::Always, Durability::WriteBehind] {
         let directory = directory.path().join(format!("{durability:?}"));
         let lazy = Config { durability, flush_interval: Duration::from_hours(1), ..config(&server.url(), &directory) };

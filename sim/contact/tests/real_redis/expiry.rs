@@ -4,19 +4,16 @@ use std::{path::Path, time::Duration};
 
 use contact_cache::{
     Config, ContactCache, Patch, Placement, Source,
-    config::RedisUrl,
     env::{Env, TokioEnv},
 };
+use redis_launcher::{Program, Server};
 use serde_json::json;
 
-use crate::{
-    client::{at_rest, config, directory, named, object, open, open_with, uid},
-    servers::{Kind, Server},
-};
+use crate::client::{at_rest, config, directory, named, object, open, open_with, uid};
 
 const TTL: Duration = Duration::from_secs(1);
 
-fn expiring(redis: &RedisUrl, directory: &Path, ttl: Duration) -> Config {
+fn expiring(redis: &str, directory: &Path, ttl: Duration) -> Config {
     Config { record_ttl: Some(ttl), ..config(redis, directory) }
 }
 
@@ -34,8 +31,8 @@ async fn shown(cache: &ContactCache) -> (Source, Option<serde_json::Value>) {
     (read.source, parts)
 }
 
-pub(crate) async fn a_record_expires_whole_and_its_cells_do_not_come_back(kind: Kind) {
-    let (server, directory) = (Server::running(kind), directory());
+pub(crate) async fn a_record_expires_whole_and_its_cells_do_not_come_back(redis: &Program) {
+    let (server, directory) = (Server::running(redis), directory());
     let first = open_with(expiring(&server.url(), &directory.path().join("first"), TTL)).await;
     let second = open(&server.url(), &directory.path().join("second")).await;
     first.upsert(&uid("u"), &named("old")).await.expect("a record");
@@ -56,8 +53,8 @@ pub(crate) async fn a_record_expires_whole_and_its_cells_do_not_come_back(kind: 
 }
 
 /// The script meets the expired record before any reader does.
-pub(crate) async fn a_write_to_an_expired_record_begins_a_new_one(kind: Kind) {
-    let (server, directory) = (Server::running(kind), directory());
+pub(crate) async fn a_write_to_an_expired_record_begins_a_new_one(redis: &Program) {
+    let (server, directory) = (Server::running(redis), directory());
     let first = open_with(expiring(&server.url(), &directory.path().join("first"), TTL)).await;
     let second = open(&server.url(), &directory.path().join("second")).await;
     first.upsert(&uid("u"), &named("old")).await.expect("a record");
@@ -70,8 +67,8 @@ pub(crate) async fn a_write_to_an_expired_record_begins_a_new_one(kind: Kind) {
     }
 }
 
-pub(crate) async fn each_upsert_begins_the_time_to_live_anew(kind: Kind) {
-    let (server, directory) = (Server::running(kind), directory());
+pub(crate) async fn each_upsert_begins_the_time_to_live_anew(redis: &Program) {
+    let (server, directory) = (Server::running(redis), directory());
     let cache = open_with(expiring(&server.url(), directory.path(), 4 * TTL)).await;
     for _ in 0..5 {
         cache.upsert(&uid("u"), &metadata("kept")).await.expect("a record");
@@ -81,8 +78,8 @@ pub(crate) async fn each_upsert_begins_the_time_to_live_anew(kind: Kind) {
 }
 
 /// An older write that waited on a disk while its own life, and then the record, expired.
-pub(crate) async fn a_late_write_does_not_bring_an_expired_record_back(kind: Kind) {
-    let (mut server, directory) = (Server::absent(kind), directory());
+pub(crate) async fn a_late_write_does_not_bring_an_expired_record_back(redis: &Program) {
+    let (mut server, directory) = (Server::absent(redis), directory());
     let late = directory.path().join("late");
     let cache = open_with(expiring(&server.url(), &late, TTL)).await;
     assert_eq!(cache.upsert(&uid("u"), &named("late")).await.expect("the disk works").placement, Placement::Local);
@@ -99,8 +96,8 @@ pub(crate) async fn a_late_write_does_not_bring_an_expired_record_back(kind: Kin
     }
 }
 
-pub(crate) async fn a_record_written_while_redis_is_away_expires_as_well(kind: Kind) {
-    let (mut server, directory) = (Server::absent(kind), directory());
+pub(crate) async fn a_record_written_while_redis_is_away_expires_as_well(redis: &Program) {
+    let (mut server, directory) = (Server::absent(redis), directory());
     let short = open_with(expiring(&server.url(), &directory.path().join("short"), TTL)).await;
     short.upsert(&uid("u"), &named("old")).await.expect("the disk works");
     assert_eq!(shown(&short).await, (Source::Local, Some(json!([{"name": "old"}, {}]))));

@@ -14,12 +14,10 @@ use contact_cache::{
     CachedContact, ContactCache, Error, Patch, Placement, Source, State, Timestamp,
     env::{Env, TokioDisk, TokioEnv, TokioNetwork, TokioTask},
 };
+use redis_launcher::{Program, Server};
 use serde_json::{Value as Json, json};
 
-use crate::{
-    client::{at_rest, config, directory, name, named, object, open, uid},
-    servers::{Feature, Kind, Server},
-};
+use crate::client::{at_rest, config, directory, name, named, object, open, uid};
 
 /// The record that the design shows.
 fn record() -> Json {
@@ -33,8 +31,8 @@ fn record() -> Json {
     })
 }
 
-pub(crate) async fn a_record_comes_back_exactly_on_another_instance(kind: Kind) {
-    let (server, directory) = (Server::running(kind), directory());
+pub(crate) async fn a_record_comes_back_exactly_on_another_instance(redis: &Program) {
+    let (server, directory) = (Server::running(redis), directory());
     let expected: CachedContact = serde_json::from_value(record()).expect("a record");
     let env = Calendar::at(expected.first_revealed_at);
     let writer = ContactCache::open(env.clone(), config(&server.url(), &directory.path().join("writer"))).await;
@@ -58,8 +56,8 @@ pub(crate) async fn a_record_comes_back_exactly_on_another_instance(kind: Kind) 
     assert_eq!(reader.list().await.expect("a list").uids, [uid("u1")].into());
 }
 
-pub(crate) async fn a_cache_opens_without_redis_and_merges_once_it_is_there(kind: Kind) {
-    let (mut server, directory) = (Server::absent(kind), directory());
+pub(crate) async fn a_cache_opens_without_redis_and_merges_once_it_is_there(redis: &Program) {
+    let (mut server, directory) = (Server::absent(redis), directory());
     let cache = open(&server.url(), &directory.path().join("early")).await;
     let written = cache.upsert(&uid("u1"), &named("early")).await.expect("the disk works");
     assert_eq!(written.placement, Placement::Local);
@@ -73,8 +71,8 @@ pub(crate) async fn a_cache_opens_without_redis_and_merges_once_it_is_there(kind
     assert_eq!(name(&other, "u1").await, (Source::Shared, json!("early")));
 }
 
-pub(crate) async fn what_was_pending_at_the_end_of_a_process_is_merged_by_the_next(kind: Kind) {
-    let (mut server, directory) = (Server::absent(kind), directory());
+pub(crate) async fn what_was_pending_at_the_end_of_a_process_is_merged_by_the_next(redis: &Program) {
+    let (mut server, directory) = (Server::absent(redis), directory());
     let cache = open(&server.url(), directory.path()).await;
     cache.upsert(&uid("u1"), &named("before")).await.expect("the disk works");
     cache.close().await.expect("the disk works");
@@ -85,8 +83,8 @@ pub(crate) async fn what_was_pending_at_the_end_of_a_process_is_merged_by_the_ne
     assert_eq!(name(&cache, "u1").await, (Source::Shared, json!("before")));
 }
 
-pub(crate) async fn a_key_of_another_type_is_a_typed_error_and_left_alone(kind: Kind) {
-    let (server, directory) = (Server::running(kind), directory());
+pub(crate) async fn a_key_of_another_type_is_a_typed_error_and_left_alone(redis: &Program) {
+    let (server, directory) = (Server::running(redis), directory());
     assert_eq!(server.ask("SET cc1:p:u x"), "+OK\r\n");
     let cache = open(&server.url(), directory.path()).await;
     let errors = [
@@ -111,8 +109,8 @@ pub(crate) async fn a_key_of_another_type_is_a_typed_error_and_left_alone(kind: 
     assert_eq!(server.ask("GET cc1:p:u"), "$1\r\nx\r\n");
 }
 
-pub(crate) async fn a_wrong_password_leaves_the_cache_local_until_the_right_one(kind: Kind) {
-    let mut server = Server::absent(kind).with(Feature::Password("right"));
+pub(crate) async fn a_wrong_password_leaves_the_cache_local_until_the_right_one(redis: &Program) {
+    let mut server = Server::absent(redis).with_password("right");
     server.start();
     let directory = directory();
     for login in ["", ":wrong@", "nobody:right@"] {
@@ -130,8 +128,8 @@ pub(crate) async fn a_wrong_password_leaves_the_cache_local_until_the_right_one(
     assert_eq!(name(&cache, "u1").await, (Source::Shared, json!("local")));
 }
 
-pub(crate) async fn a_damaged_store_is_set_aside_and_its_pending_writes_are_merged(kind: Kind) {
-    let (mut server, directory) = (Server::absent(kind), directory());
+pub(crate) async fn a_damaged_store_is_set_aside_and_its_pending_writes_are_merged(redis: &Program) {
+    let (mut server, directory) = (Server::absent(redis), directory());
     let cache = open(&server.url(), directory.path()).await;
     for name in ["first", "second", "third"] {
         // One after the other: each is an entry of its own, and on disk when this returns.

@@ -8,11 +8,9 @@ use std::{
 use contact_cache::{Config, ContactCache, Freshness, Placement, Source, Uid};
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use redis::aio::MultiplexedConnection;
+use redis_launcher::{Program, Server};
 
-use crate::{
-    client::{config, directory, named, open_with},
-    servers::{Kind, Server},
-};
+use crate::client::{config, directory, named, open_with};
 
 /// Prefixes that a careless encoding or pattern would mix up.
 const PREFIXES: [&str; 18] = [
@@ -71,9 +69,9 @@ async fn every_verb(cache: &ContactCache, uids: &BTreeSet<Uid>) {
     assert_eq!(cache.sync().await, 0);
 }
 
-pub(crate) async fn the_keys_of_other_prefixes_keep_their_bytes(kind: Kind) {
+pub(crate) async fn the_keys_of_other_prefixes_keep_their_bytes(redis: &Program) {
     const ROUNDS: usize = 30;
-    let (server, directory) = (Server::running(kind), directory());
+    let (server, directory) = (Server::running(redis), directory());
     let client = redis::Client::open(format!("redis://127.0.0.1:{}", server.port())).expect("a url");
     let mut connection = client.get_multiplexed_async_connection().await.expect("it runs");
     let mut rng = StdRng::seed_from_u64(1);
@@ -119,9 +117,9 @@ pub(crate) async fn the_keys_of_other_prefixes_keep_their_bytes(kind: Kind) {
     }
 }
 
-pub(crate) async fn a_list_over_many_pages_names_each_record_once_and_no_tombstone(kind: Kind) {
+pub(crate) async fn a_list_over_many_pages_names_each_record_once_and_no_tombstone(redis: &Program) {
     const RECORDS: usize = 5000;
-    let (server, directory) = (Server::running(kind), directory());
+    let (server, directory) = (Server::running(redis), directory());
     let cache = open_with(Config {
         // A slow machine should answer as well.
         op_deadline: Duration::from_mins(1),

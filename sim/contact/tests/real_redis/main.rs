@@ -5,9 +5,6 @@
 //! `workloads` plays what the bed plays and judges it by the same checkers; `interface` meets the client as an
 //! application does; `demands` and `expiry` what it can ask for and set. Nothing here replays: a failure prints its whole history.
 
-#[path = "../../../../tests/servers/mod.rs"]
-mod servers;
-
 mod addresses;
 mod client;
 mod demands;
@@ -17,17 +14,17 @@ mod isolation;
 mod transport;
 mod workloads;
 
-use servers::{Kind, program};
+use redis_launcher::Program;
 
 /// Declares tests: those of the first list on both servers, those of the second on a redis-server alone.
 macro_rules! on_servers {
     (both: $($module:ident::$test:ident,)* ; real: $($real_module:ident::$real_test:ident,)*) => {
         mod embedded {
-            $(#[test] fn $test() { super::on(super::Kind::Embedded, super::$module::$test) })*
+            $(#[test] fn $test() { super::on(Some(super::simulated()), super::$module::$test) })*
         }
         mod real {
-            $(#[test] fn $test() { super::on(super::Kind::Real, super::$module::$test) })*
-            $(#[test] fn $real_test() { super::on(super::Kind::Real, super::$real_module::$real_test) })*
+            $(#[test] fn $test() { super::on(super::Program::redis_server(), super::$module::$test) })*
+            $(#[test] fn $real_test() { super::on(super::Program::redis_server(), super::$real_module::$real_test) })*
         }
     };
 }
@@ -72,11 +69,14 @@ on_servers! {
     interface::a_wrong_password_leaves_the_cache_local_until_the_right_one,
 }
 
+/// The simulated Redis, served by `seedbed redis-server`.
+fn simulated() -> Program {
+    Program::other(env!("CARGO_BIN_EXE_seedbed"), &["redis-server"], "redis://")
+}
+
 /// Runs `test` on a runtime of tokio's; not at all if there is no such server.
-fn on(kind: Kind, test: impl AsyncFnOnce(Kind)) {
-    if kind == Kind::Real && program::redis_server().is_none() {
-        return;
-    }
+fn on(redis: Option<Program>, test: impl AsyncFnOnce(&Program)) {
+    let Some(redis) = redis else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.expect("room for a runtime").block_on(test(kind));
+    runtime.expect("room for a runtime").block_on(test(&redis));
 }

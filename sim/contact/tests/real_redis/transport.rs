@@ -7,12 +7,10 @@ use contact_cache::{
     env::{Env, Tls, TokioEnv},
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use redis_launcher::{Program, Server, free_port};
 use serde_json::json;
 
-use crate::{
-    client::{PATIENCE, RIGHTS, at_rest, config, directory, name, named, open_with, uid},
-    servers::{Feature, Kind, Server, free_port},
-};
+use crate::client::{PATIENCE, RIGHTS, at_rest, config, directory, name, named, open, open_with, uid};
 
 /// An authority, and what it vouches for, as files.
 struct Authority {
@@ -48,7 +46,7 @@ impl Authority {
 }
 
 /// A server that also speaks TLS; at which port.
-fn tls_server(authority: &Authority, directory: &Path, clients: &str) -> (Server, u16) {
+fn tls_server(redis: &Program, authority: &Authority, directory: &Path, clients: &str) -> (Server, u16) {
     let port = free_port();
     let [certificate, key] = authority.vouch(directory, "server");
     let ca = authority.file.display().to_string();
@@ -64,14 +62,13 @@ fn tls_server(authority: &Authority, directory: &Path, clients: &str) -> (Server
         "--tls-auth-clients",
         clients,
     ];
-    let mut server = Server::absent(Kind::Real).with(Feature::Arguments(words.map(str::to_owned).to_vec()));
+    let mut server = Server::absent(redis).with(words);
     server.start();
     (server, port)
 }
 
 fn through_tls(port: u16, tls: Tls, directory: &Path) -> Config {
-    let url = format!("rediss://localhost:{port}").parse().expect("a url");
-    Config { tls, ..config(&url, directory) }
+    Config { tls, ..config(&format!("rediss://localhost:{port}"), directory) }
 }
 
 async fn away_because(cache: &ContactCache) -> String {
@@ -85,10 +82,10 @@ async fn away_because(cache: &ContactCache) -> String {
     }
 }
 
-pub(crate) async fn tls_with_an_authority_of_its_own(_: Kind) {
+pub(crate) async fn tls_with_an_authority_of_its_own(redis: &Program) {
     let directory = directory();
     let authority = Authority::new(directory.path(), "ca.pem");
-    let (server, port) = tls_server(&authority, directory.path(), "no");
+    let (server, port) = tls_server(redis, &authority, directory.path(), "no");
     let trusting = Tls { ca_file: Some(authority.file.clone()), ..Tls::default() };
     let cache = open_with(through_tls(port, trusting, &directory.path().join("trusting"))).await;
     assert_eq!(cache.upsert(&uid("u"), &named("x")).await.expect("redis").placement, Placement::Shared);
@@ -110,10 +107,10 @@ pub(crate) async fn tls_with_an_authority_of_its_own(_: Kind) {
     assert!(reason.contains("/no/such/ca.pem"), "{reason}");
 }
 
-pub(crate) async fn tls_with_a_certificate_of_the_client(_: Kind) {
+pub(crate) async fn tls_with_a_certificate_of_the_client(redis: &Program) {
     let directory = directory();
     let authority = Authority::new(directory.path(), "ca.pem");
-    let (_server, port) = tls_server(&authority, directory.path(), "yes");
+    let (_server, port) = tls_server(redis, &authority, directory.path(), "yes");
     let [certificate, key] = authority.vouch(directory.path(), "client");
     let mut tls = Tls { ca_file: Some(authority.file.clone()), ..Tls::default() };
     let stranger = open_with(through_tls(port, tls.clone(), &directory.path().join("stranger"))).await;
@@ -124,14 +121,11 @@ pub(crate) async fn tls_with_a_certificate_of_the_client(_: Kind) {
     assert_eq!(written.placement, Placement::Shared, "{:?}", known.health());
 }
 
-pub(crate) async fn a_unix_socket(_: Kind) {
+pub(crate) async fn a_unix_socket(redis: &Program) {
     let directory = directory();
-    let socket = directory.path().join("redis.sock").display().to_string();
-    let arguments = ["--unixsocket".to_owned(), socket.clone()].to_vec();
-    let mut server = Server::absent(Kind::Real).with(Feature::Arguments(arguments));
+    let mut server = Server::at_socket(redis);
     server.start();
-    let url = format!("unix://{socket}").parse().expect("a url");
-    let cache = open_with(config(&url, &directory.path().join("store"))).await;
+    let cache = open(&server.url(), directory.path()).await;
     assert_eq!(cache.upsert(&uid("u"), &named("x")).await.expect("redis").placement, Placement::Shared);
     server.kill();
     assert_eq!(name(&cache, "u").await, (Source::Local, json!("x")));
@@ -140,8 +134,8 @@ pub(crate) async fn a_unix_socket(_: Kind) {
     assert_eq!(name(&cache, "u").await, (Source::Shared, json!("x")));
 }
 
-pub(crate) async fn a_user_with_the_rights_that_operations_lists_and_no_others(_: Kind) {
-    let (server, directory) = (Server::running(Kind::Real), directory());
+pub(crate) async fn a_user_with_the_rights_that_operations_lists_and_no_others(redis: &Program) {
+    let (server, directory) = (Server::running(redis), directory());
     assert_eq!(server.ask(&format!("ACL SETUSER app {RIGHTS}")), "+OK\r\n");
     let cache = open_with(config(&server.url_for("app:right@"), &directory.path().join("app"))).await;
     at_rest(&cache).await;

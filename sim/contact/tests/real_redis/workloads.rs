@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use contact_cache::env::{Env, TokioEnv};
+use redis_launcher::{Program, Server};
 use seedbed_contact::{
     checker::{Verdict, judge},
     faults::{Fault, Persistence},
@@ -16,8 +17,6 @@ use seedbed_contact::{
     workload::Workload,
 };
 
-use crate::servers::{Feature, Kind, Server};
-
 /// Over how long the operations of a run are spread.
 const LENGTH: Duration = Duration::from_secs(2);
 
@@ -27,31 +26,31 @@ const MIDDLE: Duration = Duration::from_millis(700);
 /// For how long: more than the 250 ms that a call waits for a reply.
 const OUTAGE: Duration = Duration::from_millis(700);
 
-pub(crate) async fn what_is_written_comes_back_equal(kind: Kind) {
-    validated(kind, Workload::Serialization).await;
+pub(crate) async fn what_is_written_comes_back_equal(redis: &Program) {
+    validated(redis, Workload::Serialization).await;
 }
 
-pub(crate) async fn instances_go_on_and_lose_nothing(kind: Kind) {
-    validated(kind, Workload::Fallback).await;
+pub(crate) async fn instances_go_on_and_lose_nothing(redis: &Program) {
+    validated(redis, Workload::Fallback).await;
 }
 
-pub(crate) async fn instances_of_one_prefix_agree(kind: Kind) {
-    validated(kind, Workload::Consistency).await;
+pub(crate) async fn instances_of_one_prefix_agree(redis: &Program) {
+    validated(redis, Workload::Consistency).await;
 }
 
-pub(crate) async fn prefixes_do_not_see_each_other(kind: Kind) {
-    validated(kind, Workload::Isolation).await;
+pub(crate) async fn prefixes_do_not_see_each_other(redis: &Program) {
+    validated(redis, Workload::Isolation).await;
 }
 
-async fn validated(kind: Kind, workload: Workload) {
-    let server = Server::running(kind);
-    let history = play(&scenario(workload), &server.address(), async |_| {}).await;
+async fn validated(redis: &Program, workload: Workload) {
+    let server = Server::running(redis);
+    let history = play(&scenario(workload), &server.url(), async |_| {}).await;
     assert_holds(&history, &["written shared", "read shared"]);
 }
 
-pub(crate) async fn nothing_is_lost_when_redis_is_killed_and_comes_back_empty(kind: Kind) {
-    let mut server = Server::running(kind);
-    let history = play(&scenario(Workload::Fallback), &server.address(), async |recorder| {
+pub(crate) async fn nothing_is_lost_when_redis_is_killed_and_comes_back_empty(redis: &Program) {
+    let mut server = Server::running(redis);
+    let history = play(&scenario(Workload::Fallback), &server.url(), async |recorder| {
         pass(MIDDLE).await;
         let trouble = Trouble::begins(&recorder, Fault::RedisCrash { data: Persistence::Lost });
         server.kill();
@@ -65,10 +64,10 @@ pub(crate) async fn nothing_is_lost_when_redis_is_killed_and_comes_back_empty(ki
     assert_holds(&history, &["written shared", "written local", "read local"]);
 }
 
-pub(crate) async fn nothing_is_lost_when_redis_is_killed_and_comes_back_with_its_data(kind: Kind) {
-    let mut server = Server::absent(kind).with(Feature::AppendOnlyFile);
+pub(crate) async fn nothing_is_lost_when_redis_is_killed_and_comes_back_with_its_data(redis: &Program) {
+    let mut server = Server::absent(redis).with_append_only_file();
     server.start();
-    let history = play(&scenario(Workload::Fallback), &server.address(), async |recorder| {
+    let history = play(&scenario(Workload::Fallback), &server.url(), async |recorder| {
         pass(MIDDLE).await;
         let trouble = Trouble::begins(&recorder, Fault::RedisCrash { data: Persistence::Kept });
         server.kill();
@@ -80,9 +79,9 @@ pub(crate) async fn nothing_is_lost_when_redis_is_killed_and_comes_back_with_its
     assert_holds(&history, &["written shared", "written local", "read local"]);
 }
 
-pub(crate) async fn every_call_is_in_time_while_redis_is_stopped(kind: Kind) {
-    let server = Server::running(kind);
-    let history = play(&scenario(Workload::Consistency), &server.address(), async |recorder| {
+pub(crate) async fn every_call_is_in_time_while_redis_is_stopped(redis: &Program) {
+    let server = Server::running(redis);
+    let history = play(&scenario(Workload::Consistency), &server.url(), async |recorder| {
         // Just after the probes of the first second: for most of another one, only the calls themselves can notice.
         pass(Duration::from_millis(1_100)).await;
         let trouble = Trouble::begins(&recorder, Fault::RedisPause);
@@ -96,9 +95,9 @@ pub(crate) async fn every_call_is_in_time_while_redis_is_stopped(kind: Kind) {
     assert_holds(&history, &["written shared", "written local", "read local"]);
 }
 
-pub(crate) async fn nothing_is_lost_when_redis_forgets_its_scripts(kind: Kind) {
-    let server = Server::running(kind);
-    let history = play(&scenario(Workload::Consistency), &server.address(), async |_| {
+pub(crate) async fn nothing_is_lost_when_redis_forgets_its_scripts(redis: &Program) {
+    let server = Server::running(redis);
+    let history = play(&scenario(Workload::Consistency), &server.url(), async |_| {
         pass(MIDDLE).await;
         assert_eq!(server.ask("SCRIPT FLUSH"), "+OK\r\n");
     })
@@ -106,14 +105,14 @@ pub(crate) async fn nothing_is_lost_when_redis_forgets_its_scripts(kind: Kind) {
     assert_holds(&history, &["written shared"]);
 }
 
-pub(crate) async fn nothing_is_lost_when_an_operator_empties_redis(kind: Kind) {
-    let server = Server::running(kind);
+pub(crate) async fn nothing_is_lost_when_an_operator_empties_redis(redis: &Program) {
+    let server = Server::running(redis);
     let mut scenario = scenario(Workload::Fallback);
     // The loss and its place in the history cannot be one moment: no call may be under way between them.
     for planned in &mut scenario.operations {
         planned.at_us += if planned.at_us < us(MIDDLE) { 0 } else { us(OUTAGE) };
     }
-    let history = play(&scenario, &server.address(), async |recorder| {
+    let history = play(&scenario, &server.url(), async |recorder| {
         pass(MIDDLE + OUTAGE / 2).await;
         let trouble = Trouble::begins(&recorder, Fault::FlushAll);
         recorder.note(What::RedisLostData);
@@ -124,9 +123,9 @@ pub(crate) async fn nothing_is_lost_when_an_operator_empties_redis(kind: Kind) {
     assert_holds(&history, &["written shared"]);
 }
 
-pub(crate) async fn instances_that_open_before_redis_is_there_catch_up(kind: Kind) {
-    let mut server = Server::absent(kind);
-    let history = play(&scenario(Workload::Consistency), &server.address(), async |recorder| {
+pub(crate) async fn instances_that_open_before_redis_is_there_catch_up(redis: &Program) {
+    let mut server = Server::absent(redis);
+    let history = play(&scenario(Workload::Consistency), &server.url(), async |recorder| {
         let trouble = Trouble::begins(&recorder, Fault::RedisCrash { data: Persistence::Kept });
         pass(MIDDLE).await;
         server.start();

@@ -4,13 +4,12 @@ use std::{fs, path::Path};
 
 use contact_cache::{Config, env::Tls};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use redis_launcher::{Program, Server, free_port};
 
 use crate::{
     assert_told,
     client::{directory, open_with},
-    eager,
-    servers::{Feature, Kind, Server, free_port},
-    with_log,
+    eager, with_log,
 };
 
 #[derive(Clone, Copy)]
@@ -27,9 +26,9 @@ fn a_refused_certificate_is_told_with_the_reason_and_the_cure() {
         (Wrong::Time, "it has expired: renew it"),
         (Wrong::Name, "it was made for another name than"),
     ] {
-        with_log(async |log| {
+        with_log(async |log, redis| {
             let directory = directory();
-            let (_server, port, ca_file) = serve(directory.path(), wrong);
+            let (_server, port, ca_file) = serve(redis, directory.path(), wrong);
             let tls = Tls { ca_file: Some(ca_file), ..Tls::default() };
             let url = format!("rediss://localhost:{port}");
             let config = Config { tls, ..eager(&url, &directory.path().join("store")) };
@@ -42,7 +41,7 @@ fn a_refused_certificate_is_told_with_the_reason_and_the_cure() {
 }
 
 /// A server whose certificate is wrong like this; its port; and the authority that a client trusts.
-fn serve(directory: &Path, wrong: Wrong) -> (Server, u16, std::path::PathBuf) {
+fn serve(redis: &Program, directory: &Path, wrong: Wrong) -> (Server, u16, std::path::PathBuf) {
     let [authority, other] = ["ca", "other"].map(|name| authority(directory, name));
     let key = KeyPair::generate().expect("a key");
     let name = if matches!(wrong, Wrong::Name) { "elsewhere.example" } else { "localhost" };
@@ -68,7 +67,7 @@ fn serve(directory: &Path, wrong: Wrong) -> (Server, u16, std::path::PathBuf) {
         "--tls-auth-clients",
         "no",
     ];
-    let mut server = Server::absent(Kind::Real).with(Feature::Arguments(arguments.map(str::to_owned).to_vec()));
+    let mut server = Server::absent(redis).with(arguments);
     server.start();
     (server, port, if matches!(wrong, Wrong::Issuer) { other.1 } else { authority.1 })
 }

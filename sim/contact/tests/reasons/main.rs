@@ -1,12 +1,8 @@
 //! What an operator is told when Redis does not serve: the real reason, in the log, in `health()` and in errors; once; and
 //! nothing of what is stored. On real servers, in real time. `error_reactions` has the reactions.
 
-#[allow(dead_code, reason = "each test binary uses a part of it")]
-#[path = "../../../../tests/servers/mod.rs"]
-mod servers;
-
 mod certificates;
-#[allow(dead_code, reason = "likewise")]
+#[allow(dead_code, reason = "each test binary uses a part of it")]
 #[path = "../real_redis/client.rs"]
 mod client;
 #[path = "../../../../tests/stage/log.rs"]
@@ -21,21 +17,19 @@ use contact_cache::{
     env::{Env as _, TokioEnv},
 };
 use log::Log;
-use servers::{Feature, Kind, Server, program};
+use redis_launcher::{Program, Server};
 
 /// Plays `test` with its log, all tasks on this thread; not at all without a redis-server.
-pub(crate) fn with_log(test: impl AsyncFnOnce(Log)) {
-    if program::redis_server().is_none() {
-        return;
-    }
+pub(crate) fn with_log(test: impl AsyncFnOnce(Log, &Program)) {
+    let Some(redis) = Program::redis_server() else { return };
     let (log, _guard) = Log::of_this_thread(log::LevelFilter::TRACE);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("room for a runtime").block_on(test(log));
+    runtime.expect("room for a runtime").block_on(test(log, &redis));
 }
 
 /// A cache that looks for Redis several times a second.
 pub(crate) fn eager(redis: &str, directory: &Path) -> Config {
-    let mut config = config(&redis.parse().expect("a url"), directory);
+    let mut config = config(redis, directory);
     (config.backoff_first, config.backoff_max) = (Duration::from_millis(100), Duration::from_millis(100));
     config.probe_interval = Duration::from_millis(200);
     config
@@ -71,10 +65,10 @@ pub(crate) async fn assert_told(cache: &ContactCache, log: &Log, reason: &str) {
 #[test]
 fn a_refused_login_is_told_by_what_redis_said() {
     for (login, reason) in [("", "NOAUTH"), (":hunter2@", "WRONGPASS"), ("nobody:hunter2@", "WRONGPASS")] {
-        with_log(async |log| {
-            let (mut server, directory) = (Server::absent(Kind::Real).with(Feature::Password("right")), directory());
+        with_log(async |log, redis| {
+            let (mut server, directory) = (Server::absent(redis).with_password("right"), directory());
             server.start();
-            let url = format!("redis://{login}127.0.0.1:{}", server.port());
+            let url = server.url_for(login);
             let cache = open_with(eager(&url, directory.path())).await;
             assert_told(&cache, &log, reason).await;
             assert!(!log.text().contains("hunter2"), "{}", log.text());
@@ -84,12 +78,12 @@ fn a_refused_login_is_told_by_what_redis_said() {
 
 #[test]
 fn a_server_without_room_for_clients_is_told_as_that() {
-    with_log(async |log| {
-        let arguments = ["--maxclients", "2"].map(str::to_owned).to_vec();
-        let (mut server, directory) = (Server::absent(Kind::Real).with(Feature::Arguments(arguments)), directory());
+    with_log(async |log, redis| {
+        let arguments = ["--maxclients", "2"];
+        let (mut server, directory) = (Server::absent(redis).with(arguments), directory());
         server.start();
         let held = [(); 2].map(|()| connected(server.port()));
-        let cache = open_with(eager(&server.address(), directory.path())).await;
+        let cache = open_with(eager(&server.url(), directory.path())).await;
         assert_told(&cache, &log, "max number of clients reached").await;
         drop(held);
         at_rest(&cache).await;
@@ -103,7 +97,7 @@ fn connected(port: u16) -> std::net::TcpStream {
 
 #[test]
 fn a_name_without_an_address_is_told_as_that() {
-    with_log(async |log| {
+    with_log(async |log, _| {
         let directory = directory();
         let cache = open_with(eager("redis://no-such-host.invalid", directory.path())).await;
         assert_told(&cache, &log, "the name does not resolve: no-such-host.invalid").await;
@@ -112,7 +106,7 @@ fn a_name_without_an_address_is_told_as_that() {
 
 #[test]
 fn a_server_that_takes_connections_and_says_nothing_is_silent() {
-    with_log(async |log| {
+    with_log(async |log, _| {
         let directory = directory();
         let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = silent.local_addr().expect("a port").port();
@@ -127,9 +121,9 @@ fn a_server_that_takes_connections_and_says_nothing_is_silent() {
 
 #[test]
 fn a_server_that_stops_answering_is_silent_and_one_that_dies_closed_the_connection() {
-    with_log(async |log| {
-        let (mut server, directory) = (Server::running(Kind::Real), directory());
-        let cache = open_with(eager(&server.address(), directory.path())).await;
+    with_log(async |log, redis| {
+        let (mut server, directory) = (Server::running(redis), directory());
+        let cache = open_with(eager(&server.url(), directory.path())).await;
         at_rest(&cache).await;
         server.pause();
         let error = cache.get_with(&uid("u"), Freshness::Shared).await.expect_err("no answer").to_string();
@@ -155,8 +149,8 @@ fn a_server_that_stops_answering_is_silent_and_one_that_dies_closed_the_connecti
 
 #[test]
 fn names_that_would_change_a_terminal_are_escaped_in_the_log() {
-    with_log(async |log| {
-        let (server, directory) = (Server::running(Kind::Real), directory());
+    with_log(async |log, redis| {
+        let (server, directory) = (Server::running(redis), directory());
         let cache = open(&server.url(), directory.path()).await;
         for name in ["line\nbreak", "\u{1b}[2J", "\u{9b}31m", "\u{202e}x", "\u{2066}"] {
             cache.upsert(&uid(name), &named(name)).await.expect("redis");
@@ -173,9 +167,9 @@ fn names_that_would_change_a_terminal_are_escaped_in_the_log() {
 
 #[test]
 fn a_write_is_local_and_named_as_such_when_the_server_is_gone() {
-    with_log(async |_| {
+    with_log(async |_, redis| {
         let directory = directory();
-        let cache = open_with(eager(&Server::absent(Kind::Real).address(), directory.path())).await;
+        let cache = open_with(eager(&Server::absent(redis).url(), directory.path())).await;
         assert_eq!(cache.upsert(&uid("u"), &named("x")).await.expect("the disk").placement, Placement::Local);
         let error = cache.upsert_shared(&uid("u"), &named("x")).await.expect_err("redis is away").to_string();
         assert!(error.contains("refused"), "{error}");

@@ -1,23 +1,22 @@
 //! A server that is there and refuses: each right that a user may lack, and texts that repeat what was sent.
 
 use contact_cache::{ContactCache, Error, Freshness, Placement, Source};
+use redis_launcher::{Program, Server};
 
 use crate::{
     assert_told,
     client::{RIGHTS, at_rest, directory, named, open, open_with, uid},
-    eager,
-    servers::{Feature, Kind, Server},
-    until, with_log,
+    eager, until, with_log,
 };
 
 /// A server with a user that lacks something, and a record.
-async fn lacking(right: &str, directory: &std::path::Path) -> (Server, String) {
-    let server = Server::running(Kind::Real);
+async fn lacking(redis: &Program, right: &str, directory: &std::path::Path) -> (Server, String) {
+    let server = Server::running(redis);
     let cache = open(&server.url(), &directory.join("other")).await;
     at_rest(&cache).await;
     cache.upsert(&uid("u"), &named("before")).await.expect("redis");
     assert_eq!(server.ask(&format!("ACL SETUSER app {RIGHTS} {right}")), "+OK\r\n");
-    let url = format!("redis://app:right@127.0.0.1:{}", server.port());
+    let url = server.url_for("app:right@");
     (server, url)
 }
 
@@ -43,9 +42,9 @@ fn each_right_that_is_missing_costs_what_needs_it_and_is_told_once() {
         ("-scan", (Shared, Written, Local)),
         ("resetkeys ~cc1g:p", (Local, Kept, Local)),
     ] {
-        with_log(async |log| {
+        with_log(async |log, redis| {
             let directory = directory();
-            let (server, url) = lacking(right, directory.path()).await;
+            let (server, url) = lacking(redis, right, directory.path()).await;
             let cache = open_with(eager(&url, &directory.path().join("app"))).await;
             until(&cache, |health| health.connections == 1).await;
             for _ in 0..5 {
@@ -83,9 +82,9 @@ fn each_right_that_is_missing_costs_what_needs_it_and_is_told_once() {
 
 #[test]
 fn a_user_who_may_not_read_is_answered_locally_and_told_so() {
-    with_log(async |log| {
+    with_log(async |log, redis| {
         let directory = directory();
-        let (_server, url) = lacking("-hgetall", directory.path()).await;
+        let (_server, url) = lacking(redis, "-hgetall", directory.path()).await;
         let cache = open_with(eager(&url, &directory.path().join("app"))).await;
         until(&cache, |health| health.connections == 1).await;
         assert_eq!(cache.get(&uid("u")).await.expect("an answer").source, Source::Local);
@@ -102,9 +101,9 @@ fn a_user_who_may_not_read_is_answered_locally_and_told_so() {
 #[test]
 fn a_user_who_may_not_ask_for_the_generation_is_away() {
     for right in ["-get", "-time", "resetkeys ~cc1:p:*"] {
-        with_log(async |log| {
+        with_log(async |log, redis| {
             let directory = directory();
-            let (_server, url) = lacking(right, directory.path()).await;
+            let (_server, url) = lacking(redis, right, directory.path()).await;
             let cache = open_with(eager(&url, &directory.path().join("app"))).await;
             assert_told(&cache, &log, "NOPERM").await;
         });
@@ -113,12 +112,12 @@ fn a_user_who_may_not_ask_for_the_generation_is_away() {
 
 #[test]
 fn an_error_that_repeats_what_was_sent_shows_no_data() {
-    with_log(async |log| {
-        let arguments = ["--rename-command", "EVALSHA", "", "--rename-command", "EVAL", ""].map(str::to_owned);
-        let mut server = Server::absent(Kind::Real).with(Feature::Arguments(arguments.to_vec()));
+    with_log(async |log, redis| {
+        let arguments = ["--rename-command", "EVALSHA", "", "--rename-command", "EVAL", ""];
+        let mut server = Server::absent(redis).with(arguments);
         server.start();
         let directory = directory();
-        let cache = open_with(eager(&server.address(), directory.path())).await;
+        let cache = open_with(eager(&server.url(), directory.path())).await;
         at_rest(&cache).await;
         let mut patch = named("Lovelace");
         patch.contacts = serde_json::from_str(r#"[{"type": "email", "value": "ada@x.org"}]"#).expect("a point");
@@ -137,11 +136,11 @@ fn an_error_that_repeats_what_was_sent_shows_no_data() {
 
 #[test]
 fn an_error_that_repeats_the_login_shows_no_password() {
-    with_log(async |log| {
-        let arguments = ["--rename-command", "AUTH", ""].map(str::to_owned).to_vec();
-        let (mut server, directory) = (Server::absent(Kind::Real).with(Feature::Arguments(arguments)), directory());
+    with_log(async |log, redis| {
+        let arguments = ["--rename-command", "AUTH", ""];
+        let (mut server, directory) = (Server::absent(redis).with(arguments), directory());
         server.start();
-        let url = format!("redis://:hunter2@127.0.0.1:{}", server.port());
+        let url = server.url_for(":hunter2@");
         let cache = open_with(eager(&url, directory.path())).await;
         assert_told(&cache, &log, "unknown command 'auth'").await;
         let told = format!("{:?} {}", cache.health(), log.text());
