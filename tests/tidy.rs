@@ -344,6 +344,31 @@ fn cargo_finds_every_test_by_itself() {
     assert_none(&wrong, "a test that has to be named in a manifest is one that may never run");
 }
 
+/// Only a file that starts a redis-server has one of these: its name, the variable that names it, and arguments that every test needs.
+const STARTS_REDIS: [&str; 4] =
+    ["\"redis-server\"", "CONTACT_CACHE_TEST_REDIS", "\"--save\", \"\"", "\"--unixsocket\""];
+
+fn starts_redis(source: &Source) -> bool {
+    let mut code = source.text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    code.any(|line| STARTS_REDIS.iter().any(|sign| line.contains(sign)))
+}
+
+#[test]
+fn only_the_launcher_starts_a_redis_server() {
+    // `seedbed redis-server` serves the simulated Redis: `real_redis` gives it to the launcher, `cli` tries wrong arguments. This file
+    // has the rule.
+    let exempt = ["sim/contact/tests/real_redis/main.rs", "sim/contact/tests/cli.rs", "tests/tidy.rs"];
+    let others =
+        sources().into_iter().filter(|s| !s.is_under(&["sim/launcher/"]) && !exempt.contains(&s.name.as_str()));
+    assert_none(&others.filter(starts_redis).map(|s| s.name).collect::<Vec<_>>(), "start it with redis-launcher");
+    let own = |text: &str| Source { name: String::new(), text: text.to_owned() };
+    assert!(starts_redis(&own("Command::new(\"redis-server\").arg(\"--port\")")), "the rule finds nothing");
+    assert!(
+        starts_redis(&own("command.args([\"--save\", \"\"])")),
+        "the rule overlooks a program that was found elsewhere"
+    );
+}
+
 #[test]
 fn only_the_world_makes_a_runtime_of_madsim() {
     const OWNER: &str = "sim/world/src/isolated.rs";

@@ -2,10 +2,11 @@
 
 use std::{fmt::Write as _, fs, process::Command, time::Instant};
 
+use redis_launcher::Program;
 use serde_json::{Value as Json, json};
 
 use crate::{
-    directory, program, run,
+    directory, run,
     server::{Kind, Server},
     text, tool, tool_reading, words,
 };
@@ -124,7 +125,7 @@ pub(crate) fn a_map_that_means_a_number_to_the_parser_is_refused(kind: Kind) {
 /// A user without `SCAN` was told that the list did not come to its end, and with a store of its own that Redis is away.
 #[test]
 fn a_list_that_redis_refuses_says_so() {
-    if program::redis_server().is_none() {
+    if Program::redis_server().is_none() {
         return;
     }
     let (server, store) = (Server::running(Kind::Real), directory());

@@ -3,10 +3,6 @@
 
 mod imports;
 mod lines;
-#[path = "../servers/port.rs"]
-mod port;
-#[path = "../servers/program.rs"]
-mod program;
 mod server;
 mod stores;
 mod verbs;
@@ -18,6 +14,7 @@ use std::{
     process::{Command, Stdio},
 };
 
+use redis_launcher::Program;
 use server::Kind;
 
 /// Declares tests on both servers.
@@ -28,7 +25,7 @@ macro_rules! on_servers {
         }
         mod real {
             $(#[test] fn $test() {
-                if super::program::redis_server().is_some() {
+                if super::Program::redis_server().is_some() {
                     super::$module::$test(super::Kind::Real);
                 }
             })*

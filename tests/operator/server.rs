@@ -1,15 +1,13 @@
-//! A Redis for the tool: the embedded one, in this process, or a redis-server. (`servers` starts the embedded one as a
-//! process of seedbed's, whose path the tests of this crate do not know.)
+//! A Redis for the tool: the embedded one, in this process, or a redis-server. (The program that serves the embedded one,
+//! `seedbed redis-server`, is of another crate: the tests of this one do not know its path.)
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::{Ipv4Addr, TcpStream},
-    process::{Child, ChildStdout, Command, Stdio},
+    net::{Ipv4Addr, TcpListener},
     thread,
-    time::Duration,
 };
 
-use crate::{port::free_port, program};
+use redis_launcher::{Program, ask, free_port};
+use tokio::sync::oneshot;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -17,29 +15,24 @@ pub(crate) enum Kind {
     Real,
 }
 
-pub(crate) struct Server {
-    kind: Kind,
-    port: u16,
-    password: Option<&'static str>,
-    running: Option<Running>,
+pub(crate) enum Server {
+    Embedded(Embedded),
+    Real(redis_launcher::Server),
 }
 
-enum Running {
-    Embedded {
-        stop: tokio::sync::oneshot::Sender<()>,
-        thread: thread::JoinHandle<()>,
-    },
-    /// With its log, held open.
-    Real {
-        child: Child,
-        _log: BufReader<ChildStdout>,
-    },
+/// The simulated Redis on a thread of this process, running or not. It ends with this.
+pub(crate) struct Embedded {
+    port: u16,
+    serving: Option<(oneshot::Sender<()>, thread::JoinHandle<()>)>,
 }
 
 impl Server {
     /// One that does not run yet; nobody listens at its port.
     pub(crate) fn absent(kind: Kind) -> Self {
-        Self { kind, port: free_port(), password: None, running: None }
+        match kind {
+            Kind::Embedded => Self::Embedded(Embedded { port: free_port(), serving: None }),
+            Kind::Real => Self::Real(redis_launcher::Server::absent(&redis_server())),
+        }
     }
 
     pub(crate) fn running(kind: Kind) -> Self {
@@ -49,11 +42,10 @@ impl Server {
     }
 
     /// A real one that asks for a password.
-    pub(crate) fn guarded(password: &'static str) -> Self {
-        let mut server = Self::absent(Kind::Real);
-        server.password = Some(password);
+    pub(crate) fn guarded(password: &str) -> Self {
+        let mut server = redis_launcher::Server::absent(&redis_server()).with_password(password);
         server.start();
-        server
+        Self::Real(server)
     }
 
     pub(crate) fn url(&self) -> String {
@@ -61,21 +53,39 @@ impl Server {
     }
 
     pub(crate) fn url_for(&self, login: &str) -> String {
-        format!("redis://{login}127.0.0.1:{}/", self.port)
+        format!("redis://{login}127.0.0.1:{}/", self.port())
+    }
+
+    fn port(&self) -> u16 {
+        match self {
+            Self::Embedded(server) => server.port,
+            Self::Real(server) => server.port(),
+        }
     }
 
     /// Returns once it takes connections.
     pub(crate) fn start(&mut self) {
-        self.running = Some(match self.kind {
-            Kind::Embedded => self.embedded(),
-            Kind::Real => self.real(),
-        });
+        match self {
+            Self::Embedded(server) => server.start(),
+            Self::Real(server) => server.start(),
+        }
     }
 
-    fn embedded(&self) -> Running {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).expect("a free port");
+    /// What it answers to a command, as it goes over the wire.
+    pub(crate) fn ask(&self, words: &[&str]) -> String {
+        ask(self.port(), words)
+    }
+}
+
+fn redis_server() -> Program {
+    Program::redis_server().expect("asked for before")
+}
+
+impl Embedded {
+    fn start(&mut self) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).expect("a free port");
         listener.set_nonblocking(true).expect("a socket");
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let (stop, stopped) = oneshot::channel::<()>();
         let serve = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async move {
@@ -85,51 +95,16 @@ impl Server {
             });
         };
         let thread = thread::Builder::new().spawn(serve).expect("room for a thread");
-        Running::Embedded { stop, thread }
-    }
-
-    fn real(&self) -> Running {
-        let mut command = Command::new(program::redis_server().expect("asked for before"));
-        command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir", "/tmp"]);
-        if let Some(password) = self.password {
-            command.args(["--requirepass", password]);
-        }
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("the server starts");
-        let mut log = BufReader::new(child.stdout.take().expect("piped"));
-        let mut said = String::new();
-        while !said.contains("eady to accept connections") {
-            assert!(log.read_line(&mut said).expect("a log in UTF-8") > 0, "the server ended:\n{said}");
-        }
-        Running::Real { child, _log: log }
-    }
-
-    /// What it answers to a command, as it goes over the wire.
-    #[expect(clippy::disallowed_methods, reason = "a client of a real server")]
-    pub(crate) fn ask(&self, words: &[&str]) -> String {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).expect("the server listens");
-        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout above zero");
-        let parts = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len()));
-        let request = format!("*{}\r\n{}QUIT\r\n", words.len(), parts.collect::<String>());
-        stream.write_all(request.as_bytes()).expect("the server reads");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("the server answers, and closes after QUIT");
-        answer.strip_suffix("+OK\r\n").unwrap_or(&answer).to_owned()
+        self.serving = Some((stop, thread));
     }
 }
 
-impl Drop for Server {
+impl Drop for Embedded {
     fn drop(&mut self) {
-        match self.running.take() {
-            Some(Running::Embedded { stop, thread }) => {
-                drop(stop);
-                // A panic of the server has been printed where it happened.
-                let _ = thread.join();
-            }
-            Some(Running::Real { mut child, .. }) => {
-                child.kill().expect("a process of our own");
-                child.wait().expect("a process of our own");
-            }
-            None => {}
+        if let Some((stop, thread)) = self.serving.take() {
+            drop(stop);
+            // A panic of the server has been printed where it happened.
+            let _ = thread.join();
         }
     }
 }

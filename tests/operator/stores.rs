@@ -9,10 +9,11 @@ use contact_cache::{
     env::{TokioDisk, TokioEnv},
     inspect,
 };
+use redis_launcher::Program;
 use serde_json::{Value as Json, json};
 
 use crate::{
-    directory, program,
+    directory,
     server::{Kind, Server},
     text, tool, tool_reading, words,
 };
@@ -57,7 +58,7 @@ pub(crate) fn what_redis_refuses_stays_and_is_said(kind: Kind) {
 
 #[test]
 fn a_record_that_redis_cannot_take_is_named_and_the_others_are_drained() {
-    if program::redis_server().is_none() {
+    if Program::redis_server().is_none() {
         return;
     }
     let (mut server, store, files) = (Server::absent(Kind::Real), directory(), directory());

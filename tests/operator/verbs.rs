@@ -2,10 +2,11 @@
 
 use std::process::Command;
 
+use redis_launcher::Program;
 use serde_json::{Value as Json, json};
 
 use crate::{
-    directory, program, run,
+    directory, run,
     server::{Kind, Server},
     text, tool, tool_reading, words,
 };
@@ -97,7 +98,7 @@ fn bad_input_names_the_thing_the_place_and_the_cure() {
 
 #[test]
 fn no_password_is_ever_printed() {
-    if program::redis_server().is_none() {
+    if Program::redis_server().is_none() {
         return;
     }
     let (server, files) = (Server::guarded("hunter2"), directory());
