@@ -16,7 +16,7 @@ use crate::{
     explore::Exploration,
     history::Log,
     player::RunPlace,
-    run::{Counts, Run},
+    run::{Run, RunCounts},
     scenario::{ScenarioOf, bed_of},
     system::Workload,
     testing::{SHRINK_RUNS_MAX, STUCK_SECONDS, scenario_of, size},
@@ -477,7 +477,7 @@ impl<W: Workload> AnyBed for Bed<W> {
         if history.events.is_empty() {
             return Err(format!("history {} holds no events", file.display()));
         }
-        let (verdicts, counts) = (self.verdicts(&history), Counts::of(self, &history));
+        let (verdicts, counts) = (self.verdicts(&history), RunCounts::of(self, &history));
         let run = Run::<W> { verdicts, history, trace: 0, counts };
         say(&run.text());
         Ok(code_of_run(&run))

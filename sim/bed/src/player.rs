@@ -9,7 +9,7 @@ use crate::{
     bed::Bed,
     checkers::{Judged, RUN_ENDS, Verdict},
     history::{Event, Log},
-    run::{Counts, Run},
+    run::{Run, RunCounts},
     scenario::ScenarioOf,
     system::{OpOf, RetOf, Workload},
     worker::{self, ProcessEnd, Program, Worker},
@@ -51,7 +51,7 @@ enum SeedOr<S> {
 struct PlayReply<Op, Ret> {
     verdicts: Vec<(String, Judged)>,
     trace: u64,
-    counts: Counts,
+    counts: RunCounts,
     events: Vec<Event<Op, Ret>>,
 }
 
@@ -109,7 +109,7 @@ impl<W: Workload> Player<'_, W> {
 /// A run of which only its end is known.
 fn without_history<W: Workload>(judged: Judged) -> Run<W> {
     let history = Log { events: Vec::new() };
-    Run { history, verdicts: vec![(RUN_ENDS.to_owned(), judged)], trace: 0, counts: Counts::default() }
+    Run { history, verdicts: vec![(RUN_ENDS.to_owned(), judged)], trace: 0, counts: RunCounts::default() }
 }
 
 impl<W: Workload> Bed<W> {

@@ -44,12 +44,12 @@ pub struct Run<W: Workload> {
     pub verdicts: Vec<(String, Judged)>,
     /// The digest of all that crossed the network or reached a disk, with its times.
     pub trace: u64,
-    pub(crate) counts: Counts,
+    pub(crate) counts: RunCounts,
 }
 
 /// How much happened in a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Counts {
+pub(crate) struct RunCounts {
     /// Calls that were made.
     pub(crate) calls: u64,
     /// By kind of fault: how often it came, and how often it had an effect.
@@ -58,7 +58,7 @@ pub(crate) struct Counts {
     pub(crate) points: Vec<String>,
 }
 
-impl Counts {
+impl RunCounts {
     pub(crate) fn of<W: Workload>(bed: &Bed<W>, history: &History<W>) -> Self {
         let (mut counts, mut kinds) = (Self { points: bed.met(history), ..Self::default() }, BTreeMap::new());
         for event in &history.events {
@@ -138,7 +138,7 @@ impl<W: Workload> Bed<W> {
         let (name, scheduler_seed) = (format!("seed {}", scenario.seed), scenario.scheduler_seed);
         let played = isolated(name, scheduler_seed, |runtime| runtime.block_on(play(bed, scenario, its_pen)));
         let history = Log { events: std::mem::take(&mut *pen.events()) };
-        let counts = Counts::of(self, &history);
+        let counts = RunCounts::of(self, &history);
         let (trace, no_panic, others) = match played {
             Ok(trace) => (trace, Judged::held(1), self.verdicts(&history)),
             // The history has no end, so the other guarantees cannot be judged by it.

@@ -207,9 +207,12 @@ impl Outcomes {
 
 /// The command that shows a run again, complete.
 pub fn replay_command((workload, seed): SeedTask, common: Common) -> String {
-    let quoted = |argument: String| if argument.starts_with("--") { argument } else { quoted(&argument) };
-    let arguments: String = common.arguments().into_iter().map(|argument| format!(" {}", quoted(argument))).collect();
-    format!("cargo run --release -- replay {seed} --workload {workload}{arguments}")
+    let mut command = format!("cargo run --release -- replay {seed} --workload {workload}");
+    for argument in common.arguments() {
+        command.push(' ');
+        command += &if argument.starts_with("--") { argument } else { quoted(&argument) };
+    }
+    command
 }
 
 /// The command that replays a file, complete.

@@ -12,7 +12,7 @@ use seedbed_contact::{
     selection::Selection,
     shrink::{ViolationKept, shrink},
     subject::SubjectKind,
-    worker::{RunAsked, RunReply, Worker, WorkerOptions},
+    worker::{ContactWorker, RunAsked, RunReply, WorkerOptions},
     workload::Workload,
 };
 
@@ -169,7 +169,7 @@ pub(crate) fn shrink_run(arguments: &Shrink) -> Result<ExitCode, BadInput> {
 }
 
 fn judge(
-    worker: &mut Worker,
+    worker: &mut ContactWorker,
     options: &WorkerOptions,
     selection: Selection,
     scenario: &Scenario,

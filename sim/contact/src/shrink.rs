@@ -124,10 +124,10 @@ pub fn shrink(
 }
 
 /// A pass, which takes out one kind of thing.
-type Pass = fn(&mut Reducer<'_, Scenario>);
+type ShrinkPass = fn(&mut Reducer<'_, Scenario>);
 
 /// The passes, in their order: what takes out most comes first, since every later run is quicker then.
-const PASSES: [Pass; 8] = [
+const PASSES: [ShrinkPass; 8] = [
     take_out_faults,
     take_out_operations,
     take_out_instances,

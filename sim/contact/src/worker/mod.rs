@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// A worker process that makes runs of the contact cache.
-pub type Worker = worker::Worker<RunRequest, RunReply>;
+pub type ContactWorker = worker::Worker<RunRequest, RunReply>;
 
 /// How worker processes are started, and what is taken of them.
 #[derive(Clone, Debug)]
@@ -42,11 +42,11 @@ pub struct WorkerOptions {
 
 impl WorkerOptions {
     /// A worker process that is not started yet.
-    pub fn worker(&self) -> Worker {
+    pub fn worker(&self) -> ContactWorker {
         // Each run reuses the memory that the run before it freed: returning a page to the kernel in between costs as much as a call.
         let variables = vec![("MIMALLOC_PURGE_DELAY".to_owned(), "-1".to_owned())];
         let (arguments, stuck_after, is_silent) = (vec!["work".to_owned()], self.stuck_after, self.silent);
-        Worker::new(Program { arguments, variables, stuck_after, is_silent })
+        ContactWorker::new(Program { arguments, variables, stuck_after, is_silent })
     }
 
     /// A request for a run, with the end that is planted in it.
