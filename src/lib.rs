@@ -56,5 +56,5 @@ pub use seedbed_env as env;
 
 /// The README's example compiles.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
+#[doc = include_str!("README.md")]
 struct Readme;
