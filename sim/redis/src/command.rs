@@ -41,6 +41,8 @@ pub(super) enum Flag {
     NoAuth,
     /// `allow_busy`: it works while a script runs for too long.
     AllowBusy,
+    /// `blocking`: it may wait for an element.
+    Blocking,
     /// `skip_slowlog`: it is not in the log of slow commands, where those are that it runs.
     SkipSlowlog,
 }
@@ -57,6 +59,7 @@ impl Flag {
             Self::Fast => "fast",
             Self::NoAuth => "no_auth",
             Self::AllowBusy => "allow_busy",
+            Self::Blocking => "blocking",
             Self::SkipSlowlog => "skip_slowlog",
         }
     }
@@ -103,6 +106,8 @@ pub(super) struct Session {
     pub(super) transaction: Option<Transaction>,
     /// The keys that it watches.
     pub(super) watched: Vec<WatchedKey>,
+    /// Its transaction is being run: none of the commands may wait.
+    pub(super) is_in_exec: bool,
 }
 
 /// What a command sees.

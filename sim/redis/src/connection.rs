@@ -87,12 +87,17 @@ fn quit(call: &mut CommandCall<'_>, _: &Args<'_>) -> Done {
 }
 
 fn select(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
-    let number = i32::try_from(integer(&args[1])?)
-        .map_err(|_| ErrorReply::Fixed("ERR value is out of range, value must between -2147483648 and 2147483647"))?;
-    let number = usize::try_from(number).ok().filter(|&number| number < DATABASES);
-    call.session.database = number.ok_or(ErrorReply::Fixed("ERR DB index is out of range"))?;
+    call.session.database = database_number(&args[1])?;
     reply::status(call.out, b"OK");
     Ok(())
+}
+
+/// A word as the number of a database.
+pub(super) fn database_number(word: &[u8]) -> Result<usize, ErrorReply> {
+    let number = i32::try_from(integer(word)?)
+        .map_err(|_| ErrorReply::Fixed("ERR value is out of range, value must between -2147483648 and 2147483647"))?;
+    let number = usize::try_from(number).ok().filter(|&number| number < DATABASES);
+    number.ok_or(ErrorReply::Fixed("ERR DB index is out of range"))
 }
 
 fn auth(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {

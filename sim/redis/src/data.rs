@@ -1,4 +1,4 @@
-//! The data of a server: databases of keys, each a string, a hash or a list, with a deadline or without.
+//! The data of a server: databases of keys, each of one of the types of Redis, with a deadline or without.
 //!
 //! Keys are kept in the order of a hash of their bytes, because SCAN needs an order that inserts and removals do not
 //! disturb: a cursor is the hash at which to go on, and so holds no state. Two keys of one hash share a slot and are
@@ -12,7 +12,10 @@ use super::{
     Content, Dumped,
     error_reply::{Done, ErrorReply, WRONG_TYPE},
     limits::ServerLimits,
+    random::Random,
+    ranking::SortedSet,
     reply,
+    waits::Waits,
 };
 use crate::Refusal;
 
@@ -22,7 +25,9 @@ pub(super) const DATABASES: usize = 16;
 /// The data and the counters of one process.
 #[derive(Debug, Default)]
 pub(super) struct Server {
-    databases: Vec<Database>,
+    pub(super) databases: Vec<Database>,
+    /// The clients that wait for an element.
+    pub(super) waits: Waits,
     /// Which process on this data this is, from 0.
     generation: u64,
     /// When the first bytes came, in milliseconds since the epoch.
@@ -42,6 +47,8 @@ pub(super) struct Server {
     pub(super) is_killable: bool,
     /// Commands and clients refused for such a reason so far.
     pub(super) refusals: u64,
+    /// What SPOP and other commands draw from. Scripts have a generator of their own, whose numbers are those of Redis.
+    pub(super) random: Random,
     /// The commands of Redis that were asked for and are not here.
     pub(super) missing: BTreeSet<&'static str>,
 }
@@ -52,6 +59,10 @@ pub(super) struct Database {
     slots: Slots,
     /// The clients that watch a key, by key.
     watches: BTreeMap<Vec<u8>, Vec<Watch>>,
+    /// The keys that clients wait for.
+    pub(super) awaited: BTreeSet<Vec<u8>>,
+    /// Those of them that have come into being since the last look.
+    ready: Vec<Vec<u8>>,
 }
 
 type Slots = BTreeMap<u64, Vec<(Vec<u8>, KeyEntry)>>;
@@ -82,7 +93,14 @@ pub(super) enum KeyData {
     Hash(Hash),
     /// It has at least one element: with the last one the key goes.
     List(List),
+    /// It has at least one member.
+    Set(Set),
+    /// It has at least one member. In a box: all values have the size of the largest kind.
+    SortedSet(Box<SortedSet>),
 }
+
+/// The members of a set.
+pub(super) type Set = BTreeSet<Vec<u8>>;
 
 /// The elements of a list, from left to right.
 pub(super) type List = VecDeque<Vec<u8>>;
@@ -102,7 +120,9 @@ pub(super) struct Hash {
 impl Server {
     pub(super) fn new(generation: u64) -> Self {
         let databases = std::iter::repeat_with(Database::default).take(DATABASES).collect();
-        Self { databases, generation, ..Self::default() }
+        let mut random = Random::default();
+        random.seed(generation.cast_signed());
+        Self { databases, generation, random, ..Self::default() }
     }
 
     /// The next process: what it was configured with, and the data.
@@ -150,6 +170,12 @@ impl Server {
         &mut self.databases[number]
     }
 
+    /// The keys that clients waited for and that have come into being, by database. Each is told once.
+    pub(super) fn take_ready(&mut self) -> Vec<(usize, Vec<u8>)> {
+        let databases = self.databases.iter_mut().enumerate();
+        databases.flat_map(|(number, database)| database.ready.drain(..).map(move |key| (number, key))).collect()
+    }
+
     pub(super) fn flush_all(&mut self) {
         self.databases.iter_mut().for_each(Database::clear);
     }
@@ -165,6 +191,8 @@ impl Server {
                         hash.fields.iter().map(|(field, (_, value))| (field.clone(), value.clone())).collect(),
                     ),
                     KeyData::List(list) => Content::List(list.iter().cloned().collect()),
+                    KeyData::Set(set) => Content::Set(set.clone()),
+                    KeyData::SortedSet(set) => Content::SortedSet(set.scores().clone()),
                 };
                 let expires_at_ms = entry.expires_at_ms.and_then(|at| u64::try_from(at).ok());
                 (key.clone(), Dumped { content, expires_at_ms })
@@ -190,10 +218,14 @@ impl Database {
     pub(super) fn put(&mut self, key: &[u8], entry: KeyEntry) {
         self.touch(key);
         let slot = self.slots.entry(xxh3_64(key)).or_default();
-        match slot.iter_mut().find(|(held, _)| held == key) {
-            Some((_, held)) => *held = entry,
-            None => slot.push((key.to_vec(), entry)),
+        if let Some((_, held)) = slot.iter_mut().find(|(held, _)| held == key) {
+            *held = entry;
+            return;
         }
+        if !self.awaited.is_empty() && self.awaited.contains(key) && entry.value.is_awaitable() {
+            self.ready.push(key.to_vec());
+        }
+        slot.push((key.to_vec(), entry));
     }
 
     /// Removes a key; answers whether it was live.
@@ -213,7 +245,7 @@ impl Database {
         match self.get(key, now_ms).map(|entry| &mut entry.value) {
             None => Ok(None),
             Some(KeyData::String(bytes)) => Ok(Some(bytes)),
-            Some(KeyData::Hash(_) | KeyData::List(_)) => Err(WRONG_TYPE),
+            Some(_) => Err(WRONG_TYPE),
         }
     }
 
@@ -222,7 +254,7 @@ impl Database {
         match self.get(key, now_ms).map(|entry| &mut entry.value) {
             None => Ok(None),
             Some(KeyData::Hash(hash)) => Ok(Some(hash)),
-            Some(KeyData::String(_) | KeyData::List(_)) => Err(WRONG_TYPE),
+            Some(_) => Err(WRONG_TYPE),
         }
     }
 
@@ -239,7 +271,7 @@ impl Database {
         match self.get(key, now_ms).map(|entry| &mut entry.value) {
             None => Ok(None),
             Some(KeyData::List(list)) => Ok(Some(list)),
-            Some(KeyData::String(_) | KeyData::Hash(_)) => Err(WRONG_TYPE),
+            Some(_) => Err(WRONG_TYPE),
         }
     }
 
@@ -249,6 +281,55 @@ impl Database {
             self.put(key, KeyEntry { value: KeyData::List(List::new()), expires_at_ms: None });
         }
         self.list(key, now_ms)?.ok_or(WRONG_TYPE)
+    }
+
+    /// The set at a key.
+    pub(super) fn set(&mut self, key: &[u8], now_ms: i64) -> Result<Option<&mut Set>, ErrorReply> {
+        match self.get(key, now_ms).map(|entry| &mut entry.value) {
+            None => Ok(None),
+            Some(KeyData::Set(set)) => Ok(Some(set)),
+            Some(_) => Err(WRONG_TYPE),
+        }
+    }
+
+    /// The set at a key, which is there afterwards, and empty if it is new.
+    pub(super) fn set_or_new(&mut self, key: &[u8], now_ms: i64) -> Result<&mut Set, ErrorReply> {
+        if self.get(key, now_ms).is_none() {
+            self.put(key, KeyEntry { value: KeyData::Set(Set::new()), expires_at_ms: None });
+        }
+        self.set(key, now_ms)?.ok_or(WRONG_TYPE)
+    }
+
+    /// The sorted set at a key.
+    pub(super) fn sorted_set(&mut self, key: &[u8], now_ms: i64) -> Result<Option<&mut SortedSet>, ErrorReply> {
+        match self.get(key, now_ms).map(|entry| &mut entry.value) {
+            None => Ok(None),
+            Some(KeyData::SortedSet(set)) => Ok(Some(set)),
+            Some(_) => Err(WRONG_TYPE),
+        }
+    }
+
+    /// The sorted set at a key, which is there afterwards, and empty if it is new.
+    pub(super) fn sorted_set_or_new(&mut self, key: &[u8], now_ms: i64) -> Result<&mut SortedSet, ErrorReply> {
+        if self.get(key, now_ms).is_none() {
+            self.put(key, KeyEntry { value: KeyData::SortedSet(Box::default()), expires_at_ms: None });
+        }
+        self.sorted_set(key, now_ms)?.ok_or(WRONG_TYPE)
+    }
+
+    /// What is at a key was written to: who watches the key will know, and without members it goes.
+    pub(super) fn written(&mut self, key: &[u8], now_ms: i64) {
+        self.touch(key);
+        if self.get(key, now_ms).is_some_and(|entry| entry.value.is_empty()) {
+            self.remove(key, now_ms);
+        }
+    }
+
+    /// Takes the entry of a key out, if it is live.
+    pub(super) fn take(&mut self, key: &[u8], now_ms: i64) -> Option<KeyEntry> {
+        let entry = self.get(key, now_ms)?.clone();
+        self.remove(key, now_ms);
+        Some(entry)
     }
 
     /// A client watches a key from now on. Answers `false` if it does so already.
@@ -347,6 +428,8 @@ impl KeyEntry {
                 KeyData::Hash(hash)
             }
             Content::List(elements) => KeyData::List(elements.iter().cloned().collect()),
+            Content::Set(members) => KeyData::Set(members.clone()),
+            Content::SortedSet(scores) => KeyData::SortedSet(Box::new(SortedSet::of(scores))),
         };
         Self { value, expires_at_ms: dumped.expires_at_ms.and_then(|at_ms| i64::try_from(at_ms).ok()) }
     }
@@ -361,6 +444,33 @@ impl KeyEntry {
             KeyData::String(_) => "string",
             KeyData::Hash(_) => "hash",
             KeyData::List(_) => "list",
+            KeyData::Set(_) => "set",
+            KeyData::SortedSet(_) => "zset",
+        }
+    }
+}
+
+impl From<Vec<u8>> for KeyEntry {
+    /// A string without a deadline.
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { value: KeyData::String(bytes), expires_at_ms: None }
+    }
+}
+
+impl KeyData {
+    /// Whether a client can wait for such a value.
+    fn is_awaitable(&self) -> bool {
+        matches!(self, Self::List(_) | Self::SortedSet(_))
+    }
+
+    /// Whether it has lost its last member, and the key is to go.
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::String(_) => false,
+            Self::Hash(hash) => hash.len() == 0,
+            Self::List(list) => list.is_empty(),
+            Self::Set(set) => set.is_empty(),
+            Self::SortedSet(set) => set.len() == 0,
         }
     }
 }
@@ -410,5 +520,16 @@ impl Hash {
         let mut all: Vec<_> = self.fields.iter().map(|(field, (came, value))| (*came, field, value)).collect();
         all.sort_unstable_by_key(|&(came, ..)| came);
         all.into_iter().map(|(_, field, value)| (field.as_slice(), value.as_slice())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_of_a_value_is_that_of_a_hash() {
+        // A run holds many values, and copies them where a server restarts.
+        assert_eq!(size_of::<KeyData>(), size_of::<Hash>());
     }
 }

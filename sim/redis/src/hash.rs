@@ -3,8 +3,10 @@
 use super::{
     command::{Args, Command, CommandCall, CommandWork, Flag},
     data::{Hash, Pair},
-    error_reply::{Done, ErrorReply, OVERFLOW, integer, wrong_arity},
-    number, reply,
+    error_reply::{Done, ErrorReply, NOT_A_FLOAT, OVERFLOW, SYNTAX, draws, integer, wrong_arity},
+    float::LongDouble,
+    number, reply, scan,
+    string::NO_FINITE_SUM,
 };
 
 pub(super) const COMMANDS: &[Command] = &[
@@ -18,6 +20,12 @@ pub(super) const COMMANDS: &[Command] = &[
         flags: &[Flag::Write, Flag::DenyOom, Flag::Fast],
         run: CommandWork::Data(hincrby),
     },
+    Command {
+        name: "hincrbyfloat",
+        arity: 4,
+        flags: &[Flag::Write, Flag::DenyOom, Flag::Fast],
+        run: CommandWork::Data(hincrbyfloat),
+    },
     Command { name: "hkeys", arity: 2, flags: &[Flag::ReadOnly], run: CommandWork::Data(hkeys) },
     Command { name: "hlen", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: CommandWork::Data(hlen) },
     Command { name: "hmget", arity: -3, flags: &[Flag::ReadOnly, Flag::Fast], run: CommandWork::Data(hmget) },
@@ -27,6 +35,8 @@ pub(super) const COMMANDS: &[Command] = &[
         flags: &[Flag::Write, Flag::DenyOom, Flag::Fast],
         run: CommandWork::Data(hmset),
     },
+    Command { name: "hrandfield", arity: -2, flags: &[Flag::ReadOnly], run: CommandWork::Data(hrandfield) },
+    Command { name: "hscan", arity: -3, flags: &[Flag::ReadOnly], run: CommandWork::Data(hscan) },
     Command { name: "hset", arity: -4, flags: &[Flag::Write, Flag::DenyOom, Flag::Fast], run: CommandWork::Data(hset) },
     Command {
         name: "hsetnx",
@@ -138,6 +148,66 @@ fn hincrby(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     database.hash_or_new(&args[1], now_ms)?.set(&args[2], after.to_string().as_bytes());
     database.touch(&args[1]);
     reply::integer(call.out, after);
+    Ok(())
+}
+
+fn hincrbyfloat(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
+    let (amount, now_ms) = (LongDouble::parse(&args[3]).ok_or(NOT_A_FLOAT)?, call.now_ms);
+    if !amount.is_finite() {
+        return Err(ErrorReply::Fixed("ERR value is NaN or Infinity"));
+    }
+    let database = call.server.database(call.session.database);
+    let before = match database.hash(&args[1], now_ms)?.and_then(|hash| hash.get(&args[2])) {
+        Some(value) => LongDouble::parse(value).ok_or(ErrorReply::Fixed("ERR hash value is not a float"))?,
+        None => LongDouble::ZERO,
+    };
+    let text = before.add(amount).ok_or(NO_FINITE_SUM)?.to_text();
+    database.hash_or_new(&args[1], now_ms)?.set(&args[2], &text);
+    database.touch(&args[1]);
+    reply::bulk(call.out, &text);
+    Ok(())
+}
+
+fn hrandfield(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
+    let count = args.get(2).map(|word| draws(word)).transpose()?;
+    let with_values = match &args[2..] {
+        [] | [_] => false,
+        [_, option] if option.eq_ignore_ascii_case(b"withvalues") => true,
+        _ => return Err(SYNTAX),
+    };
+    if with_values && count.is_some_and(|count| count.unsigned_abs() > i64::MAX.unsigned_abs() / 2) {
+        return Err(ErrorReply::Fixed("ERR value is out of range"));
+    }
+    let CommandCall { server, session, now_ms, out } = call;
+    let mut random = server.random;
+    let hash = server.database(session.database).hash(&args[1], *now_ms)?;
+    let pairs = hash.as_ref().map(|hash| hash.in_order()).unwrap_or_default();
+    let drawn = random.positions(count.unwrap_or(1), pairs.len());
+    match count {
+        Some(_) => reply::array(out, drawn.len() * (1 + usize::from(with_values))),
+        None if pairs.is_empty() => reply::null(out),
+        None => {}
+    }
+    for (field, value) in drawn.into_iter().map(|at| pairs[at]) {
+        reply::bulk(out, field);
+        if with_values {
+            reply::bulk(out, value);
+        }
+    }
+    server.random = random;
+    Ok(())
+}
+
+fn hscan(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
+    scan::cursor(&args[2])?;
+    let Some(hash) = call.server.database(call.session.database).hash(&args[1], call.now_ms)? else {
+        scan::answer(call.out, &[]);
+        return Ok(());
+    };
+    let pattern = scan::pattern(&args[3..])?;
+    let found = hash.in_order().into_iter().filter(|(field, _)| scan::matches(pattern, field));
+    let words: Vec<_> = found.flat_map(|(field, value)| [field, value]).collect();
+    scan::answer(call.out, &words);
     Ok(())
 }
 

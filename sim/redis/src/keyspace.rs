@@ -2,11 +2,13 @@
 
 use super::{
     command::{Args, Command, CommandCall, CommandWork, Flag},
+    connection::database_number,
     error_reply::{Done, ErrorReply, NOT_AN_INTEGER, SYNTAX},
     number, reply,
 };
 
 pub(super) const COMMANDS: &[Command] = &[
+    Command { name: "copy", arity: -3, flags: &[Flag::Write, Flag::DenyOom], run: CommandWork::Data(copy) },
     Command { name: "dbsize", arity: 1, flags: &[Flag::ReadOnly, Flag::Fast], run: CommandWork::Data(dbsize) },
     Command { name: "del", arity: -2, flags: &[Flag::Write], run: CommandWork::Data(del) },
     Command { name: "exists", arity: -2, flags: &[Flag::ReadOnly, Flag::Fast], run: CommandWork::Data(exists) },
@@ -25,6 +27,9 @@ pub(super) const COMMANDS: &[Command] = &[
         run: CommandWork::Data(pexpiretime),
     },
     Command { name: "pttl", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: CommandWork::Data(pttl) },
+    Command { name: "randomkey", arity: 1, flags: &[Flag::ReadOnly], run: CommandWork::Data(randomkey) },
+    Command { name: "rename", arity: 3, flags: &[Flag::Write], run: CommandWork::Data(rename) },
+    Command { name: "renamenx", arity: 3, flags: &[Flag::Write, Flag::Fast], run: CommandWork::Data(renamenx) },
     Command { name: "touch", arity: -2, flags: &[Flag::ReadOnly, Flag::Fast], run: CommandWork::Data(exists) },
     Command { name: "ttl", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: CommandWork::Data(ttl) },
     Command { name: "type", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: CommandWork::Data(type_of) },
@@ -51,6 +56,79 @@ fn type_of(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     let now_ms = call.now_ms;
     let name = call.database().get(&args[1], now_ms).map_or("none", |entry| entry.type_name());
     reply::status(call.out, name.as_bytes());
+    Ok(())
+}
+
+fn rename(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
+    move_key(call, args, true)?;
+    reply::status(call.out, b"OK");
+    Ok(())
+}
+
+fn renamenx(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
+    let is_moved = move_key(call, args, false)?;
+    reply::integer(call.out, i64::from(is_moved));
+    Ok(())
+}
+
+/// Moves a key to another name; answers `false` if it is to replace none and there is one.
+fn move_key(call: &mut CommandCall<'_>, args: &Args<'_>, replaces: bool) -> Result<bool, ErrorReply> {
+    let (from, to, now_ms) = (&args[1], &args[2], call.now_ms);
+    let database = call.database();
+    if database.get(from, now_ms).is_none() {
+        return Err(ErrorReply::Fixed("ERR no such key"));
+    }
+    if from == to || !replaces && database.get(to, now_ms).is_some() {
+        return Ok(false);
+    }
+    if let Some(entry) = database.take(from, now_ms) {
+        database.touch(from);
+        // It goes first: to those who wait for it, the key has come into being.
+        database.remove(to, now_ms);
+        database.put(to, entry);
+    }
+    Ok(true)
+}
+
+fn copy(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
+    let (mut target, mut replaces, mut words) = (call.session.database, false, &args[3..]);
+    while let [option, rest @ ..] = words {
+        words = match rest {
+            rest if option.eq_ignore_ascii_case(b"replace") => {
+                replaces = true;
+                rest
+            }
+            [number, rest @ ..] if option.eq_ignore_ascii_case(b"db") => {
+                target = database_number(number)?;
+                rest
+            }
+            _ => return Err(SYNTAX),
+        };
+    }
+    let (from, to, now_ms) = (&args[1], &args[2], call.now_ms);
+    if target == call.session.database && from == to {
+        return Err(ErrorReply::Fixed("ERR source and destination objects are the same"));
+    }
+    let entry = call.database().get(from, now_ms).cloned();
+    let target = call.server.database(target);
+    let entry = entry.filter(|_| replaces || target.get(to, now_ms).is_none());
+    reply::integer(call.out, i64::from(entry.is_some()));
+    if let Some(entry) = entry {
+        target.remove(to, now_ms);
+        target.put(to, entry);
+    }
+    Ok(())
+}
+
+fn randomkey(call: &mut CommandCall<'_>, _: &Args<'_>) -> Done {
+    let CommandCall { server, session, now_ms, out } = call;
+    let mut random = server.random;
+    let database = server.database(session.database);
+    database.remove_expired(*now_ms);
+    let count = database.entries().count();
+    let drawn = random.positions(1, count).first().and_then(|at| database.entries().nth(*at));
+    reply::bulk_or_null(out, drawn.map(|(key, _)| key.as_slice()));
+    server.random = random;
     Ok(())
 }
 

@@ -25,11 +25,15 @@
 //! | `table` | the table of commands, the checks before one runs |
 //! | `command`, `error_reply` | what a command is and sees, and what it refuses with |
 //! | `reply` | replies as bytes |
-//! | `data` | databases, keys, expiry, hashes, lists; the order of SCAN |
-//! | `connection`, `string`, `hash`, `list`, `keyspace`, `scan`, `server`, `scripting`, `transaction` | the commands, by family |
-//! | `lua`, `convert`, `random`, `prelude.lua` | the Lua 5.1 that scripts run in |
+//! | `data` | databases, keys, expiry, hashes, lists, sets; the order of SCAN |
+//! | `ranking` | the members of a sorted set, by [`Score`] |
+//! | `connection`, `string`, `hash`, `list`, `set`, `keyspace`, `scan`, `server`, `scripting`, `transaction` | the commands, by family |
+//! | `blocking`, `waits` | clients that wait for an element, and the replies that are due to them ([`DueReply`]) |
+//! | `sorted_set`, `sorted_range` | the commands on sorted sets: by member, and by range |
+//! | `lua`, `convert`, `prelude.lua` | the Lua 5.1 that scripts run in |
+//! | `random` | the random numbers of scripts, and of SPOP and its like |
 //! | `missing` | the commands that redis-server has and this one lacks |
-//! | `glob`, `number` | patterns and numbers as Redis reads them |
+//! | `glob`, `number`, `float` | patterns and numbers as Redis reads them |
 //!
 //! Time is the caller's: `now_ms` is the server's wall clock and stands still during a command and during a script.
 //! Keys expire when they are looked at; there is no cycle that removes them in between, and DBSIZE counts live keys
@@ -49,15 +53,21 @@
 //! * As arguments of `redis.call`, `-0` and numbers nearer to a whole number than 2.2e-16 lose that difference.
 //! * `error({})`, a table without `err`, crashes redis-server 7.0.15; here it is an error like others.
 //! * A script's answer may be nested 500 deep, not 7,995.
-//! * SCAN cursors are other numbers, with the same guarantee; HGETALL keeps the order of insertion in large hashes too.
+//! * SCAN cursors are other numbers, with the same guarantee; HGETALL keeps the order of insertion in large hashes too. HSCAN, SSCAN
+//!   and ZSCAN answer everything at once, which Redis does for small collections alone.
+//! * The members of a set are answered in the order of their bytes. SPOP, SRANDMEMBER, HRANDFIELD, ZRANDMEMBER and RANDOMKEY
+//!   choose by a generator of the engine's own: the same commands get the same answers in each run.
+//! * A sorted set has one zero. In Redis a large one keeps the sign of -0.
 
 #![expect(clippy::unnecessary_wraps, reason = "all commands have one signature, whether they can refuse or not")]
 
+mod blocking;
 mod command;
 mod connection;
 mod convert;
 mod data;
 mod error_reply;
+mod float;
 mod glob;
 mod hash;
 mod keyspace;
@@ -68,22 +78,35 @@ mod missing;
 mod number;
 mod operator;
 mod random;
+mod ranking;
 mod reply;
 mod request;
 mod scan;
 mod scripting;
 pub mod serve_tcp;
 mod server;
+mod set;
+mod sorted_range;
+mod sorted_set;
 mod state;
 mod string;
 mod table;
 mod transaction;
+mod waits;
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, mem};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    fmt, mem,
+};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-pub use self::operator::{REFUSALS, Refusal, ServerLimit};
+pub use self::{
+    blocking::DueReply,
+    operator::{REFUSALS, Refusal, ServerLimit},
+    ranking::Score,
+};
 use self::{
     command::{CommandCall, Session},
     data::Server,
@@ -97,6 +120,8 @@ pub struct Engine {
     server: Server,
     scripts: Scripts,
     clients: BTreeMap<ClientId, Client>,
+    /// The replies that clients are to be sent although they sent nothing.
+    due: BTreeMap<ClientId, DueReply>,
 }
 
 /// A connection, as the caller numbers it. What CLIENT ID answers is the server's own number.
@@ -130,6 +155,10 @@ pub enum Content {
     Hash(BTreeMap<Vec<u8>, Vec<u8>>),
     /// A list, from left to right.
     List(Vec<Vec<u8>>),
+    /// The members of a set.
+    Set(BTreeSet<Vec<u8>>),
+    /// A sorted set: the score of each member.
+    SortedSet(BTreeMap<Vec<u8>, Score>),
 }
 
 struct Client {
@@ -151,7 +180,8 @@ impl Default for Engine {
 impl Engine {
     /// An empty server that has just started.
     pub fn new() -> Self {
-        Self { server: Server::new(0), scripts: Scripts::new(table::execute_from_script), clients: BTreeMap::new() }
+        let scripts = Scripts::new(table::execute_from_script);
+        Self { server: Server::new(0), scripts, clients: BTreeMap::new(), due: BTreeMap::new() }
     }
 
     /// The next process on the same data: scripts and clients are forgotten, the run id is another.
@@ -199,15 +229,27 @@ impl Engine {
 
     /// A client is gone, with whatever it had sent in part.
     pub fn disconnect(&mut self, client: ClientId) {
+        self.due.remove(&client);
         if let Some(mut client) = self.clients.remove(&client) {
             transaction::unwatch_all(&mut self.server, &mut client.session);
+            blocking::leave(&mut self.server, client.session.id);
         }
     }
 
     /// Takes bytes that arrived from a client at `now_ms` (the server's own wall clock, in milliseconds since the
     /// epoch), executes what is complete, and appends the replies to `out`. Bytes of a client that is not connected, or
     /// whose connection was closed by an earlier answer, are ignored and answer [`Flow::Close`].
+    ///
+    /// A client that waits for an element is answered later, and so can others be: [`Self::due`].
     pub fn feed(&mut self, client: ClientId, bytes: &[u8], now_ms: u64, out: &mut Vec<u8>) -> Flow {
+        if self.server.waits.is_empty() && self.due.is_empty() {
+            self.process(client, bytes, now_ms, out)
+        } else {
+            self.feed_among_waiting(client, bytes, now_ms, out)
+        }
+    }
+
+    fn process(&mut self, client: ClientId, bytes: &[u8], now_ms: u64, out: &mut Vec<u8>) -> Flow {
         let Some(Client { session, unread, open, last_ms, refused }) = self.clients.get_mut(&client) else {
             return Flow::Close;
         };
@@ -228,7 +270,11 @@ impl Engine {
         let of_all = refused.map(|refused| self.server.state.replace(refused));
         let mut used = 0;
         let mut call = CommandCall::new(&mut self.server, session, now_ms, out);
+        let mut is_waiting = call.server.waits.has(call.session.id);
         let flow = loop {
+            if is_waiting {
+                break Flow::Open;
+            }
             match request::parse(&input[used..], call.server.limits.bulk_bytes) {
                 Request::Incomplete => break Flow::Open,
                 Request::Nothing { length } => used += length,
@@ -236,6 +282,10 @@ impl Engine {
                     used += length;
                     if execute(&mut call, &mut self.scripts, &args) == Flow::Close {
                         break Flow::Close;
+                    }
+                    if !call.server.waits.is_empty() {
+                        blocking::serve(call.server, call.now_ms);
+                        is_waiting = call.server.waits.has(call.session.id);
                     }
                 }
                 Request::Invalid(error) => {
@@ -262,6 +312,9 @@ impl Engine {
     /// The commands that these bytes complete for a client, by their words. None is executed.
     pub fn completes(&self, client: ClientId, bytes: &[u8]) -> Vec<Vec<Vec<u8>>> {
         let Some(Client { unread, open: true, .. }) = self.clients.get(&client) else { return Vec::new() };
+        if self.is_waiting(client) {
+            return Vec::new();
+        }
         let input = [unread, bytes].concat();
         let (mut used, mut commands) = (0, Vec::new());
         loop {
@@ -307,6 +360,9 @@ impl Engine {
     pub fn refuse(&mut self, with: Option<Refusal>) {
         self.server.state = with;
         self.server.is_killable = false;
+        if self.server.is_replica() {
+            self.end_waits();
+        }
     }
 
     /// Commands and clients refused so far.
@@ -385,176 +441,4 @@ impl fmt::Debug for Client {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn connected() -> Engine {
-        let mut engine = Engine::new();
-        engine.connect(ClientId(1));
-        engine
-    }
-
-    fn ask(engine: &mut Engine, line: &str) -> String {
-        ask_at(engine, line, 1_000)
-    }
-
-    fn ask_at(engine: &mut Engine, line: &str, now_ms: u64) -> String {
-        let mut out = Vec::new();
-        engine.feed(ClientId(1), format!("{line}\r\n").as_bytes(), now_ms, &mut out);
-        String::from_utf8_lossy(&out).into_owned()
-    }
-
-    #[test]
-    fn a_server_that_refuses_writes_still_reads_until_it_has_recovered() {
-        let mut engine = connected();
-        assert_eq!(ask(&mut engine, "SET k v"), "+OK\r\n");
-        engine.refuse(Some(Refusal::OutOfMemory));
-        assert!(ask(&mut engine, "SET k w").starts_with("-OOM "));
-        assert_eq!(ask(&mut engine, "GET k"), "$1\r\nv\r\n");
-        engine.refuse(Some(Refusal::Loading));
-        assert!(ask(&mut engine, "GET k").starts_with("-LOADING "));
-        engine.refuse(None);
-        assert_eq!(ask(&mut engine, "GET k"), "$1\r\nv\r\n");
-    }
-
-    #[test]
-    fn an_engine_can_move_between_threads() {
-        fn check<T: Send>() {}
-        check::<Engine>();
-    }
-
-    #[test]
-    fn requests_split_at_any_byte_answer_as_whole_ones() {
-        let input = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4\r\na\r\nb\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\nPING\r\n";
-        for cut in 0..=input.len() {
-            let (mut engine, mut out) = (connected(), Vec::new());
-            engine.feed(ClientId(1), &input[..cut], 0, &mut out);
-            engine.feed(ClientId(1), &input[cut..], 0, &mut out);
-            assert_eq!(out, b"+OK\r\n$4\r\na\r\nb\r\n+PONG\r\n", "cut at {cut}");
-        }
-    }
-
-    #[test]
-    fn nothing_is_executed_after_quit() {
-        let (mut engine, mut out) = (connected(), Vec::new());
-        assert_eq!(engine.feed(ClientId(1), b"QUIT\r\nSET k v\r\n", 0, &mut out), Flow::Close);
-        assert_eq!(engine.feed(ClientId(1), b"SET k v\r\n", 0, &mut out), Flow::Close);
-        assert_eq!(out, b"+OK\r\n");
-        assert!(engine.dump(0).is_empty());
-    }
-
-    #[test]
-    fn bytes_of_an_unknown_client_are_ignored() {
-        let mut out = Vec::new();
-        assert_eq!(Engine::new().feed(ClientId(7), b"PING\r\n", 0, &mut out), Flow::Close);
-        assert!(out.is_empty());
-    }
-
-    #[test]
-    fn a_key_is_gone_at_its_deadline_and_not_before() {
-        let mut engine = connected();
-        assert_eq!(ask_at(&mut engine, "SET k v PX 10", 1_000), "+OK\r\n");
-        assert_eq!(ask_at(&mut engine, "GET k", 1_009), "$1\r\nv\r\n");
-        assert_eq!(engine.dump(1_009).len(), 1);
-        assert_eq!(engine.dump(1_010).len(), 0);
-        assert_eq!(ask_at(&mut engine, "DBSIZE", 1_010), ":0\r\n");
-        assert_eq!(ask_at(&mut engine, "GET k", 1_010), "$-1\r\n");
-    }
-
-    #[test]
-    fn a_restart_keeps_data_and_forgets_scripts_and_clients() {
-        let mut engine = connected();
-        ask(&mut engine, "HSET h f v");
-        ask(&mut engine, "SCRIPT LOAD 'return 1'");
-        let mut next = engine.restart_keeping_data();
-        assert_ne!(next.run_id(), engine.run_id());
-        assert_eq!(ask(&mut next, "PING"), "");
-        next.connect(ClientId(1));
-        assert_eq!(ask(&mut next, "HGET h f"), "$1\r\nv\r\n");
-        assert!(ask(&mut next, "EVALSHA e0e1f9fabfc9d4800c877a703b823ac0578ff8db 0").starts_with("-NOSCRIPT"));
-        assert!(engine.restart_losing_data().dump(0).is_empty());
-    }
-
-    #[test]
-    fn databases_are_apart_and_selected_by_each_client() {
-        let mut engine = connected();
-        ask(&mut engine, "SELECT 3");
-        ask(&mut engine, "SET k v");
-        assert!(engine.dump(0).is_empty());
-        engine.connect(ClientId(1));
-        assert_eq!(ask(&mut engine, "GET k"), "$-1\r\n");
-    }
-
-    #[test]
-    fn an_answer_that_contains_itself_ends_in_an_error() {
-        let answer = ask(&mut connected(), "EVAL 'local a = {} a[1] = a return a' 0");
-        assert!(answer.ends_with("*1\r\n-ERR reached lua stack limit\r\n"));
-    }
-
-    #[test]
-    fn a_script_leaves_nothing_behind_in_lua() {
-        let mut engine = connected();
-        for script in ["x = 1", "rawset(_G, \"x\", 1)", "string.x = 1", "redis.call = 1", "KEYS = 1"] {
-            let answer = ask(&mut engine, &format!("EVAL '{script}' 0"));
-            assert!(answer.contains("Attempt to modify a readonly table"), "{script}: {answer}");
-        }
-        let answer = ask(&mut engine, "EVAL 'return x' 0");
-        assert!(answer.contains("nonexistent global variable 'x'"), "{answer}");
-    }
-
-    #[test]
-    fn commands_count_what_scripts_call() {
-        let mut engine = connected();
-        ask(&mut engine, "EVAL \"redis.call('get','k') return redis.call('get','k')\" 0");
-        assert_eq!(engine.commands(), 3);
-    }
-
-    #[test]
-    fn a_restart_forgets_what_was_watched_and_queued() {
-        let mut engine = connected();
-        for line in ["SET k v", "WATCH k", "MULTI", "SET k w"] {
-            ask(&mut engine, line);
-        }
-        let mut next = engine.restart_keeping_data();
-        next.connect(ClientId(1));
-        assert!(ask(&mut next, "EXEC").starts_with("-ERR EXEC without MULTI"));
-        assert_eq!(ask(&mut next, "GET k"), "$1\r\nv\r\n");
-        assert_eq!(ask(&mut engine, "EXEC"), "*1\r\n+OK\r\n");
-    }
-
-    #[test]
-    fn what_an_operator_does_to_a_watched_key_stops_a_transaction() {
-        let string = Dumped { content: Content::String(b"v".to_vec()), expires_at_ms: None };
-        let actions: [fn(&mut Engine, &Dumped); 4] = [
-            |engine, string| engine.store(b"k", string),
-            |engine, _| engine.flush_all(),
-            |engine, _| drop(engine.evict(1, 0, 1_000)),
-            |engine, string| {
-                engine.flush_all();
-                engine.store(b"k", string);
-            },
-        ];
-        for act in actions {
-            let mut engine = connected();
-            engine.store(b"k", &string);
-            ask(&mut engine, "WATCH k");
-            act(&mut engine, &string);
-            assert_eq!(ask(&mut engine, "MULTI\r\nPING\r\nEXEC"), "+OK\r\n+QUEUED\r\n*-1\r\n");
-        }
-    }
-
-    #[test]
-    fn a_client_that_leaves_watches_no_key() {
-        let watches = |engine: &Engine| format!("{engine:?}").matches(" was_live: ").count();
-        let mut engine = connected();
-        for ends in ["", "UNWATCH", "MULTI\r\nDISCARD", "MULTI\r\nEXEC", "EXEC x"] {
-            ask(&mut engine, "WATCH a b a");
-            assert_eq!(watches(&engine), 2);
-            ask(&mut engine, ends);
-            if ends.is_empty() {
-                engine.connect(ClientId(1));
-            }
-            assert_eq!(watches(&engine), 0, "{ends:?}");
-        }
-    }
-}
+mod tests;

@@ -1,15 +1,21 @@
-//! Commands on lists. Those that wait for an element are not there.
+//! Commands on lists. How a client waits for an element is in `blocking`.
 
 use std::ops::Range;
 
 use super::{
+    blocking,
     command::{Args, Command, CommandCall, CommandWork, Flag},
     data::List,
-    error_reply::{Done, ErrorReply, SYNTAX, integer, wrong_arity},
-    number, reply,
+    error_reply::{Done, ErrorReply, NOT_POSITIVE, SYNTAX, at_least, integer, wrong_arity},
+    reply,
+    waits::{ListEnd, Want},
 };
 
 pub(super) const COMMANDS: &[Command] = &[
+    Command { name: "blmove", arity: 6, flags: MOVES_LATER, run: CommandWork::Data(blmove) },
+    Command { name: "blpop", arity: -3, flags: POPS_LATER, run: CommandWork::Data(blpop) },
+    Command { name: "brpop", arity: -3, flags: POPS_LATER, run: CommandWork::Data(brpop) },
+    Command { name: "brpoplpush", arity: 4, flags: MOVES_LATER, run: CommandWork::Data(brpoplpush) },
     Command { name: "lindex", arity: 3, flags: &[Flag::ReadOnly], run: CommandWork::Data(lindex) },
     Command { name: "linsert", arity: 5, flags: &[Flag::Write, Flag::DenyOom], run: CommandWork::Data(linsert) },
     Command { name: "llen", arity: 2, flags: &[Flag::ReadOnly, Flag::Fast], run: CommandWork::Data(llen) },
@@ -48,36 +54,8 @@ pub(super) const COMMANDS: &[Command] = &[
     },
 ];
 
-/// An end of a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ListEnd {
-    Left,
-    Right,
-}
-
-impl ListEnd {
-    fn named(word: &[u8]) -> Result<Self, ErrorReply> {
-        match word.to_ascii_lowercase().as_slice() {
-            b"left" => Ok(Self::Left),
-            b"right" => Ok(Self::Right),
-            _ => Err(SYNTAX),
-        }
-    }
-
-    fn push(self, list: &mut List, element: Vec<u8>) {
-        match self {
-            Self::Left => list.push_front(element),
-            Self::Right => list.push_back(element),
-        }
-    }
-
-    fn pop(self, list: &mut List) -> Option<Vec<u8>> {
-        match self {
-            Self::Left => list.pop_front(),
-            Self::Right => list.pop_back(),
-        }
-    }
-}
+const POPS_LATER: &[Flag] = &[Flag::Write, Flag::NoScript, Flag::Blocking];
+const MOVES_LATER: &[Flag] = &[Flag::Write, Flag::DenyOom, Flag::NoScript, Flag::Blocking];
 
 fn lpush(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
     push(call, args, ListEnd::Left)
@@ -120,10 +98,9 @@ fn rpop(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
 }
 
 fn pop(call: &mut CommandCall<'_>, args: &Args<'_>, end: ListEnd) -> Done {
-    const NOT_POSITIVE: &str = "ERR value is out of range, must be positive";
     let count = match &args[2..] {
         [] => None,
-        [count] => Some(count_of(count, NOT_POSITIVE)?),
+        [count] => Some(at_least(0, count, NOT_POSITIVE)?),
         _ => return Err(wrong_arity(if end == ListEnd::Left { "lpop" } else { "rpop" })),
     };
     let database = call.server.database(call.session.database);
@@ -258,19 +235,55 @@ fn lmove(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
 }
 
 fn move_element(call: &mut CommandCall<'_>, args: &Args<'_>, from: ListEnd, to: ListEnd) -> Done {
-    let (source, target, now_ms) = (&args[1], &args[2], call.now_ms);
-    let database = call.database();
-    if database.list(source, now_ms)?.is_none() {
-        reply::null(call.out);
-        return Ok(());
+    let now_ms = call.now_ms;
+    let element = blocking::moved(call.database(), (&args[1], from), (&args[2], to), now_ms)?;
+    reply::bulk_or_null(call.out, element.as_deref());
+    Ok(())
+}
+
+fn blpop(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
+    pop_or_wait(call, args, ListEnd::Left)
+}
+
+fn brpop(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
+    pop_or_wait(call, args, ListEnd::Right)
+}
+
+fn brpoplpush(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
+    move_or_wait(call, args, (ListEnd::Right, ListEnd::Left), &args[3])
+}
+
+fn blmove(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
+    let (from, to) = (ListEnd::named(&args[3])?, ListEnd::named(&args[4])?);
+    move_or_wait(call, args, (from, to), &args[5])
+}
+
+fn pop_or_wait(call: &mut CommandCall<'_>, args: &Args<'_>, end: ListEnd) -> Done {
+    let (keys, timeout) = args[1..].split_at(args.len() - 2);
+    let (now_ms, want) = (call.now_ms, Want::Element(end));
+    let until_ms = blocking::deadline(&timeout[0], now_ms)?;
+    let database = call.server.database(call.session.database);
+    for key in keys {
+        if database.list(key, now_ms)?.is_some() {
+            return blocking::answer(database, key, &want, now_ms, call.out);
+        }
     }
-    // Of the wrong type it is refused before the source changes.
-    database.list(target, now_ms)?;
-    let element = database.list(source, now_ms)?.and_then(|list| from.pop(list)).unwrap_or_default();
-    to.push(database.list_or_new(target, now_ms)?, element.clone());
-    written(call, target);
-    written(call, source);
-    reply::bulk(call.out, &element);
+    if !blocking::wait(call, keys, until_ms, want) {
+        reply::null_array(call.out);
+    }
+    Ok(())
+}
+
+fn move_or_wait(call: &mut CommandCall<'_>, args: &Args<'_>, (from, to): (ListEnd, ListEnd), timeout: &[u8]) -> Done {
+    let (now_ms, want) = (call.now_ms, Want::Move { target: args[2].to_vec(), from, to });
+    let until_ms = blocking::deadline(timeout, now_ms)?;
+    let database = call.server.database(call.session.database);
+    if database.list(&args[1], now_ms)?.is_some() {
+        return blocking::answer(database, &args[1], &want, now_ms, call.out);
+    }
+    if !blocking::wait(call, &args[1..2], until_ms, want) {
+        reply::null(call.out);
+    }
     Ok(())
 }
 
@@ -316,8 +329,8 @@ fn search(mut words: &Args<'_>) -> Result<LposOptions, ErrorReply> {
                 search.from_right = rank < 0;
                 overflows = rank == i64::MIN;
             }
-            b"count" => search.count = Some(unlimited(count_of(value, "ERR COUNT can't be negative")?)),
-            b"maxlen" => search.elements_max = unlimited(count_of(value, "ERR MAXLEN can't be negative")?),
+            b"count" => search.count = Some(unlimited(at_least(0, value, "ERR COUNT can't be negative")?)),
+            b"maxlen" => search.elements_max = unlimited(at_least(0, value, "ERR MAXLEN can't be negative")?),
             _ => return Err(SYNTAX),
         }
         words = rest;
@@ -336,12 +349,6 @@ fn search(mut words: &Args<'_>) -> Result<LposOptions, ErrorReply> {
 const RANK_IS_ZERO: &str = "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use \
                             negative to start from the end of the list";
 
-/// A word as a number of elements; below 0 or no number at all, it is refused with the same text.
-fn count_of(word: &[u8], refusal: &'static str) -> Result<usize, ErrorReply> {
-    let count = number::parse(word).filter(|count| *count >= 0).ok_or(ErrorReply::Fixed(refusal))?;
-    Ok(usize::try_from(count).unwrap_or(usize::MAX))
-}
-
 /// 0 stands for as many as there are.
 fn unlimited(count: usize) -> usize {
     if count == 0 { usize::MAX } else { count }
@@ -354,7 +361,7 @@ fn position(index: i64, length: usize) -> Option<usize> {
 }
 
 /// The positions from one index to another, both included, as far as there are such.
-fn range(start: i64, end: i64, length: usize) -> Range<usize> {
+pub(super) fn range(start: i64, end: i64, length: usize) -> Range<usize> {
     let start = position(start, length).unwrap_or(0);
     let end = position(end, length).map_or(0, |end| end.saturating_add(1)).min(length);
     if start < end { start..end } else { 0..0 }
@@ -363,15 +370,11 @@ fn range(start: i64, end: i64, length: usize) -> Range<usize> {
 /// A list was written to: who watches it will know, and without elements it goes.
 fn written(call: &mut CommandCall<'_>, key: &[u8]) {
     let now_ms = call.now_ms;
-    let database = call.database();
-    database.touch(key);
-    if database.list(key, now_ms).is_ok_and(|list| list.is_some_and(|list| list.is_empty())) {
-        database.remove(key, now_ms);
-    }
+    call.database().written(key, now_ms);
 }
 
 fn reply_length(call: &mut CommandCall<'_>, length: usize) -> Done {
-    reply::integer(call.out, i64::try_from(length).unwrap_or(i64::MAX));
+    reply::count(call.out, length);
     Ok(())
 }
 

@@ -4,38 +4,32 @@
 /// Their names, as COMMAND LIST tells them.
 pub(crate) const MISSING: &str = "acl acl|cat acl|deluser acl|dryrun acl|genpass acl|getuser acl|help acl|list acl|load acl|log \
      acl|save acl|setuser acl|users acl|whoami asking bgrewriteaof bgsave bitcount bitfield bitfield_ro \
-     bitop bitpos blmove blmpop blpop brpop brpoplpush bzmpop bzpopmax bzpopmin client|caching \
-     client|getredir client|help client|info client|kill client|list client|no-evict client|pause \
-     client|reply client|tracking client|trackinginfo client|unblock client|unpause cluster \
-     cluster|addslots cluster|addslotsrange cluster|bumpepoch cluster|count-failure-reports \
-     cluster|countkeysinslot cluster|delslots cluster|delslotsrange cluster|failover cluster|flushslots \
-     cluster|forget cluster|getkeysinslot cluster|help cluster|info cluster|keyslot cluster|links \
-     cluster|meet cluster|myid cluster|nodes cluster|replicas cluster|replicate cluster|reset \
-     cluster|saveconfig cluster|set-config-epoch cluster|setslot cluster|shards cluster|slaves \
-     cluster|slots command command|count command|docs command|getkeys command|getkeysandflags \
-     command|help command|info command|list config config|get config|help config|resetstat config|rewrite \
-     config|set copy debug dump eval_ro evalsha_ro failover fcall fcall_ro function function|delete \
-     function|dump function|flush function|help function|kill function|list function|load \
-     function|restore function|stats geoadd geodist geohash geopos georadius georadius_ro \
-     georadiusbymember georadiusbymember_ro geosearch geosearchstore getbit getex getrange getset \
-     hincrbyfloat hrandfield hscan incrbyfloat lastsave latency latency|doctor latency|graph latency|help \
-     latency|histogram latency|history latency|latest latency|reset lcs lmpop lolwut memory memory|doctor \
-     memory|help memory|malloc-stats memory|purge memory|stats memory|usage migrate module module|help \
-     module|list module|load module|loadex module|unload monitor move mset msetnx object object|encoding \
-     object|freq object|help object|idletime object|refcount pfadd pfcount pfdebug pfmerge pfselftest \
-     psetex psubscribe psync publish pubsub pubsub|channels pubsub|help pubsub|numpat pubsub|numsub \
-     pubsub|shardchannels pubsub|shardnumsub punsubscribe randomkey readonly readwrite rename renamenx \
-     replconf replicaof reset restore restore-asking role sadd save scard script|debug script|help sdiff \
-     sdiffstore setbit setex setrange shutdown sinter sintercard sinterstore sismember slaveof slowlog \
-     slowlog|get slowlog|help slowlog|len slowlog|reset smembers smismember smove sort sort_ro spop \
-     spublish srandmember srem sscan ssubscribe subscribe substr sunion sunionstore sunsubscribe swapdb \
-     sync unsubscribe wait xack xadd xautoclaim xclaim xdel xgroup xgroup|create xgroup|createconsumer \
-     xgroup|delconsumer xgroup|destroy xgroup|help xgroup|setid xinfo xinfo|consumers xinfo|groups \
-     xinfo|help xinfo|stream xlen xpending xrange xread xreadgroup xrevrange xsetid xtrim zadd zcard \
-     zcount zdiff zdiffstore zincrby zinter zintercard zinterstore zlexcount zmpop zmscore zpopmax \
-     zpopmin zrandmember zrange zrangebylex zrangebyscore zrangestore zrank zrem zremrangebylex \
-     zremrangebyrank zremrangebyscore zrevrange zrevrangebylex zrevrangebyscore zrevrank zscan zscore \
-     zunion zunionstore";
+     bitop bitpos blmpop bzmpop client|caching client|getredir client|help client|info client|kill \
+     client|list client|no-evict client|pause client|reply client|tracking client|trackinginfo \
+     client|unblock client|unpause cluster cluster|addslots cluster|addslotsrange cluster|bumpepoch \
+     cluster|count-failure-reports cluster|countkeysinslot cluster|delslots cluster|delslotsrange \
+     cluster|failover cluster|flushslots cluster|forget cluster|getkeysinslot cluster|help cluster|info \
+     cluster|keyslot cluster|links cluster|meet cluster|myid cluster|nodes cluster|replicas \
+     cluster|replicate cluster|reset cluster|saveconfig cluster|set-config-epoch cluster|setslot \
+     cluster|shards cluster|slaves cluster|slots command command|count command|docs command|getkeys \
+     command|getkeysandflags command|help command|info command|list config config|get config|help \
+     config|resetstat config|rewrite config|set debug dump eval_ro evalsha_ro failover fcall fcall_ro \
+     function function|delete function|dump function|flush function|help function|kill function|list \
+     function|load function|restore function|stats geoadd geodist geohash geopos georadius georadius_ro \
+     georadiusbymember georadiusbymember_ro geosearch geosearchstore getbit lastsave latency \
+     latency|doctor latency|graph latency|help latency|histogram latency|history latency|latest \
+     latency|reset lcs lmpop lolwut memory memory|doctor memory|help memory|malloc-stats memory|purge \
+     memory|stats memory|usage migrate module module|help module|list module|load module|loadex \
+     module|unload monitor move object object|encoding object|freq object|help object|idletime \
+     object|refcount pfadd pfcount pfdebug pfmerge pfselftest psubscribe psync publish pubsub \
+     pubsub|channels pubsub|help pubsub|numpat pubsub|numsub pubsub|shardchannels pubsub|shardnumsub \
+     punsubscribe readonly readwrite replconf replicaof reset restore restore-asking role save \
+     script|debug script|help setbit shutdown slaveof slowlog slowlog|get slowlog|help slowlog|len \
+     slowlog|reset sort sort_ro spublish ssubscribe subscribe sunsubscribe swapdb sync unsubscribe wait \
+     xack xadd xautoclaim xclaim xdel xgroup xgroup|create xgroup|createconsumer xgroup|delconsumer \
+     xgroup|destroy xgroup|help xgroup|setid xinfo xinfo|consumers xinfo|groups xinfo|help xinfo|stream \
+     xlen xpending xrange xread xreadgroup xrevrange xsetid xtrim zdiff zdiffstore zinter zintercard \
+     zinterstore zmpop zunion zunionstore";
 
 /// The name in the list of what these words ask for, if it is there.
 pub(crate) fn missing(command: &[u8], member: Option<&[u8]>) -> Option<&'static str> {

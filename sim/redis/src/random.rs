@@ -1,5 +1,8 @@
-//! The random numbers of scripts: Redis puts its own `drand48` in the place of Lua's `math.random`, so that scripts see
-//! the same numbers on every platform. It starts at the same point in every process and goes on from script to script.
+//! Random numbers: those of scripts, and those of commands that choose by chance.
+//!
+//! Of scripts: Redis puts its own `drand48` in the place of Lua's `math.random`, so that scripts see
+//! the same numbers on every platform. It starts at the same point in every process and goes on from script to script. Which member SPOP
+//! takes is told by no seed in Redis: here it comes from another generator of this kind, so that a run can be repeated.
 
 /// The state of the generator: 48 bits.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +21,35 @@ impl Random {
     pub(super) fn seed(&mut self, seed: i64) {
         // Redis takes 32 bits of it, whatever its sign.
         self.0 = (seed.cast_unsigned() & 0xFFFF_FFFF) << 16 | 0x330E;
+    }
+
+    /// One of the numbers below `count`, which is not 0.
+    pub(super) fn below(&mut self, count: usize) -> usize {
+        #[expect(clippy::cast_precision_loss, reason = "no collection is that large")]
+        let drawn = (self.next() * count as f64).floor();
+        usize::try_from(super::number::truncate(drawn)).unwrap_or(0).min(count - 1)
+    }
+
+    /// What HRANDFIELD and its like answer for a count: positions below `length`, `count` different ones in order if it is positive, and
+    /// else any, which can be the same.
+    pub(super) fn positions(&mut self, count: i64, length: usize) -> Vec<usize> {
+        let wanted = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
+        if length == 0 {
+            return Vec::new();
+        }
+        if count < 0 {
+            return (0..wanted).map(|_| self.below(length)).collect();
+        }
+        // Of those that are left, each is taken as often as places are left for it.
+        let mut left = wanted.min(length);
+        let mut taken = Vec::with_capacity(left);
+        for at in 0..length {
+            if left > 0 && self.below(length - at) < left {
+                taken.push(at);
+                left -= 1;
+            }
+        }
+        taken
     }
 
     /// The next number of at least 0 and less than 1.

@@ -1,5 +1,7 @@
 //! Replies as RESP2 bytes.
 
+use super::number;
+
 /// `+text`.
 pub(super) fn status(out: &mut Vec<u8>, text: &[u8]) {
     line(out, b'+', text);
@@ -10,11 +12,21 @@ pub(super) fn integer(out: &mut Vec<u8>, value: i64) {
     line(out, b':', value.to_string().as_bytes());
 }
 
+/// The number of something.
+pub(super) fn count(out: &mut Vec<u8>, count: usize) {
+    integer(out, i64::try_from(count).unwrap_or(i64::MAX));
+}
+
 /// A bulk string.
 pub(super) fn bulk(out: &mut Vec<u8>, bytes: &[u8]) {
     length(out, b'$', bytes.len());
     out.extend_from_slice(bytes);
     out.extend_from_slice(b"\r\n");
+}
+
+/// A score, as a bulk string.
+pub(super) fn score(out: &mut Vec<u8>, score: f64) {
+    bulk(out, number::format_g17(score).as_bytes());
 }
 
 /// A bulk string, or the null one.

@@ -1,4 +1,5 @@
-//! SCAN and KEYS.
+//! SCAN and KEYS, and what SSCAN, HSCAN and ZSCAN have in common: these answer all members at once, as Redis does for small
+//! collections.
 //!
 //! SCAN promises that a key that is there from the first call to the last is answered at least once. The cursor is a
 //! position in the order of `data`, so it holds however many keys come and go in between.
@@ -33,7 +34,7 @@ struct ScanOptions<'a> {
 }
 
 fn scan(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
-    let cursor = number::parse_cursor(&args[1]).ok_or(ErrorReply::Fixed("ERR invalid cursor"))?;
+    let cursor = cursor(&args[1])?;
     let options = options(&args[2..])?;
     let database = call.server.database(call.session.database);
     let (next, page) = database.page(cursor, options.count);
@@ -52,6 +53,33 @@ fn scan(call: &mut CommandCall<'_>, args: &Args<'_>) -> Done {
         reply::bulk(call.out, key);
     }
     Ok(())
+}
+
+/// A word as a cursor.
+pub(super) fn cursor(word: &[u8]) -> Result<u64, ErrorReply> {
+    number::parse_cursor(word).ok_or(ErrorReply::Fixed("ERR invalid cursor"))
+}
+
+/// The pattern that members are to match, if there is one.
+pub(super) fn pattern<'a>(words: &'a Args<'_>) -> Result<Option<&'a [u8]>, ErrorReply> {
+    let options = options(words)?;
+    // Only keys have types.
+    if options.type_name.is_some() { Err(SYNTAX) } else { Ok(options.pattern) }
+}
+
+/// Whether a member matches, if it has to.
+pub(super) fn matches(pattern: Option<&[u8]>, member: &[u8]) -> bool {
+    pattern.is_none_or(|pattern| glob::matches(pattern, member))
+}
+
+/// Answers these words, which are all that there are.
+pub(super) fn answer(out: &mut Vec<u8>, words: &[&[u8]]) {
+    reply::array(out, 2);
+    reply::bulk(out, b"0");
+    reply::array(out, words.len());
+    for word in words {
+        reply::bulk(out, word);
+    }
 }
 
 fn options<'a>(mut words: &'a Args<'_>) -> Result<ScanOptions<'a>, ErrorReply> {

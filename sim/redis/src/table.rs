@@ -9,7 +9,7 @@ use super::{
     error_reply::{Done, ErrorReply, refuse, wrong_arity},
     hash, keyspace, list, missing, reply, scan,
     scripting::{self, Scripts},
-    server, state, string, transaction,
+    server, set, sorted_range, sorted_set, state, string, transaction,
 };
 
 /// Runs a command that a client sent, and writes its reply.
@@ -94,6 +94,9 @@ static COMMANDS: LazyLock<BTreeMap<u128, &'static Command>> = LazyLock::new(|| {
         keyspace::COMMANDS,
         scan::COMMANDS,
         server::COMMANDS,
+        set::COMMANDS,
+        sorted_range::COMMANDS,
+        sorted_set::COMMANDS,
         scripting::COMMANDS,
         transaction::COMMANDS,
     ]

@@ -105,6 +105,7 @@ pub(super) fn exec(
         return Ok(());
     }
     reply::array(call.out, queue.len());
+    call.session.is_in_exec = true;
     for Queued { command, args } in queue {
         let done = if state::is_denied(call.server, command) {
             call.server.refuse(NO_LONGER_ALLOWED)
@@ -113,6 +114,7 @@ pub(super) fn exec(
         };
         refuse(call.out, done);
     }
+    call.session.is_in_exec = false;
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! for as long as it takes. What takes less than a millisecond takes no time here: it is less than links vary by.
 
 mod garble;
+mod waiting;
 
 use std::{
     collections::BTreeMap,
@@ -16,15 +17,18 @@ use std::{
 
 use futures_util::future::{AbortHandle, abortable};
 use seedbed_env::{Env as _, Listener as _, Network as _};
-use seedbed_redis::{ClientId, Engine, Flow, Refusal};
+use seedbed_redis::{ClientId, DueReply, Engine, Flow, Refusal};
 use seedbed_world::{
     Host, SimEnv, SimStream, Stop, World,
     moments::{Moments, Step},
 };
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::Notify,
+};
 
-use self::garble::Garbled;
+use self::{garble::Garbled, waiting::Arrived};
 
 /// The port that it listens on.
 pub const PORT: u16 = 6379;
@@ -69,6 +73,8 @@ pub struct RedisHost {
     peers: Arc<Mutex<BTreeMap<ClientId, Host>>>,
     /// Whose connections are refused, and how.
     refused: Arc<Mutex<Option<(Host, Refusal)>>>,
+    /// Wakes the connections whose clients wait for an element: the engine has replies for some of them.
+    came: Arc<Notify>,
 }
 
 /// A bit of a reply that is flipped on its way, unnoticed by every checksum.
@@ -228,7 +234,12 @@ impl RedisHost {
 
     /// Does something inside the server, as an operator would.
     pub fn with_engine<T>(&self, work: impl FnOnce(&mut Engine) -> T) -> T {
-        work(&mut self.engine.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = work(&mut engine);
+        if engine.due().next().is_some() {
+            self.came.notify_waiters();
+        }
+        result
     }
 
     async fn serve(self, env: SimEnv, moments: Moments) {
@@ -271,29 +282,57 @@ impl RedisHost {
     /// However a connection ends, it is the client's to notice.
     async fn converse(&self, env: &SimEnv, moments: &Moments, client: ClientId, mut stream: SimStream) {
         let (mut input, mut output) = (vec![0; 16 * 1024], Vec::new());
-        while let Ok(length @ 1..) = stream.read(&mut input).await {
-            output.clear();
-            if self.with_engine(|engine| !engine.is_within_a_request(client)) {
-                self.garbled.request(stream.peer(), &mut input[..length]);
-            }
-            self.idle(env).await;
-            let completes = |engine: &mut Engine| engine.completes(client, &input[..length]);
-            let requests = if moments.is_awaited() { self.with_engine(completes) } else { Vec::new() };
-            for words in &requests {
-                strike(env, moments, &Step::Asked(words), stream.peer()).await;
-            }
-            let flow = self.feed(env, client, &input[..length], &mut output);
-            // The replies leave when the work is done.
-            self.idle(env).await;
-            for words in &requests {
-                strike(env, moments, &Step::Done(words), stream.peer()).await;
-            }
+        loop {
+            let arrived = if self.with_engine(|engine| engine.is_waiting(client)) {
+                self.read_or_due(env, client, &mut stream, &mut input).await
+            } else {
+                stream.read(&mut input).await.ok().map(Arrived::Bytes)
+            };
+            let flow = match arrived {
+                None | Some(Arrived::Bytes(0)) => return,
+                Some(Arrived::Bytes(length)) => {
+                    output.clear();
+                    self.answer(env, moments, (client, stream.peer()), &mut input[..length], &mut output).await
+                }
+                Some(Arrived::Due(DueReply { bytes, flow })) => {
+                    output = bytes;
+                    self.idle(env).await;
+                    flow
+                }
+            };
             self.damage(&mut output);
             self.garbled.reply(stream.peer(), &mut output);
             if stream.write_all(&output).await.is_err() || flow == Flow::Close {
                 return;
             }
         }
+    }
+
+    /// Executes what comes from a client, when the server has the time.
+    async fn answer(
+        &self,
+        env: &SimEnv,
+        moments: &Moments,
+        (client, peer): (ClientId, Host),
+        input: &mut [u8],
+        output: &mut Vec<u8>,
+    ) -> Flow {
+        if self.with_engine(|engine| !engine.is_within_a_request(client)) {
+            self.garbled.request(peer, input);
+        }
+        self.idle(env).await;
+        let completes = |engine: &mut Engine| engine.completes(client, input);
+        let requests = if moments.is_awaited() { self.with_engine(completes) } else { Vec::new() };
+        for words in &requests {
+            strike(env, moments, &Step::Asked(words), peer).await;
+        }
+        let flow = self.feed(env, client, input, output);
+        // The replies leave when the work is done.
+        self.idle(env).await;
+        for words in &requests {
+            strike(env, moments, &Step::Done(words), peer).await;
+        }
+        flow
     }
 
     /// Has the engine take bytes, and is busy for as long as it takes a server to run what scripts came with them.

@@ -50,6 +50,10 @@ pub enum StoredValue {
     Hash(Vec<(Raw, Raw)>),
     /// The elements of a list, from left to right.
     List(Vec<Raw>),
+    /// The members of a set, in the order of their bytes.
+    Set(Vec<Raw>),
+    /// The members of a sorted set, in the order of their bytes, and their scores as Redis writes them: JSON has no infinity.
+    SortedSet(Vec<(Raw, String)>),
 }
 
 /// What a local store holds of a record.

@@ -43,5 +43,8 @@ fn bytes_of(dumped: &Dumped) -> usize {
         Content::String(text) => text.len(),
         Content::Hash(fields) => fields.iter().map(|(field, value)| field.len() + value.len()).sum(),
         Content::List(elements) => elements.iter().map(Vec::len).sum(),
+        Content::Set(members) => members.iter().map(Vec::len).sum(),
+        // A score takes eight bytes.
+        Content::SortedSet(scores) => scores.keys().map(|member| member.len() + 8).sum(),
     }
 }

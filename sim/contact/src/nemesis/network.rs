@@ -152,7 +152,7 @@ impl Nemesis<'_> {
 fn of_another_generation(mut marker: Dumped) -> Option<Dumped> {
     match &mut marker.content {
         Content::String(text) => text.reverse(),
-        Content::Hash(_) | Content::List(_) => return None,
+        Content::Hash(_) | Content::List(_) | Content::Set(_) | Content::SortedSet(_) => return None,
     }
     Some(marker)
 }

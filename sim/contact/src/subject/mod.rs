@@ -212,6 +212,10 @@ impl SubjectKind {
                 StoredValue::Hash(fields.into_iter().map(|(field, value)| (Raw(field), Raw(value))).collect())
             }
             Content::List(elements) => StoredValue::List(elements.into_iter().map(Raw).collect()),
+            Content::Set(members) => StoredValue::Set(members.into_iter().map(Raw).collect()),
+            Content::SortedSet(scores) => StoredValue::SortedSet(
+                scores.into_iter().map(|(member, score)| (Raw(member), score.to_string())).collect(),
+            ),
         };
         let record = |name| match self.form() {
             StorageForm::ContactCache => contact_cache::stored::in_redis(name, &value, now_ms, &mut known.0),

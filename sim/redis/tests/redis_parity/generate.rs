@@ -65,6 +65,108 @@ const SHAPES: &[&str] = &[
     "LPOS key value search index search index",
     "LMOVE key key end end",
     "RPOPLPUSH key key",
+    "SETEX key seconds value",
+    "PSETEX key number value",
+    "GETSET key value",
+    "GETEX key",
+    "GETEX key EX seconds",
+    "GETEX key option number",
+    "GETEX key PERSIST",
+    "MSET key value key value",
+    "MSETNX key value key value",
+    "GETRANGE key index index",
+    "SUBSTR key index index",
+    "SETRANGE key index value",
+    "INCRBYFLOAT key amount",
+    "INCRBYFLOAT key wide",
+    "SET key amount",
+    "SET key wide",
+    "HINCRBYFLOAT key field amount",
+    "HSET key field amount",
+    "HRANDFIELD key",
+    "HRANDFIELD key index",
+    "HRANDFIELD key index WITHVALUES",
+    "HSCAN key 0 COUNT 1000",
+    "HSCAN key 0 MATCH pattern",
+    "RENAME key key",
+    "RENAMENX key key",
+    "COPY key key",
+    "COPY key key REPLACE",
+    "COPY key key DB database",
+    "COPY key key DB database REPLACE",
+    "RANDOMKEY",
+    "SADD key member",
+    "SADD key member",
+    "SADD key member member member",
+    "SADD key member member member member",
+    "SREM key member",
+    "SREM key member member member",
+    "SMEMBERS key",
+    "SISMEMBER key member",
+    "SMISMEMBER key member member",
+    "SCARD key",
+    "SMOVE key key member",
+    "SINTER key key",
+    "SUNION key key key",
+    "SDIFF key key",
+    "SDIFF key key key",
+    "SINTERSTORE key key key",
+    "SUNIONSTORE key key key",
+    "SDIFFSTORE key key key",
+    "SINTERCARD 2 key key",
+    "SINTERCARD index key key LIMIT index",
+    "SPOP key",
+    "SPOP key index",
+    "SRANDMEMBER key",
+    "SRANDMEMBER key index",
+    "SSCAN key 0 COUNT 1000",
+    "SSCAN key 0 COUNT 1000 MATCH pattern",
+    "ZADD key score member",
+    "ZADD key score member score member score member",
+    "ZADD key 0 member 0 member 0 member",
+    "ZADD key score member score member",
+    "ZADD key adding score member",
+    "ZADD key adding adding score member score member",
+    "ZADD key adding adding adding score member",
+    "ZINCRBY key score member",
+    "ZREM key member member",
+    "ZSCORE key member",
+    "ZMSCORE key member member",
+    "ZCARD key",
+    "ZCOUNT key bound bound",
+    "ZLEXCOUNT key lex lex",
+    "ZRANK key member",
+    "ZREVRANK key member",
+    "ZRANGE key index index",
+    "ZRANGE key index index ranging",
+    "ZRANGE key bound bound BYSCORE ranging",
+    "ZRANGE key bound bound BYSCORE LIMIT index index",
+    "ZRANGE key bound bound BYSCORE REV ranging LIMIT index index",
+    "ZRANGE key lex lex BYLEX",
+    "ZRANGE key lex lex BYLEX REV LIMIT index index",
+    "ZRANGE key lex lex ranging ranging",
+    "ZRANGE key index index ranging LIMIT index index",
+    "ZRANGEBYSCORE key bound bound",
+    "ZRANGEBYSCORE key bound bound WITHSCORES LIMIT index index",
+    "ZREVRANGEBYSCORE key bound bound WITHSCORES",
+    "ZREVRANGEBYSCORE key bound bound LIMIT index index",
+    "ZREVRANGE key index index WITHSCORES",
+    "ZRANGEBYLEX key lex lex",
+    "ZREVRANGEBYLEX key lex lex LIMIT index index",
+    "ZPOPMIN key",
+    "ZPOPMAX key index",
+    "ZPOPMIN key index",
+    "ZREMRANGEBYRANK key index index",
+    "ZREMRANGEBYSCORE key bound bound",
+    "ZREMRANGEBYLEX key lex lex",
+    "ZRANGESTORE key key index index",
+    "ZRANGESTORE key key bound bound BYSCORE LIMIT index index",
+    "ZRANGESTORE key key lex lex BYLEX REV",
+    "ZRANDMEMBER key",
+    "ZRANDMEMBER key index",
+    "ZRANDMEMBER key index WITHSCORES",
+    "ZSCAN key 0 COUNT 1000",
+    "ZSCAN key 0 MATCH pattern",
     "DEL key",
     "DEL key key",
     "UNLINK key",
@@ -120,8 +222,89 @@ const SHAPES_OF_TRANSACTIONS: &[&str] = &[
     "UNWATCH",
 ];
 
+/// What makes clients wait, and what ends that.
+const SHAPES_OF_WAITS: &[&str] = &[
+    "BLPOP list 0",
+    "BLPOP list list list 0",
+    "BRPOP list list 0",
+    "BLMOVE list list end end 0",
+    "BZPOPMIN list list list 0",
+    "BZPOPMIN list list 0",
+    "DEL list list list",
+    "FLUSHDB",
+    "BLPOP list 0",
+    "BLPOP list list 0",
+    "BRPOP list list list 0",
+    "BRPOP list timeout",
+    "BLMOVE list list end end 0",
+    "BRPOPLPUSH list list 0",
+    "BZPOPMIN list 0",
+    "BZPOPMAX list list timeout",
+    "LPUSH list value",
+    "LPUSH list member member",
+    "RPUSH list member member member",
+    "RPUSH list value",
+    "LPUSH list value value",
+    "RPUSH list value",
+    "ZADD list score member",
+    "LPUSHX list value",
+    "LPOP list",
+    "LMOVE list list end end",
+    "RPOPLPUSH list list",
+    "LINSERT list BEFORE a b",
+    "LREM list 0 a",
+    "LRANGE list 0 -1",
+    "ZADD list score member",
+    "ZADD list score member score member score member",
+    "ZPOPMIN list",
+    "ZREM list member",
+    "ZINCRBY list 1 member",
+    "ZRANGESTORE list list 0 -1",
+    "SUNIONSTORE list list",
+    "SET list value",
+    "SADD list member",
+    "GETSET list value",
+    "DEL list",
+    "DEL list list",
+    "RENAME list list",
+    "RENAMENX list list",
+    "COPY list list REPLACE",
+    "COPY list list DB 1",
+    "SELECT place",
+    "FLUSHDB",
+    "EVAL push 1 list a b",
+    "MULTI",
+    "MULTI",
+    "EXEC",
+    "EXEC",
+    "EXEC",
+    "EXEC",
+    "EXEC",
+    "EXEC",
+    "DISCARD",
+    "WATCH list",
+];
+
 /// Replies that two servers may give in another order or at another moment, which is not seen inside the reply of EXEC.
-const INCOMPARABLE: &[&str] = &["KEYS", "SCAN", "TTL", "PTTL", "EXPIRETIME", "PEXPIRETIME"];
+const INCOMPARABLE: &[&str] = &[
+    "KEYS",
+    "SCAN",
+    "HSCAN",
+    "SSCAN",
+    "TTL",
+    "PTTL",
+    "EXPIRETIME",
+    "PEXPIRETIME",
+    "SMEMBERS",
+    "SINTER",
+    "SUNION",
+    "SDIFF",
+    "SPOP",
+    "SRANDMEMBER",
+    "HRANDFIELD",
+    "ZRANDMEMBER",
+    "RANDOMKEY",
+];
 
 /// A command, which sometimes lacks a word or has one too many.
 pub(crate) fn command(random: &mut Stream) -> Words {
@@ -145,6 +328,12 @@ pub(crate) fn command_of_transaction(random: &mut Stream) -> Words {
     }
 }
 
+/// A command after which a client may wait, or one that serves others.
+pub(crate) fn command_that_may_wait(random: &mut Stream) -> Words {
+    let shape = pick(random, SHAPES_OF_WAITS);
+    of_shape(random, shape)
+}
+
 fn of_shape(random: &mut Stream, shape: &str) -> Words {
     let mut command: Words = shape.split(' ').map(|part| word(random, part)).collect();
     match random.random_range(0..40) {
@@ -156,11 +345,19 @@ fn of_shape(random: &mut Stream, shape: &str) -> Words {
     command
 }
 
-/// Commands that show what a command on a hash or on lists left behind.
+/// Commands that show what a command on a collection left behind.
 pub(crate) fn looks_after(command: &Words) -> Vec<Words> {
     let [name, keys @ ..] = command.as_slice() else { return Vec::new() };
     let list_of = |key: &Vec<u8>| vec![b"LRANGE".to_vec(), key.clone(), b"0".to_vec(), b"-1".to_vec()];
+    let of = |line: &str, key: &Vec<u8>| {
+        let mut look = super::words(line);
+        look[1].clone_from(key);
+        look
+    };
     match name.first().map(u8::to_ascii_uppercase) {
+        Some(b'S') if name.len() > 4 => keys.iter().take(2).map(|key| of("SMEMBERS key", key)).collect(),
+        Some(b'Z') => keys.iter().take(2).map(|key| of("ZRANGE key 0 -1 WITHSCORES", key)).collect(),
+        Some(b'I' | b'M' | b'G') => keys.iter().take(1).map(|key| of("GET key", key)).collect(),
         Some(b'H') => keys.iter().take(1).map(|key| vec![b"HGETALL".to_vec(), key.clone()]).collect(),
         // The second word is a key if the command moves an element.
         Some(b'L' | b'R') => keys.iter().take(2).map(list_of).collect(),
@@ -184,6 +381,22 @@ fn word(random: &mut Stream, part: &str) -> Vec<u8> {
         "option" => {
             pick(random, &["NX", "XX", "GET", "KEEPTTL", "nx", "EX", "PX", "COUNT", "MATCH", "TYPE", "FOO"]).into()
         }
+        // Few enough that clients meet.
+        "list" => pick(random, &["a", "b", "c"]).into(),
+        "place" => pick(random, &["0", "0", "1"]).into(),
+        "timeout" => pick(random, &["0", "1000", "5e3", "x", "-1", "0x"]).into(),
+        "push" => pick(random, PUSHES).into(),
+        "member" => pick(random, &["a", "b", "c", "12", "-7", "", "\r\n", "\0", "abc"]).into(),
+        "amount" => amount(random),
+        "wide" => {
+            pick(random, &["1e308", "1e4000", "-1e4931", "2e-4900", "1e-4960", "1e5000", "1e-5000", "inf"]).into()
+        }
+        "score" if random.random_range(0..6) == 0 => amount(random),
+        "score" => random.random_range(-3..4_i64).to_string().into(),
+        "adding" => pick(random, &["NX", "XX", "GT", "LT", "CH", "INCR", "ch"]).into(),
+        "ranging" => pick(random, &["REV", "WITHSCORES", "BYSCORE", "BYLEX", "rev", "FOO"]).into(),
+        "bound" => pick(random, BOUNDS).into(),
+        "lex" => pick(random, &["-", "+", "-", "+", "[a", "[b", "(a", "(b", "[", "(", "[abc", "+x", "a", ""]).into(),
         "index" if random.random_range(0..8) == 0 => number(random),
         "index" => random.random_range(-5..5_i64).to_string().into(),
         "side" => pick(random, &["BEFORE", "AFTER", "after", "FOO"]).into(),
@@ -194,6 +407,67 @@ fn word(random: &mut Stream, part: &str) -> Vec<u8> {
         "database" => pick(random, &["0", "1", "15"]).into(),
         "script" => pick(random, scripts::RANDOM).into(),
         other => other.into(),
+    }
+}
+
+/// Scripts that serve who waits, or do not.
+const PUSHES: &[&str] = &[
+    "return redis.call('rpush', KEYS[1], ARGV[1], ARGV[2])",
+    "redis.call('rpush', KEYS[1], ARGV[1]) return redis.call('del', KEYS[1])",
+    "redis.call('del', KEYS[1]) return redis.call('rpush', KEYS[1], ARGV[1])",
+    "redis.call('del', KEYS[1]) return redis.call('zadd', KEYS[1], 1, ARGV[1])",
+    "return redis.pcall('blpop', KEYS[1], 0)",
+];
+
+/// Bounds of ranges of scores, few of which are none.
+const BOUNDS: &[&str] = &[
+    "-inf", "+inf", "inf", "(0", "0", "1", "(1", "-2", "(-2", "3", "-inf", "+inf", "2", "(2", " 1", "", "(", "1e400",
+    "x", "nan", "1 ", "0x2", "1.5", "(-inf", "(+inf",
+];
+
+/// A number with a fraction, or what is none.
+fn amount(random: &mut Stream) -> Vec<u8> {
+    match random.random_range(0..4) {
+        0 => format!("{}", f64::from(random.random_range(-1_000_000..1_000_000)) / 1_000.0).into(),
+        1 => format!("{:e}", random.random_range(-1.0..1.0_f64) * 10_f64.powi(random.random_range(-20..20))).into(),
+        _ => pick(
+            random,
+            &[
+                "0.1",
+                "0.2",
+                "-0.3",
+                "1.5",
+                "3e2",
+                "-0",
+                "0",
+                "5",
+                "-1e-18",
+                "1e17",
+                "123456789012345678",
+                "0x1p-3",
+                "0x1.fp4",
+                "-0xA",
+                ".5",
+                "5.",
+                "+1",
+                "1e22",
+                "18446744073709551615",
+                "0.30000000000000004",
+                "inf",
+                "-inf",
+                "nan",
+                "1e",
+                "e1",
+                "",
+                "x",
+                " 1",
+                "1 ",
+                ".",
+                "1e-400",
+                "0e999999999999",
+            ],
+        )
+        .into(),
     }
 }
 

@@ -101,6 +101,81 @@ const DONE_BY_ANOTHER: &[&str] = &[
     "LMOVE l s LEFT LEFT",
     "LMOVE nope l LEFT LEFT",
     "RPOPLPUSH l nope",
+    "SETEX s 100 v",
+    "PSETEX nope 100000 v",
+    "SETEX s 0 v",
+    "GETSET s 5",
+    "GETSET h 5",
+    "GETEX s",
+    "GETEX s EX 100",
+    "GETEX s PERSIST",
+    "GETEX x PERSIST",
+    "GETEX s PXAT 1",
+    "MSET s 5 t 6",
+    "MSETNX s 5 t 6",
+    "MSETNX nope 5 t 6",
+    "GETRANGE s 0 1",
+    "SETRANGE s 0 5",
+    "SETRANGE s 0 ''",
+    "SETRANGE nope 3 v",
+    "SETRANGE nope 0 ''",
+    "INCRBYFLOAT s 0",
+    "INCRBYFLOAT nope 1.5",
+    "INCRBYFLOAT s x",
+    "HINCRBYFLOAT h a 0",
+    "HINCRBYFLOAT nope a 1",
+    "HRANDFIELD h 9",
+    "RENAME s t",
+    "RENAME s s",
+    "RENAME m s",
+    "RENAME m nope",
+    "RENAMENX m s",
+    "RENAMENX m nope",
+    "COPY s t",
+    "COPY m s",
+    "COPY m s REPLACE",
+    "COPY m nope",
+    "SADD set 1",
+    "SADD set 9",
+    "SADD nope 9",
+    "SREM set 1",
+    "SREM set 9",
+    "SREM set 1 2 3",
+    "SMOVE set other 1",
+    "SMOVE set other 9",
+    "SMOVE other set 3",
+    "SMOVE other set 4",
+    "SMOVE set set 1",
+    "SINTERSTORE set set other",
+    "SINTERSTORE set set nowhere",
+    "SUNIONSTORE s set other",
+    "SDIFFSTORE nope set set",
+    "SPOP set 0",
+    "SPOP set 9",
+    "SISMEMBER set 1",
+    "ZADD zset 1 a",
+    "ZADD zset 2 a",
+    "ZADD zset XX 2 nope",
+    "ZADD zset NX 2 a",
+    "ZADD zset INCR 0 a",
+    "ZADD nope 1 a",
+    "ZINCRBY zset 0 a",
+    "ZINCRBY zset 1 a",
+    "ZREM zset a",
+    "ZREM zset x",
+    "ZREM zset a b c",
+    "ZPOPMIN zset 0",
+    "ZPOPMAX zset",
+    "ZPOPMIN zset 9",
+    "ZREMRANGEBYRANK zset 5 9",
+    "ZREMRANGEBYRANK zset 0 -1",
+    "ZREMRANGEBYSCORE zset 1 1",
+    "ZREMRANGEBYSCORE zset 8 9",
+    "ZREMRANGEBYLEX zset - +",
+    "ZRANGESTORE zset zset 0 -1",
+    "ZRANGESTORE s zset 0 -1",
+    "ZRANGESTORE zset nowhere 0 -1",
+    "ZRANGE zset 0 -1",
     "DEL s",
     "DEL nope",
     "DEL m",
@@ -151,14 +226,23 @@ fn spaced(line: &str) -> Words {
 fn a_transaction_is_run_only_if_no_watched_key_was_written_to() {
     let Some(server) = running() else { return };
     let mut pair = Pair::new(&server);
-    for watch in
-        ["WATCH s x h l nope", "WATCH nope", "WATCH s s h", "WATCH l", "WATCH x|UNWATCH", "WATCH s|SELECT 1|WATCH s"]
-    {
+    for watch in [
+        "WATCH s x h l nope set zset",
+        "WATCH nope",
+        "WATCH s s h",
+        "WATCH l",
+        "WATCH set",
+        "WATCH zset",
+        "WATCH x|UNWATCH",
+        "WATCH s|SELECT 1|WATCH s",
+    ] {
         for other in DONE_BY_ANOTHER {
             for when in ["before MULTI", "after MULTI"] {
                 pair.reset();
                 let case = format!("{watch}; {when} {other}");
-                for line in ["SET s 5", "SET x v EX 1000", "HSET h a 1 b 2", "RPUSH l a b c", "RPUSH m a"] {
+                let data =
+                    ["SET s 5", "SET x v EX 1000", "HSET h a 1 b 2", "RPUSH l a b c", "RPUSH m a", "SADD set 1 2 3"];
+                for line in data.into_iter().chain(["SADD other 3 4", "ZADD zset 1 a 2 b 3 c"]) {
                     pair.compare(&words(line), &case);
                 }
                 let of_another: Vec<_> = other.split('|').map(|line| (1, line)).collect();
@@ -184,8 +268,9 @@ fn a_client_that_writes_to_what_it_watches_itself_has_changed_it() {
     let mut pair = Pair::new(&server);
     for own in DONE_BY_ANOTHER {
         pair.reset();
-        let lines =
-            ["SET s 5", "HSET h a 1 b 2", "RPUSH l a b c", "WATCH s h l nope"].into_iter().chain(own.split('|'));
+        let lines = ["SET s 5", "HSET h a 1 b 2", "RPUSH l a b c", "SADD set 1 2 3", "WATCH s h l nope set zset"]
+            .into_iter()
+            .chain(own.split('|'));
         for line in lines.chain(["SELECT 0", "MULTI", "GET s", "EXEC", "EXEC"]) {
             pair.compare(&spaced(line), own);
         }

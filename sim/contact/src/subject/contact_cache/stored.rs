@@ -66,6 +66,7 @@ pub(in crate::subject) fn in_redis(
     let cells = match value {
         StoredValue::String(_) => Err("it is a string, and a record is a hash".to_owned()),
         StoredValue::List(_) => Err("it is a list, and a record is a hash".to_owned()),
+        StoredValue::Set(_) | StoredValue::SortedSet(_) => Err("it is a set, and a record is a hash".to_owned()),
         StoredValue::Hash(fields) => texts(fields),
     };
     let shows = cells.as_ref().map_err(Clone::clone).and_then(|cells| known.shown(&name.uid, cells, now_ms));
@@ -90,6 +91,9 @@ pub(in crate::subject) fn marker(key: &[u8], value: &StoredValue, expires_at_ms:
     let wrong = match (value, expires_at_ms) {
         (StoredValue::Hash(_), _) => Some("it is a hash, and a marker is a string".to_owned()),
         (StoredValue::List(_), _) => Some("it is a list, and a marker is a string".to_owned()),
+        (StoredValue::Set(_) | StoredValue::SortedSet(_), _) => {
+            Some("it is a set, and a marker is a string".to_owned())
+        }
         (StoredValue::String(text), _) if !is_generation(&text.0) => {
             Some(format!("{:?} is no 16 hexadecimal digits", String::from_utf8_lossy(&text.0)))
         }

@@ -16,6 +16,7 @@ pub(in crate::subject) fn in_redis(name: RecordName, value: &StoredValue) -> Sto
             serde_json::from_slice(json).map_err(|cause| format!("it is no JSON: {cause}"))
         }
         StoredValue::List(_) => Err("it is a list, and a record is a string".to_owned()),
+        StoredValue::Set(_) | StoredValue::SortedSet(_) => Err("it is a set, and a record is a string".to_owned()),
         StoredValue::Hash(_) => Err("it is a hash, and a record is a string".to_owned()),
     };
     record(name, shows)
