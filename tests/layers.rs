@@ -1,9 +1,9 @@
 //! House rules: the modules of a crate form layers, and a type has a name of its own.
 //!
-//! **Layers.** No module uses, directly or through others, a module that uses it. The graph is read from the sources. An edge is a path that begins with `crate`, `super` or `self`, in a `use` or not.
-//! Comments, texts and what is compiled for tests only are left out. A path leads to the deepest module that it names.
-//! Where that module only imports the rest of the path (`use`, `pub use`), the path leads on to the module that has it: a
-//! re-export hides no edge.
+//! **Layers.** No module uses, directly or through others, a module that uses it. The graph is read from the sources. An
+//! edge is a path that begins with `crate`, `super` or `self`, in a `use` or not. Comments, texts and what is compiled for
+//! tests only are left out. A path leads to the deepest module that it names. Where that module only imports the rest of the
+//! path (`use`, `pub use`), the path leads on to the module that has it: a re-export hides no edge.
 //!
 //! Edges are between siblings: files and folders directly under `src/`, or directly in the same folder. A path from one folder
 //! into another is an edge between the two folders, where their names part. A folder's `mod.rs` (for `src/`: `lib.rs`,

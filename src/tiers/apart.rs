@@ -4,7 +4,7 @@
 //! A record comes under suspicion when its merge is not answered although Redis answers a probe, or when the connection
 //! ends on it more than once. Alone, an innocent one is merged at once. A culprit (Redis closes the connection on a value
 //! above its `proto-max-bulk-len`; the script works on it longer than anybody waits) is given twice the time at every
-//! attempt and waits twice as long for the next, up to five minutes, and is named: in [`Health`](crate::Health), once in
+//! attempt and waits twice as long for the next, up to five minutes, and is named: in [`Health`], once in
 //! the log, by the operator's tool. The shared connection never sees it.
 
 use std::{

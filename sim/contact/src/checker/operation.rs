@@ -69,7 +69,7 @@ pub(super) enum Seen {
     Stray,
 }
 
-/// The index of [`Cell::Existence`](super::cells::RecordCell::Existence) in every record.
+/// The index of [`RecordCell::Existence`](super::cells::RecordCell::Existence) in every record.
 pub(super) const EXISTENCE: usize = 0;
 
 impl<'h> CellWrites<'h> {
