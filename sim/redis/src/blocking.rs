@@ -300,6 +300,18 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_waits_is_not_idle() {
+        let mut engine = with_clients();
+        engine.limit(crate::ServerLimit::Idle { seconds: 1 });
+        ask(&mut engine, 0, "BLPOP a 0", 1_000);
+        ask(&mut engine, 1, "PING", 8_000);
+        assert_eq!(engine.close_idle(9_000), Some(vec![ClientId(2)]));
+        ask(&mut engine, 1, "RPUSH a x", 9_000);
+        assert_eq!(engine.close_idle(10_000), Some(Vec::new()));
+        assert_eq!(engine.close_idle(11_000), Some(vec![ClientId(0), ClientId(1)]));
+    }
+
+    #[test]
     fn a_client_that_leaves_takes_no_element() {
         let mut engine = with_clients();
         ask(&mut engine, 0, "BLPOP a 0", 1);

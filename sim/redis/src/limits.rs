@@ -79,7 +79,10 @@ impl Engine {
     pub fn close_idle(&mut self, now_ms: u64) -> Option<Vec<ClientId>> {
         let most = self.server.limits.idle_seconds?;
         let is_idle = |last_ms: u64| (now_ms / 1_000).saturating_sub(last_ms / 1_000) > most;
+        let waits = &self.server.waits;
         let idle = self.clients.iter_mut().filter(|(_, client)| client.open && is_idle(client.last_ms));
+        // Who waits for an element has its own limit.
+        let idle = idle.filter(|(_, client)| !waits.has(client.session.id));
         let idle: Vec<_> = idle
             .map(|(id, client)| {
                 client.open = false;
